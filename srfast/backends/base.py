@@ -1,0 +1,37 @@
+"""What every backend offers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol, TypeAlias
+
+import torch
+from torch import Tensor
+
+from srfast.plan import Plan
+
+# [N, C, H, W] of the compiled dtype and device, in any memory format -> [N, C', s*H, s*W] of the same.
+Executable: TypeAlias = Callable[[Tensor], Tensor]
+
+
+class Backend(Protocol):
+    """A way to run plans."""
+
+    @property
+    def name(self) -> str: ...
+
+    def not_supported_reasons(self, plan: Plan, device: torch.device, dtype: torch.dtype) -> list[str]:
+        """Why this backend cannot run the plan there; an empty list means that it can."""
+        ...
+
+    def compile(self, plan: Plan, device: torch.device, dtype: torch.dtype) -> Executable:
+        """Packs the weights once and returns the function that runs the plan."""
+        ...
+
+
+def release_after(plan: Plan) -> list[list[str]]:
+    """For each node, the activations that nothing reads after it."""
+    last = {name: i for i, node in enumerate(plan.nodes) for name in node.inputs}
+    return [
+        [name for name in set(node.inputs) if last[name] == i and name != plan.output] for i, node in enumerate(plan.nodes)
+    ]

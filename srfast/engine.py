@@ -1,0 +1,194 @@
+"""The engine: a plan on one device in one dtype, over images of any size, in exact tiles."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from srfast.backends import Backend, Executable, default_device, default_dtype, select_backend
+from srfast.errors import InputError, SrfastError
+from srfast.passes import in_units
+from srfast.plan import Plan
+from srfast.tiling import Tiling, bytes_per_pixel, tile_by_memory, tile_by_size
+
+_log = logging.getLogger("srfast")
+
+# White of each image type, and the dtype that reads and writes it.
+PEAKS = {torch.uint8: 255.0, torch.uint16: 65535.0, torch.float32: 1.0, torch.float16: 1.0, torch.bfloat16: 1.0}
+# The network sees and gives 0..255: integers that bfloat16 holds exactly, and float16 without subnormal weights.
+UNITS = 255.0
+
+
+@dataclass
+class Statistics:
+    """What happened so far: images run, tiles per image of the last size, images redone in float32."""
+
+    images: int = 0
+    tiles: int = 0
+    redone: int = 0
+    out_of_memory: int = field(default=0)
+
+
+class Engine:
+    """Runs a plan over batches of images.
+
+    Args:
+        plan: an optimised plan for images in 0..1.
+        backend: 'auto' or a backend's name.
+        device: where to run; by default the first GPU, else the CPU.
+        dtype: of weights and activations; by default float16 on GPUs, bfloat16 on CPUs with AVX512-BF16 or AMX, else float32.
+        tile: side of a tile in input pixels; 0 never tiles, None lets the memory decide.
+        memory: bytes that activations may take; by default half of the free GPU memory, or 1 GiB on a CPU.
+
+    Raises:
+        BackendError: the backend cannot run the plan there.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        *,
+        backend: str = "auto",
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+        tile: int | None = None,
+        memory: int | None = None,
+    ) -> None:
+        if tile is not None and tile < 0:
+            raise ValueError(f"tile must be 0 (never tile) or a size in input pixels, not {tile}")
+        self.plan = plan
+        self.device = torch.device(device) if device is not None else default_device()
+        self.dtype = dtype or default_dtype(self.device)
+        self.halo = plan.halo()
+        self.scale = plan.scale
+        self.statistics = Statistics()
+        self._tile = tile
+        self._memory = memory or _default_memory(self.device)
+        # float16 would lose small first-layer weights divided by 255, so there the images are divided instead.
+        self._input_peak = 1.0 if self.dtype == torch.float16 else UNITS
+        self._framed = in_units(plan, self._input_peak, UNITS)
+        self.backend: Backend = select_backend(self._framed, self.device, self.dtype, backend)
+        self._run = self.backend.compile(self._framed, self.device, self.dtype)
+        self._run_float32: Executable | None = None
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """Upscales images.
+
+        Args:
+            images: [N, H, W, C] uint8 or uint16, or floating in 0..1, channels in the network's order; on any device.
+
+        Returns:
+            [N, scale * H, scale * W, C'] of the same dtype and device. Values are rounded to nearest and limited to the range.
+
+        Raises:
+            InputError: the images have another shape or type.
+        """
+        if images.ndim != 4 or images.shape[3] != self.plan.in_channels or images.dtype not in PEAKS:
+            kinds = ", ".join(str(t).removeprefix("torch.") for t in PEAKS)
+            raise InputError(
+                f"images must be [N, H, W, {self.plan.in_channels}] of {kinds}, not {list(images.shape)} of {images.dtype}"
+            )
+        count, height, width, _ = images.shape
+        if 0 in images.shape:
+            raise InputError(f"images of {list(images.shape)} have no pixels")
+        out = images.new_empty((count, self.scale * height, self.scale * width, self.plan.out_channels))
+        for index in range(count):
+            self._upscale(images[index : index + 1], out[index : index + 1])
+        self.statistics.images += count
+        return out
+
+    def tiling(self, height: int, width: int) -> Tiling:
+        """The tiles for images of this size."""
+        if self._tile is not None:
+            return tile_by_size(height, width, self._tile, self.halo)
+        element_size = torch.empty(0, dtype=self.dtype).element_size()
+        pixels = self._memory // max(1, bytes_per_pixel(self._framed, element_size))
+        return tile_by_memory(height, width, self.halo, pixels)
+
+    def _upscale(self, image: Tensor, out: Tensor) -> None:
+        """Fills ``out``; out of memory halves the tile and starts the image again."""
+        height, width = image.shape[1:3]
+        while True:
+            tiling = self.tiling(height, width)
+            try:
+                self._upscale_tiles(image, out, tiling)
+                return
+            except (torch.OutOfMemoryError, RuntimeError) as error:
+                largest = max(tiling.rows[0].last, tiling.columns[0].last)
+                if not _is_out_of_memory(error) or largest <= 16:
+                    raise
+            # Outside the handler, so that the failed attempt's tensors are gone.
+            self.statistics.out_of_memory += 1
+            self._tile = max(16, largest // 2)
+            if self.device.type == "cuda":
+                torch.cuda.empty_cache()
+            _log.warning("out of memory: tiles of %d pixels from now on", self._tile)
+
+    def _upscale_tiles(self, image: Tensor, out: Tensor, tiling: Tiling) -> None:
+        self.statistics.tiles = len(tiling)
+        redo = False
+        for row, column in tiling:
+            window = image[:, row.start : row.start + row.size, column.start : column.start + column.size]
+            s = self.scale
+            y = self._run(self._to_units(window, self.dtype, self._input_peak)).permute(0, 2, 3, 1)
+            y = y[:, (row.first - row.start) * s : (row.last - row.start) * s]
+            y = y[:, :, (column.first - column.start) * s : (column.last - column.start) * s]
+            if not self._finite(y):
+                redo = True
+                y = self._in_float32(window, row.first - row.start, column.first - column.start, y.shape)
+            _store(y, out[:, row.first * s : row.last * s, column.first * s : column.last * s])
+        self.statistics.redone += redo
+
+    def _to_units(self, window: Tensor, dtype: torch.dtype, peak: float) -> Tensor:
+        """[N, H, W, C] image -> [N, C, H, W] of the network's dtype and units, channels last in memory."""
+        x = window.to(self.device, non_blocking=True)
+        factor = peak / PEAKS[window.dtype]
+        # uint8 values are exact in every dtype; others are scaled in float32 first.
+        x = x.to(dtype) if factor == 1 else (x.float() * factor).to(dtype)
+        return x.permute(0, 3, 1, 2)
+
+    @staticmethod
+    def _finite(y: Tensor) -> bool:
+        """One reduction: NaN and infinities survive a sum, and finite pixels cannot overflow float32."""
+        return bool(torch.isfinite(y.sum(dtype=torch.float32)))
+
+    def _in_float32(self, window: Tensor, top: int, left: int, shape: torch.Size) -> Tensor:
+        """The tile again in float32: half precision overflowed."""
+        if self._run_float32 is None:
+            plan = in_units(self.plan, UNITS, UNITS)
+            backend = select_backend(plan, self.device, torch.float32)
+            self._run_float32 = backend.compile(plan, self.device, torch.float32)
+        y = self._run_float32(self._to_units(window, torch.float32, UNITS)).permute(0, 2, 3, 1)
+        s = self.scale
+        y = y[:, top * s : top * s + shape[1], left * s : left * s + shape[2]]
+        if not self._finite(y):
+            raise SrfastError("the network gives NaN or infinite values for this image even in float32; check its weights")
+        return y
+
+
+def _store(y: Tensor, out: Tensor) -> None:
+    """Converts from the network's units, rounding to nearest and saturating."""
+    peak = PEAKS[out.dtype]
+    if out.dtype == torch.uint8:
+        out.copy_(y.round().clamp_(0, UNITS))
+    elif out.dtype == torch.uint16:
+        out.copy_((y.float() * (peak / UNITS)).round_().clamp_(0, peak))
+    else:
+        out.copy_((y.float() * (peak / UNITS)).clamp_(0, peak))
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    if isinstance(error, torch.OutOfMemoryError):
+        return True
+    # PyTorch has no type of its own for the CPU allocator's failure.
+    return "DefaultCPUAllocator" in str(error)
+
+
+def _default_memory(device: torch.device) -> int:
+    if device.type == "cuda":
+        free, _ = torch.cuda.mem_get_info(device)
+        return free // 2
+    return 1 << 30

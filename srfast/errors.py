@@ -1,0 +1,51 @@
+"""The errors srfast raises on purpose; each message says what was given, what was expected and what to do."""
+
+from __future__ import annotations
+
+
+class SrfastError(Exception):
+    """Base of all errors that a user can act on."""
+
+    exit_code = 1
+
+
+class UnsupportedModelError(SrfastError):
+    """The network holds an operation that no plan node covers."""
+
+    exit_code = 3
+
+
+class CheckpointError(SrfastError):
+    """The file is not a checkpoint of a known network."""
+
+    exit_code = 3
+
+
+class BackendError(SrfastError):
+    """The asked-for backend cannot run this plan here."""
+
+    exit_code = 4
+
+
+class MissingDependencyError(SrfastError):
+    """A feature needs a package that is not installed."""
+
+    exit_code = 5
+
+
+class InputError(SrfastError):
+    """The input cannot be read, or is not what it should be."""
+
+    exit_code = 6
+
+
+class OutputError(SrfastError):
+    """The output cannot be written."""
+
+    exit_code = 7
+
+
+class FrameLossError(SrfastError):
+    """Fewer or more frames came out than went in."""
+
+    exit_code = 8

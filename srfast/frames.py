@@ -1,0 +1,100 @@
+"""Frames as people hold them: OpenCV's BGR arrays, PyTorch's RGB tensors, anything with DLPack."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeAlias
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from srfast.errors import InputError
+
+Array: TypeAlias = npt.NDArray[Any]
+Run: TypeAlias = Callable[[Tensor], Tensor]  # [N, H, W, 3] RGB -> [N, s*H, s*W, 3] of the same dtype
+
+
+def upscale_array(image: Array, run: Run) -> Array:
+    """Upscales a numpy image as OpenCV reads it.
+
+    Args:
+        image: [H, W] or [H, W, 1] gray, [H, W, 3] BGR or [H, W, 4] BGRA; uint8 or uint16.
+        run: the engine.
+
+    Returns:
+        The same kind of array, larger. Alpha goes through the network as a gray image.
+
+    Raises:
+        InputError: another shape or dtype.
+    """
+    if image.dtype not in (np.uint8, np.uint16) or image.ndim not in (2, 3):
+        raise InputError(f"an image must be [H, W] or [H, W, C] of uint8 or uint16, not {list(image.shape)} of {image.dtype}")
+    channels = 1 if image.ndim == 2 else image.shape[2]
+    if channels == 3:
+        return _bgr(image, run)
+    if channels == 1:
+        gray = _gray(image.reshape(image.shape[:2]), run)
+        return gray if image.ndim == 2 else gray[:, :, None]
+    if channels == 4:
+        colour, alpha = _bgr(image[:, :, :3], run), _gray(image[:, :, 3], run)
+        return np.dstack([colour, alpha])
+    raise InputError(f"an image has 1 (gray), 3 (BGR) or 4 (BGRA) channels, not {channels}")
+
+
+def _bgr(image: Array, run: Run) -> Array:
+    rgb = cv2.cvtColor(np.ascontiguousarray(image), cv2.COLOR_BGR2RGB)
+    out = run_array(rgb, run)
+    return cv2.cvtColor(out, cv2.COLOR_RGB2BGR, dst=out)
+
+
+def _gray(image: Array, run: Run) -> Array:
+    rgb = cv2.cvtColor(np.ascontiguousarray(image), cv2.COLOR_GRAY2RGB)
+    return cv2.cvtColor(run_array(rgb, run), cv2.COLOR_RGB2GRAY)
+
+
+def run_array(rgb: Array, run: Run) -> Array:
+    """[H, W, 3] RGB through the engine; nothing is copied on the way in or out."""
+    return run(torch.from_numpy(rgb).unsqueeze(0))[0].numpy()
+
+
+def upscale_tensor(images: Tensor, run: Run) -> Tensor:
+    """Upscales [N, 3, H, W] (or [3, H, W]) RGB, floating in 0..1 or uint8, on its own device; same layout and dtype out."""
+    if images.ndim == 3:
+        return upscale_tensor(images.unsqueeze(0), run)[0]
+    if images.ndim != 4 or images.shape[1] not in (1, 3):
+        raise InputError(f"a tensor must be [N, 3, H, W] or [3, H, W] RGB, not {list(images.shape)}")
+    gray = images.shape[1] == 1
+    rgb = images.expand(-1, 3, -1, -1) if gray else images
+    out = run(rgb.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+    if not gray:
+        return out
+    weights = torch.tensor([0.299, 0.587, 0.114], device=out.device).view(1, 3, 1, 1)  # BT.601 luma, as OpenCV's
+    mean = (out.float() * weights).sum(1, keepdim=True)
+    return (mean if out.is_floating_point() else mean.round()).to(out.dtype)
+
+
+def upscale_frame(frame: Any, run: Run) -> Any:
+    """Upscales a numpy array, a torch tensor, or any object with ``__dlpack__`` (which gives a tensor).
+
+    Raises:
+        InputError: none of these.
+    """
+    if isinstance(frame, np.ndarray):
+        return upscale_array(frame, run)
+    if isinstance(frame, Tensor):
+        return upscale_tensor(frame, run)
+    if hasattr(frame, "__dlpack__"):
+        return upscale_tensor(torch.from_dlpack(frame), run)
+    raise InputError(f"a frame is a numpy array, a torch tensor or a DLPack object, not {type(frame).__name__}")
+
+
+def resize_array(image: Array, height: int, width: int) -> Array:
+    """Resizes a numpy image: by area when it shrinks, Lanczos when it grows."""
+    if image.shape[:2] == (height, width):
+        return image
+    shrinks = height <= image.shape[0] and width <= image.shape[1]
+    resized = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LANCZOS4)
+    return resized if resized.ndim == image.ndim else resized[:, :, None]

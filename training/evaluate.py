@@ -1,0 +1,62 @@
+"""PSNR-Y of a network on a folder of high-resolution images: ``python -m srfast.training.evaluate MODEL HR_FOLDER``."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import nn
+
+from srfast.checkpoint import load_model
+from srfast.training.data import find_images, read_rgb, to_tensor
+from srfast.training.imresize import imresize
+from srfast.training.metrics import modcrop, psnr_y, ssim_y
+
+
+@torch.no_grad()
+def upscale_rgb(model: nn.Module, image: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+    """uint8 RGB [H, W, 3] through the network, clamped and rounded to uint8."""
+    device = next(model.parameters()).device
+    out = model(to_tensor(image).unsqueeze(0).to(device))[0].clamp(0, 1).mul(255).round()
+    return np.ascontiguousarray(out.permute(1, 2, 0).to(torch.uint8).cpu().numpy())
+
+
+def evaluate(model: nn.Module | None, folder: Path, scale: int) -> dict[str, tuple[float, float]]:
+    """PSNR-Y and SSIM-Y by image name; ``model`` None measures bicubic interpolation."""
+    scores = {}
+    for path in find_images([folder]):
+        hr = modcrop(read_rgb(path), scale)
+        lr = imresize(hr, 1 / scale)
+        sr = imresize(lr, scale) if model is None else upscale_rgb(model, lr)
+        scores[path.stem] = (psnr_y(sr, hr, scale), ssim_y(sr, hr, scale))
+    return scores
+
+
+def mean_psnr(scores: dict[str, tuple[float, float]]) -> float:
+    """Mean over images, in dB."""
+    return sum(psnr for psnr, _ in scores.values()) / len(scores)
+
+
+def main() -> None:
+    p = argparse.ArgumentParser(prog="python -m srfast.training.evaluate", description=__doc__)
+    p.add_argument("model", help="a checkpoint, or the name of a model that srfast ships")
+    p.add_argument("folder", type=Path, help="high-resolution images")
+    args = p.parse_args()
+    model = load_model(args.model).module.eval()
+    scale = int(model.scale)
+    ours, bicubic = evaluate(model, args.folder, scale), evaluate(None, args.folder, scale)
+    print(f"{'image':24}{'bicubic':>9}{'model':>9}{'gain':>8}{'SSIM':>9}")
+    for name, (psnr, ssim) in ours.items():
+        print(f"{name:24}{bicubic[name][0]:9.2f}{psnr:9.2f}{psnr - bicubic[name][0]:+8.2f}{ssim:9.4f}")
+    mean_ssim = sum(s for _, s in ours.values()) / len(ours)
+    a, b = mean_psnr(bicubic), mean_psnr(ours)
+    print(f"{'mean':24}{a:9.2f}{b:9.2f}{b - a:+8.2f}{mean_ssim:9.4f}")
+
+
+if __name__ == "__main__":
+    cv2.setNumThreads(1)
+    main()
