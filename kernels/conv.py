@@ -31,7 +31,7 @@ def conv_reference(
     residual: Tensor | None = None,  # [N, O/r^2, H*r, W*r]
     clamp: tuple[float, float] | None = None,
 ) -> Tensor:  # [N, O/r^2, H*r, W*r]
-    """``clamp(shuffle(act(conv(x) + bias)) * gain + residual)`` in plain torch: the specification of every conv kernel."""
+    """``clamp(shuffle(act(conv(x) + bias)) * gain + residual)`` in plain torch: what every conv kernel must give."""
     y = F.conv2d(x, weight.to(x.dtype), bias.to(x.dtype), padding=weight.shape[-1] // 2)
     y = activate(y, act, slope)
     if shuffle > 1:

@@ -77,7 +77,9 @@ class _Builder:
         else:
             function = FUNCTIONS.get(node.target)
             if function is None:
-                name = node.target if isinstance(node.target, str) else getattr(node.target, "__name__", str(node.target))
+                name = (
+                    node.target if isinstance(node.target, str) else getattr(node.target, "__name__", str(node.target))
+                )
                 raise UnsupportedModelError(f"no plan node covers the operation {name!r} (at {node.name})")
             self._convert(node, lambda args, kwargs: function(self, node.name, *args, **kwargs))
             name = node.target if isinstance(node.target, str) else getattr(node.target, "__name__", "")
@@ -88,7 +90,9 @@ class _Builder:
             if node.args or node.kwargs:  # an argument with a default
                 self.names[node] = node.args[0]
                 return
-            raise UnsupportedModelError(f"the network takes a second input, {node.name!r}; srfast runs one image in, one out")
+            raise UnsupportedModelError(
+                f"the network takes a second input, {node.name!r}; srfast runs one image in, one out"
+            )
         self.input = self.names[node] = node.name
 
     def _set_output(self, node: fx.Node) -> None:
@@ -104,7 +108,9 @@ class _Builder:
             self.names[node] = function(args, kwargs)
         except (TypeError, AttributeError) as error:
             reason = " ".join(str(error).split())
-            raise UnsupportedModelError(f"the arguments of {node.target} (at {node.name}) are not covered: {reason}") from error
+            raise UnsupportedModelError(
+                f"the arguments of {node.target} (at {node.name}) are not covered: {reason}"
+            ) from error
 
     def _rebind(self, node: fx.Node, in_place: bool) -> None:
         """After an in-place operation every name of its input means the result."""
@@ -129,7 +135,9 @@ def _conv(b: _Builder, name: str, m: nn.Conv2d, x: str) -> str:
     same = m.padding == "same" or (not isinstance(m.padding, str) and _pair(m.padding) == (half, half))
     plain = _pair(m.stride) == (1, 1) and _pair(m.dilation) == (1, 1) and m.groups == 1 and m.padding_mode == "zeros"
     if not (square and same and plain):
-        raise UnsupportedModelError(f"no plan node covers {m} (at {name}): convolutions are odd, stride 1, zero padding k // 2")
+        raise UnsupportedModelError(
+            f"no plan node covers {m} (at {name}): convolutions are odd, stride 1, zero padding k // 2"
+        )
     bias = m.bias.detach() if m.bias is not None else torch.zeros(m.out_channels, dtype=m.weight.dtype)
     return b.emit(Conv(name, x, m.weight.detach(), bias))
 
@@ -137,7 +145,9 @@ def _conv(b: _Builder, name: str, m: nn.Conv2d, x: str) -> str:
 def _batch_norm(b: _Builder, name: str, m: nn.BatchNorm2d, x: str) -> str:
     """(x - mean) / sqrt(var + eps) * weight + bias, in float64."""
     if m.running_mean is None or m.running_var is None:
-        raise UnsupportedModelError(f"{m} (at {name}) keeps no running statistics, so it is no fixed function of its input")
+        raise UnsupportedModelError(
+            f"{m} (at {name}) keeps no running statistics, so it is no fixed function of its input"
+        )
     scale = 1.0 / torch.sqrt(m.running_var.double() + m.eps)
     if m.weight is not None:
         scale = scale * m.weight.detach().double()
@@ -193,7 +203,8 @@ def _constant(value: Value, name: str) -> Tensor:
     shape = [1] * (4 - value.ndim) + list(value.shape)
     if value.ndim > 4 or any(n != 1 for i, n in enumerate(shape) if i != 1):
         raise UnsupportedModelError(f"no plan node covers a constant of shape {list(value.shape)} (at {name})")
-    return value.reshape(-1)
+    flat: Tensor = value.reshape(-1)
+    return flat
 
 
 def _clamp(b: _Builder, name: str, x: str, min: float | None = None, max: float | None = None) -> str:  # noqa: A002

@@ -39,7 +39,7 @@ class Engine:
         plan: an optimised plan for images in 0..1.
         backend: 'auto' or a backend's name.
         device: where to run; by default the first GPU, else the CPU.
-        dtype: of weights and activations; by default float16 on GPUs, bfloat16 on CPUs with AVX512-BF16 or AMX, else float32.
+        dtype: of weights and activations; by default float16 on GPUs, bfloat16 on CPUs that have it, else float32.
         tile: side of a tile in input pixels; 0 never tiles, None lets the memory decide.
         memory: bytes that activations may take; by default half of the free GPU memory, or 1 GiB on a CPU.
 
@@ -81,7 +81,7 @@ class Engine:
             images: [N, H, W, C] uint8 or uint16, or floating in 0..1, channels in the network's order; on any device.
 
         Returns:
-            [N, scale * H, scale * W, C'] of the same dtype and device. Values are rounded to nearest and limited to the range.
+            [N, scale * H, scale * W, C'] of the same dtype and device, rounded to nearest and limited to the range.
 
         Raises:
             InputError: the images have another shape or type.
@@ -89,7 +89,8 @@ class Engine:
         if images.ndim != 4 or images.shape[3] != self.plan.in_channels or images.dtype not in PEAKS:
             kinds = ", ".join(str(t).removeprefix("torch.") for t in PEAKS)
             raise InputError(
-                f"images must be [N, H, W, {self.plan.in_channels}] of {kinds}, not {list(images.shape)} of {images.dtype}"
+                f"images must be [N, H, W, {self.plan.in_channels}] of {kinds}, "
+                f"not {list(images.shape)} of {images.dtype}"
             )
         count, height, width, _ = images.shape
         if 0 in images.shape:
@@ -165,7 +166,9 @@ class Engine:
         s = self.scale
         y = y[:, top * s : top * s + shape[1], left * s : left * s + shape[2]]
         if not self._finite(y):
-            raise SrfastError("the network gives NaN or infinite values for this image even in float32; check its weights")
+            raise SrfastError(
+                "the network gives NaN or infinite values for this image even in float32; check its weights"
+            )
         return y
 
 

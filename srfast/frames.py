@@ -31,7 +31,9 @@ def upscale_array(image: Array, run: Run) -> Array:
         InputError: another shape or dtype.
     """
     if image.dtype not in (np.uint8, np.uint16) or image.ndim not in (2, 3):
-        raise InputError(f"an image must be [H, W] or [H, W, C] of uint8 or uint16, not {list(image.shape)} of {image.dtype}")
+        raise InputError(
+            f"an image must be [H, W] or [H, W, C] of uint8 or uint16, not {list(image.shape)} of {image.dtype}"
+        )
     channels = 1 if image.ndim == 2 else image.shape[2]
     if channels == 3:
         return _bgr(image, run)
@@ -61,7 +63,7 @@ def run_array(rgb: Array, run: Run) -> Array:
 
 
 def upscale_tensor(images: Tensor, run: Run) -> Tensor:
-    """Upscales [N, 3, H, W] (or [3, H, W]) RGB, floating in 0..1 or uint8, on its own device; same layout and dtype out."""
+    """Upscales [N, 3, H, W] or [3, H, W] RGB, floating in 0..1 or uint8, on its own device, to the same kind."""
     if images.ndim == 3:
         return upscale_tensor(images.unsqueeze(0), run)[0]
     if images.ndim != 4 or images.shape[1] not in (1, 3):
@@ -87,7 +89,7 @@ def upscale_frame(frame: Any, run: Run) -> Any:
     if isinstance(frame, Tensor):
         return upscale_tensor(frame, run)
     if hasattr(frame, "__dlpack__"):
-        return upscale_tensor(torch.from_dlpack(frame), run)
+        return upscale_tensor(torch.utils.dlpack.from_dlpack(frame), run)
     raise InputError(f"a frame is a numpy array, a torch tensor or a DLPack object, not {type(frame).__name__}")
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import torch
-
 
 from srfast.models.subpixel import conv_before_shuffle
 from srfast.plan import Activate, Add, Affine, Clamp, Conv, Node, Plan, Resize, Shuffle
@@ -35,7 +35,7 @@ def fuse(plan: Plan) -> Plan:
 
 
 def in_units(plan: Plan, input_peak: float, output_peak: float) -> Plan:
-    """The plan for images whose white is ``input_peak`` in and ``output_peak`` out, instead of 1, folded into the weights.
+    """The plan for images whose white is ``input_peak`` in and ``output_peak`` out instead of 1, by its weights.
 
     A clamp of the result is dropped: whoever converts to the final type saturates, and sees infinities before that.
     """
@@ -117,7 +117,9 @@ def affine_after_resize(plan: Plan) -> Plan | None:
         before = _producer(plan, node.input)
         if isinstance(node, Resize) and isinstance(before, Affine):
             resized = replace(node, output=f"{node.output}_plain", input=before.input)
-            return _replaced(plan, {node.output: replace(before, output=node.output, input=resized.output)}, first=[resized])
+            return _replaced(
+                plan, {node.output: replace(before, output=node.output, input=resized.output)}, first=[resized]
+            )
     return None
 
 
@@ -177,12 +179,13 @@ def absorb_activation(plan: Plan) -> Plan | None:
     """act(conv(x)); a PReLU after a shuffle moves in front of it, its slopes repeated for the channels it came from."""
     for node in plan.nodes:
         conv = _only_conv_before(plan, node)
-        if isinstance(node, Activate) and conv is not None:
-            if conv.act == "none" and conv.gain == 1 and not conv.residual and not conv.clamp:
-                slope = node.slope
-                if slope is not None and slope.numel() > 1:
-                    slope = slope.repeat_interleave(conv.shuffle**2)
-                return _replaced(plan, {node.output: replace(conv, output=node.output, act=node.act, slope=slope)})
+        if not isinstance(node, Activate) or conv is None:
+            continue
+        if conv.act == "none" and conv.gain == 1 and not conv.residual and not conv.clamp:
+            slope = node.slope
+            if slope is not None and slope.numel() > 1:
+                slope = slope.repeat_interleave(conv.shuffle**2)
+            return _replaced(plan, {node.output: replace(conv, output=node.output, act=node.act, slope=slope)})
     return None
 
 
@@ -190,9 +193,9 @@ def absorb_shuffle(plan: Plan) -> Plan | None:
     """shuffle(act(conv(x)))."""
     for node in plan.nodes:
         conv = _only_conv_before(plan, node)
-        if isinstance(node, Shuffle) and conv is not None:
-            if conv.shuffle == 1 and not conv.residual and not conv.clamp:
-                return _replaced(plan, {node.output: replace(conv, output=node.output, shuffle=node.factor)})
+        plain = conv is not None and conv.shuffle == 1 and not conv.residual and not conv.clamp
+        if isinstance(node, Shuffle) and conv is not None and plain:
+            return _replaced(plan, {node.output: replace(conv, output=node.output, shuffle=node.factor)})
     return None
 
 
@@ -205,10 +208,11 @@ def absorb_residual(plan: Plan) -> Plan | None:
         for name in sorted(node.inputs, key=lambda n: order.get(n, -1), reverse=True):
             conv = _producer(plan, name)
             other = node.other if name == node.input else node.input
-            if isinstance(conv, Conv) and not conv.residual and not conv.clamp and name != other:
-                if len(plan.users(name)) == 1 and name != plan.output:
-                    # Placed where the sum was: the other operand is written by then.
-                    return _replaced(plan, {node.output: replace(conv, output=node.output, residual=other)})
+            if not isinstance(conv, Conv) or conv.residual or conv.clamp or name == other:
+                continue
+            if len(plan.users(name)) == 1 and name != plan.output:
+                # Placed where the sum was: the other operand is written by then.
+                return _replaced(plan, {node.output: replace(conv, output=node.output, residual=other)})
     return None
 
 
@@ -263,7 +267,7 @@ def _bypassed(plan: Plan, node: Node) -> Plan:
 
 
 def _renamed(node: Node, names: dict[str, str]) -> Node:
-    fields = {k: names[v] for k, v in vars(node).items() if k in ("input", "other", "residual") and v in names}
+    fields: dict[str, Any] = {
+        k: names[v] for k, v in vars(node).items() if k in ("input", "other", "residual") and v in names
+    }
     return replace(node, **fields) if fields else node
-
-

@@ -1,6 +1,7 @@
 """The plan: a short list of operations over named activations, the form in which srfast optimises and runs a network.
 
-Activations are images [N, channels, H * scale, W * scale]; each node writes one. A plan is immutable; passes make new ones.
+Activations are images [N, channels, H * scale, W * scale]; each node writes one. A plan is immutable; passes make new
+ones.
 """
 
 from __future__ import annotations
@@ -8,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from fractions import Fraction
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import torch
 from torch import Tensor
@@ -267,7 +268,9 @@ class Plan:
         widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
         lines = ["  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip() for row in rows]
         total = self.flops(1, 1) / 1e6
-        lines.append(f"scale {self.scale}, receptive field {self.halo()} px each side, {total:.3f} MFLOP per input pixel")
+        lines.append(
+            f"scale {self.scale}, receptive field {self.halo()} px each side, {total:.3f} MFLOP per input pixel"
+        )
         return "\n".join(lines)
 
 
@@ -294,7 +297,8 @@ def _conv_shape(node: Conv, shapes: dict[str, Shape]) -> Shape:
     out, channels, kernel, width = node.weight.shape
     if channels != source.channels or kernel != width or kernel % 2 == 0 or node.bias.shape != (out,):
         raise ValueError(
-            f"{node.output!r}: weight {list(node.weight.shape)} and bias {list(node.bias.shape)} on {source.channels} channels"
+            f"{node.output!r}: weight {list(node.weight.shape)} and bias {list(node.bias.shape)} "
+            f"on {source.channels} channels"
         )
     if node.act == "prelu" and (node.slope is None or node.slope.shape not in ((1,), (out,))):
         raise ValueError(f"{node.output!r}: a PReLU of {out} channels needs 1 or {out} slopes")
@@ -307,7 +311,7 @@ def _conv_shape(node: Conv, shapes: dict[str, Shape]) -> Shape:
 
 
 def _reads(node: Node, span: Span) -> list[Span]:
-    """Pixels of each input that the pixels ``span`` (first, one past last) of the output depend on, in one direction."""
+    """Pixels of each input that the output's pixels ``span`` (first, one past last) depend on, in one direction."""
     low, high = span
     if isinstance(node, Conv):
         half = node.kernel // 2
@@ -334,13 +338,17 @@ def _vectors(node: Node) -> list[Tensor]:
 
 
 def _map_node(node: Node, function: Callable[[Tensor], Tensor]) -> Node:
-    tensors = {name: function(value) for name, value in vars(node).items() if isinstance(value, torch.Tensor)}
+    tensors: dict[str, Any] = {
+        name: function(value) for name, value in vars(node).items() if isinstance(value, torch.Tensor)
+    }
     return replace(node, **tensors) if tensors else node
 
 
 def _describe(node: Node) -> str:
     if not isinstance(node, Conv):
-        details = {k: v for k, v in vars(node).items() if isinstance(v, (int, float, str)) and k not in ("input", "output")}
+        details = {
+            k: v for k, v in vars(node).items() if isinstance(v, (int, float, str)) and k not in ("input", "output")
+        }
         return " ".join([type(node).__name__.lower(), *(str(v) for k, v in details.items() if k != "other")])
     parts = [f"conv {node.kernel}x{node.kernel}"]
     if node.act != "none":

@@ -10,7 +10,7 @@ from srfast.plan import Plan
 
 @dataclass(frozen=True)
 class Window:
-    """One direction of a tile, in input pixels: reads ``start .. start + size``, is answerable for ``first .. last``."""
+    """One direction of a tile, in input pixels: reads ``start .. start + size``, answers for ``first .. last``."""
 
     start: int
     size: int
@@ -21,8 +21,8 @@ class Window:
 def windows(length: int, tile: int, halo: int) -> list[Window]:
     """Splits ``length`` pixels into parts of at most ``tile``, each read with ``halo`` pixels around it.
 
-    All windows have one size. They end at the image's border instead of beyond it, so that the network's own zero padding
-    falls where it falls for the whole image; elsewhere at least ``halo`` true pixels lie around each part.
+    All windows have one size. They end at the image's border instead of beyond it, so that the network's own zero
+    padding falls where it falls for the whole image; elsewhere at least ``halo`` true pixels lie around each part.
     """
     count = -(-length // max(1, tile))
     part = -(-length // count)

@@ -46,8 +46,9 @@ def main() -> None:
     p.add_argument("model", help="a checkpoint, or the name of a model that srfast ships")
     p.add_argument("folder", type=Path, help="high-resolution images")
     args = p.parse_args()
-    model = load_model(args.model).module.eval()
-    scale = int(model.scale)
+    loaded = load_model(args.model)
+    model = loaded.module
+    scale = loaded.scale
     ours, bicubic = evaluate(model, args.folder, scale), evaluate(None, args.folder, scale)
     print(f"{'image':24}{'bicubic':>9}{'model':>9}{'gain':>8}{'SSIM':>9}")
     for name, (psnr, ssim) in ours.items():

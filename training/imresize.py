@@ -36,7 +36,8 @@ def _resize_rows(image: UInt8Image, out_length: int, scale: float) -> UInt8Image
     index, weights = _contributions(image.shape[0], out_length, scale)
     out = np.einsum("ot,ot...->o...", weights, image[index].astype(np.float64))
     # MATLAB rounds half away from zero, and to uint8 after each direction.
-    return np.clip(np.floor(out + 0.5), 0, 255).astype(np.uint8)
+    rounded: UInt8Image = np.clip(np.floor(out + 0.5), 0, 255).astype(np.uint8)
+    return rounded
 
 
 def imresize(image: UInt8Image, scale: float) -> UInt8Image:

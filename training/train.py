@@ -20,6 +20,7 @@ from torch.nn import functional as F
 
 from srfast.checkpoint import save_checkpoint
 from srfast.models import SRResNet, SRVGGNetCompact
+from srfast.models.srresnet import ResidualBlock, UpsampleBlock
 from srfast.models.subpixel import conv_before_shuffle
 from srfast.training.data import PatchPairs
 from srfast.training.evaluate import evaluate, mean_psnr
@@ -61,11 +62,12 @@ def _carry_image(model: SRResNet) -> None:
     first.weight[:colours].zero_()
     for c in range(colours):
         first.weight[c, c, 4, 4] = 1.0
-    for block in [*(b.rcb[4] for b in model.trunk), model.conv2[1]]:  # type: ignore[union-attr]
-        nn.init.zeros_(block.weight)
+    branches = [block.rcb for block in model.trunk if isinstance(block, ResidualBlock)]
+    for norm in [branch[-1] for branch in [*branches, model.conv2]]:
+        assert isinstance(norm, nn.BatchNorm2d)
+        nn.init.zeros_(norm.weight)
     linear = torch.tensor([[0.25, 0.75, 0.0], [0.0, 0.75, 0.25]])  # the two phases of 2x linear interpolation
-    for block in model.upsampling:
-        conv = block.upsample_block[0]  # type: ignore[union-attr, index]
+    for conv in [m for m in model.upsampling.modules() if isinstance(m, nn.Conv2d)]:
         conv.weight[: 4 * colours].zero_()
         for c in range(colours):
             for phase in range(4):
@@ -83,8 +85,9 @@ def forward_train(model: nn.Module, x: Tensor) -> Tensor:
     shallow = model.conv1(x)
     out = model.conv2(model.trunk(shallow)) + shallow
     out = model.upsampling[:-1](out)
-    conv, _, prelu = model.upsampling[-1].upsample_block  # type: ignore[union-attr, misc]
-    out = prelu(conv(out))  # one shared slope commutes with the shuffle
+    last = model.upsampling[-1]
+    assert isinstance(last, UpsampleBlock)
+    out = last.upsample_block[2](last.upsample_block[0](out))  # one shared slope commutes with the shuffle
     out = F.conv2d(out, conv_before_shuffle(model.conv3.weight, 2), padding=2)
     bias = model.conv3.bias
     assert bias is not None
@@ -141,7 +144,7 @@ def train(args: argparse.Namespace) -> None:
     state_path = args.out / "state.pt"
     model = build_model(args.model, args.scale, args.channels, args.blocks)
     start_from_interpolation(model)
-    model = model.to(device, memory_format=torch.channels_last).train()
+    model = model.to(device).to(memory_format=torch.channels_last).train()  # type: ignore[call-overload]
     average = Average(model, args.ema)
     optimizer = torch.optim.Adam(model.parameters(), lr=args.lr, betas=(0.9, 0.99))
     step = 0

@@ -1,7 +1,7 @@
 """The CPU backend: oneDNN convolutions with prepacked weights and fused epilogues, channels last.
 
-oneDNN is reached through the fused operators that PyTorch's own compiler uses; where this PyTorch lacks them, the backend
-says so.
+oneDNN is reached through the fused operators that PyTorch's own compiler uses; where this PyTorch lacks them, the
+backend says so.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class CpuBackend:
             reasons.append(f"it computes in float32 or bfloat16, not {str(dtype).removeprefix('torch.')}")
         if dtype == torch.bfloat16 and not has_bf16():
             reasons.append("this CPU has neither AVX512-BF16 nor AMX, so bfloat16 would be slower than float32")
-        if not torch.backends.mkldnn.is_available() or not hasattr(torch.ops.mkldnn, "_convolution_pointwise"):
+        if not torch._C._has_mkldnn or not hasattr(torch.ops.mkldnn, "_convolution_pointwise"):
             reasons.append("this build of PyTorch has no oneDNN")
         return reasons
 
@@ -75,7 +75,12 @@ def _conv_step(node: Conv, in_place: bool) -> Step:
     padding = [half, half]
     packed = torch.ops.mkldnn._reorder_convolution_weight(node.weight, padding, *_PADDING_ARGS, None)
     shared_slope = node.slope is not None and node.slope.numel() == 1
-    fused_act = {"none": "none", "tanh": "tanh", "sigmoid": "sigmoid", "prelu": "leaky_relu" if shared_slope else "none"}
+    fused_act = {
+        "none": "none",
+        "tanh": "tanh",
+        "sigmoid": "sigmoid",
+        "prelu": "leaky_relu" if shared_slope else "none",
+    }
     scalars = [float(node.slope)] if shared_slope and node.slope is not None else []
     separate_act = node.act == "prelu" and not shared_slope
     fused_add = node.residual is not None and node.act == "none" and node.shuffle == 1 and node.gain == 1.0

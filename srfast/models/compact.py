@@ -57,4 +57,5 @@ class SRVGGNetCompact(nn.Module):
         for layer in self.body:
             out = layer(out)
         base = F.interpolate(x, scale_factor=self.scale, mode="nearest")
-        return self.upsampler(out) + base
+        result: Tensor = self.upsampler(out) + base
+        return result

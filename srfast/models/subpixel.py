@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 
 def _tap_index(kernel: int, factor: int) -> Tensor:
-    """[factor(out phase), factor(in phase), new taps] -> tap of the original kernel, or ``kernel`` where there is none."""
+    """[factor(out phase), factor(in phase), new taps] -> tap of the old kernel, or ``kernel`` where there is none."""
     half = kernel // 2
     reach = -(-half // factor)
     out_phase = torch.arange(factor)[:, None, None]
@@ -22,8 +22,8 @@ def conv_before_shuffle(weight: Tensor, factor: int) -> Tensor:
     """Rewrites the kernel of ``conv(pixel_shuffle(x, factor))`` as K of ``pixel_shuffle(conv_K(x), factor)``.
 
     Output pixel ``factor*Y + p`` reads input pixel ``factor*Y + p + d``, which is phase ``(p + d) mod factor`` of the
-    low-resolution pixel ``Y + (p + d) // factor``: each tap moves to a channel and a whole-pixel shift. Zero padding at the
-    high resolution equals zero padding at the low one. Differentiable.
+    low-resolution pixel ``Y + (p + d) // factor``: each tap moves to a channel and a whole-pixel shift. Zero padding at
+    the high resolution equals zero padding at the low one. Differentiable.
 
     Args:
         weight: [O, C, k, k] with odd k, stride 1, padding k // 2.

@@ -1,0 +1,7 @@
+"""``python -m srfast``."""
+
+import sys
+
+from srfast.cli import main
+
+sys.exit(main())

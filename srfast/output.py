@@ -1,0 +1,69 @@
+"""Files that appear under their name only when they are whole."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from srfast.errors import OutputError
+
+
+def check_output(path: Path, overwrite: bool) -> None:
+    """Refuses, before any work is done, a path that cannot be written.
+
+    Raises:
+        OutputError: it exists (and may not be overwritten), is a folder, or its folder is missing or read-only.
+    """
+    if path.is_dir():
+        raise OutputError(f"{path} is a folder; give the name of a file")
+    if path.exists() and not overwrite:
+        raise OutputError(f"{path} exists; give -y to overwrite it, or another name")
+    folder = path.parent
+    if not folder.is_dir():
+        raise OutputError(f"the folder {folder} does not exist; make it first")
+    try:
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise OutputError(f"cannot write in {folder}: {error.strerror}") from error
+
+
+@contextlib.contextmanager
+def whole_file(path: Path, overwrite: bool) -> Iterator[Path]:
+    """Gives the name of a hidden file beside ``path``, which takes its place at the end if nothing failed.
+
+    Without ``overwrite`` a file that appeared in the meantime is not touched either.
+    """
+    check_output(path, overwrite)
+    # The suffix stays last: writers choose the format by it.
+    handle, name = tempfile.mkstemp(prefix=f".{path.stem}.", suffix=f".partial{path.suffix}", dir=path.parent)
+    os.close(handle)
+    partial = Path(name)
+    try:
+        yield partial
+        partial.chmod(0o666 & ~_umask())
+        if overwrite:
+            partial.replace(path)
+        else:
+            _move_to_free_name(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _move_to_free_name(partial: Path, path: Path) -> None:
+    try:
+        os.link(partial, path)
+    except FileExistsError as error:
+        raise OutputError(f"{path} has appeared meanwhile; give -y to overwrite it, or another name") from error
+    except OSError:  # a file system without hard links
+        check_output(path, overwrite=False)
+        partial.replace(path)
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

@@ -1,0 +1,136 @@
+"""The upscaler: a model with an engine around it, for frames of any kind."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from srfast.capture import capture
+from srfast.checkpoint import LoadedModel, load_model
+from srfast.engine import Engine
+from srfast.errors import InputError, UnsupportedModelError
+from srfast.frames import Array, resize_array, upscale_frame
+from srfast.passes import optimise
+
+DTYPES = {
+    "float32": torch.float32,
+    "float16": torch.float16,
+    "bfloat16": torch.bfloat16,
+    "fp32": torch.float32,
+    "fp16": torch.float16,
+    "bf16": torch.bfloat16,
+}
+
+
+class Upscaler:
+    """Upscales frames with one model on one device.
+
+    Args:
+        model: a checkpoint's path, a shipped model's name, or a PyTorch module for RGB images in 0..1.
+        outscale: final enlargement; other than the model's own scale, the result is resized to it (numpy frames only).
+        backend: 'auto', 'cpu' or 'reference'.
+        device: 'cpu', 'cuda', 'cuda:1', ...; by default the first GPU, else the CPU.
+        dtype: a torch dtype or its name ('fp16', 'bf16', 'fp32'); by default the fastest good one of the device.
+        tile: side of a tile in input pixels; 0 never tiles, None lets the memory decide. Results do not depend on it.
+        memory: bytes that activations may take.
+
+    Raises:
+        CheckpointError: the file is no checkpoint of a known network.
+        UnsupportedModelError: the network has an operation that srfast does not cover.
+        BackendError: the backend cannot run here.
+    """
+
+    def __init__(
+        self,
+        model: LoadedModel | nn.Module | str | os.PathLike[str],
+        *,
+        outscale: float | None = None,
+        backend: str = "auto",
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | str | None = None,
+        tile: int | None = None,
+        memory: int | None = None,
+    ) -> None:
+        if isinstance(model, (str, os.PathLike)):
+            model = load_model(model)
+        module = model.module if isinstance(model, LoadedModel) else model
+        self.name = model.name if isinstance(model, LoadedModel) else type(module).__name__
+        self.plan = optimise(capture(module))
+        if (self.plan.in_channels, self.plan.out_channels) != (3, 3):
+            channels = f"{self.plan.in_channels} channels in and {self.plan.out_channels} out"
+            raise UnsupportedModelError(
+                f"{self.name} takes {channels}; frames are RGB, 3 in and 3 out (use srfast.Engine)"
+            )
+        if outscale is not None and outscale <= 0:
+            raise ValueError(f"outscale must be positive, not {outscale}")
+        self.outscale = outscale or self.plan.scale
+        self.engine = Engine(self.plan, backend=backend, device=device, dtype=_dtype(dtype), tile=tile, memory=memory)
+
+    @property
+    def scale(self) -> int:
+        """Enlargement of the network itself."""
+        return self.plan.scale
+
+    def __call__(self, frame: Any) -> Any:
+        """Upscales one frame, or a batch of tensors.
+
+        Args:
+            frame: numpy [H, W], [H, W, 3] BGR or [H, W, 4] BGRA of uint8 or uint16; torch [N, 3, H, W] or [3, H, W] RGB
+                of uint8 or floating in 0..1, on any device; or any object with ``__dlpack__`` in such a layout.
+
+        Returns:
+            The same kind, dtype and device; height and width multiplied by ``outscale``.
+
+        Raises:
+            InputError: another kind, shape or dtype.
+        """
+        out = upscale_frame(frame, self.engine)
+        if self.outscale == self.scale:
+            return out
+        if isinstance(out, Tensor):
+            raise InputError(
+                f"outscale {self.outscale} on a x{self.scale} model resizes numpy frames only, not tensors"
+            )
+        return resize_array(out, *self.output_size(*frame.shape[:2]))
+
+    def output_size(self, height: int, width: int) -> tuple[int, int]:
+        """Height and width of the result, in pixels."""
+        return max(1, round(height * self.outscale)), max(1, round(width * self.outscale))
+
+    def frames(self, frames: Iterable[Any]) -> Iterator[Any]:
+        """Upscales frames one after another, as they are asked for."""
+        return (self(frame) for frame in frames)
+
+    def upsample(self, image: Array) -> Array:
+        """``__call__`` under the name that OpenCV's super-resolution module uses."""
+        return np.asarray(self(image))
+
+    def enhance(self, image: Array, outscale: float | None = None) -> tuple[Array, str]:
+        """``__call__`` with the signature of Real-ESRGAN: returns the image and 'L', 'RGB' or 'RGBA'."""
+        out = upscale_frame(image, self.engine)
+        factor = outscale or self.outscale
+        out = resize_array(out, round(image.shape[0] * factor), round(image.shape[1] * factor))
+        channels = 1 if image.ndim == 2 else image.shape[2]
+        return out, {1: "L", 3: "RGB", 4: "RGBA"}[channels]
+
+    def __repr__(self) -> str:
+        dtype = str(self.engine.dtype).removeprefix("torch.")
+        return f"Upscaler({self.name} x{self.scale}, {self.engine.backend.name} on {self.engine.device}, {dtype})"
+
+
+def load(model: str | os.PathLike[str], **options: Any) -> Upscaler:
+    """Loads a checkpoint or a shipped model, ready to upscale; ``options`` are those of ``Upscaler``."""
+    return Upscaler(model, **options)
+
+
+def _dtype(dtype: torch.dtype | str | None) -> torch.dtype | None:
+    if not isinstance(dtype, str):
+        return dtype
+    if dtype not in DTYPES:
+        raise ValueError(f"dtype must be one of {', '.join(DTYPES)}, not {dtype!r}")
+    return DTYPES[dtype]
