@@ -162,17 +162,17 @@ def _activate(act: Act, slope: Callable[[Any], Tensor] | None = None) -> Callabl
 
 
 def _leaky_relu(b: _Builder, name: str, x: str, negative_slope: float = 0.01, inplace: bool = False) -> str:
-    return b.emit(Activate(name, x, "prelu", torch.tensor([negative_slope])))
+    return b.emit(Activate(name, x, "prelu", _number(negative_slope)))
 
 
 def _add(b: _Builder, name: str, x: Value, y: Value, alpha: float = 1) -> str:
     if isinstance(x, str) and isinstance(y, str):
         if alpha != 1:
-            y = b.emit(Affine(f"{name}_alpha", y, torch.tensor([float(alpha)]), torch.zeros(1)))
+            y = b.emit(Affine(f"{name}_alpha", y, _number(alpha), torch.zeros(1)))
         return b.emit(Add(name, x, y))
     if isinstance(x, str):
         return b.emit(Affine(name, x, torch.ones(1), _constant(y, name) * alpha))
-    return b.emit(Affine(name, y, torch.tensor([float(alpha)]), _constant(x, name)))
+    return b.emit(Affine(name, y, _number(alpha), _constant(x, name)))
 
 
 def _sub(b: _Builder, name: str, x: Value, y: Value, alpha: float = 1) -> str:
@@ -193,10 +193,15 @@ def _div(b: _Builder, name: str, x: Value, y: Value) -> str:
     return b.emit(Affine(name, x, 1.0 / _constant(y, name).double(), torch.zeros(1)))
 
 
+def _number(value: float) -> Tensor:
+    """[1] in float64, so that folding starts from the exact constant."""
+    return torch.tensor([value], dtype=torch.float64)
+
+
 def _constant(value: Value, name: str) -> Tensor:
     """A number, or a tensor that varies over channels only, as [1] or [C]."""
     if isinstance(value, (int, float)):
-        return torch.tensor([float(value)])
+        return _number(value)
     if not isinstance(value, Tensor):
         raise UnsupportedModelError(f"no plan node covers a constant of type {type(value).__name__} (at {name})")
     value = value.detach()
@@ -247,7 +252,7 @@ MODULES: dict[type[nn.Module], Callable[[_Builder, str, Any, str], Value]] = {
     nn.BatchNorm2d: _batch_norm,
     nn.PReLU: _activate("prelu", lambda m: m.weight.detach()),
     nn.ReLU: _activate("prelu", lambda m: torch.zeros(1)),
-    nn.LeakyReLU: _activate("prelu", lambda m: torch.tensor([m.negative_slope])),
+    nn.LeakyReLU: _activate("prelu", lambda m: _number(m.negative_slope)),
     nn.Tanh: _activate("tanh"),
     nn.Sigmoid: _activate("sigmoid"),
     nn.PixelShuffle: lambda b, name, m, x: _shuffle(b, name, x, m.upscale_factor),

@@ -1,0 +1,209 @@
+"""The engine: exact tiles, image types, guards."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from conftest import NETWORKS, randomise
+from torch import Tensor, nn
+
+from srfast.backends import select_backend
+from srfast.capture import capture
+from srfast.engine import Engine
+from srfast.errors import BackendError, InputError, SrfastError
+from srfast.models import SRResNet, SRVGGNetCompact
+from srfast.passes import optimise
+from srfast.plan import Plan
+from srfast.tiling import tile_by_memory, tile_by_size, windows
+
+CPU = torch.device("cpu")
+
+
+def plan_of(module: nn.Module) -> Plan:
+    return optimise(capture(module))
+
+
+def image(height: int, width: int, dtype: torch.dtype = torch.uint8, seed: int = 0) -> Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    values = torch.randint(0, 256, (1, height, width, 3), generator=generator, dtype=torch.uint8)
+    return values if dtype == torch.uint8 else (values.to(torch.int32) * 257).to(torch.uint16)
+
+
+@pytest.mark.parametrize("length", [1, 2, 7, 16, 17, 100, 101])
+@pytest.mark.parametrize("tile", [1, 5, 16, 100])
+@pytest.mark.parametrize("halo", [0, 3, 40])
+def test_windows_cover_once_with_context(length: int, tile: int, halo: int) -> None:
+    parts = windows(length, tile, halo)
+    assert [i for w in parts for i in range(w.first, w.last)] == list(range(length))
+    assert len({w.size for w in parts}) == 1
+    for w in parts:
+        assert w.last - w.first <= tile
+        assert 0 <= w.start and w.start + w.size <= length
+        assert w.first - w.start >= min(halo, w.first)
+        assert w.start + w.size - w.last >= min(halo, length - w.last)
+
+
+def test_tiles_by_memory_respect_the_budget_or_are_small() -> None:
+    for height, width, pixels in ((1080, 1920, 200_000), (100, 4000, 30_000), (50, 50, 10), (1, 1, 0)):
+        tiling = tile_by_memory(height, width, 18, pixels)
+        assert tiling.window_pixels <= pixels or max(tiling.rows[0].last, tiling.columns[0].last) <= 16
+    assert len(tile_by_memory(270, 480, 40, 1 << 30)) == 1
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 37), (16, 16), (17, 31), (33, 64), (41, 53)])
+def test_tiled_equals_untiled(network: nn.Module, size: tuple[int, int]) -> None:
+    plan = plan_of(network)
+    whole = Engine(plan, tile=0)(image(*size))
+    for tile in (1 if size[0] * size[1] < 40 else 16, 23):
+        tiled = Engine(plan, tile=tile)(image(*size))
+        different = int((whole != tiled).sum())
+        # oneDNN's blocking may depend on the shape: one level in 100,000 values at most.
+        assert different <= whole.numel() // 100_000, different
+        assert (whole.int() - tiled.int()).abs().max() <= 1
+
+
+@pytest.mark.parametrize("backend", ["cpu", "reference"])
+def test_matches_the_module(network: nn.Module, backend: str) -> None:
+    x = image(19, 23)
+    with torch.no_grad():
+        expected = network(x.permute(0, 3, 1, 2).float() / 255).clamp(0, 1).permute(0, 2, 3, 1)
+    engine = Engine(plan_of(network), backend=backend)
+    torch.testing.assert_close(engine(x.float() / 255), expected, rtol=0, atol=2e-5)
+    off = (engine(x).float() - (expected * 255).round()).abs()
+    assert off.max() <= 1
+    assert (off > 0).float().mean() < 1e-3
+    deep = engine(image(19, 23, torch.uint16)).to(torch.int32).float()
+    assert (deep - expected * 65535).abs().max() < 2
+
+
+@pytest.mark.parametrize("batch", [2, 3])
+def test_a_batch_is_its_images(batch: int, small_network: nn.Module) -> None:
+    engine = Engine(plan_of(small_network))
+    images = torch.cat([image(9, 11, seed=i) for i in range(batch)])
+    torch.testing.assert_close(engine(images), torch.cat([engine(x[None]) for x in images]), rtol=0, atol=0)
+
+
+def test_strided_images() -> None:
+    engine = Engine(plan_of(randomise(NETWORKS["compact_x4"]())))
+    large = image(30, 40)
+    view = large[:, 3:20:2, 5:30].flip(2)
+    assert torch.equal(engine(view), engine(view.contiguous()))
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        torch.zeros(1, 3, 8, 8, dtype=torch.uint8),
+        torch.zeros(8, 8, 3, dtype=torch.uint8),
+        torch.zeros(1, 8, 8, 3, dtype=torch.int64),
+        torch.zeros(1, 0, 8, 3),
+    ],
+)
+def test_bad_images_are_refused(bad: Tensor, small_network: nn.Module) -> None:
+    with pytest.raises(InputError, match="images"):
+        Engine(plan_of(small_network))(bad)
+
+
+class Overflowing(nn.Module):
+    """Exceeds float16 inside, for bright images only, and returns to the range."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.convs = nn.Sequential(*(nn.Conv2d(3, 3, 1, bias=False) for _ in range(4)))
+        for conv, gain in zip(self.convs, (400, 400, 1 / 400, 1 / 400), strict=True):
+            conv.weight.data = torch.eye(3).view(3, 3, 1, 1) * gain
+
+    def forward(self, x: Tensor) -> Tensor:
+        for conv in self.convs:
+            x = torch.relu(conv(x))
+        return x
+
+
+def test_overflow_is_redone_in_float32() -> None:
+    engine = Engine(plan_of(Overflowing()), backend="reference", dtype=torch.float16, tile=8)
+    dark, bright = torch.full((1, 12, 12, 3), 20, dtype=torch.uint8), image(12, 12)
+    assert torch.equal(engine(dark), dark)
+    assert engine.statistics.redone == 0
+    assert torch.equal(engine(bright), bright)
+    assert engine.statistics.redone == 1
+
+
+def test_a_network_that_is_never_finite_is_an_error(small_network: nn.Module) -> None:
+    plan = plan_of(small_network).map_tensors(lambda t: t * float("inf"))
+    with pytest.raises(SrfastError, match="NaN or infinite"):
+        Engine(plan)(image(8, 8))
+
+
+def test_out_of_memory_halves_the_tile(small_network: nn.Module) -> None:
+    """An allocator that gives up above 24x24 pixels: the image still comes out, and is the same."""
+    plan = plan_of(small_network)
+    expected = Engine(plan)(image(60, 50))
+    engine = Engine(plan)
+    run = engine._run
+
+    def limited(x: Tensor) -> Tensor:
+        if x.shape[-1] * x.shape[-2] > 24 * 24:
+            raise torch.OutOfMemoryError("test")
+        return run(x)
+
+    engine._run = limited
+    assert torch.equal(engine(image(60, 50)), expected)
+    assert engine.statistics.out_of_memory >= 1
+
+
+def test_other_errors_are_not_taken_for_memory(small_network: nn.Module) -> None:
+    engine = Engine(plan_of(small_network))
+
+    def broken(x: Tensor) -> Tensor:
+        raise RuntimeError("shape mismatch")
+
+    engine._run = broken
+    with pytest.raises(RuntimeError, match="shape mismatch"):
+        engine(image(40, 40))
+
+
+def test_backends_say_why_not(small_network: nn.Module) -> None:
+    plan = plan_of(small_network)
+    with pytest.raises(BackendError, match="there are auto"):
+        select_backend(plan, CPU, torch.float32, "tpu")
+    with pytest.raises(BackendError, match="not float16"):
+        select_backend(plan, CPU, torch.float16, "cpu")
+    assert select_backend(plan, CPU, torch.float16).name == "reference"
+
+
+def half_error(module: nn.Module, dtype: torch.dtype, backend: str) -> tuple[float, float]:
+    """Root mean square errors against float32 of the engine and of the eager module in ``dtype``."""
+    x = torch.rand(1, 24, 24, 3)
+    with torch.no_grad():
+        planes = x.permute(0, 3, 1, 2)
+        exact = module(planes).clamp(0, 1)
+        eager = module.to(dtype)(planes.to(dtype)).float().clamp(0, 1)
+    module.float()
+    ours = Engine(plan_of(module), backend=backend, dtype=dtype)(x).permute(0, 3, 1, 2)
+    return float((ours - exact).square().mean().sqrt()), float((eager - exact).square().mean().sqrt())
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("name", ["srresnet_x4", "compact_x4"])
+def test_half_precision_error_is_at_most_twice_eagers(name: str, dtype: torch.dtype) -> None:
+    ours, eager = half_error(randomise(NETWORKS[name]()), dtype, "reference")
+    assert ours <= 2 * eager
+
+
+def test_bf16_on_the_cpu_backend() -> None:
+    plan = plan_of(SRVGGNetCompact(num_feat=8, num_conv=1))
+    reasons = select_backend(plan, CPU, torch.float32, "cpu").not_supported_reasons(plan, CPU, torch.bfloat16)
+    if reasons:
+        pytest.skip(f"no bfloat16 hardware: {reasons[0]}")
+    ours, eager = half_error(randomise(SRResNet(4, channels=16, num_blocks=2)), torch.bfloat16, "cpu")
+    assert ours <= 2 * eager
+
+
+def test_numpy_and_engine_share_memory_layout() -> None:
+    """A numpy frame goes in and out without being reordered."""
+    engine = Engine(plan_of(randomise(NETWORKS["compact_x2_leaky"]())))
+    frame = np.random.default_rng(0).integers(0, 256, (7, 9, 3), dtype=np.uint8)
+    out = engine(torch.from_numpy(frame)[None])
+    assert out.is_contiguous()
+    assert out.shape == (1, 14, 18, 3)
