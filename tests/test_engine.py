@@ -15,7 +15,7 @@ from srfast.errors import BackendError, InputError, SrfastError
 from srfast.models import SRResNet, SRVGGNetCompact
 from srfast.passes import optimise
 from srfast.plan import Plan
-from srfast.tiling import tile_by_memory, tile_by_size, windows
+from srfast.tiling import tile_by_memory, windows
 
 CPU = torch.device("cpu")
 
@@ -39,7 +39,7 @@ def test_windows_cover_once_with_context(length: int, tile: int, halo: int) -> N
     assert len({w.size for w in parts}) == 1
     for w in parts:
         assert w.last - w.first <= tile
-        assert 0 <= w.start and w.start + w.size <= length
+        assert w.start >= 0 and w.start + w.size <= length
         assert w.first - w.start >= min(halo, w.first)
         assert w.start + w.size - w.last >= min(halo, length - w.last)
 

@@ -90,7 +90,8 @@ def test_dlpack(upscaler: Upscaler) -> None:
 
 
 @pytest.mark.parametrize(
-    "bad", [np.zeros((4, 4, 2), np.uint8), np.zeros((4, 4, 3), np.float64), np.zeros(4, np.uint8), torch.zeros(4, 4), "x"]
+    "bad",
+    [np.zeros((4, 4, 2), np.uint8), np.zeros((4, 4, 3), np.float64), np.zeros(4, np.uint8), torch.zeros(4, 4), "x"],
 )
 def test_other_frames_are_refused(upscaler: Upscaler, bad: object) -> None:
     with pytest.raises(InputError):

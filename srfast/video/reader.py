@@ -124,22 +124,31 @@ class VideoReader:
             FrameLossError: the file ends before the frames that its header promises.
         """
         end: Fraction | None = None
+        waiting: list[av.Packet[Any]] = []  # with a limit: packets that may start after its last frame
         try:
             for packet in self.container.demux([self.stream, *streams]):
                 if packet.stream is not self.stream:
-                    if packet.dts is not None and (end is None or packet.dts * packet.time_base < end):
+                    if not packet.size:  # the end mark of a stream
+                        continue
+                    if limit is None or (end is not None and _time(packet) < end):
                         yield packet
+                    elif end is None:
+                        waiting.append(packet)
                     continue
                 if packet.is_corrupt:
                     raise InputError(f"{self.path} is damaged or cut off {self._where(packet)}")
-                if end is None:
-                    for frame in self._decode(packet):
-                        yield frame
-                        if limit is not None and self.decoded >= limit:
-                            end = ((frame.pts or 0) + frame.duration) * self.time_base
-                            break
-                elif _past(packet, end):
-                    return
+                if end is not None:
+                    if packet.size and _time(packet) > end + 10:
+                        return  # other streams lag behind the video's file order by less than these seconds
+                    continue
+                for frame in self._decode(packet):
+                    until = ((frame.pts or 0) + frame.duration) * self.time_base
+                    yield from (p for p in waiting if _time(p) < until)
+                    waiting = [p for p in waiting if _time(p) >= until]
+                    yield frame
+                    if self.decoded == limit:
+                        end = until
+                        break
         except (self._av.error.FFmpegError, OSError) as error:
             raise InputError(f"{self.path} is damaged after frame {self.decoded}: {_reason(error)}") from error
         if limit is None:
@@ -190,9 +199,10 @@ class VideoReader:
         self.close()
 
 
-def _past(packet: av.Packet[Any], end: Fraction) -> bool:
-    """Packets of other streams may lag behind the video's by some seconds of file order."""
-    return bool(packet.dts is not None and packet.dts * packet.time_base > end + 10)
+def _time(packet: av.Packet[Any]) -> Fraction:
+    """Decoding time in seconds, or the presentation time where the file has no other."""
+    ticks = packet.dts if packet.dts is not None else packet.pts or 0
+    return Fraction(ticks * packet.time_base)
 
 
 def _reason(error: Exception) -> str:

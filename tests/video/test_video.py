@@ -51,6 +51,7 @@ def make_clip(
             rgb = np.stack([(ramp + 9 * i) % 256, (ramp * 2) % 256, np.full_like(ramp, (40 * i) % 256)], -1)
             frame = av.VideoFrame.from_ndarray(rgb.astype(np.uint8), format="rgb24").reformat(format=pix_fmt)
             frame.pts, frame.time_base = pts, time_base
+            frame.duration = (times[i + 1] if i + 1 < len(times) else 2 * pts - times[i - 1]) - pts
             out.mux(video.encode(frame))
         out.mux(video.encode(None))
         if sound is not None:
@@ -70,7 +71,7 @@ def frame_times(path: Path) -> list[Fraction]:
 def packets(path: Path, kind: str) -> list[tuple[Fraction, bytes]]:
     with av.open(str(path)) as c:
         stream = next(s for s in c.streams if s.type == kind)
-        return [(p.pts * p.time_base, bytes(p)) for p in c.demux(stream) if p.dts is not None]
+        return [(p.pts * p.time_base, bytes(p)) for p in c.demux(stream) if p.size]
 
 
 STEADY = [40 * i for i in range(12)]
@@ -85,7 +86,8 @@ def test_every_timestamp_survives(tmp_path: Path, upscaler: Upscaler, suffix: st
     assert result.frames == len(times)
     assert frame_times(tmp_path / f"out{suffix}") == frame_times(source)
     with av.open(str(source)) as a, av.open(str(tmp_path / f"out{suffix}")) as b:
-        assert abs(a.duration - b.duration) <= 1000  # microseconds: one tick of the containers
+        if times is STEADY:  # else muxers derive it from decoding times, which are the encoder's own
+            assert abs(a.duration - b.duration) <= 1000  # microseconds: one tick of the containers
         assert (b.streams.video[0].width, b.streams.video[0].height) == (96, 64)
         assert b.metadata["title"] == "gradient"
 
@@ -112,14 +114,16 @@ def test_subtitles_and_chapters_are_copied(tmp_path: Path, upscaler: Upscaler) -
     source = tmp_path / "in.mkv"
     with av.open(str(plain)) as c, av.open(str(source), "w") as out:
         video = out.add_stream_from_template(c.streams.video[0])
-        titles = out.add_stream("subrip")
-        out.set_chapters([{"id": 1, "start": 0, "end": 300, "time_base": Fraction(1, 1000), "metadata": {"title": "A"}}])
+        titles = out.add_mux_stream("subrip")
+        out.set_chapters(
+            [{"id": 1, "start": 0, "end": 300, "time_base": Fraction(1, 1000), "metadata": {"title": "A"}}]
+        )
         out.start_encoding()
         line = av.Packet(b"hello")
         line.stream, line.pts, line.dts, line.duration, line.time_base = titles, 80, 80, 200, Fraction(1, 1000)
         out.mux(line)
         for packet in c.demux(video=0):
-            if packet.dts is not None:
+            if packet.size:
                 packet.stream = video
                 out.mux(packet)
     upscale_video(source, tmp_path / "out.mkv", upscaler)
@@ -219,7 +223,7 @@ def test_rotation_is_carried(tmp_path: Path, upscaler: Upscaler) -> None:
         video = out.add_stream_from_template(c.streams.video[0])
         video.set_display_rotation(90)
         for packet in c.demux(video=0):
-            if packet.dts is not None:
+            if packet.size:
                 packet.stream = video
                 out.mux(packet)
     upscale_video(source, tmp_path / "out.mp4", upscaler)
@@ -257,10 +261,13 @@ def test_what_is_no_video(tmp_path: Path, upscaler: Upscaler, content: bytes) ->
 def test_truncated_file(tmp_path: Path, upscaler: Upscaler, faststart: bool, keep: float) -> None:
     whole = make_clip(tmp_path / "whole.mp4", [40 * i for i in range(60)], size=(320, 240))
     source = tmp_path / "in.mp4"
-    with av.open(str(whole)) as c, av.open(str(source), "w", options={"movflags": "faststart"} if faststart else {}) as out:
+    with (
+        av.open(str(whole)) as c,
+        av.open(str(source), "w", options={"movflags": "faststart"} if faststart else {}) as out,
+    ):
         video = out.add_stream_from_template(c.streams.video[0])
         for packet in c.demux(video=0):
-            if packet.dts is not None:
+            if packet.size:
                 packet.stream = video
                 out.mux(packet)
     data = source.read_bytes()
