@@ -1,0 +1,81 @@
+#include "conv.h"
+
+#include <array>
+
+namespace srfast {
+namespace {
+
+// Where output `index` of the kernels' order (row phase, column phase, channel) is in PyTorch's (channel, phases).
+int source_output(const Conv& conv, int index) {
+    const int r = conv.shuffle, channels = conv.out_channels / (r * r);
+    const int phase = index / channels, channel = index % channels;
+    return channel * r * r + phase;
+}
+
+// G of the Winograd transform, [6][kernel], for the points 0, +-3/4, +-3/2 and infinity.
+std::array<std::array<double, 5>, 6> weight_transform(int kernel) {
+    const double points[5] = {0.0, 0.75, -0.75, 1.5, -1.5};
+    std::array<std::array<double, 5>, 6> g{};
+    for (int i = 0; i < 5; ++i) {
+        double divisor = 1.0;
+        for (int j = 0; j < 5; ++j)
+            if (j != i) divisor *= points[i] - points[j];
+        double power = 1.0 / divisor;
+        for (int k = 0; k < kernel; ++k, power *= points[i]) g[i][k] = power;
+    }
+    g[5][kernel - 1] = 1.0;
+    return g;
+}
+
+// G w G^T in float64, [36].
+std::array<double, 36> transformed(const float* w, int kernel, const std::array<std::array<double, 5>, 6>& g) {
+    std::array<double, 36> result{};
+    for (int i = 0; i < 6; ++i)
+        for (int j = 0; j < 6; ++j)
+            for (int y = 0; y < kernel; ++y)
+                for (int x = 0; x < kernel; ++x) result[i * 6 + j] += g[i][y] * w[y * kernel + x] * g[j][x];
+    return result;
+}
+
+int round_up(int n, int unit) { return (n + unit - 1) / unit * unit; }
+
+}  // namespace
+
+void pack(Conv& conv, const Kernels& kernels, const float* weight, const float* bias, const float* slope, int slopes) {
+    const int taps = conv.kernel * conv.kernel, in = conv.in_channels, out = conv.out_channels;
+    const bool winograd = conv.algorithm == Algorithm::winograd;
+    const int slices = winograd ? 36 : 1, depth = winograd ? in : in * taps;
+    const auto g = weight_transform(winograd ? conv.kernel : 1);
+    std::size_t group_start = 0;
+    conv.bias.assign(round_up(out, 16), 0.0f);
+    conv.slope.assign(round_up(out, 16), 0.0f);
+    conv.weights.clear();
+    for (int first = 0; first < out; first += kGroup) {
+        const int outputs = out - first < kGroup ? out - first : kGroup, columns = round_up(outputs, kernels.width);
+        conv.weights.resize(group_start + static_cast<std::size_t>(slices) * depth * columns, 0.0f);
+        for (int o = 0; o < outputs; ++o) {
+            const int source = source_output(conv, first + o);
+            conv.bias[first + o] = bias[source];
+            conv.slope[first + o] = slopes ? slope[slopes == 1 ? 0 : source] : 0.0f;
+            const int panel = o / kernels.panel_columns * kernels.panel_columns;
+            const int left = columns - panel, wide = left < kernels.panel_columns ? left : kernels.panel_columns;
+            // Element (slice, k) of this output.
+            const auto at = [&](int slice, int k) -> float& {
+                return conv.weights[group_start + (static_cast<std::size_t>(slice) * columns + panel) * depth +
+                                    static_cast<std::size_t>(k) * wide + (o - panel)];
+            };
+            for (int c = 0; c < in; ++c) {
+                const float* w = weight + (static_cast<std::size_t>(source) * in + c) * taps;
+                if (winograd) {
+                    const auto u = transformed(w, conv.kernel, g);
+                    for (int f = 0; f < 36; ++f) at(f, c) = static_cast<float>(u[f]);
+                } else {
+                    for (int t = 0; t < taps; ++t) at(0, t * in + c) = w[t];
+                }
+            }
+        }
+        group_start = conv.weights.size();
+    }
+}
+
+}  // namespace srfast
