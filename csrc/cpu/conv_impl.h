@@ -178,9 +178,14 @@ void finish_scalars(const Conv& conv, const Image* residual, const Image& out, i
     }
 }
 
+// Whether the outputs of a group are whole vectors in memory, of float32, and a residual of the same size is added.
+inline bool fills_vectors(const Conv& conv, const Image& out, const Group& group) {
+    return conv.row_run() % Vec::width == 0 && group.outputs % Vec::width == 0 && !out.bytes && conv.residual_factor == 1;
+}
+
 SRFAST_INLINE void finish(const Conv& conv, const Image* residual, const Image& out, int y, int x, int pixels, float* sums,
                           const Group& group) {
-    if (conv.row_run() % Vec::width || group.outputs % Vec::width || out.bytes || conv.residual_factor != 1)
+    if (!fills_vectors(conv, out, group))
         finish_scalars(conv, residual, out, y, x, pixels, sums, group);
     else if (conv.prelu)
         residual ? finish_vectors<true, true>(conv, residual, out, y, x, pixels, sums, group)
@@ -248,9 +253,9 @@ SRFAST_INLINE void tile_in(const float* const (&rows)[6], std::ptrdiff_t offset,
     }
 }
 
-// One vector of outputs of one tile, into sums[y][x][kGroup].
-template <int Step>
-SRFAST_INLINE void tile_out(const float* from, float* sums) {
+// One vector of outputs of one tile: gives store(row, column, value) the sums.
+template <int Step, class Store>
+SRFAST_INLINE void tile_out(const float* from, Store store) {
     Vec t[6][Step];
 #pragma GCC unroll 6
     for (int i = 0; i < 6; ++i) {
@@ -269,7 +274,7 @@ SRFAST_INLINE void tile_out(const float* from, float* sums) {
         Vec y[Step];
         transform_out<Step>(m, y);
 #pragma GCC unroll 4
-        for (int i = 0; i < Step; ++i) y[i].store(sums + (i * Step + x) * kGroup);
+        for (int i = 0; i < Step; ++i) store(i, x, y[i]);
     }
 }
 
@@ -292,18 +297,87 @@ void block_in(const Conv& conv, const Image& in, const Tiles& tiles, long first,
     }
 }
 
+// Every output of a whole tile, finished in registers.
+template <int Step, bool Prelu, bool Residual>
+void whole_tile_out(const Conv& conv, const Image* residual, const Image& out, int y, int x, const Group& group, const float* from) {
+    const int run = conv.row_run();
+    for (int v = 0; v < group.vectors; ++v) {
+        const int output = group.first + v * Vec::width, phase = output / run;
+        const std::ptrdiff_t offset = static_cast<std::ptrdiff_t>(x) * run + output % run;
+        const Vec bias = Vec::load(&conv.bias[output]), slope = Vec::load(&conv.slope[output]);
+        float* to[Step];
+        const float* add[Step];
+        for (int i = 0; i < Step; ++i) {
+            const int row = (y + i) * conv.shuffle + phase;
+            to[i] = out.base + (row % out.ring) * out.pitch + offset;
+            add[i] = Residual ? residual->row(row) + offset : nullptr;
+        }
+        tile_out<Step>(from + v * Vec::width, [&](int i, int j, Vec value) {
+            value = value + bias;
+            if (Prelu) value = prelu(value, slope);
+            if (Residual) value = value + Vec::load(add[i] + static_cast<std::ptrdiff_t>(j) * run);
+            value.store(to[i] + static_cast<std::ptrdiff_t>(j) * run);
+        });
+    }
+}
+
 template <int Step>
 void block_out(const Conv& conv, const Image* residual, const Image& out, const Tiles& tiles, long first, int count,
                const Group& group, const float* from) {
     alignas(64) float sums[Step * Step * kGroup];
-    for (int t = 0; t < count; ++t) {
+    const int width = out.width / conv.shuffle;
+    const bool plain = fills_vectors(conv, out, group) && conv.gain == 1.0f && !conv.clamp;
+    for (int t = 0; t < count; ++t, from += kGroup) {
         const int y = tiles.y(first + t), x = tiles.x(first + t);
-        const int columns = tiles.columns * Step, width = out.width / conv.shuffle;
+        if (plain && x + Step <= width && y + Step <= tiles.last_row) {
+            if (conv.prelu)
+                residual ? whole_tile_out<Step, true, true>(conv, residual, out, y, x, group, from)
+                         : whole_tile_out<Step, true, false>(conv, residual, out, y, x, group, from);
+            else
+                residual ? whole_tile_out<Step, false, true>(conv, residual, out, y, x, group, from)
+                         : whole_tile_out<Step, false, false>(conv, residual, out, y, x, group, from);
+            continue;
+        }
+        for (int v = 0; v < group.vectors; ++v)
+            tile_out<Step>(from + v * Vec::width,
+                           [&](int i, int j, Vec value) { value.store(sums + (i * Step + j) * kGroup + v * Vec::width); });
         const int wide = x + Step <= width ? Step : width - x;
-        (void)columns;
-        for (int v = 0; v < group.vectors; ++v) tile_out<Step>(from + t * kGroup + v * Vec::width, sums + v * Vec::width);
         for (int i = 0; i < Step && y + i < tiles.last_row; ++i)
             finish(conv, residual, out, y + i, x, wide, sums + i * Step * kGroup, group);
+    }
+}
+
+// Share f of the kFrequencies of fetching what the next transform reads: `depth` channels of every new pixel of the tiles.
+template <int Step>
+SRFAST_INLINE void prefetch_in(const Conv& conv, const Image& in, const Tiles& tiles, long first, int count, int chunk, int depth,
+                               int f) {
+    const int half = conv.kernel / 2;
+    for (int unit = count * 6 * f / kFrequencies, end = count * 6 * (f + 1) / kFrequencies; unit < end; ++unit) {
+        const long tile = first + unit / 6;
+        const float* from = in.row(tiles.y(tile) - half + unit % 6) +
+                            static_cast<std::ptrdiff_t>(tiles.x(tile) + 5 - Step - half) * in.channels + chunk;
+        for (int x = 0; x < Step; ++x)
+            for (int c = 0; c < depth; c += 16) __builtin_prefetch(from + static_cast<std::ptrdiff_t>(x) * in.channels + c, 0, 2);
+    }
+}
+
+// The same for what the results overwrite and are added to.
+template <int Step>
+SRFAST_INLINE void prefetch_out(const Conv& conv, const Image* residual, const Image& out, const Tiles& tiles, long first,
+                                int count, const Group& group, int f) {
+    const int run = conv.row_run(), phase = group.first / run;
+    for (int unit = count * Step * f / kFrequencies, end = count * Step * (f + 1) / kFrequencies; unit < end; ++unit) {
+        const long tile = first + unit / Step;
+        const int row = (tiles.y(tile) + unit % Step) * conv.shuffle + phase;
+        if (row >= out.height) continue;
+        const std::ptrdiff_t offset = static_cast<std::ptrdiff_t>(tiles.x(tile)) * run + group.first % run;
+        const float* to = out.base + (row % out.ring) * out.pitch + offset;
+        for (int x = 0; x < Step; ++x)
+            for (int c = 0; c < group.outputs; c += 16) {
+                const std::ptrdiff_t at = static_cast<std::ptrdiff_t>(x) * run + c;
+                __builtin_prefetch(to + at, 1, 2);
+                if (residual) __builtin_prefetch(residual->row(row) + offset + at, 0, 2);
+            }
     }
 }
 
@@ -311,34 +385,44 @@ template <int Step>
 void run_winograd(const Conv& conv, const Image& in, const Image* residual, const Image& out, int first, int last, int index,
                   int count, float* scratch) {
     const Tiles tiles{first, last, Step, (in.width + Step - 1) / Step};
-    constexpr int unit = Vec::accumulators / Vec::columns;
-    const Range range = part(tiles.count(), unit, index, count);
-    const long units = (range.last - range.first + unit - 1) / unit, blocks = (units * unit + kTiles - 1) / kTiles;
     const float* weights = conv.weights.data();
     for (int g = 0; g < groups(conv); ++g) {
         const Group group = group_of(conv, g);
+        // Blocks of whole row groups of the products, the fewest above 8 tiles: small enough to leave L2 to the weights.
+        const int unit = Vec::accumulators / (group.vectors < Vec::columns ? group.vectors : Vec::columns);
+        const int most = (11 / unit + 1) * unit;
+        const Range range = part(tiles.count(), unit, index, count);
+        const int blocks = static_cast<int>((range.last - range.first + most - 1) / most);
         // With one panel and one chunk, products overwrite the transforms they are made from.
         const bool in_place = group.vectors <= Vec::columns && conv.in_channels <= kChunk;
         float* products = in_place ? scratch : scratch + kFrequencies * kPitch;
         const std::ptrdiff_t panels = static_cast<std::ptrdiff_t>(group.vectors) * Vec::width;
-        for (long b = 0; b < blocks; ++b) {
-            const Range block = part(range.last - range.first, unit, static_cast<int>(b), static_cast<int>(blocks));
+        const bool prefetch_results = fills_vectors(conv, out, group);
+        for (int b = 0; b < blocks; ++b) {
+            const Range block = part(range.last - range.first, unit, b, blocks);
+            const long tile = range.first + block.first;
             const int size = static_cast<int>(block.last - block.first);
             for (int chunk = 0; chunk < conv.in_channels; chunk += kChunk) {
                 const int depth = conv.in_channels - chunk < kChunk ? conv.in_channels - chunk : kChunk;
-                block_in(conv, in, tiles, range.first + block.first, size, chunk, depth, scratch);
+                block_in(conv, in, tiles, tile, size, chunk, depth, scratch);
+                const bool last_chunk = chunk + depth == conv.in_channels;
+                const long next = last_chunk ? tile + size : tile;
+                const int next_chunk = last_chunk ? 0 : chunk + depth;
+                const int next_size = static_cast<int>(next + size <= range.last ? size : range.last - next);
                 for (int f = 0; f < kFrequencies; ++f) {
+                    prefetch_in<Step>(conv, in, tiles, next, next_size, next_chunk, depth, f);
+                    if (last_chunk && prefetch_results) prefetch_out<Step>(conv, residual, out, tiles, tile, size, group, f);
                     for (int v = 0; v < group.vectors; v += Vec::columns) {
                         const int vectors = group.vectors - v < Vec::columns ? group.vectors - v : Vec::columns;
-                        const float* b0 = weights + (static_cast<std::ptrdiff_t>(f) * conv.in_channels) * panels +
-                                          static_cast<std::ptrdiff_t>(v) * Vec::width * conv.in_channels +
-                                          static_cast<std::ptrdiff_t>(chunk) * vectors * Vec::width;
-                        multiply_any(vectors, scratch + f * kPitch, size, depth, b0, products + f * kPitch + v * Vec::width,
+                        const float* panel = weights + static_cast<std::ptrdiff_t>(f) * conv.in_channels * panels +
+                                             static_cast<std::ptrdiff_t>(v) * Vec::width * conv.in_channels +
+                                             static_cast<std::ptrdiff_t>(chunk) * vectors * Vec::width;
+                        multiply_any(vectors, scratch + f * kPitch, size, depth, panel, products + f * kPitch + v * Vec::width,
                                      chunk > 0);
                     }
                 }
             }
-            block_out<Step>(conv, residual, out, tiles, range.first + block.first, size, group, products);
+            block_out<Step>(conv, residual, out, tiles, tile, size, group, products);
         }
         weights += kFrequencies * conv.in_channels * panels;
     }

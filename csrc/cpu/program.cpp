@@ -19,6 +19,13 @@ int Program::add_activation(int channels, bool input, bool output) {
     return static_cast<int>(activations_.size()) - 1;
 }
 
+bool Program::direct_output(int activation) const {
+    if (!activations_[activation].output) return false;
+    for (const Layer& layer : layers_)
+        if (layer.input == activation || layer.residual == activation) return false;
+    return true;
+}
+
 void Program::reach(int activation, int& before, int& after) const {
     before = after = 0;
     for (const Layer& layer : layers_) {
@@ -43,7 +50,7 @@ void Program::layout(int height, int width, std::vector<Placement> placements, s
     std::ptrdiff_t widest = 0;
     for (std::size_t i = 0; i < placements.size(); ++i) {
         const Placement& place = placements[i];
-        if (activations_[i].output) continue;
+        if (direct_output(static_cast<int>(i))) continue;
         if (place.scale < 1 || place.ring < 1) fail("scale and ring must be positive");
         const std::ptrdiff_t row = row_floats(static_cast<int>(i), width * place.scale);
         widest = std::max(widest, row);
@@ -64,7 +71,7 @@ void Program::check_steps(const std::vector<Step>& steps) const {
     const auto readable = [&](int activation, int first, int last, const char* what) {
         const int rows = height_ * placements_[activation].scale;
         first = std::max(first, 0), last = std::min(last, rows);
-        const int ring = activations_[activation].output ? rows : placements_[activation].ring;
+        const int ring = direct_output(activation) ? rows : placements_[activation].ring;
         if (last > written[activation] || first < written[activation] - ring)
             fail(std::string("a step reads rows of its ") + what + " that are not in memory");
     };
@@ -94,12 +101,15 @@ void Program::check_steps(const std::vector<Step>& steps) const {
         const int rows = height_ * placements_[output].scale;
         if (step.first < 0 || step.last <= step.first || step.last * shuffle > rows || step.first * shuffle != written[output])
             fail("steps of a layer must follow each other");
-        if (!activations_[output].output && (step.last - step.first) * shuffle > placements_[output].ring)
+        if (!direct_output(output) && (step.last - step.first) * shuffle > placements_[output].ring)
             fail("a step writes more rows than its output keeps");
         written[output] = step.last * shuffle;
     }
-    for (std::size_t i = 0; i < activations_.size(); ++i)
+    for (std::size_t i = 0; i < activations_.size(); ++i) {
+        if (activations_[i].output && !direct_output(static_cast<int>(i)) && placements_[i].ring < height_ * placements_[i].scale)
+            fail("an output that is also read must be kept whole");
         if (written[i] != height_ * placements_[i].scale) fail("activation " + std::to_string(i) + " is not written to its end");
+    }
 }
 
 Image Program::image(int activation) const {
@@ -124,9 +134,13 @@ void Program::run(const std::vector<External>& inputs, const std::vector<Externa
         images.push_back(image(static_cast<int>(i)));
         taken += activations_[i].input;
         if (!activations_[i].output) continue;
-        Image& out = images.back();
         if (given == outputs.size()) fail("an output is missing");
         const External& to = outputs[given++];
+        Image& out = images.back();
+        if (!direct_output(static_cast<int>(i))) {
+            if (to.type != Type::float32) fail("an output that is also read must be float32");
+            continue;
+        }
         out.base = to.type == Type::float32 ? static_cast<float*>(to.data) : nullptr;
         out.bytes = to.type == Type::uint8 ? static_cast<std::uint8_t*>(to.data) : nullptr;
         out.pitch = static_cast<std::ptrdiff_t>(out.width) * out.channels;
@@ -137,6 +151,12 @@ void Program::run(const std::vector<External>& inputs, const std::vector<Externa
     while (static_cast<int>(scratch_.size()) < threads) scratch_.emplace_back(kernels_.scratch);
     Barrier barrier(threads);
     Pool::instance().run(threads, [&](int index) { work(images, inputs, index, threads, scratch_[index].data(), barrier); });
+    given = 0;
+    for (std::size_t i = 0; i < activations_.size(); ++i) {
+        if (!activations_[i].output) continue;
+        const External& to = outputs[given++];
+        if (!direct_output(static_cast<int>(i))) store(images[i], static_cast<float*>(to.data));
+    }
 }
 
 void Program::work(const std::vector<Image>& images, const std::vector<External>& inputs, int index, int count, float* scratch,
@@ -154,7 +174,7 @@ void Program::work(const std::vector<Image>& images, const std::vector<External>
             const Layer& layer = layers_[step.layer];
             const Image* residual = layer.residual < 0 ? nullptr : &images[layer.residual];
             const int r = layer.conv.shuffle, rows = (step.last - step.first) * r;
-            if (!activations_[layer.output].output)
+            if (!direct_output(layer.output))
                 clear_borders(images[layer.output], layer.output, step.first * r + rows * index / count,
                               step.first * r + rows * (index + 1) / count);
             kernels_.run(layer.conv, images[layer.input], residual, images[layer.output], step.first, step.last, index, count,
@@ -176,6 +196,12 @@ void Program::clear_borders(const Image& image, int activation, int first, int l
         if (left) std::memset(reinterpret_cast<char*>(row) - left, 0, left);
         if (right) std::memset(row + end, 0, right);
     }
+}
+
+void Program::store(const Image& from, float* to) const {
+    const std::ptrdiff_t values = static_cast<std::ptrdiff_t>(from.width) * from.channels;
+    for (int y = 0; y < from.height; ++y)
+        std::memcpy(to + y * values, from.row(y), sizeof(float) * static_cast<std::size_t>(values));
 }
 
 void Program::load(const External& from, const Image& to, int first, int last) const {

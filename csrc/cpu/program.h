@@ -49,10 +49,13 @@ private:
         bool input, output;
     };
 
+    // Written to the caller's memory as it is computed; an output that layers read is copied there at the end.
+    bool direct_output(int activation) const;
     void reach(int activation, int& before, int& after) const;
     void check_steps(const std::vector<Step>& steps) const;
     Image image(int activation) const;
     void clear_borders(const Image& image, int activation, int first, int last) const;
+    void store(const Image& from, float* to) const;
     void load(const External& from, const Image& to, int first, int last) const;
     void work(const std::vector<Image>& images, const std::vector<External>& inputs, int index, int count, float* scratch,
               class Barrier& barrier) const;
