@@ -4,10 +4,13 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <new>
 #include <vector>
 
 namespace srfast {
+
+// Memory for `bytes` bytes at a cache line; large blocks on huge pages where the system has them.
+void* allocate_lines(std::size_t bytes);
+void free_lines(void* block, std::size_t bytes);
 
 // Vectors begin at a cache line.
 template <class T>
@@ -16,8 +19,8 @@ struct CacheLines {
     CacheLines() = default;
     template <class U>
     CacheLines(const CacheLines<U>&) {}
-    T* allocate(std::size_t n) { return static_cast<T*>(::operator new(n * sizeof(T), std::align_val_t{64})); }
-    void deallocate(T* p, std::size_t) { ::operator delete(p, std::align_val_t{64}); }
+    T* allocate(std::size_t n) { return static_cast<T*>(allocate_lines(n * sizeof(T))); }
+    void deallocate(T* p, std::size_t n) { free_lines(p, n * sizeof(T)); }
     bool operator==(const CacheLines&) const { return true; }
     bool operator!=(const CacheLines&) const { return false; }
 };
@@ -38,8 +41,7 @@ struct Image {
 
 enum class Algorithm { direct = 0, winograd = 1 };
 
-// Input channels that one pass transforms; outputs that share one transform.
-constexpr int kChunk = 64;
+// Outputs that are computed together.
 constexpr int kGroup = 64;
 
 struct Conv {
@@ -53,8 +55,9 @@ struct Conv {
     Floats weights;
     Floats bias, slope;  // padded to a multiple of 16
 
-    // Winograd: 6x6 frequencies on tiles of 7 - kernel outputs.
-    int step() const { return algorithm == Algorithm::winograd ? 7 - kernel : 1; }
+    // Side of the Winograd tiles that are read (6 or 8 pixels for 3x3 and 5x5 kernels), and of those that are computed.
+    int tile() const { return kernel + 3; }
+    int step() const { return algorithm == Algorithm::winograd ? 4 : 1; }
     int row_run() const { return out_channels / shuffle; }  // floats that one pixel writes into one output row: r * channels
 };
 

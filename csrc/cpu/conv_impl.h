@@ -13,12 +13,20 @@ namespace {
 
 using srfast::Conv;
 using srfast::Image;
-using srfast::kChunk;
 using srfast::kGroup;
 
-constexpr int kFrequencies = 36;
-constexpr int kTiles = 24;               // tiles of a block: input transforms and products stay in the L2 cache
-constexpr int kPitch = kTiles * kChunk + 16;  // odd in cache lines, so that the frequencies of a tile fall into different sets
+// How the Winograd kernels of one tile size go through memory. A block of tiles is transformed (`chunk` input channels at a
+// time), multiplied and transformed back; all of that and the weights stay in the L2 cache.
+template <int Tile>
+struct Blocking {
+    static constexpr int frequencies = Tile * Tile;
+    static constexpr int chunk = Tile == 6 ? 64 : 32;
+    static constexpr int tiles = Tile == 6 ? 24 : 48;
+    // Odd in cache lines, so that the frequencies of a tile fall into different sets.
+    static constexpr int pitch = tiles * chunk + 16;
+    static constexpr int product_pitch = tiles * kGroup + 16;
+};
+
 constexpr int kPanel = Vec::width * Vec::columns;
 
 // products[m][n] (+)= sum over k of a[m][k] b[k][n], every element in the order of k.
@@ -45,7 +53,7 @@ SRFAST_INLINE void clear(Vec (&acc)[M][N]) {
         for (int n = 0; n < N; ++n) acc[m][n] = Vec::zero();
 }
 
-template <int M, int N, bool Add>
+template <int M, int N, int Lda, bool Add>
 void multiply_rows(const float* a, int depth, const float* b, float* out) {
     Vec acc[M][N];
     if (Add) {
@@ -56,7 +64,7 @@ void multiply_rows(const float* a, int depth, const float* b, float* out) {
     } else {
         clear(acc);
     }
-    multiply(acc, a, kChunk, depth, b);
+    multiply(acc, a, Lda, depth, b);
 #pragma GCC unroll 24
     for (int m = 0; m < M; ++m)
 #pragma GCC unroll 4
@@ -64,24 +72,25 @@ void multiply_rows(const float* a, int depth, const float* b, float* out) {
 }
 
 // The product of one frequency for one panel of N vectors. Rows beyond `tiles` are computed from leftovers and not used.
-template <int N>
+template <int N, int Lda>
 void multiply_panel(const float* a, int tiles, int depth, const float* b, float* out, bool add) {
     constexpr int M = Vec::accumulators / N;
-    static_assert(kTiles % M == 0, "a block has whole row groups");
+    static_assert(24 % M == 0, "a block has whole row groups");
     for (int t = 0; t < tiles; t += M) {
-        const float* rows = a + t * kChunk;
+        const float* rows = a + t * Lda;
         float* result = out + t * kGroup;
-        add ? multiply_rows<M, N, true>(rows, depth, b, result) : multiply_rows<M, N, false>(rows, depth, b, result);
+        add ? multiply_rows<M, N, Lda, true>(rows, depth, b, result) : multiply_rows<M, N, Lda, false>(rows, depth, b, result);
     }
 }
 
+template <int Lda>
 void multiply_any(int vectors, const float* a, int tiles, int depth, const float* b, float* out, bool add) {
     if constexpr (Vec::columns >= 4) {
-        if (vectors == 4) return multiply_panel<4>(a, tiles, depth, b, out, add);
-        if (vectors == 3) return multiply_panel<3>(a, tiles, depth, b, out, add);
+        if (vectors == 4) return multiply_panel<4, Lda>(a, tiles, depth, b, out, add);
+        if (vectors == 3) return multiply_panel<3, Lda>(a, tiles, depth, b, out, add);
     }
-    if (vectors == 2) return multiply_panel<2>(a, tiles, depth, b, out, add);
-    return multiply_panel<1>(a, tiles, depth, b, out, add);
+    if (vectors == 2) return multiply_panel<2, Lda>(a, tiles, depth, b, out, add);
+    return multiply_panel<1, Lda>(a, tiles, depth, b, out, add);
 }
 
 // Part `index` of `count` of 0..total, in whole units.
@@ -195,16 +204,15 @@ SRFAST_INLINE void finish(const Conv& conv, const Image* residual, const Image& 
                  : finish_vectors<false, false>(conv, residual, out, y, x, pixels, sums, group);
 }
 
-// ---- Winograd: Y = A^T [(G g G^T) * (B^T d B)] A for the points 0, +-3/4, +-3/2 and infinity ----
-// (Lavin and Gray 2016, https://arxiv.org/abs/1509.09308; these points are exact in binary and err half as much as
-// 0, +-1, +-2.) F(4x4, 3x3) and F(2x2, 5x5) share B.
+// ---- Winograd: Y = A^T [(G g G^T) * (B^T d B)] A (Lavin and Gray 2016, https://arxiv.org/abs/1509.09308) ----
+// 3x3 kernels on tiles of 6x6 pixels at the points 0, +-3/4, +-3/2 and infinity, which err half as much as the usual
+// 0, +-1, +-2; 5x5 kernels on tiles of 8x8 at 0, +-1/2, +-1, +-2 and infinity. Both give 4x4 outputs.
 
-constexpr float kA = 0.75f, kB = 1.5f;
-constexpr float kA2 = kA * kA, kB2 = kB * kB;
+constexpr int kStep = 4;
 
 SRFAST_INLINE void transform_in(const Vec (&d)[6], Vec (&t)[6]) {
-    const Vec a2 = Vec::set1(kA2), b2 = Vec::set1(kB2), sum = Vec::set1(kA2 + kB2), product = Vec::set1(kA2 * kB2);
-    const Vec a = Vec::set1(kA), b = Vec::set1(kB);
+    const Vec a = Vec::set1(0.75f), b = Vec::set1(1.5f), a2 = Vec::set1(0.5625f), b2 = Vec::set1(2.25f);
+    const Vec sum = Vec::set1(2.8125f), product = Vec::set1(1.265625f);  // of a2 and b2
     const Vec even_a = fnma(b2, d[2], d[4]), odd_a = fnma(b2, d[1], d[3]);
     const Vec even_b = fnma(a2, d[2], d[4]), odd_b = fnma(a2, d[1], d[3]);
     t[0] = fma(product, d[0], fnma(sum, d[2], d[4]));
@@ -215,164 +223,213 @@ SRFAST_INLINE void transform_in(const Vec (&d)[6], Vec (&t)[6]) {
     t[5] = fma(product, d[1], fnma(sum, d[3], d[5]));
 }
 
-template <int Step>
-SRFAST_INLINE void transform_out(const Vec (&m)[6], Vec (&y)[Step]) {
+SRFAST_INLINE void transform_out(const Vec (&m)[6], Vec (&y)[kStep]) {
     const Vec sum_a = m[1] + m[2], difference_a = m[1] - m[2], sum_b = m[3] + m[4], difference_b = m[3] - m[4];
-    const Vec a = Vec::set1(kA), b = Vec::set1(kB);
     y[0] = m[0] + (sum_a + sum_b);
-    if constexpr (Step == 2) {
-        y[1] = fma(a, difference_a, fma(b, difference_b, m[5]));
-    } else {
-        y[1] = fma(a, difference_a, b * difference_b);
-        y[2] = fma(Vec::set1(kA2), sum_a, Vec::set1(kB2) * sum_b);
-        y[3] = fma(Vec::set1(kA2 * kA), difference_a, fma(Vec::set1(kB2 * kB), difference_b, m[5]));
-    }
+    y[1] = fma(Vec::set1(0.75f), difference_a, Vec::set1(1.5f) * difference_b);
+    y[2] = fma(Vec::set1(0.5625f), sum_a, Vec::set1(2.25f) * sum_b);
+    y[3] = fma(Vec::set1(0.421875f), difference_a, fma(Vec::set1(3.375f), difference_b, m[5]));
 }
 
-// One vector of channels of one tile: frequencies go to `to`, kPitch apart.
-SRFAST_INLINE void tile_in(const float* const (&rows)[6], std::ptrdiff_t offset, std::ptrdiff_t channels, float* to) {
-    Vec t[6][6];
-#pragma GCC unroll 6
-    for (int i = 0; i < 6; ++i) {
-        const float* from = rows[i] + offset;
-        const Vec d[6] = {Vec::load(from),
-                          Vec::load(from + channels),
-                          Vec::load(from + 2 * channels),
-                          Vec::load(from + 3 * channels),
-                          Vec::load(from + 4 * channels),
-                          Vec::load(from + 5 * channels)};
+SRFAST_INLINE void transform_in(const Vec (&d)[8], Vec (&t)[8]) {
+    const Vec half = Vec::set1(0.5f), two = Vec::set1(2.0f), quarter = Vec::set1(0.25f), four = Vec::set1(4.0f);
+    const Vec c5 = Vec::set1(5.0f), c525 = Vec::set1(5.25f), c425 = Vec::set1(4.25f), c125 = Vec::set1(1.25f);
+    const Vec even_a = fma(four, d[2], fnma(c5, d[4], d[6])), odd_a = fma(four, d[1], fnma(c5, d[3], d[5]));
+    const Vec even_b = fnma(c425, d[4], d[2] + d[6]), odd_b = fnma(c425, d[3], d[1] + d[5]);
+    const Vec even_c = fma(quarter, d[2], fnma(c125, d[4], d[6])), odd_c = fma(quarter, d[1], fnma(c125, d[3], d[5]));
+    t[0] = fma(c525, d[2] - d[4], d[6] - d[0]);
+    t[1] = fma(half, odd_a, even_a);
+    t[2] = fnma(half, odd_a, even_a);
+    t[3] = even_b + odd_b;
+    t[4] = even_b - odd_b;
+    t[5] = fma(two, odd_c, even_c);
+    t[6] = fnma(two, odd_c, even_c);
+    t[7] = fma(c525, d[3] - d[5], d[7] - d[1]);
+}
+
+SRFAST_INLINE void transform_out(const Vec (&m)[8], Vec (&y)[kStep]) {
+    const Vec sum_a = m[1] + m[2], difference_a = m[1] - m[2], sum_b = m[3] + m[4], difference_b = m[3] - m[4];
+    const Vec sum_c = m[5] + m[6], difference_c = m[5] - m[6];
+    y[0] = (m[0] + sum_a) + (sum_b + sum_c);
+    y[1] = fma(Vec::set1(0.5f), difference_a, fma(Vec::set1(2.0f), difference_c, difference_b));
+    y[2] = fma(Vec::set1(0.25f), sum_a, fma(Vec::set1(4.0f), sum_c, sum_b));
+    y[3] = fma(Vec::set1(0.125f), difference_a, fma(Vec::set1(8.0f), difference_c, difference_b)) + m[7];
+}
+
+// One vector of channels of one tile, whose rows begin at rows[i] + offset.
+template <int Tile>
+SRFAST_INLINE void tile_in(const float* const (&rows)[Tile], std::ptrdiff_t offset, std::ptrdiff_t channels, float* to) {
+    Vec t[Tile][Tile];
+#pragma GCC unroll 8
+    for (int i = 0; i < Tile; ++i) {
+        Vec d[Tile];
+#pragma GCC unroll 8
+        for (int j = 0; j < Tile; ++j) d[j] = Vec::load(rows[i] + offset + j * channels);
         transform_in(d, t[i]);
     }
-#pragma GCC unroll 6
-    for (int j = 0; j < 6; ++j) {
-        const Vec d[6] = {t[0][j], t[1][j], t[2][j], t[3][j], t[4][j], t[5][j]};
-        Vec result[6];
+#pragma GCC unroll 8
+    for (int j = 0; j < Tile; ++j) {
+        Vec d[Tile], result[Tile];
+#pragma GCC unroll 8
+        for (int i = 0; i < Tile; ++i) d[i] = t[i][j];
         transform_in(d, result);
-#pragma GCC unroll 6
-        for (int i = 0; i < 6; ++i) result[i].store(to + (i * 6 + j) * kPitch);
+#pragma GCC unroll 8
+        for (int i = 0; i < Tile; ++i) result[i].store(to + (i * Tile + j) * Blocking<Tile>::pitch);
     }
 }
 
 // One vector of outputs of one tile: gives store(row, column, value) the sums.
-template <int Step, class Store>
-SRFAST_INLINE void tile_out(const float* from, Store store) {
-    Vec t[6][Step];
-#pragma GCC unroll 6
-    for (int i = 0; i < 6; ++i) {
-        const float* row = from + i * 6 * kPitch;
-        const Vec m[6] = {Vec::load(row),
-                          Vec::load(row + kPitch),
-                          Vec::load(row + 2 * kPitch),
-                          Vec::load(row + 3 * kPitch),
-                          Vec::load(row + 4 * kPitch),
-                          Vec::load(row + 5 * kPitch)};
-        transform_out<Step>(m, t[i]);
+template <int Tile, class Store>
+SRFAST_INLINE void tile_out(const float* from, int pitch, Store store) {
+    Vec t[Tile][kStep];
+#pragma GCC unroll 8
+    for (int i = 0; i < Tile; ++i) {
+        Vec m[Tile];
+#pragma GCC unroll 8
+        for (int j = 0; j < Tile; ++j) m[j] = Vec::load(from + (i * Tile + j) * pitch);
+        transform_out(m, t[i]);
     }
 #pragma GCC unroll 4
-    for (int x = 0; x < Step; ++x) {
-        const Vec m[6] = {t[0][x], t[1][x], t[2][x], t[3][x], t[4][x], t[5][x]};
-        Vec y[Step];
-        transform_out<Step>(m, y);
+    for (int x = 0; x < kStep; ++x) {
+        Vec m[Tile], y[kStep];
+#pragma GCC unroll 8
+        for (int i = 0; i < Tile; ++i) m[i] = t[i][x];
+        transform_out(m, y);
 #pragma GCC unroll 4
-        for (int i = 0; i < Step; ++i) store(i, x, y[i]);
+        for (int i = 0; i < kStep; ++i) store(i, x, y[i]);
     }
 }
 
 // Tiles of one call, numbered along the rows.
 struct Tiles {
-    int first_row, last_row, step, columns;
+    int first_row, last_row, columns;
 
-    int y(long tile) const { return first_row + static_cast<int>(tile / columns) * step; }
-    int x(long tile) const { return static_cast<int>(tile % columns) * step; }
-    long count() const { return static_cast<long>((last_row - first_row + step - 1) / step) * columns; }
+    int y(long tile) const { return first_row + static_cast<int>(tile / columns) * kStep; }
+    int x(long tile) const { return static_cast<int>(tile % columns) * kStep; }
+    long count() const { return static_cast<long>((last_row - first_row + kStep - 1) / kStep) * columns; }
 };
 
-void block_in(const Conv& conv, const Image& in, const Tiles& tiles, long first, int count, int chunk, int depth, float* to) {
-    const int half = conv.kernel / 2;
+// Calls row(y) for each row of tiles and tile(t, y, x) for each tile of a block: divisions are slow.
+template <class Row, class Tile>
+SRFAST_INLINE void each_tile(const Tiles& tiles, long first, int count, Row row, Tile tile) {
+    int y = tiles.y(first), x = tiles.x(first);
+    row(y);
     for (int t = 0; t < count; ++t) {
-        const int y = tiles.y(first + t) - half;
-        const std::ptrdiff_t offset = static_cast<std::ptrdiff_t>(tiles.x(first + t) - half) * in.channels + chunk;
-        const float* const rows[6] = {in.row(y), in.row(y + 1), in.row(y + 2), in.row(y + 3), in.row(y + 4), in.row(y + 5)};
-        for (int c = 0; c < depth; c += Vec::width) tile_in(rows, offset + c, in.channels, to + t * kChunk + c);
+        tile(t, y, x);
+        x += kStep;
+        if (x >= tiles.columns * kStep && t + 1 < count) row(y += kStep), x = 0;
     }
 }
 
-// Every output of a whole tile, finished in registers.
-template <int Step, bool Prelu, bool Residual>
-void whole_tile_out(const Conv& conv, const Image* residual, const Image& out, int y, int x, const Group& group, const float* from) {
-    const int run = conv.row_run();
-    for (int v = 0; v < group.vectors; ++v) {
-        const int output = group.first + v * Vec::width, phase = output / run;
-        const std::ptrdiff_t offset = static_cast<std::ptrdiff_t>(x) * run + output % run;
-        const Vec bias = Vec::load(&conv.bias[output]), slope = Vec::load(&conv.slope[output]);
-        float* to[Step];
-        const float* add[Step];
-        for (int i = 0; i < Step; ++i) {
-            const int row = (y + i) * conv.shuffle + phase;
-            to[i] = out.base + (row % out.ring) * out.pitch + offset;
-            add[i] = Residual ? residual->row(row) + offset : nullptr;
+template <int Tile>
+void block_in(const Conv& conv, const Image& in, const Tiles& tiles, long first, int count, int chunk, int depth, float* to) {
+    const int half = conv.kernel / 2;
+    const float* rows[Tile];
+    const auto row = [&](int y) {
+        for (int i = 0; i < Tile; ++i) rows[i] = in.row(y - half + i) + chunk;
+    };
+    each_tile(tiles, first, count, row, [&](int t, int, int x) {
+        const std::ptrdiff_t offset = static_cast<std::ptrdiff_t>(x - half) * in.channels;
+        for (int c = 0; c < depth; c += Vec::width) tile_in<Tile>(rows, offset + c, in.channels, to + t * Blocking<Tile>::chunk + c);
+    });
+}
+
+constexpr int kVectors = kGroup / Vec::width;
+
+// Where the vectors of a group go: column 0 of the rows of one row of tiles.
+struct Targets {
+    float* to[kVectors][kStep];
+    const float* add[kVectors][kStep];
+
+    void set(const Conv& conv, const Image* residual, const Image& out, const Group& group, int y) {
+        const int run = conv.row_run();
+        for (int v = 0; v < group.vectors; ++v) {
+            const int output = group.first + v * Vec::width, phase = output / run, offset = output % run;
+            for (int i = 0; i < kStep; ++i) {
+                const int row = (y + i) * conv.shuffle + phase;
+                to[v][i] = out.base + (row % out.ring) * out.pitch + offset;
+                add[v][i] = residual ? residual->row(row) + offset : nullptr;
+            }
         }
-        tile_out<Step>(from + v * Vec::width, [&](int i, int j, Vec value) {
+    }
+};
+
+// Every output of a whole tile, finished in registers; `at` is its first column's offset.
+template <int Tile, bool Prelu, bool Residual>
+void whole_tile_out(const Conv& conv, const Targets& targets, std::ptrdiff_t at, const Group& group, const float* from,
+                    int pitch) {
+    const std::ptrdiff_t run = conv.row_run();
+    for (int v = 0; v < group.vectors; ++v) {
+        const Vec bias = Vec::load(&conv.bias[group.first + v * Vec::width]);
+        const Vec slope = Vec::load(&conv.slope[group.first + v * Vec::width]);
+        tile_out<Tile>(from + v * Vec::width, pitch, [&](int i, int j, Vec value) {
             value = value + bias;
             if (Prelu) value = prelu(value, slope);
-            if (Residual) value = value + Vec::load(add[i] + static_cast<std::ptrdiff_t>(j) * run);
-            value.store(to[i] + static_cast<std::ptrdiff_t>(j) * run);
+            if (Residual) value = value + Vec::load(targets.add[v][i] + at + j * run);
+            value.store(targets.to[v][i] + at + j * run);
         });
     }
 }
 
-template <int Step>
+template <int Tile>
 void block_out(const Conv& conv, const Image* residual, const Image& out, const Tiles& tiles, long first, int count,
-               const Group& group, const float* from) {
-    alignas(64) float sums[Step * Step * kGroup];
+               const Group& group, const float* from, int pitch) {
+    alignas(64) float sums[kStep * kStep * kGroup];
     const int width = out.width / conv.shuffle;
     const bool plain = fills_vectors(conv, out, group) && conv.gain == 1.0f && !conv.clamp;
-    for (int t = 0; t < count; ++t, from += kGroup) {
-        const int y = tiles.y(first + t), x = tiles.x(first + t);
-        if (plain && x + Step <= width && y + Step <= tiles.last_row) {
+    Targets targets;
+    const auto row = [&](int y) {
+        if (plain) targets.set(conv, residual, out, group, y);
+    };
+    each_tile(tiles, first, count, row, [&](int t, int y, int x) {
+        const float* tile = from + t * kGroup;
+        if (plain && x + kStep <= width && y + kStep <= tiles.last_row) {
+            const std::ptrdiff_t at = static_cast<std::ptrdiff_t>(x) * conv.row_run();
             if (conv.prelu)
-                residual ? whole_tile_out<Step, true, true>(conv, residual, out, y, x, group, from)
-                         : whole_tile_out<Step, true, false>(conv, residual, out, y, x, group, from);
+                residual ? whole_tile_out<Tile, true, true>(conv, targets, at, group, tile, pitch)
+                         : whole_tile_out<Tile, true, false>(conv, targets, at, group, tile, pitch);
             else
-                residual ? whole_tile_out<Step, false, true>(conv, residual, out, y, x, group, from)
-                         : whole_tile_out<Step, false, false>(conv, residual, out, y, x, group, from);
-            continue;
+                residual ? whole_tile_out<Tile, false, true>(conv, targets, at, group, tile, pitch)
+                         : whole_tile_out<Tile, false, false>(conv, targets, at, group, tile, pitch);
+            return;
         }
         for (int v = 0; v < group.vectors; ++v)
-            tile_out<Step>(from + v * Vec::width,
-                           [&](int i, int j, Vec value) { value.store(sums + (i * Step + j) * kGroup + v * Vec::width); });
-        const int wide = x + Step <= width ? Step : width - x;
-        for (int i = 0; i < Step && y + i < tiles.last_row; ++i)
-            finish(conv, residual, out, y + i, x, wide, sums + i * Step * kGroup, group);
-    }
+            tile_out<Tile>(tile + v * Vec::width, pitch,
+                           [&](int i, int j, Vec value) { value.store(sums + (i * kStep + j) * kGroup + v * Vec::width); });
+        const int wide = x + kStep <= width ? kStep : width - x;
+        for (int i = 0; i < kStep && y + i < tiles.last_row; ++i)
+            finish(conv, residual, out, y + i, x, wide, sums + i * kStep * kGroup, group);
+    });
 }
 
-// Share f of the kFrequencies of fetching what the next transform reads: `depth` channels of every new pixel of the tiles.
-template <int Step>
+// Share f of fetching what the next transform reads: `depth` channels of every new pixel of the tiles.
+template <int Tile>
 SRFAST_INLINE void prefetch_in(const Conv& conv, const Image& in, const Tiles& tiles, long first, int count, int chunk, int depth,
                                int f) {
+    constexpr int shares = Blocking<Tile>::frequencies;
     const int half = conv.kernel / 2;
-    for (int unit = count * 6 * f / kFrequencies, end = count * 6 * (f + 1) / kFrequencies; unit < end; ++unit) {
-        const long tile = first + unit / 6;
-        const float* from = in.row(tiles.y(tile) - half + unit % 6) +
-                            static_cast<std::ptrdiff_t>(tiles.x(tile) + 5 - Step - half) * in.channels + chunk;
-        for (int x = 0; x < Step; ++x)
+    for (int unit = count * Tile * f / shares, end = count * Tile * (f + 1) / shares; unit < end; ++unit) {
+        const long tile = first + unit / Tile;
+        const float* from = in.row(tiles.y(tile) - half + unit % Tile) +
+                            static_cast<std::ptrdiff_t>(tiles.x(tile) + Tile - kStep - half) * in.channels + chunk;
+        for (int x = 0; x < kStep; ++x)
             for (int c = 0; c < depth; c += 16) __builtin_prefetch(from + static_cast<std::ptrdiff_t>(x) * in.channels + c, 0, 2);
     }
 }
 
 // The same for what the results overwrite and are added to.
-template <int Step>
+template <int Tile>
 SRFAST_INLINE void prefetch_out(const Conv& conv, const Image* residual, const Image& out, const Tiles& tiles, long first,
                                 int count, const Group& group, int f) {
+    constexpr int shares = Blocking<Tile>::frequencies;
     const int run = conv.row_run(), phase = group.first / run;
-    for (int unit = count * Step * f / kFrequencies, end = count * Step * (f + 1) / kFrequencies; unit < end; ++unit) {
-        const long tile = first + unit / Step;
-        const int row = (tiles.y(tile) + unit % Step) * conv.shuffle + phase;
+    for (int unit = count * kStep * f / shares, end = count * kStep * (f + 1) / shares; unit < end; ++unit) {
+        const long tile = first + unit / kStep;
+        const int row = (tiles.y(tile) + unit % kStep) * conv.shuffle + phase;
         if (row >= out.height) continue;
         const std::ptrdiff_t offset = static_cast<std::ptrdiff_t>(tiles.x(tile)) * run + group.first % run;
         const float* to = out.base + (row % out.ring) * out.pitch + offset;
-        for (int x = 0; x < Step; ++x)
+        for (int x = 0; x < kStep; ++x)
             for (int c = 0; c < group.outputs; c += 16) {
                 const std::ptrdiff_t at = static_cast<std::ptrdiff_t>(x) * run + c;
                 __builtin_prefetch(to + at, 1, 2);
@@ -381,50 +438,53 @@ SRFAST_INLINE void prefetch_out(const Conv& conv, const Image* residual, const I
     }
 }
 
-template <int Step>
+template <int Tile>
 void run_winograd(const Conv& conv, const Image& in, const Image* residual, const Image& out, int first, int last, int index,
                   int count, float* scratch) {
-    const Tiles tiles{first, last, Step, (in.width + Step - 1) / Step};
+    using Block = Blocking<Tile>;
+    const Tiles tiles{first, last, (in.width + kStep - 1) / kStep};
     const float* weights = conv.weights.data();
     for (int g = 0; g < groups(conv); ++g) {
         const Group group = group_of(conv, g);
-        // Blocks of whole row groups of the products, the fewest above 8 tiles: small enough to leave L2 to the weights.
+        // Blocks of whole row groups of the products: large enough for the weights' sake, small enough to leave L2 to them.
         const int unit = Vec::accumulators / (group.vectors < Vec::columns ? group.vectors : Vec::columns);
-        const int most = (11 / unit + 1) * unit;
+        const int most = Tile == 6 ? (11 / unit + 1) * unit : (Block::tiles / unit) * unit;
         const Range range = part(tiles.count(), unit, index, count);
         const int blocks = static_cast<int>((range.last - range.first + most - 1) / most);
         // With one panel and one chunk, products overwrite the transforms they are made from.
-        const bool in_place = group.vectors <= Vec::columns && conv.in_channels <= kChunk;
-        float* products = in_place ? scratch : scratch + kFrequencies * kPitch;
+        const bool in_place = Block::chunk == kGroup && group.vectors <= Vec::columns && conv.in_channels <= Block::chunk;
+        float* products = in_place ? scratch : scratch + Block::frequencies * Block::pitch;
+        constexpr int product_pitch = Block::product_pitch;
+        const int pitch = in_place ? Block::pitch : product_pitch;
         const std::ptrdiff_t panels = static_cast<std::ptrdiff_t>(group.vectors) * Vec::width;
         const bool prefetch_results = fills_vectors(conv, out, group);
         for (int b = 0; b < blocks; ++b) {
             const Range block = part(range.last - range.first, unit, b, blocks);
             const long tile = range.first + block.first;
             const int size = static_cast<int>(block.last - block.first);
-            for (int chunk = 0; chunk < conv.in_channels; chunk += kChunk) {
-                const int depth = conv.in_channels - chunk < kChunk ? conv.in_channels - chunk : kChunk;
-                block_in(conv, in, tiles, tile, size, chunk, depth, scratch);
+            for (int chunk = 0; chunk < conv.in_channels; chunk += Block::chunk) {
+                const int depth = conv.in_channels - chunk < Block::chunk ? conv.in_channels - chunk : Block::chunk;
+                block_in<Tile>(conv, in, tiles, tile, size, chunk, depth, scratch);
                 const bool last_chunk = chunk + depth == conv.in_channels;
                 const long next = last_chunk ? tile + size : tile;
                 const int next_chunk = last_chunk ? 0 : chunk + depth;
                 const int next_size = static_cast<int>(next + size <= range.last ? size : range.last - next);
-                for (int f = 0; f < kFrequencies; ++f) {
-                    prefetch_in<Step>(conv, in, tiles, next, next_size, next_chunk, depth, f);
-                    if (last_chunk && prefetch_results) prefetch_out<Step>(conv, residual, out, tiles, tile, size, group, f);
+                for (int f = 0; f < Block::frequencies; ++f) {
+                    prefetch_in<Tile>(conv, in, tiles, next, next_size, next_chunk, depth, f);
+                    if (last_chunk && prefetch_results) prefetch_out<Tile>(conv, residual, out, tiles, tile, size, group, f);
                     for (int v = 0; v < group.vectors; v += Vec::columns) {
                         const int vectors = group.vectors - v < Vec::columns ? group.vectors - v : Vec::columns;
                         const float* panel = weights + static_cast<std::ptrdiff_t>(f) * conv.in_channels * panels +
                                              static_cast<std::ptrdiff_t>(v) * Vec::width * conv.in_channels +
                                              static_cast<std::ptrdiff_t>(chunk) * vectors * Vec::width;
-                        multiply_any(vectors, scratch + f * kPitch, size, depth, panel, products + f * kPitch + v * Vec::width,
-                                     chunk > 0);
+                        multiply_any<Block::chunk>(vectors, scratch + f * Block::pitch, size, depth, panel,
+                                                   products + f * pitch + v * Vec::width, chunk > 0);
                     }
                 }
             }
-            block_out<Step>(conv, residual, out, tiles, tile, size, group, products);
+            block_out<Tile>(conv, residual, out, tiles, tile, size, group, products, pitch);
         }
-        weights += kFrequencies * conv.in_channels * panels;
+        weights += Block::frequencies * conv.in_channels * panels;
     }
 }
 
@@ -487,11 +547,13 @@ void run(const Conv& conv, const Image& in, const Image* residual, const Image& 
     if (conv.algorithm == srfast::Algorithm::direct)
         run_direct(conv, in, residual, out, first, last, index, count, scratch);
     else if (conv.kernel == 3)
-        run_winograd<4>(conv, in, residual, out, first, last, index, count, scratch);
+        run_winograd<6>(conv, in, residual, out, first, last, index, count, scratch);
     else
-        run_winograd<2>(conv, in, residual, out, first, last, index, count, scratch);
+        run_winograd<8>(conv, in, residual, out, first, last, index, count, scratch);
 }
 
-constexpr std::size_t kScratch = 2 * kFrequencies * kPitch;
+// Transforms and products of the larger blocking.
+constexpr std::size_t kScratch = Blocking<8>::frequencies * (Blocking<8>::pitch + Blocking<8>::product_pitch);
+static_assert(kScratch >= Blocking<6>::frequencies * (Blocking<6>::pitch + Blocking<6>::product_pitch), "scratch fits both");
 
 }  // namespace

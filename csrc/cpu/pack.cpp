@@ -12,28 +12,32 @@ int source_output(const Conv& conv, int index) {
     return channel * r * r + phase;
 }
 
-// G of the Winograd transform, [6][kernel], for the points 0, +-3/4, +-3/2 and infinity.
-std::array<std::array<double, 5>, 6> weight_transform(int kernel) {
-    const double points[5] = {0.0, 0.75, -0.75, 1.5, -1.5};
-    std::array<std::array<double, 5>, 6> g{};
-    for (int i = 0; i < 5; ++i) {
+using Matrix = std::array<std::array<double, 5>, 8>;
+
+// G of the Winograd transform, [tile][kernel]; the points are those of conv_impl.h.
+Matrix weight_transform(int kernel) {
+    const std::vector<double> points = kernel == 3 ? std::vector<double>{0.0, 0.75, -0.75, 1.5, -1.5}
+                                                   : std::vector<double>{0.0, 0.5, -0.5, 1.0, -1.0, 2.0, -2.0};
+    Matrix g{};
+    for (std::size_t i = 0; i < points.size(); ++i) {
         double divisor = 1.0;
-        for (int j = 0; j < 5; ++j)
+        for (std::size_t j = 0; j < points.size(); ++j)
             if (j != i) divisor *= points[i] - points[j];
         double power = 1.0 / divisor;
         for (int k = 0; k < kernel; ++k, power *= points[i]) g[i][k] = power;
     }
-    g[5][kernel - 1] = 1.0;
+    g[points.size()][kernel - 1] = 1.0;
     return g;
 }
 
-// G w G^T in float64, [36].
-std::array<double, 36> transformed(const float* w, int kernel, const std::array<std::array<double, 5>, 6>& g) {
-    std::array<double, 36> result{};
-    for (int i = 0; i < 6; ++i)
-        for (int j = 0; j < 6; ++j)
+// G w G^T in float64, [tile * tile].
+std::array<double, 64> transformed(const float* w, int kernel, const Matrix& g) {
+    const int tile = kernel + 3;
+    std::array<double, 64> result{};
+    for (int i = 0; i < tile; ++i)
+        for (int j = 0; j < tile; ++j)
             for (int y = 0; y < kernel; ++y)
-                for (int x = 0; x < kernel; ++x) result[i * 6 + j] += g[i][y] * w[y * kernel + x] * g[j][x];
+                for (int x = 0; x < kernel; ++x) result[i * tile + j] += g[i][y] * w[y * kernel + x] * g[j][x];
     return result;
 }
 
@@ -44,8 +48,8 @@ int round_up(int n, int unit) { return (n + unit - 1) / unit * unit; }
 void pack(Conv& conv, const Kernels& kernels, const float* weight, const float* bias, const float* slope, int slopes) {
     const int taps = conv.kernel * conv.kernel, in = conv.in_channels, out = conv.out_channels;
     const bool winograd = conv.algorithm == Algorithm::winograd;
-    const int slices = winograd ? 36 : 1, depth = winograd ? in : in * taps;
-    const auto g = weight_transform(winograd ? conv.kernel : 1);
+    const int slices = winograd ? conv.tile() * conv.tile() : 1, depth = winograd ? in : in * taps;
+    const auto g = weight_transform(winograd ? conv.kernel : 3);
     std::size_t group_start = 0;
     conv.bias.assign(round_up(out, 16), 0.0f);
     conv.slope.assign(round_up(out, 16), 0.0f);
@@ -68,7 +72,7 @@ void pack(Conv& conv, const Kernels& kernels, const float* weight, const float* 
                 const float* w = weight + (static_cast<std::size_t>(source) * in + c) * taps;
                 if (winograd) {
                     const auto u = transformed(w, conv.kernel, g);
-                    for (int f = 0; f < 36; ++f) at(f, c) = static_cast<float>(u[f]);
+                    for (int f = 0; f < slices; ++f) at(f, c) = static_cast<float>(u[f]);
                 } else {
                     for (int t = 0; t < taps; ++t) at(0, t * in + c) = w[t];
                 }

@@ -10,6 +10,10 @@ from srfast.kernels.cpu import Network, winograd_fits
 from srfast.plan import Conv, Node, Plan, Resize
 
 
+# Rows and columns of the outputs that one Winograd tile gives.
+TILE = 4
+
+
 def is_compiled(node: Node) -> bool:
     """Whether the compiled kernels cover the node."""
     return isinstance(node, Conv) and node.act in ("none", "prelu")
@@ -88,7 +92,7 @@ class CompiledPart:
             clamp=node.clamp,
             winograd=transformed,
         )
-        step = 7 - node.kernel if transformed else 1
+        step = TILE if transformed else 1
         self.layers.append(Layer(source, target, residual, node.kernel // 2, step, node.shuffle, factor))
 
     def __call__(self, values: dict[str, Tensor]) -> None:
