@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from srfast.backends.cpu_schedule import Layer, place, schedule, strips
+from srfast.backends.cpu_schedule import Layer, chains, place, schedule
 from srfast.kernels.cpu import Network, winograd_fits
 from srfast.plan import Conv, Node, Plan, Resize
 
@@ -115,8 +115,8 @@ class CompiledPart:
         heights = [height * s for s in self.scales]
         widths = [width * s for s in self.scales]
         rows = [self.network.row_floats(i, w) for i, w in enumerate(widths)]
-        chains = strips(self.layers, [4 * r * h for r, h in zip(rows, heights, strict=True)], heights, widths)
-        plan = schedule(self.layers, heights, list(range(len(self.inputs))), chains)
+        order = chains(self.layers, [4 * r * h for r, h in zip(rows, heights, strict=True)], heights, widths)
+        plan = schedule(self.layers, heights, list(range(len(self.inputs))), order)
         read = {i for layer in self.layers for i in (layer.input, layer.residual)}
         rings, spans = list(plan.rings), list(plan.spans)
         for i in set(self.wanted) & read:

@@ -10,8 +10,12 @@ from dataclasses import dataclass
 
 # An activation up to this size stays in the last-level cache between two layers.
 CACHED_BYTES = 12 << 20
-# Pixels of a strip: enough tiles for every thread, few enough to be found in the cache by the next layer.
+# Pixels of a strip: enough tiles for every thread to use a layer's weights for, once they are in its cache...
 STRIP_PIXELS = 8192
+# ... but of a chain with wide activations at most so many bytes, for the next layer to find them in the cache.
+STRIP_BYTES = 8 << 20
+# Strips are multiples of the tiles.
+STRIP_UNIT = 4
 
 
 @dataclass(frozen=True)
@@ -53,44 +57,71 @@ class Schedule:
     spans: tuple[tuple[int, int], ...]
 
 
-def strips(layers: list[Layer], sizes: list[int], heights: list[int], widths: list[int]) -> list[int]:
-    """Rows by which the chain that begins at each layer advances; 0 where the layer goes on with the chain before it.
+@dataclass(frozen=True)
+class Chain:
+    """Layers ``start`` .. ``stop`` that advance together by ``rows`` rows of the first one's input.
+
+    A chain that ``follows`` uses up what the chain before it gave before that one goes on.
+    """
+
+    start: int
+    stop: int
+    rows: int
+    follows: bool
+
+
+def chains(layers: list[Layer], sizes: list[int], heights: list[int], widths: list[int]) -> list[Chain]:
+    """Which layers run depth first: those between which an activation would not stay in the cache.
 
     Args:
         layers: in order.
         sizes: bytes of every activation.
         heights, widths: pixels of every activation.
     """
-    result = []
+    starts: list[tuple[int, bool]] = []
     for i, layer in enumerate(layers):
-        follows = i > 0 and layers[i - 1].output == layer.input and sizes[layer.input] > CACHED_BYTES
-        if follows:
-            result.append(0)
-            continue
-        rows = -(-STRIP_PIXELS // widths[layer.input])
-        leads = i + 1 < len(layers) and layers[i + 1].input == layer.output and sizes[layer.output] > CACHED_BYTES
-        result.append(-(-rows // 4) * 4 if leads else heights[layer.input])
+        linked = i > 0 and layers[i - 1].output == layer.input and sizes[layer.input] > CACHED_BYTES
+        if not linked or (_widens(layer, sizes) and not any(_widens(before, sizes) for before in layers[starts[-1][0] : i])):
+            starts.append((i, linked))
+    result = []
+    for (start, follows), stop in zip(starts, [*(i for i, _ in starts[1:]), len(layers)], strict=True):
+        first = layers[start].input
+        rows = heights[first]
+        if stop - start > 1 or follows or (stop < len(layers) and sizes[layers[start].output] > CACHED_BYTES):
+            rows = -(-STRIP_PIXELS // widths[first])
+            widest = max(sizes[layer.output] for layer in layers[start:stop])
+            rows = min(rows, STRIP_BYTES * heights[first] // widest)
+        result.append(Chain(start, stop, max(1, -(-rows // STRIP_UNIT)) * STRIP_UNIT, follows))
     return result
 
 
-def schedule(layers: list[Layer], heights: list[int], inputs: list[int], chains: list[int]) -> Schedule:
+def _widens(layer: Layer, sizes: list[int]) -> bool:
+    return sizes[layer.output] > 2 * sizes[layer.input] > 2 * CACHED_BYTES
+
+
+def schedule(layers: list[Layer], heights: list[int], inputs: list[int], order: list[Chain]) -> Schedule:
     """Orders the steps and finds how many rows of each activation must be kept.
 
     Args:
         layers: each activation is written once, before it is read.
         heights: rows of every activation.
         inputs: activations that are loaded, whole, before the first layer.
-        chains: as ``strips`` gives them.
+        order: as ``chains`` gives it.
     """
     run = _Run(layers, heights)
     for i, activation in enumerate(inputs):
         run.load(i, activation)
-    starts = [i for i, rows in enumerate(chains) if rows]
-    for start, end in zip(starts, [*starts[1:], len(layers)], strict=True):
-        while run.done[end - 1] < heights[layers[end - 1].input]:
-            run.advance(start, run.done[start] + chains[start])
-            for i in range(start + 1, end):
-                run.advance(i, heights[layers[i].input])
+    begin = 0
+    while begin < len(order):
+        end = begin + 1
+        while end < len(order) and order[end].follows:
+            end += 1
+        while not run.finished(order[end - 1].stop - 1):
+            run.advance_chain(order[begin])
+            for chain in order[begin + 1 : end]:
+                while run.advance_chain(chain):
+                    pass
+        begin = end
     return run.result()
 
 
@@ -108,6 +139,19 @@ class _Run:
     def load(self, index: int, activation: int) -> None:
         self._write(activation, self.heights[activation])
         self.steps.append(Step(-1 - index, 0, self.heights[activation]))
+
+    def finished(self, index: int) -> bool:
+        """Whether layer ``index`` is done."""
+        return self.done[index] == self.heights[self.layers[index].input]
+
+    def advance_chain(self, chain: Chain) -> bool:
+        """Runs the chain's layers by at most one strip, each as far as the one before allows; False if nothing could run."""
+        before = len(self.steps)
+        height = self.heights[self.layers[chain.start].input]
+        for i in range(chain.start, chain.stop):
+            # Also at the end of the image, lest activations get as many rows as the layers lag behind each other.
+            self.advance(i, self.done[i] + chain.rows * self.heights[self.layers[i].input] // height)
+        return len(self.steps) > before
 
     def advance(self, index: int, target: int) -> None:
         """Runs layer ``index`` up to row ``target``, or as far as its inputs go."""
