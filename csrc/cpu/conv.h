@@ -57,6 +57,8 @@ struct Conv {
 
     // Side of the Winograd tiles that are read (6 or 8 pixels for 3x3 and 5x5 kernels), and of those that are computed.
     int tile() const { return kernel + 3; }
+    // Weight matrices of the transform: 3x3 kernels are transformed in both directions, 5x5 along the rows only.
+    int slices() const { return kernel == 3 ? 36 : 40; }
     int step() const { return algorithm == Algorithm::winograd ? 4 : 1; }
     int row_run() const { return out_channels / shuffle; }  // floats that one pixel writes into one output row: r * channels
 };

@@ -15,13 +15,17 @@ using srfast::Conv;
 using srfast::Image;
 using srfast::kGroup;
 
+constexpr int kStep = 4;  // rows and columns of the outputs of a tile
+
 // How the Winograd kernels of one tile size go through memory. A block of tiles is transformed (`chunk` input channels at a
 // time), multiplied and transformed back; all of that and the weights stay in the L2 cache.
 template <int Tile>
 struct Blocking {
-    static constexpr int frequencies = Tile * Tile;
-    static constexpr int chunk = Tile == 6 ? 64 : 32;
-    static constexpr int tiles = Tile == 6 ? 24 : 48;
+    static constexpr int planes = Tile * Tile;                  // of transformed inputs
+    static constexpr int products = Tile == 6 ? 36 : kStep * 8;  // planes of sums
+    static constexpr int slices = Tile == 6 ? 36 : 40;          // of weights
+    static constexpr int chunk = Tile == 6 ? 64 : 16;
+    static constexpr int tiles = 24;
     // Odd in cache lines, so that the frequencies of a tile fall into different sets.
     static constexpr int pitch = tiles * chunk + 16;
     static constexpr int product_pitch = tiles * kGroup + 16;
@@ -53,8 +57,14 @@ SRFAST_INLINE void clear(Vec (&acc)[M][N]) {
         for (int n = 0; n < N; ++n) acc[m][n] = Vec::zero();
 }
 
+// The terms of one product: `terms` pairs of rows (`a_step` apart) and weights (`b_step` apart).
+struct Product {
+    int depth, terms;
+    std::ptrdiff_t a_step, b_step;
+};
+
 template <int M, int N, int Lda, bool Add>
-void multiply_rows(const float* a, int depth, const float* b, float* out) {
+void multiply_rows(const Product& product, const float* a, const float* b, float* out) {
     Vec acc[M][N];
     if (Add) {
 #pragma GCC unroll 24
@@ -64,33 +74,33 @@ void multiply_rows(const float* a, int depth, const float* b, float* out) {
     } else {
         clear(acc);
     }
-    multiply(acc, a, Lda, depth, b);
+    for (int i = 0; i < product.terms; ++i) multiply(acc, a + i * product.a_step, Lda, product.depth, b + i * product.b_step);
 #pragma GCC unroll 24
     for (int m = 0; m < M; ++m)
 #pragma GCC unroll 4
         for (int n = 0; n < N; ++n) acc[m][n].store(out + m * kGroup + n * Vec::width);
 }
 
-// The product of one frequency for one panel of N vectors. Rows beyond `tiles` are computed from leftovers and not used.
+// For one panel of N vectors. Rows beyond `tiles` are computed from leftovers and not used.
 template <int N, int Lda>
-void multiply_panel(const float* a, int tiles, int depth, const float* b, float* out, bool add) {
+void multiply_panel(const Product& product, const float* a, int tiles, const float* b, float* out, bool add) {
     constexpr int M = Vec::accumulators / N;
     static_assert(24 % M == 0, "a block has whole row groups");
     for (int t = 0; t < tiles; t += M) {
         const float* rows = a + t * Lda;
         float* result = out + t * kGroup;
-        add ? multiply_rows<M, N, Lda, true>(rows, depth, b, result) : multiply_rows<M, N, Lda, false>(rows, depth, b, result);
+        add ? multiply_rows<M, N, Lda, true>(product, rows, b, result) : multiply_rows<M, N, Lda, false>(product, rows, b, result);
     }
 }
 
 template <int Lda>
-void multiply_any(int vectors, const float* a, int tiles, int depth, const float* b, float* out, bool add) {
+void multiply_any(int vectors, const Product& product, const float* a, int tiles, const float* b, float* out, bool add) {
     if constexpr (Vec::columns >= 4) {
-        if (vectors == 4) return multiply_panel<4, Lda>(a, tiles, depth, b, out, add);
-        if (vectors == 3) return multiply_panel<3, Lda>(a, tiles, depth, b, out, add);
+        if (vectors == 4) return multiply_panel<4, Lda>(product, a, tiles, b, out, add);
+        if (vectors == 3) return multiply_panel<3, Lda>(product, a, tiles, b, out, add);
     }
-    if (vectors == 2) return multiply_panel<2, Lda>(a, tiles, depth, b, out, add);
-    return multiply_panel<1, Lda>(a, tiles, depth, b, out, add);
+    if (vectors == 2) return multiply_panel<2, Lda>(product, a, tiles, b, out, add);
+    return multiply_panel<1, Lda>(product, a, tiles, b, out, add);
 }
 
 // Part `index` of `count` of 0..total, in whole units.
@@ -206,9 +216,8 @@ SRFAST_INLINE void finish(const Conv& conv, const Image* residual, const Image& 
 
 // ---- Winograd: Y = A^T [(G g G^T) * (B^T d B)] A (Lavin and Gray 2016, https://arxiv.org/abs/1509.09308) ----
 // 3x3 kernels on tiles of 6x6 pixels at the points 0, +-3/4, +-3/2 and infinity, which err half as much as the usual
-// 0, +-1, +-2; 5x5 kernels on tiles of 8x8 at 0, +-1/2, +-1, +-2 and infinity. Both give 4x4 outputs.
-
-constexpr int kStep = 4;
+// 0, +-1, +-2; 5x5 kernels on rows of 8 pixels at 0, +-1/2, +-1, +-2 and infinity, in that direction only: with the few
+// outputs that they have in practice, a transform in both directions costs more than it saves. Both give 4x4 outputs.
 
 SRFAST_INLINE void transform_in(const Vec (&d)[6], Vec (&t)[6]) {
     const Vec a = Vec::set1(0.75f), b = Vec::set1(1.5f), a2 = Vec::set1(0.5625f), b2 = Vec::set1(2.25f);
@@ -267,6 +276,13 @@ SRFAST_INLINE void tile_in(const float* const (&rows)[Tile], std::ptrdiff_t offs
         for (int j = 0; j < Tile; ++j) d[j] = Vec::load(rows[i] + offset + j * channels);
         transform_in(d, t[i]);
     }
+    if constexpr (Tile == 8) {
+#pragma GCC unroll 8
+        for (int i = 0; i < Tile; ++i)
+#pragma GCC unroll 8
+            for (int j = 0; j < Tile; ++j) t[i][j].store(to + (i * Tile + j) * Blocking<Tile>::pitch);
+        return;
+    }
 #pragma GCC unroll 8
     for (int j = 0; j < Tile; ++j) {
         Vec d[Tile], result[Tile];
@@ -281,9 +297,10 @@ SRFAST_INLINE void tile_in(const float* const (&rows)[Tile], std::ptrdiff_t offs
 // One vector of outputs of one tile: gives store(row, column, value) the sums.
 template <int Tile, class Store>
 SRFAST_INLINE void tile_out(const float* from, int pitch, Store store) {
-    Vec t[Tile][kStep];
+    constexpr int rows = Tile == 6 ? Tile : kStep;
+    Vec t[rows][kStep];
 #pragma GCC unroll 8
-    for (int i = 0; i < Tile; ++i) {
+    for (int i = 0; i < rows; ++i) {
         Vec m[Tile];
 #pragma GCC unroll 8
         for (int j = 0; j < Tile; ++j) m[j] = Vec::load(from + (i * Tile + j) * pitch);
@@ -291,10 +308,16 @@ SRFAST_INLINE void tile_out(const float* from, int pitch, Store store) {
     }
 #pragma GCC unroll 4
     for (int x = 0; x < kStep; ++x) {
-        Vec m[Tile], y[kStep];
+        Vec y[kStep];
+        if constexpr (Tile == 6) {
+            Vec m[Tile];
 #pragma GCC unroll 8
-        for (int i = 0; i < Tile; ++i) m[i] = t[i][x];
-        transform_out(m, y);
+            for (int i = 0; i < Tile; ++i) m[i] = t[i][x];
+            transform_out(m, y);
+        } else {
+#pragma GCC unroll 4
+            for (int i = 0; i < kStep; ++i) y[i] = t[i][x];
+        }
 #pragma GCC unroll 4
         for (int i = 0; i < kStep; ++i) store(i, x, y[i]);
     }
@@ -406,7 +429,7 @@ void block_out(const Conv& conv, const Image* residual, const Image& out, const 
 template <int Tile>
 SRFAST_INLINE void prefetch_in(const Conv& conv, const Image& in, const Tiles& tiles, long first, int count, int chunk, int depth,
                                int f) {
-    constexpr int shares = Blocking<Tile>::frequencies;
+    constexpr int shares = Blocking<Tile>::products;
     const int half = conv.kernel / 2;
     for (int unit = count * Tile * f / shares, end = count * Tile * (f + 1) / shares; unit < end; ++unit) {
         const long tile = first + unit / Tile;
@@ -421,7 +444,7 @@ SRFAST_INLINE void prefetch_in(const Conv& conv, const Image& in, const Tiles& t
 template <int Tile>
 SRFAST_INLINE void prefetch_out(const Conv& conv, const Image* residual, const Image& out, const Tiles& tiles, long first,
                                 int count, const Group& group, int f) {
-    constexpr int shares = Blocking<Tile>::frequencies;
+    constexpr int shares = Blocking<Tile>::products;
     const int run = conv.row_run(), phase = group.first / run;
     for (int unit = count * kStep * f / shares, end = count * kStep * (f + 1) / shares; unit < end; ++unit) {
         const long tile = first + unit / kStep;
@@ -448,12 +471,12 @@ void run_winograd(const Conv& conv, const Image& in, const Image* residual, cons
         const Group group = group_of(conv, g);
         // Blocks of whole row groups of the products: large enough for the weights' sake, small enough to leave L2 to them.
         const int unit = Vec::accumulators / (group.vectors < Vec::columns ? group.vectors : Vec::columns);
-        const int most = Tile == 6 ? (11 / unit + 1) * unit : (Block::tiles / unit) * unit;
+        const int most = Tile == 6 ? (11 / unit + 1) * unit : Block::tiles;
         const Range range = part(tiles.count(), unit, index, count);
         const int blocks = static_cast<int>((range.last - range.first + most - 1) / most);
         // With one panel and one chunk, products overwrite the transforms they are made from.
         const bool in_place = Block::chunk == kGroup && group.vectors <= Vec::columns && conv.in_channels <= Block::chunk;
-        float* products = in_place ? scratch : scratch + Block::frequencies * Block::pitch;
+        float* products = in_place ? scratch : scratch + Block::planes * Block::pitch;
         constexpr int product_pitch = Block::product_pitch;
         const int pitch = in_place ? Block::pitch : product_pitch;
         const std::ptrdiff_t panels = static_cast<std::ptrdiff_t>(group.vectors) * Vec::width;
@@ -469,22 +492,26 @@ void run_winograd(const Conv& conv, const Image& in, const Image* residual, cons
                 const long next = last_chunk ? tile + size : tile;
                 const int next_chunk = last_chunk ? 0 : chunk + depth;
                 const int next_size = static_cast<int>(next + size <= range.last ? size : range.last - next);
-                for (int f = 0; f < Block::frequencies; ++f) {
-                    prefetch_in<Tile>(conv, in, tiles, next, next_size, next_chunk, depth, f);
-                    if (last_chunk && prefetch_results) prefetch_out<Tile>(conv, residual, out, tiles, tile, size, group, f);
+                for (int p = 0; p < Block::products; ++p) {
+                    prefetch_in<Tile>(conv, in, tiles, next, next_size, next_chunk, depth, p);
+                    if (last_chunk && prefetch_results) prefetch_out<Tile>(conv, residual, out, tiles, tile, size, group, p);
+                    // 5x5: output row r of frequency f sums the kernel's rows; f varies slowest, so that its planes stay in L1.
+                    const int f = Tile == 6 ? p : p / kStep, r = Tile == 6 ? 0 : p % kStep;
                     for (int v = 0; v < group.vectors; v += Vec::columns) {
                         const int vectors = group.vectors - v < Vec::columns ? group.vectors - v : Vec::columns;
                         const float* panel = weights + static_cast<std::ptrdiff_t>(f) * conv.in_channels * panels +
                                              static_cast<std::ptrdiff_t>(v) * Vec::width * conv.in_channels +
                                              static_cast<std::ptrdiff_t>(chunk) * vectors * Vec::width;
-                        multiply_any<Block::chunk>(vectors, scratch + f * Block::pitch, size, depth, panel,
-                                                   products + f * pitch + v * Vec::width, chunk > 0);
+                        const Product product{depth, Tile == 6 ? 1 : conv.kernel, Tile * Block::pitch,
+                                              Tile * conv.in_channels * panels};
+                        multiply_any<Block::chunk>(vectors, product, scratch + (r * Tile + f) * Block::pitch, size, panel,
+                                                   products + (r * Tile + f) * pitch + v * Vec::width, chunk > 0);
                     }
                 }
             }
             block_out<Tile>(conv, residual, out, tiles, tile, size, group, products, pitch);
         }
-        weights += Block::frequencies * conv.in_channels * panels;
+        weights += Block::slices * conv.in_channels * panels;
     }
 }
 
@@ -552,8 +579,10 @@ void run(const Conv& conv, const Image& in, const Image* residual, const Image& 
         run_winograd<8>(conv, in, residual, out, first, last, index, count, scratch);
 }
 
-// Transforms and products of the larger blocking.
-constexpr std::size_t kScratch = Blocking<8>::frequencies * (Blocking<8>::pitch + Blocking<8>::product_pitch);
-static_assert(kScratch >= Blocking<6>::frequencies * (Blocking<6>::pitch + Blocking<6>::product_pitch), "scratch fits both");
+template <int Tile>
+constexpr std::size_t scratch_floats() {
+    return Blocking<Tile>::planes * Blocking<Tile>::pitch + Blocking<Tile>::products * Blocking<Tile>::product_pitch;
+}
+constexpr std::size_t kScratch = scratch_floats<6>() > scratch_floats<8>() ? scratch_floats<6>() : scratch_floats<8>();
 
 }  // namespace

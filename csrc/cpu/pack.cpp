@@ -30,14 +30,20 @@ Matrix weight_transform(int kernel) {
     return g;
 }
 
-// G w G^T in float64, [tile * tile].
-std::array<double, 64> transformed(const float* w, int kernel, const Matrix& g) {
+// In float64: G w G^T for 3x3 kernels, w G^T (kernel rows as they are) for 5x5; row by row of kernel + 3 values.
+std::array<double, 40> transformed(const float* w, int kernel, const Matrix& g) {
     const int tile = kernel + 3;
-    std::array<double, 64> result{};
-    for (int i = 0; i < tile; ++i)
+    std::array<double, 40> result{};
+    for (int y = 0; y < kernel; ++y)
         for (int j = 0; j < tile; ++j)
-            for (int y = 0; y < kernel; ++y)
-                for (int x = 0; x < kernel; ++x) result[i * tile + j] += g[i][y] * w[y * kernel + x] * g[j][x];
+            for (int x = 0; x < kernel; ++x) {
+                const double value = w[y * kernel + x] * g[j][x];
+                if (kernel == 5) {
+                    result[y * tile + j] += value;
+                } else {
+                    for (int i = 0; i < tile; ++i) result[i * tile + j] += g[i][y] * value;
+                }
+            }
     return result;
 }
 
@@ -48,7 +54,7 @@ int round_up(int n, int unit) { return (n + unit - 1) / unit * unit; }
 void pack(Conv& conv, const Kernels& kernels, const float* weight, const float* bias, const float* slope, int slopes) {
     const int taps = conv.kernel * conv.kernel, in = conv.in_channels, out = conv.out_channels;
     const bool winograd = conv.algorithm == Algorithm::winograd;
-    const int slices = winograd ? conv.tile() * conv.tile() : 1, depth = winograd ? in : in * taps;
+    const int slices = winograd ? conv.slices() : 1, depth = winograd ? in : in * taps;
     const auto g = weight_transform(winograd ? conv.kernel : 3);
     std::size_t group_start = 0;
     conv.bias.assign(round_up(out, 16), 0.0f);
