@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from srfast.backends.base import Executable, release_after
-from srfast.backends.cpu_network import CompiledPart, is_compiled, is_folded
+from srfast.backends.cpu_network import TILE, CompiledPart, is_compiled, is_folded
 from srfast.backends.cpu_onednn import missing_reason, onednn_step
 from srfast.kernels import cpu as kernels
 from srfast.plan import Plan
@@ -58,20 +58,31 @@ class CpuBackend:
     def compile(self, plan: Plan, device: torch.device, dtype: torch.dtype) -> Executable:
         plan = plan.map_tensors(lambda t: t.to(dtype))
         compiled = self.compiled and dtype == torch.float32 and kernels.unavailable_reason() is None
-        parts = _parts(plan, compiled, self.winograd)
-        last = release_after(plan)
+        return _CpuExecutable(plan, _parts(plan, compiled, self.winograd))
 
-        @torch.inference_mode()
-        def run(x: Tensor) -> Tensor:
-            values = {plan.input: x.contiguous(memory_format=torch.channels_last)}
-            for part, nodes in parts:
-                part(values)
-                for index in nodes:
-                    for name in last[index]:
-                        values.pop(name, None)
-            return values[plan.output]
 
-        return run
+class _CpuExecutable:
+    """Runs the parts of a plan; says what windows make its results independent of the tiling."""
+
+    def __init__(self, plan: Plan, parts: list[tuple[Part, range]]) -> None:
+        self._plan, self._parts = plan, parts
+        self._last = release_after(plan)
+        compiled = [part for part, _ in parts if isinstance(part, CompiledPart)]
+        transformed = {id(node) for part in compiled for node in part.transformed}
+        self.alignment = TILE if transformed else 1
+        self.halo = plan.halo(lambda node: TILE if id(node) in transformed else 1)
+        if len(compiled) == len(parts):
+            self.bytes_per_pixel = sum(part.bytes_per_pixel() for part in compiled)
+
+    @torch.inference_mode()
+    def __call__(self, x: Tensor) -> Tensor:
+        values = {self._plan.input: x.contiguous(memory_format=torch.channels_last)}
+        for part, nodes in self._parts:
+            part(values)
+            for index in nodes:
+                for name in self._last[index]:
+                    values.pop(name, None)
+        return values[self._plan.output]
 
 
 def _parts(plan: Plan, compiled: bool, winograd: bool) -> list[tuple[Part, range]]:

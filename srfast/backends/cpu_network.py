@@ -71,6 +71,7 @@ class CompiledPart:
         }
         self.wanted = [number[name] for name in self.outputs]
         self.layers: list[Layer] = []
+        self.transformed = [node for node in convs if uses_winograd(node, winograd)]
         for node in convs:
             residual, factor = small.get(node.residual or "", (node.residual, 1))
             self._add(node, number, None if residual is None else number[residual], factor, winograd)
@@ -111,7 +112,14 @@ class CompiledPart:
         for name, y in zip(self.outputs, outputs, strict=True):
             values[name] = y.permute(0, 3, 1, 2)
 
-    def _lay_out(self, height: int, width: int) -> None:
+    def bytes_per_pixel(self) -> int:
+        """Memory for each input pixel of a large window: rings, inputs and outputs."""
+        height, width = 1080, 1920
+        self._lay_out(height, width, apply=False)
+        tensors = 4 * sum(self.channels[i] * self.scales[i] ** 2 for i in [*range(len(self.inputs)), *self.wanted])
+        return self.memory // (height * width) + tensors
+
+    def _lay_out(self, height: int, width: int, apply: bool = True) -> None:
         heights = [height * s for s in self.scales]
         widths = [width * s for s in self.scales]
         rows = [self.network.row_floats(i, w) for i, w in enumerate(widths)]
@@ -124,7 +132,9 @@ class CompiledPart:
             rings[i], spans[i] = heights[i], (spans[i][0], len(plan.steps))
         sizes = [0 if i in self.wanted and i not in read else r * k for i, (r, k) in enumerate(zip(rows, rings, strict=True))]
         offsets, arena = place(sizes, tuple(spans))
+        self.memory = 4 * arena
+        if not apply:
+            return
         steps = [(step.layer, step.first, step.last) for step in plan.steps]
         self.network.layout(height, width, scales=self.scales, rings=rings, offsets=offsets, arena=arena, steps=steps)
         self._size = (height, width)
-        self.memory = 4 * arena
