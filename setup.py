@@ -18,7 +18,15 @@ from setuptools.command.build_ext import build_ext
 MAPPED = {"srfast.kernels": "kernels", "srfast.training": "training"}
 
 CPU_SOURCES = Path("csrc/cpu")
-FLAGS = ["-std=c++17", "-O3", "-g0", "-fno-math-errno", "-ffp-contract=off", "-fvisibility=hidden", "-Wno-maybe-uninitialized"]
+FLAGS = [
+    "-std=c++17",
+    "-O3",
+    "-g0",
+    "-fno-math-errno",
+    "-ffp-contract=off",
+    "-fvisibility=hidden",
+    "-Wno-maybe-uninitialized",
+]
 # One source for each instruction set, compiled for it; all others must run on any CPU.
 INSTRUCTION_SETS = {
     "avx2.cpp": ["-mavx2", "-mfma"],
@@ -45,7 +53,11 @@ class BuildCpu(build_ext):
                 depends=ext.depends,
             )
         self.compiler.link_shared_object(
-            objects, self.get_ext_fullpath(ext.name), libraries=["pthread"], build_temp=self.build_temp, target_lang="c++"
+            objects,
+            self.get_ext_fullpath(ext.name),
+            libraries=["pthread"],
+            build_temp=self.build_temp,
+            target_lang="c++",
         )
 
 

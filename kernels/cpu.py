@@ -6,6 +6,7 @@ The module ``srfast._cpu`` takes addresses; everything it is given is checked he
 
 from __future__ import annotations
 
+import importlib
 import os
 from dataclasses import dataclass
 from typing import Any
@@ -13,11 +14,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-_cpu: Any
+_cpu: Any = None
+_error = ""
 try:
-    from srfast import _cpu
+    # By name: the module need not be there, for type checkers either.
+    _cpu = importlib.import_module("srfast._cpu")
 except ImportError as error:
-    _cpu, _error = None, str(error)
+    _error = str(error)
 
 # Forces one instruction set, for tests and comparisons.
 VARIABLE = "SRFAST_CPU"
@@ -77,7 +80,7 @@ class Network:
         self._scales: list[int] = []
         self._size = (0, 0)
 
-    def activation(self, channels: int, *, input: bool = False, output: bool = False) -> int:  # noqa: A002
+    def activation(self, channels: int, *, input: bool = False, output: bool = False) -> int:
         """Adds an activation and returns its number. Inputs are loaded from tensors, outputs are written to tensors."""
         if channels < 1:
             raise ValueError(f"an activation has at least 1 channel, not {channels}")
@@ -112,15 +115,22 @@ class Network:
                 f"weight {list(weight.shape)} and bias {list(bias.shape)} on {self._activations[source].channels} channels"
             )
         if out != self._activations[target].channels * shuffle**2:
-            raise ValueError(f"{out} outputs shuffled by {shuffle} do not make {self._activations[target].channels} channels")
+            raise ValueError(
+                f"{out} outputs shuffled by {shuffle} do not make {self._activations[target].channels} channels"
+            )
         if slope is not None and slope.shape not in ((1,), (out,)):
             raise ValueError(f"a PReLU of {out} channels needs 1 or {out} slopes, not {list(slope.shape)}")
         if residual is not None and self._activations[residual].channels != self._activations[target].channels:
-            raise ValueError(f"a residual of {self._activations[residual].channels} channels on {self._activations[target]}")
+            raise ValueError(
+                f"a residual of {self._activations[residual].channels} channels on {self._activations[target]}"
+            )
         if winograd and not winograd_fits(kernel, channels):
             raise ValueError(f"no Winograd kernel for {kernel}x{kernel} on {channels} channels")
         low, high = clamp or (float("-inf"), float("inf"))
-        tensors = [t.detach().to("cpu", torch.float32).contiguous() for t in (weight, bias, torch.empty(0) if slope is None else slope)]
+        tensors = [
+            t.detach().to("cpu", torch.float32).contiguous()
+            for t in (weight, bias, torch.empty(0) if slope is None else slope)
+        ]
         self._program.conv(
             input=source,
             output=target,

@@ -9,7 +9,6 @@ from srfast.backends.cpu_schedule import Layer, chains, place, schedule
 from srfast.kernels.cpu import Network, winograd_fits
 from srfast.plan import Conv, Node, Plan, Resize
 
-
 # Rows and columns of the outputs that one Winograd tile gives.
 TILE = 4
 
@@ -27,14 +26,12 @@ def is_folded(plan: Plan, index: int) -> bool:
     node = plan.nodes[index]
     if not isinstance(node, Resize) or node.mode != "nearest" or node.output == plan.output:
         return False
-    for later in plan.nodes[index + 1 :]:
-        if isinstance(later, Conv) and is_compiled(later) and later.input != node.output:
-            continue
-        if node.output in later.inputs or (not is_compiled(later) and not isinstance(later, Resize)):
-            return not any(node.output in n.inputs for n in plan.nodes[plan.nodes.index(later) :])
-        if isinstance(later, Resize) and not is_folded(plan, plan.nodes.index(later)):
-            return not any(node.output in n.inputs for n in plan.nodes[plan.nodes.index(later) :])
-    return True
+    readers = [i for i, later in enumerate(plan.nodes) if node.output in later.inputs]
+    return all(
+        is_compiled(later) if i in readers else is_compiled(later) or is_folded(plan, i)
+        for i, later in enumerate(plan.nodes[: readers[-1] + 1])
+        if i > index
+    ) and all(plan.nodes[i].input != node.output for i in readers)
 
 
 def uses_winograd(node: Conv, winograd: bool) -> bool:
@@ -76,6 +73,7 @@ class CompiledPart:
             residual, factor = small.get(node.residual or "", (node.residual, 1))
             self._add(node, number, None if residual is None else number[residual], factor, winograd)
         self._size: tuple[int, int] = (0, 0)
+        self.memory = 0
 
     def _add(self, node: Conv, number: dict[str, int], residual: int | None, factor: int, winograd: bool) -> None:
         transformed = uses_winograd(node, winograd)
@@ -117,7 +115,7 @@ class CompiledPart:
         height, width = 1080, 1920
         self._lay_out(height, width, apply=False)
         tensors = 4 * sum(self.channels[i] * self.scales[i] ** 2 for i in [*range(len(self.inputs)), *self.wanted])
-        return self.memory // (height * width) + tensors
+        return int(self.memory // (height * width) + tensors)
 
     def _lay_out(self, height: int, width: int, apply: bool = True) -> None:
         heights = [height * s for s in self.scales]
@@ -130,7 +128,9 @@ class CompiledPart:
         for i in set(self.wanted) & read:
             # Copied out at the end, so kept whole until then.
             rings[i], spans[i] = heights[i], (spans[i][0], len(plan.steps))
-        sizes = [0 if i in self.wanted and i not in read else r * k for i, (r, k) in enumerate(zip(rows, rings, strict=True))]
+        sizes = [
+            0 if i in self.wanted and i not in read else r * k for i, (r, k) in enumerate(zip(rows, rings, strict=True))
+        ]
         offsets, arena = place(sizes, tuple(spans))
         self.memory = 4 * arena
         if not apply:

@@ -22,7 +22,8 @@ _PADDING_ARGS: tuple[Any, ...] = ([1, 1], [1, 1], 1)  # stride, dilation, groups
 
 def missing_reason() -> str | None:
     """Why oneDNN cannot be used, or None."""
-    if not torch.backends.mkldnn.is_available() or not hasattr(torch.ops.mkldnn, "_convolution_pointwise"):
+    available = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
+    if not available or not hasattr(torch.ops.mkldnn, "_convolution_pointwise"):
         return "this build of PyTorch has no oneDNN"
     return None
 
@@ -42,7 +43,12 @@ def _conv_step(node: Conv, in_place: bool) -> Step:
     padding = [half, half]
     packed = torch.ops.mkldnn._reorder_convolution_weight(node.weight, padding, *_PADDING_ARGS, None)
     shared_slope = node.slope is not None and node.slope.numel() == 1
-    fused_act = {"none": "none", "tanh": "tanh", "sigmoid": "sigmoid", "prelu": "leaky_relu" if shared_slope else "none"}
+    fused_act = {
+        "none": "none",
+        "tanh": "tanh",
+        "sigmoid": "sigmoid",
+        "prelu": "leaky_relu" if shared_slope else "none",
+    }
     scalars = [float(node.slope)] if shared_slope and node.slope is not None else []
     separate_act = node.act == "prelu" and not shared_slope
     fused_add = node.residual is not None and node.act == "none" and node.shuffle == 1 and node.gain == 1.0

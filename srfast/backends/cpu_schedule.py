@@ -81,7 +81,9 @@ def chains(layers: list[Layer], sizes: list[int], heights: list[int], widths: li
     starts: list[tuple[int, bool]] = []
     for i, layer in enumerate(layers):
         linked = i > 0 and layers[i - 1].output == layer.input and sizes[layer.input] > CACHED_BYTES
-        if not linked or (_widens(layer, sizes) and not any(_widens(before, sizes) for before in layers[starts[-1][0] : i])):
+        if not linked or (
+            _widens(layer, sizes) and not any(_widens(before, sizes) for before in layers[starts[-1][0] : i])
+        ):
             starts.append((i, linked))
     result = []
     for (start, follows), stop in zip(starts, [*(i for i, _ in starts[1:]), len(layers)], strict=True):
@@ -210,7 +212,9 @@ def place(sizes: list[int], spans: tuple[tuple[int, int], ...], unit: int = 16) 
     for i in sorted(range(len(sizes)), key=lambda i: spans[i]):
         if not sizes[i]:
             continue
-        live = sorted((offsets[j], sizes[j]) for j in placed if spans[j][1] >= spans[i][0] and spans[j][0] <= spans[i][1])
+        live = sorted(
+            (offsets[j], sizes[j]) for j in placed if spans[j][1] >= spans[i][0] and spans[j][0] <= spans[i][1]
+        )
         at = 0
         for offset, size in live:
             if at + sizes[i] <= offset:

@@ -6,17 +6,18 @@ import itertools
 
 import pytest
 import torch
-from torch import Tensor
-
 from srfast.kernels import cpu
 from srfast.kernels.conv import conv_reference
+from torch import Tensor
 
 pytestmark = pytest.mark.skipif(cpu.unavailable_reason() is not None, reason=str(cpu.unavailable_reason()))
 
 SIZES = [(1, 1), (1, 9), (2, 3), (5, 4), (7, 13), (17, 31)]
 
 
-def _network(isa: str, x: Tensor, weight: Tensor, bias: Tensor, *, winograd: bool, residual: Tensor | None = None, **options):
+def _network(
+    isa: str, x: Tensor, weight: Tensor, bias: Tensor, *, winograd: bool, residual: Tensor | None = None, **options
+):
     """One convolution of x [H, W, C] (and a residual), as a network ready to run, and its output."""
     network = cpu.Network(isa)
     height, width, channels = x.shape
@@ -39,14 +40,18 @@ def _network(isa: str, x: Tensor, weight: Tensor, bias: Tensor, *, winograd: boo
     return network, inputs, torch.full((height * r, width * r, weight.shape[0] // r**2), float("nan"))
 
 
-def _run(isa: str, x: Tensor, weight: Tensor, bias: Tensor, *, threads: int = 2, dtype=torch.float32, **options) -> Tensor:
+def _run(
+    isa: str, x: Tensor, weight: Tensor, bias: Tensor, *, threads: int = 2, dtype=torch.float32, **options
+) -> Tensor:
     network, inputs, out = _network(isa, x, weight, bias, **options)
     out = out.nan_to_num(0).to(dtype)
     network.run(inputs, [out], threads)
     return out
 
 
-def _case(channels: int, outputs: int, kernel: int, size: tuple[int, int], seed: int = 0) -> tuple[Tensor, Tensor, Tensor]:
+def _case(
+    channels: int, outputs: int, kernel: int, size: tuple[int, int], seed: int = 0
+) -> tuple[Tensor, Tensor, Tensor]:
     generator = torch.Generator().manual_seed(seed)
     x = torch.randn(*size, channels, generator=generator)
     weight = torch.randn(outputs, channels, kernel, kernel, generator=generator) / (channels * kernel**2) ** 0.5
@@ -117,7 +122,9 @@ def test_bytes_are_rounded_to_even_and_saturated(isa: str) -> None:
 
 
 @pytest.mark.parametrize("isa", cpu.instruction_sets())
-@pytest.mark.parametrize(("channels", "outputs", "kernel", "winograd"), [(64, 64, 3, True), (80, 12, 5, True), (3, 40, 9, False)])
+@pytest.mark.parametrize(
+    ("channels", "outputs", "kernel", "winograd"), [(64, 64, 3, True), (80, 12, 5, True), (3, 40, 9, False)]
+)
 def test_results_do_not_depend_on_threads(isa: str, channels: int, outputs: int, kernel: int, winograd: bool) -> None:
     case = _case(channels, outputs, kernel, (29, 43))
     one = _run(isa, *case, winograd=winograd, threads=1)
@@ -167,7 +174,9 @@ def test_wrong_schedules_are_refused(steps: list[tuple[int, int, int]], message:
     with pytest.raises(ValueError, match=message):
         network.layout(5, 6, scales=[1, 1], rings=[5, 1], offsets=[0, 0], arena=arena, steps=steps)
     with pytest.raises(ValueError, match="arena"):
-        network.layout(5, 6, scales=[1, 1], rings=[5, 1], offsets=[0, 0], arena=arena - 1, steps=[(-1, 0, 5), (0, 0, 5)])
+        network.layout(
+            5, 6, scales=[1, 1], rings=[5, 1], offsets=[0, 0], arena=arena - 1, steps=[(-1, 0, 5), (0, 0, 5)]
+        )
 
 
 def test_environment_names_the_instruction_set(monkeypatch: pytest.MonkeyPatch) -> None:

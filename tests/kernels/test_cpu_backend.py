@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from srfast.kernels import cpu
 from torch import nn
 from torch.nn import functional as F
 
@@ -13,7 +14,6 @@ from srfast.backends.cpu_network import CompiledPart
 from srfast.backends.reference import ReferenceBackend
 from srfast.capture import capture
 from srfast.engine import Engine
-from srfast.kernels import cpu
 from srfast.models import SRResNet, SRVGGNetCompact
 from srfast.passes import in_units, optimise
 from srfast.plan import Plan
@@ -28,13 +28,34 @@ class Mixed(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.a, self.b, self.c = nn.Conv2d(3, 16, 3, padding=1), nn.Conv2d(16, 16, 3, padding=1), nn.Conv2d(16, 12, 5, padding=2)
+        self.a, self.b, self.c = (
+            nn.Conv2d(3, 16, 3, padding=1),
+            nn.Conv2d(16, 16, 3, padding=1),
+            nn.Conv2d(16, 12, 5, padding=2),
+        )
         self.prelu = nn.PReLU(16)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         y = self.prelu(self.a(x))
         z = torch.tanh(self.b(y)) + y
         return F.pixel_shuffle(self.c(z), 2) + F.interpolate(x, scale_factor=2, mode="bilinear")
+
+
+class Enlarged(nn.Module):
+    """Nearest neighbour as the input of a convolution, and as a skip that a covered convolution adds."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b, self.c = (
+            nn.Conv2d(3, 16, 3, padding=1),
+            nn.Conv2d(16, 3, 3, padding=1),
+            nn.Conv2d(3, 12, 3, padding=1),
+        )
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = self.b(F.interpolate(self.a(x), scale_factor=2, mode="nearest"))
+        skip = F.interpolate(x, scale_factor=4, mode="nearest")
+        return F.pixel_shuffle(self.c(y), 2) + skip
 
 
 def _plan(name: str) -> Plan:
@@ -44,13 +65,14 @@ def _plan(name: str) -> Plan:
         "narrow": lambda: SRResNet(2, channels=24, num_blocks=1),
         "compact": lambda: SRVGGNetCompact(num_conv=3),
         "mixed": Mixed,
+        "enlarged": Enlarged,
     }
     return optimise(capture(models[name]().eval()))
 
 
 @pytest.mark.parametrize("winograd", [True, False])
 @pytest.mark.parametrize("size", [(1, 1), (3, 17), (23, 19), (37, 53)])
-@pytest.mark.parametrize("name", ["srresnet", "narrow", "compact", "mixed"])
+@pytest.mark.parametrize("name", ["srresnet", "narrow", "compact", "mixed", "enlarged"])
 def test_plans_equal_float64(name: str, size: tuple[int, int], winograd: bool) -> None:
     plan = in_units(_plan(name), 255.0, 255.0)
     x = torch.rand(2, 3, *size).mul(255).round()
