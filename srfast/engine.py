@@ -62,7 +62,6 @@ class Engine:
         self.plan = plan
         self.device = torch.device(device) if device is not None else default_device()
         self.dtype = dtype or default_dtype(self.device)
-        self.halo = plan.halo()
         self.scale = plan.scale
         self.statistics = Statistics()
         self._tile = tile
@@ -73,6 +72,11 @@ class Engine:
         self.backend: Backend = select_backend(self._framed, self.device, self.dtype, backend)
         self._run = self.backend.compile(self._framed, self.device, self.dtype)
         self._run_float32: Executable | None = None
+        self.alignment: int = getattr(self._run, "alignment", 1)
+        self.halo: int = getattr(self._run, "halo", plan.halo())
+        element_size = torch.empty(0, dtype=self.dtype).element_size()
+        whole = bytes_per_pixel(self._framed, element_size)
+        self._bytes_per_pixel: int = max(1, getattr(self._run, "bytes_per_pixel", whole))
 
     def __call__(self, images: Tensor) -> Tensor:
         """Upscales images.
@@ -104,10 +108,9 @@ class Engine:
     def tiling(self, height: int, width: int) -> Tiling:
         """The tiles for images of this size."""
         if self._tile is not None:
-            return tile_by_size(height, width, self._tile, self.halo)
-        element_size = torch.empty(0, dtype=self.dtype).element_size()
-        pixels = self._memory // max(1, bytes_per_pixel(self._framed, element_size))
-        return tile_by_memory(height, width, self.halo, pixels)
+            return tile_by_size(height, width, self._tile, self.halo, self.alignment)
+        pixels = self._memory // self._bytes_per_pixel
+        return tile_by_memory(height, width, self.halo, pixels, self.alignment)
 
     def _upscale(self, image: Tensor, out: Tensor) -> None:
         """Fills ``out``; out of memory halves the tile and starts the image again."""

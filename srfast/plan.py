@@ -197,17 +197,24 @@ class Plan:
     def out_channels(self) -> int:
         return self.shapes()[self.output].channels
 
-    def halo(self) -> int:
-        """Receptive field: how many input pixels beyond a region, on each side, its output depends on."""
+    def halo(self, grid: Callable[[Conv], int] = lambda node: 1) -> int:
+        """Receptive field: how many input pixels beyond a region, on each side, its output depends on.
+
+        Args:
+            grid: rows and columns of the blocks, aligned with the image, that a convolution computes at once; the rounding of
+                each of their pixels depends on all pixels that the block reads. The region is then aligned to the largest.
+        """
         scale = self.scale
-        spans: dict[str, Span] = {self.output: (0, scale)}
+        unit = max((grid(node) for node in self.nodes if isinstance(node, Conv)), default=1)
+        spans: dict[str, Span] = {self.output: (0, unit * scale)}
         for node in reversed(self.nodes):
             if node.output in spans:
-                for name, span in zip(node.inputs, _reads(node, spans[node.output]), strict=True):
+                block = grid(node) if isinstance(node, Conv) else 1
+                for name, span in zip(node.inputs, _reads(node, spans[node.output], block), strict=True):
                     low, high = spans.get(name, span)
                     spans[name] = (min(low, span[0]), max(high, span[1]))
-        low, high = spans.get(self.input, (0, 1))
-        return max(-low, high - 1)
+        low, high = spans.get(self.input, (0, unit))
+        return max(-low, high - unit)
 
     def flops(self, height: int, width: int) -> int:
         """Floating-point operations of the convolutions for one [height, width] input (2 per multiply-add)."""
@@ -310,12 +317,13 @@ def _conv_shape(node: Conv, shapes: dict[str, Shape]) -> Shape:
     return shape
 
 
-def _reads(node: Node, span: Span) -> list[Span]:
+def _reads(node: Node, span: Span, block: int = 1) -> list[Span]:
     """Pixels of each input that the output's pixels ``span`` (first, one past last) depend on, in one direction."""
     low, high = span
     if isinstance(node, Conv):
         half = node.kernel // 2
-        source = (low // node.shuffle - half, -(-high // node.shuffle) + half)
+        step = node.shuffle * block
+        source = (low // step * block - half, -(-high // step) * block + half)
         return [source] if node.residual is None else [source, span]
     if isinstance(node, Shuffle):
         return [(low // node.factor, -(-high // node.factor))]

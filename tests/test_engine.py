@@ -39,7 +39,8 @@ def test_windows_cover_once_with_context(length: int, tile: int, halo: int) -> N
     assert len({w.size for w in parts}) == 1
     for w in parts:
         assert w.last - w.first <= tile
-        assert w.start >= 0 and w.start + w.size <= length
+        assert w.start >= 0
+        assert w.start + w.size <= length
         assert w.first - w.start >= min(halo, w.first)
         assert w.start + w.size - w.last >= min(halo, length - w.last)
 

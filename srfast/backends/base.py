@@ -10,6 +10,10 @@ from torch import Tensor
 
 from srfast.plan import Plan
 
+# How an executable needs its windows; each is an attribute that it may have:
+#   alignment: windows start at multiples of it (default 1), for results that do not depend on the tiling;
+#   halo: input pixels around a part for the same purpose (default: the plan's receptive field);
+#   bytes_per_pixel: memory for each input pixel of a window (default: as if every activation were whole).
 # [N, C, H, W] of the compiled dtype and device, in any memory format -> [N, C', s*H, s*W] of the same.
 Executable: TypeAlias = Callable[[Tensor], Tensor]
 

@@ -1,0 +1,10 @@
+#include "conv_impl.h"
+
+namespace srfast {
+
+const Kernels& avx2_kernels() {
+    static const Kernels kernels{"avx2", Vec::width, kPanel, kScratch, run};
+    return kernels;
+}
+
+}  // namespace srfast

@@ -1,0 +1,10 @@
+#include "conv_impl.h"
+
+namespace srfast {
+
+const Kernels& avx512_kernels() {
+    static const Kernels kernels{"avx512", Vec::width, kPanel, kScratch, run};
+    return kernels;
+}
+
+}  // namespace srfast

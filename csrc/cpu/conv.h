@@ -1,0 +1,88 @@
+// The fused convolution y = clamp(shuffle(act(conv(x) + bias)) * gain + residual) on NHWC float32 images:
+// what the sources of all instruction sets share.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <vector>
+
+namespace srfast {
+
+// Memory for `bytes` bytes at a cache line; large blocks on huge pages where the system has them.
+void* allocate_lines(std::size_t bytes);
+void free_lines(void* block, std::size_t bytes);
+
+// Vectors begin at a cache line.
+template <class T>
+struct CacheLines {
+    using value_type = T;
+    CacheLines() = default;
+    template <class U>
+    CacheLines(const CacheLines<U>&) {}
+    T* allocate(std::size_t n) { return static_cast<T*>(allocate_lines(n * sizeof(T))); }
+    void deallocate(T* p, std::size_t n) { free_lines(p, n * sizeof(T)); }
+    bool operator==(const CacheLines&) const { return true; }
+    bool operator!=(const CacheLines&) const { return false; }
+};
+using Floats = std::vector<float, CacheLines<float>>;
+
+// Rows of an image in memory. Row y lies in slot y % ring; rows outside the image read as zeros.
+// Every row has zeroed columns left and right of the image, as many as its readers reach for.
+struct Image {
+    float* base = nullptr;         // column 0 of slot 0
+    std::uint8_t* bytes = nullptr;  // instead of base: results are stored rounded and saturated
+    const float* zeros = nullptr;  // column 0 of a row of zeros
+    std::ptrdiff_t pitch = 0;      // floats (bytes) from one slot to the next
+    int ring = 1;
+    int height = 0, width = 0, channels = 0;
+
+    const float* row(int y) const { return y < 0 || y >= height ? zeros : base + (y % ring) * pitch; }
+};
+
+enum class Algorithm { direct = 0, winograd = 1 };
+
+// Outputs that are computed together.
+constexpr int kGroup = 64;
+
+struct Conv {
+    Algorithm algorithm = Algorithm::direct;
+    int in_channels = 0, out_channels = 0, kernel = 0, shuffle = 1;
+    bool prelu = false, clamp = false;
+    float gain = 1.0f, low = 0.0f, high = 0.0f;
+    int residual_factor = 1;  // the residual is enlarged this often by nearest neighbour
+    // Outputs are ordered (row phase, column phase, channel), so that those of one pixel and row phase are neighbours in memory.
+    // Panels of up to panel_columns outputs: [group][frequency or 1][panel][k][columns], missing outputs zero.
+    Floats weights;
+    Floats bias, slope;  // padded to a multiple of 16
+
+    // Side of the Winograd tiles that are read (6 or 8 pixels for 3x3 and 5x5 kernels), and of those that are computed.
+    int tile() const { return kernel + 3; }
+    // Weight matrices of the transform: 3x3 kernels are transformed in both directions, 5x5 along the rows only.
+    int slices() const { return kernel == 3 ? 36 : 40; }
+    int step() const { return algorithm == Algorithm::winograd ? 4 : 1; }
+    int row_run() const { return out_channels / shuffle; }  // floats that one pixel writes into one output row: r * channels
+};
+
+// One instruction set.
+struct Kernels {
+    const char* name;
+    int width;          // floats of a vector
+    int panel_columns;  // outputs of a full panel
+    std::size_t scratch;  // floats that run() needs for itself
+    // Rows first..last of the convolution (before the shuffle); part `index` of `count`, whose results do not depend on the split.
+    void (*run)(const Conv&, const Image& in, const Image* residual, const Image& out, int first, int last, int index, int count,
+                float* scratch);
+};
+
+const Kernels& portable_kernels();
+const Kernels& avx2_kernels();    // only where the build has SRFAST_X86
+const Kernels& avx512_kernels();
+
+// What this build has and this CPU runs, fastest first.
+std::vector<const Kernels*> usable_kernels();
+
+// Orders, transforms and pads `weight` [O, C, k, k], `bias` [O] and `slope` [slopes] (0, 1 or O) for the kernels. The other
+// fields of `conv` are set before.
+void pack(Conv& conv, const Kernels& kernels, const float* weight, const float* bias, const float* slope, int slopes);
+
+}  // namespace srfast

@@ -1,0 +1,93 @@
+// Python's view of the kernels: addresses and sizes only. srfast/kernels/cpu.py checks the tensors.
+#include "program.h"
+
+#include <pybind11/pybind11.h>
+#include <pybind11/stl.h>
+
+#include <array>
+#include <cmath>
+#include <stdexcept>
+#include <string>
+#include <utility>
+
+namespace py = pybind11;
+using namespace srfast;
+
+namespace {
+
+std::vector<std::string> instruction_sets() {
+    std::vector<std::string> names;
+    for (const Kernels* kernels : usable_kernels()) names.emplace_back(kernels->name);
+    return names;
+}
+
+const Kernels& find(const std::string& name) {
+    for (const Kernels* kernels : usable_kernels())
+        if (name == kernels->name) return *kernels;
+    throw std::invalid_argument("this build or CPU has no kernels for '" + name + "'");
+}
+
+const float* floats(std::uintptr_t address) { return reinterpret_cast<const float*>(address); }
+
+void add_conv(Program& program, int input, int output, int residual, int residual_factor, std::uintptr_t weight,
+              std::uintptr_t bias, std::uintptr_t slope, int slopes, int out_channels, int kernel, int shuffle, double gain,
+              double low, double high, bool winograd) {
+    Program::Layer layer{{}, input, output, residual};
+    Conv& conv = layer.conv;
+    conv.algorithm = winograd ? Algorithm::winograd : Algorithm::direct;
+    conv.in_channels = program.channels(input), conv.out_channels = out_channels;
+    conv.kernel = kernel, conv.shuffle = shuffle, conv.residual_factor = residual_factor;
+    if (winograd && ((kernel != 3 && kernel != 5) || conv.in_channels % 16))
+        throw std::invalid_argument("the Winograd kernels are 3x3 or 5x5 on a multiple of 16 channels");
+    if (shuffle < 1 || program.channels(output) * shuffle * shuffle != out_channels || residual_factor < 1 || kernel % 2 == 0)
+        throw std::invalid_argument("a convolution's channels do not fit its output");
+    if (residual >= 0 && program.channels(residual) != program.channels(output))
+        throw std::invalid_argument("a residual has other channels than its output");
+    conv.prelu = slopes > 0;
+    conv.gain = static_cast<float>(gain), conv.low = static_cast<float>(low), conv.high = static_cast<float>(high);
+    conv.clamp = std::isfinite(low) || std::isfinite(high);
+    pack(conv, program.kernels(), floats(weight), floats(bias), floats(slope), slopes);
+    program.add_layer(std::move(layer));
+}
+
+void layout(Program& program, int height, int width, const std::vector<std::array<long long, 3>>& placements, std::size_t arena,
+            const std::vector<std::array<int, 3>>& steps) {
+    std::vector<Program::Placement> places;
+    for (const auto& p : placements)
+        places.push_back({static_cast<int>(p[0]), static_cast<int>(p[1]), static_cast<std::ptrdiff_t>(p[2])});
+    std::vector<Program::Step> order;
+    for (const auto& s : steps) order.push_back({s[0], s[1], s[2]});
+    program.layout(height, width, std::move(places), arena, std::move(order));
+}
+
+using Address = std::pair<std::uintptr_t, bool>;  // of a tensor, and whether it is uint8 rather than float32
+
+std::vector<Program::External> externals(const std::vector<Address>& addresses) {
+    std::vector<Program::External> result;
+    for (const auto& [address, bytes] : addresses)
+        result.push_back({reinterpret_cast<void*>(address), bytes ? Program::Type::uint8 : Program::Type::float32});
+    return result;
+}
+
+void run(Program& program, const std::vector<Address>& inputs, const std::vector<Address>& outputs, int threads) {
+    program.run(externals(inputs), externals(outputs), threads);
+}
+
+}  // namespace
+
+PYBIND11_MODULE(_cpu, m) {
+    m.doc() = "Compiled CPU kernels; use srfast.kernels.cpu, which checks what it passes.";
+    m.def("instruction_sets", &instruction_sets, "Those of this build that this CPU runs, fastest first.");
+    py::class_<Program>(m, "Program")
+        .def(py::init([](const std::string& name) { return std::make_unique<Program>(find(name)); }), py::arg("instruction_set"))
+        .def("activation", &Program::add_activation, py::arg("channels"), py::arg("input"), py::arg("output"))
+        .def("conv", &add_conv, py::kw_only(), py::arg("input"), py::arg("output"), py::arg("residual"),
+             py::arg("residual_factor"), py::arg("weight"), py::arg("bias"), py::arg("slope"), py::arg("slopes"),
+             py::arg("out_channels"), py::arg("kernel"), py::arg("shuffle"), py::arg("gain"), py::arg("low"), py::arg("high"),
+             py::arg("winograd"))
+        .def("row_floats", &Program::row_floats, py::arg("activation"), py::arg("width"))
+        .def("layout", &layout, py::kw_only(), py::arg("height"), py::arg("width"), py::arg("placements"), py::arg("arena"),
+             py::arg("steps"))
+        .def("run", &run, py::kw_only(), py::arg("inputs"), py::arg("outputs"), py::arg("threads"),
+             py::call_guard<py::gil_scoped_release>());
+}

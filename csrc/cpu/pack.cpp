@@ -1,0 +1,91 @@
+#include "conv.h"
+
+#include <array>
+
+namespace srfast {
+namespace {
+
+// Where output `index` of the kernels' order (row phase, column phase, channel) is in PyTorch's (channel, phases).
+int source_output(const Conv& conv, int index) {
+    const int r = conv.shuffle, channels = conv.out_channels / (r * r);
+    const int phase = index / channels, channel = index % channels;
+    return channel * r * r + phase;
+}
+
+using Matrix = std::array<std::array<double, 5>, 8>;
+
+// G of the Winograd transform, [tile][kernel]; the points are those of conv_impl.h.
+Matrix weight_transform(int kernel) {
+    const std::vector<double> points = kernel == 3 ? std::vector<double>{0.0, 0.75, -0.75, 1.5, -1.5}
+                                                   : std::vector<double>{0.0, 0.5, -0.5, 1.0, -1.0, 2.0, -2.0};
+    Matrix g{};
+    for (std::size_t i = 0; i < points.size(); ++i) {
+        double divisor = 1.0;
+        for (std::size_t j = 0; j < points.size(); ++j)
+            if (j != i) divisor *= points[i] - points[j];
+        double power = 1.0 / divisor;
+        for (int k = 0; k < kernel; ++k, power *= points[i]) g[i][k] = power;
+    }
+    g[points.size()][kernel - 1] = 1.0;
+    return g;
+}
+
+// In float64: G w G^T for 3x3 kernels, w G^T (kernel rows as they are) for 5x5; row by row of kernel + 3 values.
+std::array<double, 40> transformed(const float* w, int kernel, const Matrix& g) {
+    const int tile = kernel + 3;
+    std::array<double, 40> result{};
+    for (int y = 0; y < kernel; ++y)
+        for (int j = 0; j < tile; ++j)
+            for (int x = 0; x < kernel; ++x) {
+                const double value = w[y * kernel + x] * g[j][x];
+                if (kernel == 5) {
+                    result[y * tile + j] += value;
+                } else {
+                    for (int i = 0; i < tile; ++i) result[i * tile + j] += g[i][y] * value;
+                }
+            }
+    return result;
+}
+
+int round_up(int n, int unit) { return (n + unit - 1) / unit * unit; }
+
+}  // namespace
+
+void pack(Conv& conv, const Kernels& kernels, const float* weight, const float* bias, const float* slope, int slopes) {
+    const int taps = conv.kernel * conv.kernel, in = conv.in_channels, out = conv.out_channels;
+    const bool winograd = conv.algorithm == Algorithm::winograd;
+    const int slices = winograd ? conv.slices() : 1, depth = winograd ? in : in * taps;
+    const auto g = weight_transform(winograd ? conv.kernel : 3);
+    std::size_t group_start = 0;
+    conv.bias.assign(round_up(out, 16), 0.0f);
+    conv.slope.assign(round_up(out, 16), 0.0f);
+    conv.weights.clear();
+    for (int first = 0; first < out; first += kGroup) {
+        const int outputs = out - first < kGroup ? out - first : kGroup, columns = round_up(outputs, kernels.width);
+        conv.weights.resize(group_start + static_cast<std::size_t>(slices) * depth * columns, 0.0f);
+        for (int o = 0; o < outputs; ++o) {
+            const int source = source_output(conv, first + o);
+            conv.bias[first + o] = bias[source];
+            conv.slope[first + o] = slopes ? slope[slopes == 1 ? 0 : source] : 0.0f;
+            const int panel = o / kernels.panel_columns * kernels.panel_columns;
+            const int left = columns - panel, wide = left < kernels.panel_columns ? left : kernels.panel_columns;
+            // Element (slice, k) of this output.
+            const auto at = [&](int slice, int k) -> float& {
+                return conv.weights[group_start + (static_cast<std::size_t>(slice) * columns + panel) * depth +
+                                    static_cast<std::size_t>(k) * wide + (o - panel)];
+            };
+            for (int c = 0; c < in; ++c) {
+                const float* w = weight + (static_cast<std::size_t>(source) * in + c) * taps;
+                if (winograd) {
+                    const auto u = transformed(w, conv.kernel, g);
+                    for (int f = 0; f < slices; ++f) at(f, c) = static_cast<float>(u[f]);
+                } else {
+                    for (int t = 0; t < taps; ++t) at(0, t * in + c) = w[t];
+                }
+            }
+        }
+        group_start = conv.weights.size();
+    }
+}
+
+}  // namespace srfast

@@ -1,0 +1,10 @@
+#include "conv_impl.h"
+
+namespace srfast {
+
+const Kernels& portable_kernels() {
+    static const Kernels kernels{"portable", Vec::width, kPanel, kScratch, run};
+    return kernels;
+}
+
+}  // namespace srfast

@@ -1,0 +1,220 @@
+#include "program.h"
+
+#include "pool.h"
+
+#include <algorithm>
+#include <cstring>
+#include <stdexcept>
+#include <string>
+
+namespace srfast {
+namespace {
+
+[[noreturn]] void fail(const std::string& what) { throw std::invalid_argument(what); }
+
+}  // namespace
+
+int Program::add_activation(int channels, bool input, bool output) {
+    activations_.push_back({channels, input, output});
+    return static_cast<int>(activations_.size()) - 1;
+}
+
+bool Program::direct_output(int activation) const {
+    if (!activations_[activation].output) return false;
+    for (const Layer& layer : layers_)
+        if (layer.input == activation || layer.residual == activation) return false;
+    return true;
+}
+
+void Program::reach(int activation, int& before, int& after) const {
+    before = after = 0;
+    for (const Layer& layer : layers_) {
+        if (layer.input != activation) continue;
+        const int half = layer.conv.kernel / 2;
+        before = std::max(before, half);
+        // Kernels compute whole tiles and whole groups of pixels, of which they drop what lies beyond the image.
+        after = std::max(after, half + (layer.conv.algorithm == Algorithm::winograd ? layer.conv.step() - 1 : 23));
+    }
+}
+
+std::ptrdiff_t Program::row_floats(int activation, int width) const {
+    int before, after;
+    reach(activation, before, after);
+    const std::ptrdiff_t floats = static_cast<std::ptrdiff_t>(before + width + after) * channels(activation);
+    return (floats + 15) / 16 * 16;
+}
+
+void Program::layout(int height, int width, std::vector<Placement> placements, std::size_t arena, std::vector<Step> steps) {
+    if (height < 1 || width < 1) fail("an image has at least one pixel");
+    if (placements.size() != activations_.size()) fail("every activation needs a placement");
+    std::ptrdiff_t widest = 0;
+    for (std::size_t i = 0; i < placements.size(); ++i) {
+        const Placement& place = placements[i];
+        if (direct_output(static_cast<int>(i))) continue;
+        if (place.scale < 1 || place.ring < 1) fail("scale and ring must be positive");
+        const std::ptrdiff_t row = row_floats(static_cast<int>(i), width * place.scale);
+        widest = std::max(widest, row);
+        if (place.offset < 0 || place.offset % 16 || static_cast<std::size_t>(place.offset + row * place.ring) > arena)
+            fail("activation " + std::to_string(i) + " lies outside the arena");
+    }
+    height_ = height, width_ = width;
+    placements_ = std::move(placements);
+    check_steps(steps);
+    steps_ = std::move(steps);
+    if (arena_.size() < arena) arena_ = Floats(arena);
+    if (static_cast<std::ptrdiff_t>(zeros_.size()) < widest) zeros_ = Floats(static_cast<std::size_t>(widest));
+}
+
+// Follows the rows: nothing is read before it is written, nor after its slot is written again.
+void Program::check_steps(const std::vector<Step>& steps) const {
+    std::vector<int> written(activations_.size(), 0);
+    const auto readable = [&](int activation, int first, int last, const char* what) {
+        const int rows = height_ * placements_[activation].scale;
+        first = std::max(first, 0), last = std::min(last, rows);
+        const int ring = direct_output(activation) ? rows : placements_[activation].ring;
+        if (last > written[activation] || first < written[activation] - ring)
+            fail(std::string("a step reads rows of its ") + what + " that are not in memory");
+    };
+    for (const Step& step : steps) {
+        const bool load = step.layer < 0;
+        if (!load && step.layer >= static_cast<int>(layers_.size())) fail("a step names no layer");
+        int output = -1, shuffle = 1;
+        if (load) {
+            for (int i = 0, n = 0; i < static_cast<int>(activations_.size()); ++i)
+                if (activations_[i].input && n++ == -1 - step.layer) output = i;
+            if (output < 0) fail("a step loads no input");
+        } else {
+            const Layer& layer = layers_[step.layer];
+            const Conv& conv = layer.conv;
+            const int rows = height_ * placements_[layer.input].scale, half = conv.kernel / 2;
+            output = layer.output, shuffle = conv.shuffle;
+            if (step.first % conv.step() || (step.last != rows && step.last % conv.step())) fail("a step cuts a tile");
+            if (placements_[output].scale != placements_[layer.input].scale * shuffle) fail("a layer's scales do not fit");
+            const int reads = (step.last - step.first + conv.step() - 1) / conv.step() * conv.step();
+            readable(layer.input, step.first - half, step.first + reads + half, "input");
+            if (layer.residual >= 0) {
+                const int factor = conv.residual_factor;
+                if (placements_[layer.residual].scale * factor != placements_[output].scale) fail("a residual's scale does not fit");
+                readable(layer.residual, step.first * shuffle / factor, (step.last * shuffle - 1) / factor + 1, "residual");
+            }
+        }
+        const int rows = height_ * placements_[output].scale;
+        if (step.first < 0 || step.last <= step.first || step.last * shuffle > rows || step.first * shuffle != written[output])
+            fail("steps of a layer must follow each other");
+        if (!direct_output(output) && (step.last - step.first) * shuffle > placements_[output].ring)
+            fail("a step writes more rows than its output keeps");
+        written[output] = step.last * shuffle;
+    }
+    for (std::size_t i = 0; i < activations_.size(); ++i) {
+        if (activations_[i].output && !direct_output(static_cast<int>(i)) && placements_[i].ring < height_ * placements_[i].scale)
+            fail("an output that is also read must be kept whole");
+        if (written[i] != height_ * placements_[i].scale) fail("activation " + std::to_string(i) + " is not written to its end");
+    }
+}
+
+Image Program::image(int activation) const {
+    Image image;
+    int before, after;
+    reach(activation, before, after);
+    const Placement& place = placements_[activation];
+    const std::ptrdiff_t start = static_cast<std::ptrdiff_t>(before) * channels(activation);
+    image.base = const_cast<float*>(arena_.data()) + place.offset + start;
+    image.zeros = zeros_.data() + start;
+    image.height = height_ * place.scale, image.width = width_ * place.scale, image.channels = channels(activation);
+    image.pitch = row_floats(activation, image.width);
+    image.ring = place.ring;
+    return image;
+}
+
+void Program::run(const std::vector<External>& inputs, const std::vector<External>& outputs, int threads) {
+    if (steps_.empty()) fail("a program needs a layout before it runs");
+    std::vector<Image> images;
+    std::size_t given = 0, taken = 0;
+    for (std::size_t i = 0; i < activations_.size(); ++i) {
+        images.push_back(image(static_cast<int>(i)));
+        taken += activations_[i].input;
+        if (!activations_[i].output) continue;
+        if (given == outputs.size()) fail("an output is missing");
+        const External& to = outputs[given++];
+        Image& out = images.back();
+        if (!direct_output(static_cast<int>(i))) {
+            if (to.type != Type::float32) fail("an output that is also read must be float32");
+            continue;
+        }
+        out.base = to.type == Type::float32 ? static_cast<float*>(to.data) : nullptr;
+        out.bytes = to.type == Type::uint8 ? static_cast<std::uint8_t*>(to.data) : nullptr;
+        out.pitch = static_cast<std::ptrdiff_t>(out.width) * out.channels;
+        out.ring = out.height;
+    }
+    if (given != outputs.size() || taken != inputs.size()) fail("wrong number of inputs or outputs");
+    threads = std::max(threads, 1);
+    while (static_cast<int>(scratch_.size()) < threads) scratch_.emplace_back(kernels_.scratch);
+    Barrier barrier(threads);
+    Pool::instance().run(threads, [&](int index) { work(images, inputs, index, threads, scratch_[index].data(), barrier); });
+    given = 0;
+    for (std::size_t i = 0; i < activations_.size(); ++i) {
+        if (!activations_[i].output) continue;
+        const External& to = outputs[given++];
+        if (!direct_output(static_cast<int>(i))) store(images[i], static_cast<float*>(to.data));
+    }
+}
+
+void Program::work(const std::vector<Image>& images, const std::vector<External>& inputs, int index, int count, float* scratch,
+                   Barrier& barrier) const {
+    for (const Step& step : steps_) {
+        if (step.layer < 0) {
+            int target = -1;
+            for (int i = 0, n = 0; i < static_cast<int>(images.size()); ++i)
+                if (activations_[i].input && n++ == -1 - step.layer) target = i;
+            const int rows = step.last - step.first;
+            const int first = step.first + rows * index / count, last = step.first + rows * (index + 1) / count;
+            clear_borders(images[target], target, first, last);
+            load(inputs[-1 - step.layer], images[target], first, last);
+        } else {
+            const Layer& layer = layers_[step.layer];
+            const Image* residual = layer.residual < 0 ? nullptr : &images[layer.residual];
+            const int r = layer.conv.shuffle, rows = (step.last - step.first) * r;
+            if (!direct_output(layer.output))
+                clear_borders(images[layer.output], layer.output, step.first * r + rows * index / count,
+                              step.first * r + rows * (index + 1) / count);
+            kernels_.run(layer.conv, images[layer.input], residual, images[layer.output], step.first, step.last, index, count,
+                         scratch);
+        }
+        barrier.wait();
+    }
+}
+
+// The columns left and right of the image, in rows first..last: other activations may have used the memory.
+void Program::clear_borders(const Image& image, int activation, int first, int last) const {
+    int before, after;
+    reach(activation, before, after);
+    const std::size_t left = sizeof(float) * static_cast<std::size_t>(before * image.channels);
+    const std::ptrdiff_t end = static_cast<std::ptrdiff_t>(image.width) * image.channels;
+    const std::size_t right = sizeof(float) * static_cast<std::size_t>(image.pitch - end) - left;
+    for (int y = first; y < last; ++y) {
+        float* row = image.base + (y % image.ring) * image.pitch;
+        if (left) std::memset(reinterpret_cast<char*>(row) - left, 0, left);
+        if (right) std::memset(row + end, 0, right);
+    }
+}
+
+void Program::store(const Image& from, float* to) const {
+    const std::ptrdiff_t values = static_cast<std::ptrdiff_t>(from.width) * from.channels;
+    for (int y = 0; y < from.height; ++y)
+        std::memcpy(to + y * values, from.row(y), sizeof(float) * static_cast<std::size_t>(values));
+}
+
+void Program::load(const External& from, const Image& to, int first, int last) const {
+    const std::ptrdiff_t values = static_cast<std::ptrdiff_t>(to.width) * to.channels;
+    for (int y = first; y < last; ++y) {
+        float* row = to.base + (y % to.ring) * to.pitch;
+        if (from.type == Type::float32) {
+            std::memcpy(row, static_cast<const float*>(from.data) + y * values, sizeof(float) * static_cast<std::size_t>(values));
+        } else {
+            const std::uint8_t* bytes = static_cast<const std::uint8_t*>(from.data) + y * values;
+            for (std::ptrdiff_t i = 0; i < values; ++i) row[i] = static_cast<float>(bytes[i]);
+        }
+    }
+}
+
+}  // namespace srfast

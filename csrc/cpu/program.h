@@ -1,0 +1,73 @@
+// A network as a list of convolutions over numbered activations, and its execution in steps of a few rows.
+#pragma once
+
+#include "conv.h"
+
+#include <vector>
+
+namespace srfast {
+
+class Program {
+public:
+    explicit Program(const Kernels& kernels) : kernels_(kernels) {}
+
+    struct Layer {
+        Conv conv;
+        int input, output, residual;  // activations; residual -1 for none
+    };
+    // Rows first..last of a layer, or for layer -1 - i, of input i being loaded.
+    struct Step {
+        int layer, first, last;
+    };
+    struct Placement {
+        int scale, ring;            // pixels per input pixel along one side; rows in memory
+        std::ptrdiff_t offset;  // floats from the start of the arena
+    };
+    enum class Type { float32, uint8 };
+    struct External {
+        void* data;  // [H, W, C], contiguous
+        Type type;
+    };
+
+    int add_activation(int channels, bool input, bool output);
+    void add_layer(Layer layer) { layers_.push_back(std::move(layer)); }
+    const Kernels& kernels() const { return kernels_; }
+    int channels(int activation) const { return activations_.at(activation).channels; }
+
+    // Floats of one row of an activation `width` pixels wide, with the columns beyond its borders.
+    std::ptrdiff_t row_floats(int activation, int width) const;
+
+    // Fixes image size, memory and order of execution; checks all of it. Throws std::invalid_argument.
+    void layout(int height, int width, std::vector<Placement> placements, std::size_t arena, std::vector<Step> steps);
+
+    // Inputs and outputs in the order in which their activations were added.
+    void run(const std::vector<External>& inputs, const std::vector<External>& outputs, int threads);
+
+private:
+    struct Activation {
+        int channels;
+        bool input, output;
+    };
+
+    // Written to the caller's memory as it is computed; an output that layers read is copied there at the end.
+    bool direct_output(int activation) const;
+    void reach(int activation, int& before, int& after) const;
+    void check_steps(const std::vector<Step>& steps) const;
+    Image image(int activation) const;
+    void clear_borders(const Image& image, int activation, int first, int last) const;
+    void store(const Image& from, float* to) const;
+    void load(const External& from, const Image& to, int first, int last) const;
+    void work(const std::vector<Image>& images, const std::vector<External>& inputs, int index, int count, float* scratch,
+              class Barrier& barrier) const;
+
+    const Kernels& kernels_;
+    std::vector<Activation> activations_;
+    std::vector<Layer> layers_;
+    std::vector<Placement> placements_;
+    std::vector<Step> steps_;
+    int height_ = 0, width_ = 0;
+    Floats arena_, zeros_;
+    std::vector<Floats> scratch_;
+};
+
+}  // namespace srfast

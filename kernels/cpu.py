@@ -1,0 +1,207 @@
+"""Checked access to the compiled CPU kernels: the fused convolutions of ``kernels.conv`` on whole networks, channels last.
+
+The module ``srfast._cpu`` takes addresses; everything it is given is checked here. It is built by ``setup.py`` from
+``csrc/cpu``; without it, ``unavailable_reason`` says what to do.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+_cpu: Any = None
+_error = ""
+try:
+    # By name: the module need not be there, for type checkers either.
+    _cpu = importlib.import_module("srfast._cpu")
+except ImportError as error:
+    _error = str(error)
+
+# Forces one instruction set, for tests and comparisons.
+VARIABLE = "SRFAST_CPU"
+
+
+def unavailable_reason() -> str | None:
+    """Why the compiled kernels cannot be used, and what helps; None if they can."""
+    if _cpu is None:
+        return f"the module srfast._cpu is missing ({_error}); install a C++ compiler (gcc or clang) and srfast again"
+    return None
+
+
+def instruction_sets() -> list[str]:
+    """Instruction sets that this build and this CPU both have, fastest first; empty without the module."""
+    return list(_cpu.instruction_sets()) if _cpu is not None else []
+
+
+def default_instruction_set() -> str:
+    """The fastest, or the one that the environment variable ``SRFAST_CPU`` names.
+
+    Raises:
+        ValueError: it names none of ``instruction_sets()``.
+    """
+    known = instruction_sets()
+    name = os.environ.get(VARIABLE) or known[0]
+    if name not in known:
+        raise ValueError(f"{VARIABLE}={name}: this build and CPU have {', '.join(known)}")
+    return name
+
+
+def winograd_fits(kernel: int, in_channels: int) -> bool:
+    """Whether the Winograd kernels cover such a convolution: 3x3 or 5x5, a multiple of 16 input channels."""
+    return kernel in (3, 5) and in_channels % 16 == 0
+
+
+@dataclass(frozen=True)
+class _Activation:
+    channels: int
+    input: bool
+    output: bool
+
+
+class Network:
+    """Fused convolutions over numbered activations, run in one call for one image size at a time.
+
+    Args:
+        instruction_set: one of ``instruction_sets()``; by default ``default_instruction_set()``.
+    """
+
+    def __init__(self, instruction_set: str | None = None) -> None:
+        reason = unavailable_reason()
+        if reason:
+            raise RuntimeError(reason)
+        self.instruction_set = instruction_set or default_instruction_set()
+        self._program = _cpu.Program(self.instruction_set)
+        self._activations: list[_Activation] = []
+        self._scales: list[int] = []
+        self._size = (0, 0)
+
+    def activation(self, channels: int, *, input: bool = False, output: bool = False) -> int:
+        """Adds an activation and returns its number. Inputs are loaded from tensors, outputs are written to tensors."""
+        if channels < 1:
+            raise ValueError(f"an activation has at least 1 channel, not {channels}")
+        self._activations.append(_Activation(channels, input, output))
+        return int(self._program.activation(channels, input, output))
+
+    def conv(
+        self,
+        source: int,
+        target: int,
+        weight: Tensor,  # [O, C, k, k]
+        bias: Tensor,  # [O]
+        *,
+        slope: Tensor | None = None,  # [1] or [O]
+        shuffle: int = 1,
+        gain: float = 1.0,
+        residual: int | None = None,
+        residual_factor: int = 1,
+        clamp: tuple[float, float] | None = None,
+        winograd: bool = False,
+    ) -> None:
+        """Adds ``target = clamp(shuffle(prelu(conv(source) + bias)) * gain + residual)``; the tensors are copied.
+
+        Args:
+            source, target, residual: numbers of activations.
+            residual_factor: the residual is enlarged by it, nearest neighbour.
+            winograd: transformed rather than direct; see ``winograd_fits``.
+        """
+        out, channels, kernel, width = weight.shape
+        if kernel != width or kernel % 2 == 0 or channels != self._activations[source].channels or bias.shape != (out,):
+            raise ValueError(
+                f"weight {list(weight.shape)} and bias {list(bias.shape)} on {self._activations[source].channels} channels"
+            )
+        if out != self._activations[target].channels * shuffle**2:
+            raise ValueError(
+                f"{out} outputs shuffled by {shuffle} do not make {self._activations[target].channels} channels"
+            )
+        if slope is not None and slope.shape not in ((1,), (out,)):
+            raise ValueError(f"a PReLU of {out} channels needs 1 or {out} slopes, not {list(slope.shape)}")
+        if residual is not None and self._activations[residual].channels != self._activations[target].channels:
+            raise ValueError(
+                f"a residual of {self._activations[residual].channels} channels on {self._activations[target]}"
+            )
+        if winograd and not winograd_fits(kernel, channels):
+            raise ValueError(f"no Winograd kernel for {kernel}x{kernel} on {channels} channels")
+        low, high = clamp or (float("-inf"), float("inf"))
+        tensors = [
+            t.detach().to("cpu", torch.float32).contiguous()
+            for t in (weight, bias, torch.empty(0) if slope is None else slope)
+        ]
+        self._program.conv(
+            input=source,
+            output=target,
+            residual=-1 if residual is None else residual,
+            residual_factor=residual_factor,
+            weight=tensors[0].data_ptr(),
+            bias=tensors[1].data_ptr(),
+            slope=tensors[2].data_ptr(),
+            slopes=tensors[2].numel(),
+            out_channels=out,
+            kernel=kernel,
+            shuffle=shuffle,
+            gain=gain,
+            low=low,
+            high=high,
+            winograd=winograd,
+        )
+
+    def row_floats(self, activation: int, width: int) -> int:
+        """Floats that one row of ``width`` pixels takes in memory, with the zeros beside it."""
+        return int(self._program.row_floats(activation, width))
+
+    def layout(
+        self,
+        height: int,
+        width: int,
+        *,
+        scales: list[int],
+        rings: list[int],
+        offsets: list[int],
+        arena: int,
+        steps: list[tuple[int, int, int]],
+    ) -> None:
+        """Fixes image size, memory and order of execution; the module checks that they fit together.
+
+        Args:
+            height, width: pixels of activations of scale 1.
+            scales, rings, offsets: of every activation: pixels per input pixel, rows in memory, floats from the arena's start.
+            arena: floats.
+            steps: (layer, first row, last row), or (-1 - i, ...) to load input i.
+
+        Raises:
+            ValueError: a step would read what is not in memory, or a tensor would leave the arena.
+        """
+        places = [tuple(place) for place in zip(scales, rings, offsets, strict=True)]
+        self._program.layout(height=height, width=width, placements=places, arena=arena, steps=steps)
+        self._scales, self._size = list(scales), (height, width)
+
+    def run(self, inputs: list[Tensor], outputs: list[Tensor], threads: int) -> None:
+        """Runs the network on one image.
+
+        Args:
+            inputs, outputs: [H * scale, W * scale, C] float32 or uint8, contiguous, on the CPU, in the order in which their
+                activations were added. uint8 outputs are rounded and limited to 0..255.
+            threads: at most; results do not depend on it.
+        """
+        sources = [i for i, a in enumerate(self._activations) if a.input]
+        targets = [i for i, a in enumerate(self._activations) if a.output]
+        given = [self._address(t, i) for t, i in zip(inputs, sources, strict=True)]
+        wanted = [self._address(t, i) for t, i in zip(outputs, targets, strict=True)]
+        self._program.run(inputs=given, outputs=wanted, threads=max(1, threads))
+
+    def _address(self, tensor: Tensor, activation: int) -> tuple[int, bool]:
+        height, width = self._size
+        scale = self._scales[activation]
+        expected = (height * scale, width * scale, self._activations[activation].channels)
+        if tensor.shape != expected or not tensor.is_contiguous() or tensor.device.type != "cpu":
+            raise ValueError(
+                f"activation {activation} is a contiguous {list(expected)} on the CPU, "
+                f"not {list(tensor.shape)} with strides {list(tensor.stride())} on {tensor.device}"
+            )
+        if tensor.dtype not in (torch.float32, torch.uint8):
+            raise ValueError(f"activations are float32 or uint8, not {tensor.dtype}")
+        return tensor.data_ptr(), tensor.dtype == torch.uint8

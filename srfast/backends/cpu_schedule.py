@@ -1,0 +1,225 @@
+"""When each row of each activation is computed on the CPU, and where it lies in memory.
+
+Layers advance in strips of rows. A chain of layers runs depth first: as soon as a layer has rows enough for another strip of
+its output, the next layer follows, so that a wide activation is only ever a few rows high. Nothing is computed twice.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+# An activation up to this size stays in the last-level cache between two layers.
+CACHED_BYTES = 12 << 20
+# Pixels of a strip: enough tiles for every thread to use a layer's weights for, once they are in its cache...
+STRIP_PIXELS = 8192
+# ... but of a chain with wide activations at most so many bytes, for the next layer to find them in the cache.
+STRIP_BYTES = 8 << 20
+# Strips are multiples of the tiles.
+STRIP_UNIT = 4
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One convolution as the schedule sees it.
+
+    Attributes:
+        input, output, residual: numbers of activations; residual None for none.
+        half: rows read above and below each row.
+        step: rows of its tiles (before the shuffle).
+        shuffle: rows written for each row.
+        residual_factor: output rows for each row of the residual.
+    """
+
+    input: int
+    output: int
+    residual: int | None
+    half: int
+    step: int
+    shuffle: int
+    residual_factor: int = 1
+
+
+@dataclass(frozen=True)
+class Step:
+    """Rows ``first`` .. ``last`` of a layer (before the shuffle); layer -1 - i loads input i."""
+
+    layer: int
+    first: int
+    last: int
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """Steps in order, and for each activation the rows kept and the steps (first, last) in which it is used."""
+
+    steps: tuple[Step, ...]
+    rings: tuple[int, ...]
+    spans: tuple[tuple[int, int], ...]
+
+
+@dataclass(frozen=True)
+class Chain:
+    """Layers ``start`` .. ``stop`` that advance together by ``rows`` rows of the first one's input.
+
+    A chain that ``follows`` uses up what the chain before it gave before that one goes on.
+    """
+
+    start: int
+    stop: int
+    rows: int
+    follows: bool
+
+
+def chains(layers: list[Layer], sizes: list[int], heights: list[int], widths: list[int]) -> list[Chain]:
+    """Which layers run depth first: those between which an activation would not stay in the cache.
+
+    Args:
+        layers: in order.
+        sizes: bytes of every activation.
+        heights, widths: pixels of every activation.
+    """
+    starts: list[tuple[int, bool]] = []
+    for i, layer in enumerate(layers):
+        linked = i > 0 and layers[i - 1].output == layer.input and sizes[layer.input] > CACHED_BYTES
+        if not linked or (
+            _widens(layer, sizes) and not any(_widens(before, sizes) for before in layers[starts[-1][0] : i])
+        ):
+            starts.append((i, linked))
+    result = []
+    for (start, follows), stop in zip(starts, [*(i for i, _ in starts[1:]), len(layers)], strict=True):
+        first = layers[start].input
+        rows = heights[first]
+        if stop - start > 1 or follows or (stop < len(layers) and sizes[layers[start].output] > CACHED_BYTES):
+            rows = -(-STRIP_PIXELS // widths[first])
+            widest = max(sizes[layer.output] for layer in layers[start:stop])
+            rows = min(rows, STRIP_BYTES * heights[first] // widest)
+        result.append(Chain(start, stop, max(1, -(-rows // STRIP_UNIT)) * STRIP_UNIT, follows))
+    return result
+
+
+def _widens(layer: Layer, sizes: list[int]) -> bool:
+    return sizes[layer.output] > 2 * sizes[layer.input] > 2 * CACHED_BYTES
+
+
+def schedule(layers: list[Layer], heights: list[int], inputs: list[int], order: list[Chain]) -> Schedule:
+    """Orders the steps and finds how many rows of each activation must be kept.
+
+    Args:
+        layers: each activation is written once, before it is read.
+        heights: rows of every activation.
+        inputs: activations that are loaded, whole, before the first layer.
+        order: as ``chains`` gives it.
+    """
+    run = _Run(layers, heights)
+    for i, activation in enumerate(inputs):
+        run.load(i, activation)
+    begin = 0
+    while begin < len(order):
+        end = begin + 1
+        while end < len(order) and order[end].follows:
+            end += 1
+        while not run.finished(order[end - 1].stop - 1):
+            run.advance_chain(order[begin])
+            for chain in order[begin + 1 : end]:
+                while run.advance_chain(chain):
+                    pass
+        begin = end
+    return run.result()
+
+
+class _Run:
+    """The state of a simulated execution."""
+
+    def __init__(self, layers: list[Layer], heights: list[int]) -> None:
+        self.layers, self.heights = layers, heights
+        self.done = [0] * len(layers)
+        self.written = [0] * len(heights)
+        self.rings = [1] * len(heights)
+        self.spans: list[tuple[int, int]] = [(0, 0)] * len(heights)
+        self.steps: list[Step] = []
+
+    def load(self, index: int, activation: int) -> None:
+        self._write(activation, self.heights[activation])
+        self.steps.append(Step(-1 - index, 0, self.heights[activation]))
+
+    def finished(self, index: int) -> bool:
+        """Whether layer ``index`` is done."""
+        return self.done[index] == self.heights[self.layers[index].input]
+
+    def advance_chain(self, chain: Chain) -> bool:
+        """Runs the chain's layers by at most one strip, each as far as the one before allows; False if nothing could run."""
+        before = len(self.steps)
+        height = self.heights[self.layers[chain.start].input]
+        for i in range(chain.start, chain.stop):
+            # Also at the end of the image, lest activations get as many rows as the layers lag behind each other.
+            self.advance(i, self.done[i] + chain.rows * self.heights[self.layers[i].input] // height)
+        return len(self.steps) > before
+
+    def advance(self, index: int, target: int) -> None:
+        """Runs layer ``index`` up to row ``target``, or as far as its inputs go."""
+        layer = self.layers[index]
+        rows = self.heights[layer.input]
+        last = min(target, rows)
+        if self.written[layer.input] < rows:
+            last = min(last, self.written[layer.input] - layer.half)
+        if layer.residual is not None and self.written[layer.residual] < self.heights[layer.residual]:
+            last = min(last, self.written[layer.residual] * layer.residual_factor // layer.shuffle)
+        if last < rows:
+            last = last // layer.step * layer.step
+        if last <= self.done[index]:
+            return
+        for activation in (layer.input, layer.residual):
+            if activation is not None:
+                self.spans[activation] = (self.spans[activation][0], len(self.steps))
+        self._write(layer.output, last * layer.shuffle)
+        self.steps.append(Step(index, self.done[index], last))
+        self.done[index] = last
+
+    def _write(self, activation: int, last: int) -> None:
+        if self.written[activation] == 0:
+            self.spans[activation] = (len(self.steps), len(self.steps))
+        self.spans[activation] = (self.spans[activation][0], len(self.steps))
+        self.written[activation] = last
+        self.rings[activation] = max(self.rings[activation], last - self._needed(activation))
+
+    def _needed(self, activation: int) -> int:
+        """The first row that a reader still has to read."""
+        first = self.written[activation]
+        for layer, done in zip(self.layers, self.done, strict=True):
+            if layer.input == activation and done < self.heights[activation]:
+                first = min(first, max(0, done - layer.half))
+            if layer.residual == activation and done < self.heights[layer.input]:
+                first = min(first, done * layer.shuffle // layer.residual_factor)
+        return first
+
+    def result(self) -> Schedule:
+        return Schedule(tuple(self.steps), tuple(self.rings), tuple(self.spans))
+
+
+def place(sizes: list[int], spans: tuple[tuple[int, int], ...], unit: int = 16) -> tuple[list[int], int]:
+    """Offsets of memory blocks that share an arena where they are not used at the same time.
+
+    Args:
+        sizes: of every block; 0 for none.
+        spans: first and last step that uses the block.
+        unit: offsets are multiples of it.
+
+    Returns:
+        The offsets and the size of the arena.
+    """
+    offsets = [0] * len(sizes)
+    placed: list[int] = []
+    for i in sorted(range(len(sizes)), key=lambda i: spans[i]):
+        if not sizes[i]:
+            continue
+        live = sorted(
+            (offsets[j], sizes[j]) for j in placed if spans[j][1] >= spans[i][0] and spans[j][0] <= spans[i][1]
+        )
+        at = 0
+        for offset, size in live:
+            if at + sizes[i] <= offset:
+                break
+            at = max(at, -(-(offset + size) // unit) * unit)
+        offsets[i] = at
+        placed.append(i)
+    return offsets, max((offsets[i] + sizes[i] for i in placed), default=0)

@@ -1,0 +1,176 @@
+"""Whole plans on the CPU backend: schedules, tiling, and nodes that the compiled kernels do not cover."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from srfast.backends import cpu_schedule
+from srfast.backends.cpu import CpuBackend
+from srfast.backends.cpu_network import CompiledPart
+from srfast.backends.reference import ReferenceBackend
+from srfast.capture import capture
+from srfast.engine import Engine
+from srfast.kernels import cpu
+from srfast.models import SRResNet, SRVGGNetCompact
+from srfast.passes import in_units, optimise
+from srfast.plan import Plan
+from srfast.tiling import tile_by_size, windows
+
+needs_kernels = pytest.mark.skipif(cpu.unavailable_reason() is not None, reason=str(cpu.unavailable_reason()))
+CPU = torch.device("cpu")
+
+
+class Mixed(nn.Module):
+    """A tanh and a bilinear skip, which go through torch; an activation that is both output and input of parts."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b, self.c = (
+            nn.Conv2d(3, 16, 3, padding=1),
+            nn.Conv2d(16, 16, 3, padding=1),
+            nn.Conv2d(16, 12, 5, padding=2),
+        )
+        self.prelu = nn.PReLU(16)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = self.prelu(self.a(x))
+        z = torch.tanh(self.b(y)) + y
+        return F.pixel_shuffle(self.c(z), 2) + F.interpolate(x, scale_factor=2, mode="bilinear")
+
+
+class Enlarged(nn.Module):
+    """Nearest neighbour as the input of a convolution, and as a skip that a covered convolution adds."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b, self.c = (
+            nn.Conv2d(3, 16, 3, padding=1),
+            nn.Conv2d(16, 3, 3, padding=1),
+            nn.Conv2d(3, 12, 3, padding=1),
+        )
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = self.b(F.interpolate(self.a(x), scale_factor=2, mode="nearest"))
+        skip = F.interpolate(x, scale_factor=4, mode="nearest")
+        return F.pixel_shuffle(self.c(y), 2) + skip
+
+
+def _plan(name: str) -> Plan:
+    torch.manual_seed(0)
+    models = {
+        "srresnet": lambda: SRResNet(4, num_blocks=2),
+        "narrow": lambda: SRResNet(2, channels=24, num_blocks=1),
+        "compact": lambda: SRVGGNetCompact(num_conv=3),
+        "mixed": Mixed,
+        "enlarged": Enlarged,
+    }
+    return optimise(capture(models[name]().eval()))
+
+
+@pytest.mark.parametrize("winograd", [True, False])
+@pytest.mark.parametrize("size", [(1, 1), (3, 17), (23, 19), (37, 53)])
+@pytest.mark.parametrize("name", ["srresnet", "narrow", "compact", "mixed", "enlarged"])
+def test_plans_equal_float64(name: str, size: tuple[int, int], winograd: bool) -> None:
+    plan = in_units(_plan(name), 255.0, 255.0)
+    x = torch.rand(2, 3, *size).mul(255).round()
+    expected = ReferenceBackend().compile(plan, CPU, torch.float64)(x.double())
+    y = CpuBackend(winograd=winograd).compile(plan, CPU, torch.float32)(x)
+    # Rounding of bfloat16 would be some 5e-3 here, and plain float32 reaches 2e-6.
+    assert (y - expected).abs().max() < 1e-5 * expected.abs().max()
+
+
+@needs_kernels
+def test_parts_and_windows() -> None:
+    """One part covers the whole network with its skip; only transformed convolutions need aligned windows."""
+    plan = _plan("compact")
+    part = CompiledPart(plan, range(len(plan.nodes)), winograd=True)
+    assert part.inputs == [plan.input] and part.outputs == [plan.output]
+    assert CpuBackend().compile(plan, CPU, torch.float32).alignment == 4
+    assert CpuBackend(winograd=False).compile(plan, CPU, torch.float32).halo == plan.halo()
+
+
+@needs_kernels
+@pytest.mark.parametrize("name", ["srresnet", "compact"])
+def test_schedules_do_not_change_results(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    plan = _plan(name)
+    x = torch.rand(1, 3, 41, 37)
+    expected = CpuBackend().compile(plan, CPU, torch.float32)(x)
+    monkeypatch.setattr(cpu_schedule, "CACHED_BYTES", 0)
+    for pixels, size in ((1, 1), (400, 1 << 20), (1 << 20, 1 << 14)):
+        monkeypatch.setattr(cpu_schedule, "STRIP_PIXELS", pixels)
+        monkeypatch.setattr(cpu_schedule, "STRIP_BYTES", size)
+        assert torch.equal(CpuBackend().compile(plan, CPU, torch.float32)(x), expected)
+
+
+@needs_kernels
+@pytest.mark.parametrize("name", ["srresnet", "narrow", "compact"])
+@pytest.mark.parametrize("size", [(61, 47), (9, 101), (50, 83)])
+def test_tiles_equal_the_whole_image_bit_for_bit(name: str, size: tuple[int, int]) -> None:
+    image = torch.rand(1, *size, 3)
+    plan = _plan(name)
+    whole = Engine(plan, tile=0, dtype=torch.float32)(image)
+    for tile in (16, 23, 40):
+        engine = Engine(plan, tile=tile, dtype=torch.float32)
+        assert torch.equal(engine(image), whole), tile
+        assert engine.statistics.tiles > 1
+
+
+@needs_kernels
+def test_too_small_a_halo_is_noticed() -> None:
+    """The mathematical receptive field alone is not enough for equal bits: this is why executables have their own halo."""
+    plan = _plan("compact")
+    engine = Engine(plan, tile=16, dtype=torch.float32)
+    assert engine.halo > plan.halo()
+
+
+def test_threads_do_not_change_results() -> None:
+    run = CpuBackend().compile(_plan("srresnet"), CPU, torch.float32)
+    x, threads = torch.rand(1, 3, 33, 29), torch.get_num_threads()
+    try:
+        torch.set_num_threads(1)
+        one = run(x)
+        torch.set_num_threads(2)
+        assert torch.equal(run(x), one)
+    finally:
+        torch.set_num_threads(threads)
+
+
+def test_sizes_and_layouts_may_alternate() -> None:
+    run = CpuBackend().compile(_plan("compact"), CPU, torch.float32)
+    images = [torch.rand(1, 3, h, w) for h, w in ((5, 40), (31, 7), (5, 40), (64, 64))]
+    first = [run(x) for x in images]
+    for x, y in zip(images, first, strict=True):
+        assert torch.equal(run(x.contiguous(memory_format=torch.channels_last)), y)
+        assert torch.equal(run(x.transpose(2, 3).contiguous().transpose(2, 3)), y)
+
+
+@pytest.mark.parametrize("length", [1, 4, 7, 33, 64, 101])
+@pytest.mark.parametrize("tile", [1, 5, 16, 200])
+@pytest.mark.parametrize("halo", [0, 3, 14])
+def test_aligned_windows(length: int, tile: int, halo: int) -> None:
+    found = windows(length, tile, halo, 4)
+    assert [w.first for w in found[1:]] == [w.last for w in found[:-1]]
+    assert found[0].first == 0 and found[-1].last == length
+    for w in found:
+        assert w.start % 4 == 0 and w.first % 4 == 0
+        assert w.start <= max(0, w.first - halo) and w.start + w.size >= min(length, w.last + halo)
+        assert w.start + w.size <= length and w.size < found[0].size + 4
+    assert windows(length, tile, halo, 1) == windows(length, tile, halo)
+
+
+def test_window_pixels_count_the_longest_window() -> None:
+    tiling = tile_by_size(33, 33, 8, 4, 4)
+    assert tiling.window_pixels == max(w.size for w in tiling.rows) * max(w.size for w in tiling.columns)
+
+
+def test_memory_is_shared_only_by_blocks_that_do_not_meet() -> None:
+    sizes, spans = [100, 50, 0, 70, 30], ((0, 2), (1, 3), (0, 9), (3, 5), (4, 4))
+    offsets, arena = cpu_schedule.place(sizes, spans)
+    assert arena < sum(sizes)
+    for i in range(5):
+        for j in range(i):
+            if sizes[i] and sizes[j] and spans[i][0] <= spans[j][1] and spans[j][0] <= spans[i][1]:
+                assert offsets[i] + sizes[i] <= offsets[j] or offsets[j] + sizes[j] <= offsets[i]
