@@ -5,9 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
-
 from srfast.kernels.canvas import padded_channels
+from torch import Tensor
 
 ACTS = {"none": 0, "prelu": 1, "tanh": 2, "sigmoid": 3}
 
@@ -76,7 +75,9 @@ def pack_conv(
     """
     out, channels, kernel, width = weight.shape
     if kernel != width or kernel % 2 == 0 or bias.shape != (out,) or out % shuffle**2:
-        raise ValueError(f"weight {list(weight.shape)}, bias {list(bias.shape)} and shuffle {shuffle} do not fit together")
+        raise ValueError(
+            f"weight {list(weight.shape)}, bias {list(bias.shape)} and shuffle {shuffle} do not fit together"
+        )
     if act not in ACTS or (act == "prelu" and (slope is None or slope.numel() not in (1, out))):
         raise ValueError(f"act {act!r} with {'no' if slope is None else slope.numel()} slopes for {out} channels")
     block_o = min(block_o, max(16, _power_of_two(out)))

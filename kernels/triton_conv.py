@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import triton
 import triton.language as tl
-
 from srfast.kernels.packed_conv import ACTS
 
 _PRELU = tl.constexpr(ACTS["prelu"])
@@ -66,18 +65,24 @@ def accumulate(
 
 
 @triton.jit
+def activation(value, slope, ACT: tl.constexpr):
+    """``conv.activate`` in float32."""
+    if ACT == _PRELU:
+        value = tl.where(value > 0, value, value * slope)
+    if ACT == _SIGMOID:
+        value = 1.0 / (1.0 + tl.exp(-value))
+    if ACT == _TANH:
+        small = tl.exp(-2.0 * tl.abs(value))
+        size = (1.0 - small) / (1.0 + small)
+        value = tl.where(value < 0, -size, size)
+    return value
+
+
+@triton.jit
 def bias_and_act(acc, bias_ptr, slope_ptr, channel, ACT: tl.constexpr):
     """act(acc + bias) in float32; ``channel`` [BLOCK_O] are the packed output channels."""
     acc += tl.load(bias_ptr + channel)[None, :]
-    if ACT == _PRELU:
-        acc = tl.where(acc > 0, acc, acc * tl.load(slope_ptr + channel)[None, :])
-    if ACT == _SIGMOID:
-        acc = 1.0 / (1.0 + tl.exp(-acc))
-    if ACT == _TANH:
-        small = tl.exp(-2.0 * tl.abs(acc))
-        size = (1.0 - small) / (1.0 + small)
-        acc = tl.where(acc < 0, -size, size)
-    return acc
+    return activation(acc, tl.load(slope_ptr + channel)[None, :], ACT)
 
 
 @triton.jit
@@ -164,7 +169,9 @@ def epilogue(
         mask = mask & (packed < CHANNELS)[None, :]
     if RES_UP == 1:
         base = image * r_image + (y0 * SHUFFLE).to(tl.int64) * r_row + x0 * (SHUFFLE * R_PIXEL)
-        acc += tl.load(res_ptr + base + (down * r_row + across * R_PIXEL + channel), mask=mask, other=0.0).to(tl.float32)
+        acc += tl.load(res_ptr + base + (down * r_row + across * R_PIXEL + channel), mask=mask, other=0.0).to(
+            tl.float32
+        )
     if RES_UP > 1:
         # The residual is enlarged by nearest neighbour on the way.
         offset = (y // RES_UP) * r_row + (x // RES_UP) * R_PIXEL + channel

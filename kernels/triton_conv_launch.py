@@ -7,13 +7,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
-from triton.runtime import JITFunction
-
 from srfast.kernels.canvas import Canvas
 from srfast.kernels.packed_conv import PackedConv
 from srfast.kernels.triton_config import Config
 from srfast.kernels.triton_conv import conv_kernel
+from torch import Tensor
+from triton.runtime import JITFunction
 
 Launch = Callable[[], None]
 # Kernels are plain Python functions under TRITON_INTERPRET=1.
@@ -54,8 +53,10 @@ def conv_launch(
     """
     check_input(x, conv, config.tile)
     height, width = x.height * conv.shuffle, x.width * conv.shuffle
-    target = canvas_target(out, x, conv.planes, (height, width)) if isinstance(out, Canvas) else frame_target(
-        out, x, conv.planes, (height, width)
+    target = (
+        canvas_target(out, x, conv.planes, (height, width))
+        if isinstance(out, Canvas)
+        else frame_target(out, x, conv.planes, (height, width))
     )
     up = 0 if residual is None else _enlargement(residual, x, conv, (height, width))
     res = x if residual is None else residual
@@ -109,6 +110,8 @@ def conv_launch(
         "STAGES": config.stages,
         "UPCAST": INTERPRETED and x.data.dtype == torch.bfloat16,
         "num_warps": config.warps,
+        # The sums are matrix instructions; contracting the epilogue gains nothing and would make it differ between kernels.
+        "enable_fp_fusion": False,
     }
     grid = (x.images * tiles_y * tiles_x * blocks_o,)
     bound: Any = conv_kernel
@@ -168,9 +171,13 @@ def frame_target(out: FrameTarget, x: Canvas, channels: int, size: tuple[int, in
         )
     bottom, right = out.top + frame.shape[1], out.left + frame.shape[2]
     if out.top < 0 or out.left < 0 or bottom > size[0] or right > size[1]:
-        raise ValueError(f"rows {out.top}..{bottom}, columns {out.left}..{right} are not in a result of {size[0]}x{size[1]}")
+        raise ValueError(
+            f"rows {out.top}..{bottom}, columns {out.left}..{right} are not in a result of {size[0]}x{size[1]}"
+        )
     if frame.stride(3) != 1 or frame.device != x.data.device:
-        raise ValueError(f"frames need channels side by side on {x.data.device}, not stride {frame.stride(3)} on {frame.device}")
+        raise ValueError(
+            f"frames need channels side by side on {x.data.device}, not stride {frame.stride(3)} on {frame.device}"
+        )
     if out.flag.dtype != torch.int32 or out.flag.device != x.data.device:
         raise ValueError(f"the flag must be int32 on {x.data.device}, not {out.flag.dtype} on {out.flag.device}")
     peak = PEAKS[frame.dtype]
@@ -182,7 +189,12 @@ def _enlargement(residual: Canvas, x: Canvas, conv: PackedConv, size: tuple[int,
     """The whole factor between residual and output."""
     up = size[0] // max(1, residual.height)
     fits = (residual.height * up, residual.width * up) == size and residual.channels == conv.planes
-    if not fits or residual.images != x.images or residual.data.dtype != x.data.dtype or residual.data.device != x.data.device:
+    if (
+        not fits
+        or residual.images != x.images
+        or residual.data.dtype != x.data.dtype
+        or residual.data.device != x.data.device
+    ):
         raise ValueError(
             f"a residual of {residual.images}x{residual.channels}x{residual.height}x{residual.width} {residual.data.dtype} does not "
             f"fit an output of {x.images}x{conv.planes}x{size[0]}x{size[1]} {x.data.dtype}"

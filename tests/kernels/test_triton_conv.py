@@ -2,13 +2,12 @@
 
 import pytest
 import torch
-from torch import Tensor
-
 from srfast.kernels.canvas import Canvas
 from srfast.kernels.conv import conv_reference
 from srfast.kernels.packed_conv import pack_conv
 from srfast.kernels.triton_config import Config
 from srfast.kernels.triton_conv_launch import FrameTarget, conv_launch
+from torch import Tensor
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 SMALL = Config(tile_h=4, tile_w=8, block_o=64, warps=4, stages=2)
@@ -90,7 +89,18 @@ def test_sizes(size: tuple[int, int]) -> None:
 
 @pytest.mark.parametrize(
     ("channels", "out", "kernel"),
-    [(3, 64, 9), (3, 32, 3), (4, 16, 5), (1, 16, 3), (7, 16, 3), (12, 32, 1), (48, 64, 3), (64, 3, 9), (64, 64, 3), (192, 32, 3)],
+    [
+        (3, 64, 9),
+        (3, 32, 3),
+        (4, 16, 5),
+        (1, 16, 3),
+        (7, 16, 3),
+        (12, 32, 1),
+        (48, 64, 3),
+        (64, 3, 9),
+        (64, 64, 3),
+        (192, 32, 3),
+    ],
 )
 @pytest.mark.parametrize("swap", [False, True])
 def test_channels(channels: int, out: int, kernel: int, swap: bool) -> None:
