@@ -1,8 +1,8 @@
 """The fused convolution in Triton; its twin in plain torch is ``conv.conv_reference``.
 
-An implicit GEMM over NHWC canvases: pixels of a tile times channels of one tap, taps in a rolled loop for the pipeliner, sums
-in float32, then the whole epilogue on the sums. Images of up to 8 channels are read a row of taps at a time: the taps of a
-row lie side by side in memory, so they are one long "pixel" of k * 4 or k * 8 elements.
+An implicit GEMM over NHWC canvases: pixels of a tile times channels of one tap, taps in a rolled loop for the
+pipeliner, sums in float32, then the whole epilogue on the sums. Images of up to 8 channels are read a row of taps at a
+time: the taps of a row lie side by side in memory, so they are one long "pixel" of k * 4 or k * 8 elements.
 """
 
 # mypy: allow-untyped-defs, allow-untyped-calls, allow-untyped-decorators
@@ -36,8 +36,9 @@ def accumulate(
     STAGES: tl.constexpr,
     UPCAST: tl.constexpr,
 ):
-    """[PIXELS, BLOCK_O] float32: the convolution. SWAP puts the weights on the rows of the product, pixels on its columns.
+    """[PIXELS, BLOCK_O] float32: the convolution.
 
+    SWAP puts the weights on the rows of the matrix product, pixels on its columns.
     UPCAST multiplies in float32: Triton's interpreter cannot multiply bfloat16.
     """
     channel = tl.arange(0, BLOCK_C)
@@ -122,10 +123,8 @@ def epilogue(
     r_row,
     o_image,
     o_row,
-    top,
-    left,
-    bottom,
-    right,
+    o_height,
+    o_width,
     gain,
     low,
     high,
@@ -141,7 +140,7 @@ def epilogue(
     OUT_PEAK: tl.constexpr,
     OUT_STEPS: tl.constexpr,
 ):
-    """Everything after the sums, and the store. Packed output channels are ordered (row phase, column phase, channel)."""
+    """Everything after the sums, and the store; output channels in the order of ``packed_conv``."""
     packed = block_o * BLOCK_O + tl.arange(0, BLOCK_O)
     acc = bias_and_act(acc, bias_ptr, slope_ptr, packed, ACT)
     if GAIN:
@@ -164,7 +163,7 @@ def epilogue(
         across = px[:, None] * SHUFFLE + (phase % SHUFFLE)[None, :]
     y = y0 * SHUFFLE + down
     x = x0 * SHUFFLE + across
-    mask = (y >= top) & (y < bottom) & (x >= left) & (x < right)
+    mask = (y < o_height) & (x < o_width)
     if CHANNELS % BLOCK_O != 0:
         mask = mask & (packed < CHANNELS)[None, :]
     if RES_UP == 1:
@@ -178,7 +177,7 @@ def epilogue(
         acc += tl.load(res_ptr + image * r_image + offset, mask=mask, other=0.0).to(tl.float32)
     if CLAMP:
         acc = limit(acc, low, high)
-    base = image * o_image + (y0 * SHUFFLE - top).to(tl.int64) * o_row + (x0 * SHUFFLE - left) * O_PIXEL
+    base = image * o_image + (y0 * SHUFFLE).to(tl.int64) * o_row + x0 * (SHUFFLE * O_PIXEL)
     out_ptrs = out_ptr + base + (down * o_row + across * O_PIXEL + channel)
     if OUT_PEAK > 0:
         store_integer(acc, out_ptrs, tl.broadcast_to(mask, acc.shape), flag_ptr, OUT_STEPS, OUT_PEAK)
@@ -203,10 +202,8 @@ def conv_kernel(
     o_row,
     tiles_y,
     tiles_x,
-    top,
-    left,
-    bottom,
-    right,
+    o_height,
+    o_width,
     gain,
     low,
     high,
@@ -281,10 +278,8 @@ def conv_kernel(
         r_row,
         o_image,
         o_row,
-        top,
-        left,
-        bottom,
-        right,
+        o_height,
+        o_width,
         gain,
         low,
         high,

@@ -22,18 +22,15 @@ PEAKS = {torch.uint8: 255, torch.uint16: 65535}
 
 @dataclass(frozen=True)
 class FrameTarget:
-    """A part of the result as pixels of a frame.
+    """The result as frames.
 
     Attributes:
         frame: [N, height, width, C] uint8 or uint16, channels side by side; any row and image stride.
-        top, left: pixel of the result that is the frame's first.
         units: value of the network's white.
         flag: [1] int32, set to 1 where a value is NaN or infinite.
     """
 
     frame: Tensor
-    top: int
-    left: int
     units: float
     flag: Tensor
 
@@ -53,12 +50,12 @@ def conv_launch(
     """
     check_input(x, conv, config.tile)
     height, width = x.height * conv.shuffle, x.width * conv.shuffle
-    target = (
-        canvas_target(out, x, conv.planes, (height, width))
-        if isinstance(out, Canvas)
-        else frame_target(out, x, conv.planes, (height, width))
-    )
-    up = 0 if residual is None else _enlargement(residual, x, conv, (height, width))
+    size = (height, width)
+    if isinstance(out, Canvas):
+        target = canvas_target(out, x, conv.planes, size)
+    else:
+        target = frame_target(out, x, conv.planes, size)
+    up = 0 if residual is None else _enlargement(residual, x, conv, size)
     res = x if residual is None else residual
     low, high = conv.clamp or (0.0, 0.0)
     tiles_y, tiles_x = -(-x.height // config.tile_h), -(-x.width // config.tile_w)
@@ -79,10 +76,8 @@ def conv_launch(
         target.row,
         tiles_y,
         tiles_x,
-        target.top,
-        target.left,
-        target.bottom,
-        target.right,
+        height,
+        width,
         float(conv.gain),
         float(low),
         float(high),
@@ -110,7 +105,7 @@ def conv_launch(
         "STAGES": config.stages,
         "UPCAST": INTERPRETED and x.data.dtype == torch.bfloat16,
         "num_warps": config.warps,
-        # The sums are matrix instructions; contracting the epilogue gains nothing and would make it differ between kernels.
+        # The sums are matrix instructions: contracting the epilogue gains nothing and may differ between kernels.
         "enable_fp_fusion": False,
     }
     grid = (x.images * tiles_y * tiles_x * blocks_o,)
@@ -120,17 +115,13 @@ def conv_launch(
 
 @dataclass(frozen=True)
 class Target:
-    """Where a kernel stores: memory, strides in elements, and the rectangle of result pixels that it holds."""
+    """Where a kernel stores: memory, strides in elements, peak (0: floating) and integer steps per unit."""
 
     data: Tensor
     flag: Tensor
     image: int
     row: int
     pixel: int
-    top: int
-    left: int
-    bottom: int
-    right: int
     peak: int
     steps: float
 
@@ -159,44 +150,30 @@ def canvas_target(out: Canvas, x: Canvas, channels: int, size: tuple[int, int]) 
     expected = (x.images, channels, *size, x.data.dtype, x.data.device)
     if given != expected:
         raise ValueError(f"the output canvas is {given}, not {expected}")
-    return Target(out.at(0, 0), out.data, out.image, out.row, out.pixel, 0, 0, *size, 0, 1.0)
+    return Target(out.at(0, 0), out.data, out.image, out.row, out.pixel, 0, 1.0)
 
 
 def frame_target(out: FrameTarget, x: Canvas, channels: int, size: tuple[int, int]) -> Target:
-    """A part of the result as frames, checked."""
-    frame = out.frame
-    if frame.dtype not in PEAKS or frame.ndim != 4 or frame.shape[0] != x.images or frame.shape[3] != channels:
+    """Frames of the result's size, checked."""
+    frame, expected = out.frame, (x.images, *size, channels)
+    if frame.dtype not in PEAKS or frame.shape != expected or frame.device != x.data.device:
         raise ValueError(
-            f"frames must be [{x.images}, height, width, {channels}] of uint8 or uint16, not {list(frame.shape)} of {frame.dtype}"
+            f"frames must be {list(expected)} of uint8 or uint16 on {x.data.device}, "
+            f"not {list(frame.shape)} of {frame.dtype} on {frame.device}"
         )
-    bottom, right = out.top + frame.shape[1], out.left + frame.shape[2]
-    if out.top < 0 or out.left < 0 or bottom > size[0] or right > size[1]:
-        raise ValueError(
-            f"rows {out.top}..{bottom}, columns {out.left}..{right} are not in a result of {size[0]}x{size[1]}"
-        )
-    if frame.stride(3) != 1 or frame.device != x.data.device:
-        raise ValueError(
-            f"frames need channels side by side on {x.data.device}, not stride {frame.stride(3)} on {frame.device}"
-        )
+    if frame.stride(3) != 1:
+        raise ValueError(f"frames need their channels side by side, not {frame.stride(3)} elements apart")
     if out.flag.dtype != torch.int32 or out.flag.device != x.data.device:
         raise ValueError(f"the flag must be int32 on {x.data.device}, not {out.flag.dtype} on {out.flag.device}")
     peak = PEAKS[frame.dtype]
-    strides = (frame.stride(0), frame.stride(1), frame.stride(2))
-    return Target(frame, out.flag, *strides, out.top, out.left, bottom, right, peak, peak / out.units)
+    return Target(frame, out.flag, frame.stride(0), frame.stride(1), frame.stride(2), peak, peak / out.units)
 
 
 def _enlargement(residual: Canvas, x: Canvas, conv: PackedConv, size: tuple[int, int]) -> int:
     """The whole factor between residual and output."""
     up = size[0] // max(1, residual.height)
-    fits = (residual.height * up, residual.width * up) == size and residual.channels == conv.planes
-    if (
-        not fits
-        or residual.images != x.images
-        or residual.data.dtype != x.data.dtype
-        or residual.data.device != x.data.device
-    ):
-        raise ValueError(
-            f"a residual of {residual.images}x{residual.channels}x{residual.height}x{residual.width} {residual.data.dtype} does not "
-            f"fit an output of {x.images}x{conv.planes}x{size[0]}x{size[1]} {x.data.dtype}"
-        )
+    given = (residual.images, residual.channels, residual.height * up, residual.width * up, residual.data.dtype)
+    expected = (x.images, conv.planes, *size, x.data.dtype)
+    if given != expected or residual.data.device != x.data.device:
+        raise ValueError(f"the residual, enlarged by {up}, is {given} on {residual.data.device}, not {expected}")
     return up
