@@ -11,6 +11,7 @@ from srfast.backends import select_backend
 from srfast.backends.reference import ReferenceBackend
 from srfast.backends.triton import TritonBackend
 from srfast.capture import capture
+from srfast.engine import Engine
 from srfast.errors import BackendError
 from srfast.models import SRResNet, SRVGGNetCompact
 from srfast.passes import optimise
@@ -155,6 +156,31 @@ def test_frames_report_overflow() -> None:
     for value, found in ((0, 0), (200, 1), (0, 0)):
         _, flag = run.run_frames(torch.full((1, 4, 5, 3), value, dtype=torch.uint8), 1.0, 255.0)
         assert int(flag) == found
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.uint16, torch.float32])
+def test_engine(dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tiles of frames equal the whole frame to the bit, and are within a step of the reference engine."""
+    monkeypatch.setattr("srfast.backends.BACKENDS", (TritonBackend(interpret=True), ReferenceBackend()))
+    peak = {torch.uint8: 255, torch.uint16: 65535, torch.float32: 1}[dtype]
+    frames = (image(1, 9, 13, 3).double() * peak).to(dtype)
+    plan = network(lambda: SRVGGNetCompact(num_feat=16, num_conv=1, upscale=2))
+    whole = Engine(plan, backend="triton", device=DEVICE, dtype=HALF, tile=0)(frames)
+    tiled = Engine(plan, backend="triton", device=DEVICE, dtype=HALF, tile=5)(frames)
+    assert torch.equal(whole, tiled)
+    expected = Engine(plan, backend="reference", device="cpu", dtype=torch.float32)(frames)
+    error = (whole.double() - expected.double()).abs().max()
+    assert float(error) <= max(1.0 if peak == 255 else 0, 4e-3 * peak)
+
+
+def test_engine_redoes_overflow(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("srfast.backends.BACKENDS", (TritonBackend(interpret=True), ReferenceBackend()))
+    first = Conv("y", "x", torch.full((3, 3, 1, 1), 6e4), torch.zeros(3))
+    plan = Plan((first, Conv("z", "y", torch.full((3, 3, 1, 1), 2e-6), torch.zeros(3))), "x", "z", 3)
+    engine = Engine(plan, backend="triton", device=DEVICE, dtype=HALF)
+    out = engine(torch.full((1, 4, 5, 3), 200, dtype=torch.uint8))
+    assert engine.statistics.redone == 1
+    assert out.unique().tolist() == [216]  # 200 * 3 * 6e4 * 3 * 2e-6
 
 
 def test_bfloat16() -> None:
