@@ -49,6 +49,37 @@ class Config:
         return self.tile_h, self.tile_w
 
 
+@dataclass(frozen=True)
+class PairConfig:
+    """How two fused convolutions are cut up.
+
+    Attributes:
+        region_h, region_w: pixels of the result that a program makes at a time, powers of two.
+        chunk: pixels of one matrix product, a power of two that divides the region.
+        block_o, warps, stages, swap: as in ``Config``.
+    """
+
+    region_h: int = 16
+    region_w: int = 32
+    chunk: int = 128
+    block_o: int = 64
+    warps: int = 4
+    stages: int = 3
+    swap: bool = False
+
+    def __post_init__(self) -> None:
+        powers = (self.region_h, self.region_w, self.chunk, self.block_o, self.warps)
+        if any(value < 1 or value & (value - 1) for value in powers) or min(self.block_o, self.chunk) < 16:
+            raise ValueError(f"{self} needs powers of two, at least 16 output channels and pixels")
+        if self.region_h * self.region_w % self.chunk or self.stages < 1:
+            raise ValueError(f"{self} needs a region of whole chunks and a stage")
+
+    def scratch_pixels(self, kernel: int) -> int:
+        """Pixels of the middle that a region needs for the second kernel's side, in whole chunks."""
+        around = kernel - 1
+        return -(-(self.region_h + around) * (self.region_w + around) // self.chunk) * self.chunk
+
+
 def device_names(device: torch.device) -> tuple[str, ...]:
     """Names under which configurations for the device are looked up, the most exact first."""
     if device.type != "cuda":
@@ -62,15 +93,30 @@ def conv_key(channels: int, out: int, kernel: int) -> str:
     return f"conv {kernel}x{kernel} {channels}->{out}"
 
 
+def pair_key(channels: int, kernel: int, middle: int, second: int, out: int) -> str:
+    """Name of the shape of two convolutions in a row."""
+    return f"pair {kernel}x{kernel} {channels}->{middle}, {second}x{second} ->{out}"
+
+
 def find_config(names: tuple[str, ...], key: str) -> Config:
-    """The configuration for a shape: by GPU, then by shape, then by kind of operation."""
+    """The configuration for a convolution: by GPU, then by shape, then for all convolutions."""
+    entry = _find(names, (key, "conv"))
+    return Config() if entry is None else Config(**entry)
+
+
+def find_pair_config(names: tuple[str, ...], key: str) -> PairConfig | None:
+    """The configuration for two convolutions in one launch; None where nobody has found that faster than two."""
+    entry = _find(names, (key, "pair"))
+    return None if entry is None else PairConfig(**entry)
+
+
+def _find(names: tuple[str, ...], keys: tuple[str, ...]) -> dict[str, int] | None:
     for table in _tables(os.environ.get(VARIABLE, "")):
         for name in names:
-            entries = table.get(name, {})
-            for candidate in (key, key.split()[0]):
-                if candidate in entries:
-                    return Config(**entries[candidate])
-    return Config()
+            for key in keys:
+                if key in table.get(name, {}):
+                    return table[name][key]
+    return None
 
 
 @lru_cache(maxsize=4)

@@ -48,14 +48,14 @@ def conv_launch(
     Raises:
         ValueError: shapes, dtypes, devices or borders do not fit.
     """
-    check_input(x, conv, config.tile)
+    check_input(x, conv, config.tile, conv.half)
     height, width = x.height * conv.shuffle, x.width * conv.shuffle
     size = (height, width)
     if isinstance(out, Canvas):
         target = canvas_target(out, x, conv.planes, size)
     else:
         target = frame_target(out, x, conv.planes, size)
-    up = 0 if residual is None else _enlargement(residual, x, conv, size)
+    up = 0 if residual is None else enlargement(residual, x, conv, size)
     res = x if residual is None else residual
     low, high = conv.clamp or (0.0, 0.0)
     tiles_y, tiles_x = -(-x.height // config.tile_h), -(-x.width // config.tile_w)
@@ -126,17 +126,17 @@ class Target:
     steps: float
 
 
-def check_input(x: Canvas, conv: PackedConv, tile: tuple[int, int]) -> None:
-    """Raises ValueError unless ``conv`` can read ``x`` in such tiles."""
+def check_input(x: Canvas, conv: PackedConv, tile: tuple[int, int], reach: int) -> None:
+    """Raises ValueError unless ``conv`` can read ``x`` in such tiles with ``reach`` pixels around them."""
     if x.channels != conv.in_channels or (conv.pixel and x.pixel != conv.pixel):
         raise ValueError(
             f"the convolution reads {conv.in_channels} channels (pixels of {conv.pixel or 'any'} elements), "
             f"the canvas has {x.channels} (of {x.pixel})"
         )
-    if not x.overhang(tile, conv.half):
+    if not x.overhang(tile, reach):
         raise ValueError(
             f"a canvas of {list(x.data.shape)} with border {x.border} for {x.height}x{x.width} pixels has no room for "
-            f"tiles of {tile[0]}x{tile[1]} with {conv.half} pixels around them"
+            f"tiles of {tile[0]}x{tile[1]} with {reach} pixels around them"
         )
     if x.data.dtype != conv.weight.dtype or x.data.device != conv.weight.device:
         raise ValueError(
@@ -169,7 +169,7 @@ def frame_target(out: FrameTarget, x: Canvas, channels: int, size: tuple[int, in
     return Target(frame, out.flag, frame.stride(0), frame.stride(1), frame.stride(2), peak, peak / out.units)
 
 
-def _enlargement(residual: Canvas, x: Canvas, conv: PackedConv, size: tuple[int, int]) -> int:
+def enlargement(residual: Canvas, x: Canvas, conv: PackedConv, size: tuple[int, int]) -> int:
     """The whole factor between residual and output."""
     up = size[0] // max(1, residual.height)
     given = (residual.images, residual.channels, residual.height * up, residual.width * up, residual.data.dtype)
