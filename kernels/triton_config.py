@@ -61,7 +61,7 @@ class PairConfig:
 
     region_h: int = 16
     region_w: int = 32
-    chunk: int = 128
+    chunk: int = 64
     block_o: int = 64
     warps: int = 4
     stages: int = 3

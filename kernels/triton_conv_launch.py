@@ -101,7 +101,7 @@ def conv_launch(
         "OUT_STEPS": target.steps,
         "TILE_H": config.tile_h,
         "TILE_W": config.tile_w,
-        "SWAP": config.swap,
+        "SWAP": swapped(config.swap, conv),
         "STAGES": config.stages,
         "UPCAST": INTERPRETED and x.data.dtype == torch.bfloat16,
         "num_warps": config.warps,
@@ -167,6 +167,11 @@ def frame_target(out: FrameTarget, x: Canvas, channels: int, size: tuple[int, in
         raise ValueError(f"the flag must be int32 on {x.data.device}, not {out.flag.dtype} on {out.flag.device}")
     peak = PEAKS[frame.dtype]
     return Target(frame, out.flag, frame.stride(0), frame.stride(1), frame.stride(2), peak, peak / out.units)
+
+
+def swapped(wanted: bool, conv: PackedConv) -> bool:
+    """Weights go on the rows of the product only where they fill the 64 rows of Hopper's matrix instructions."""
+    return wanted and conv.block_o >= 64
 
 
 def enlargement(residual: Canvas, x: Canvas, conv: PackedConv, size: tuple[int, int]) -> int:

@@ -135,7 +135,8 @@ def pair_kernel(
     REGION_H: tl.constexpr,
     REGION_W: tl.constexpr,
     CHUNK: tl.constexpr,
-    SWAP: tl.constexpr,
+    SWAP1: tl.constexpr,
+    SWAP2: tl.constexpr,
     STAGES: tl.constexpr,
     UPCAST: tl.constexpr,
 ):
@@ -172,7 +173,7 @@ def pair_kernel(
             rows,
             columns,
             CHUNK,
-            SWAP,
+            SWAP1,
             STAGES,
             UPCAST,
         )
@@ -196,7 +197,7 @@ def pair_kernel(
                     BLOCK_O2,
                     blocks_o * BLOCK_O2,
                     CHUNK,
-                    SWAP and BLOCK_O2 >= 64,
+                    SWAP2,
                     STAGES,
                     UPCAST,
                 )

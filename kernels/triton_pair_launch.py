@@ -17,6 +17,7 @@ from srfast.kernels.triton_conv_launch import (
     check_input,
     enlargement,
     frame_target,
+    swapped,
 )
 from srfast.kernels.triton_pair import pair_kernel
 
@@ -113,7 +114,8 @@ def pair_launch(
         "REGION_H": config.region_h,
         "REGION_W": config.region_w,
         "CHUNK": config.chunk,
-        "SWAP": config.swap,
+        "SWAP1": swapped(config.swap, first),
+        "SWAP2": swapped(config.swap, second),
         "STAGES": config.stages,
         "UPCAST": INTERPRETED and x.data.dtype == torch.bfloat16,
         "num_warps": config.warps,

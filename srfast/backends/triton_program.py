@@ -9,9 +9,10 @@ from torch import Tensor
 
 from srfast.kernels.canvas import Canvas
 from srfast.kernels.packed_conv import PackedConv, pack_conv
-from srfast.kernels.triton_config import Config, conv_key, find_config
+from srfast.kernels.triton_config import Config, PairConfig, conv_key, find_config, find_pair_config, pair_key
 from srfast.kernels.triton_conv_launch import FrameTarget, Launch, conv_launch
 from srfast.kernels.triton_frames import load_launch, store_launch
+from srfast.kernels.triton_pair_launch import pair_launch
 from srfast.kernels.triton_pointwise import pointwise_launch
 from srfast.kernels.triton_resize import resize_launch
 from srfast.kernels.triton_shuffle import shuffle_launch
@@ -20,40 +21,90 @@ from srfast.plan import Activate, Add, Affine, Clamp, Conv, Node, Plan, Resize, 
 
 @dataclass(frozen=True)
 class Step:
-    """One launch: a node, what it reads (a residual may be read before its enlargement), and its packed weights."""
+    """One launch.
+
+    Attributes:
+        node: the plan's node; the second one where two convolutions are one launch.
+        reads: activations; a residual may be read before its enlargement.
+        conv, config: packed weights of a convolution and how it is cut up.
+        first, pair: the convolution in front, where two are one launch.
+    """
 
     node: Node
     reads: tuple[str, ...]
     conv: PackedConv | None = None
     config: Config = Config()
+    first: PackedConv | None = None
+    pair: PairConfig | None = None
+
+    @property
+    def reach(self) -> int:
+        """Pixels that the launch reads beyond its own, on each side."""
+        return sum(conv.half for conv in (self.first, self.conv) if conv is not None)
+
+    @property
+    def tile(self) -> tuple[int, int]:
+        """Rows and columns that a program reads at a time, without ``reach``."""
+        return self.config.tile if self.pair is None else (self.pair.region_h, self.pair.region_w)
 
 
 def pack_plan(plan: Plan, names: tuple[str, ...], dtype: torch.dtype, device: torch.device) -> list[Step]:
     """The launches of a plan in order, weights packed; ``names`` select the launch configurations."""
     folded = _folded_residuals(plan)
-    skipped = {node.output for node in plan.nodes if isinstance(node, Resize)} & set(folded)
+    pairs = _pairs(plan, names)
+    skipped = set(folded) | {first.output for first, _ in pairs.values()}
     steps = []
     for node in plan.nodes:
         if isinstance(node, Conv):
-            out, channels, kernel, _ = node.weight.shape
-            config = find_config(names, conv_key(channels, out, kernel))
-            packed = pack_conv(
-                node.weight,
-                node.bias,
-                act=node.act,
-                slope=node.slope,
-                shuffle=node.shuffle,
-                gain=node.gain,
-                clamp=node.clamp,
-                block_o=config.block_o,
-                dtype=dtype,
-                device=device,
-            )
-            reads = (node.input,) if node.residual is None else (node.input, folded.get(node.residual, node.residual))
-            steps.append(Step(node, reads, packed, config))
+            if node.output in skipped:
+                continue
+            residual = () if node.residual is None else (folded.get(node.residual, node.residual),)
+            if node.output in pairs:
+                before, pair = pairs[node.output]
+                first, second = (_pack(conv, pair.block_o, dtype, device) for conv in (before, node))
+                steps.append(Step(node, (before.input, *residual), second, first=first, pair=pair))
+            else:
+                config = find_config(names, conv_key(node.weight.shape[1], node.weight.shape[0], node.kernel))
+                packed = _pack(node, config.block_o, dtype, device)
+                steps.append(Step(node, (node.input, *residual), packed, config))
         elif node.output not in skipped:
             steps.append(Step(node, node.inputs))
     return steps
+
+
+def _pack(node: Conv, block_o: int, dtype: torch.dtype, device: torch.device) -> PackedConv:
+    return pack_conv(
+        node.weight,
+        node.bias,
+        act=node.act,
+        slope=node.slope,
+        shuffle=node.shuffle,
+        gain=node.gain,
+        clamp=node.clamp,
+        block_o=block_o,
+        dtype=dtype,
+        device=device,
+    )
+
+
+def _pairs(plan: Plan, names: tuple[str, ...]) -> dict[str, tuple[Conv, PairConfig]]:
+    """For the output of a second convolution the first one, where a configuration says that one launch is faster."""
+    convs = {node.output: node for node in plan.nodes if isinstance(node, Conv)}
+    pairs: dict[str, tuple[Conv, PairConfig]] = {}
+    taken: set[str] = set()
+    for node in convs.values():
+        first = convs.get(node.input)
+        if first is None or first.output == plan.output or plan.users(first.output) != [node]:
+            continue
+        simple = first.shuffle == 1 and first.gain == 1.0 and first.residual is None and first.clamp is None
+        if not simple or node.residual == first.output or first.weight.shape[0] <= 8 or first.output in taken:
+            continue
+        middle, channels, kernel, _ = first.weight.shape
+        config = find_pair_config(names, pair_key(channels, kernel, middle, node.kernel, node.weight.shape[0]))
+        if config is not None:
+            pairs[node.output] = (first, config)
+            taken.add(node.output)
+    return pairs
 
 
 def _folded_residuals(plan: Plan) -> dict[str, str]:
@@ -89,7 +140,7 @@ class Program:
         self._shapes = plan.shapes()
         self._size = (images, height, width)
         self._dtype, self._device = dtype, device
-        self._borders = _borders(plan, steps, self._shapes)
+        self._borders = _borders(steps, self._shapes)
         self._free: dict[Shape, list[Canvas]] = {}
         self._canvases = {plan.input: self._allocate(plan.input)}
         self.source = self._canvases[plan.input]
@@ -159,6 +210,8 @@ class Program:
         x, node = inputs[step.reads[0]], step.node
         if step.conv is not None:
             residual = inputs[step.reads[1]] if len(step.reads) > 1 else None
+            if step.first is not None and step.pair is not None:
+                return pair_launch(x, step.first, step.conv, out, step.pair, residual, _programs(self._device))
             return conv_launch(x, step.conv, out, step.config, residual)
         assert isinstance(out, Canvas)
         return _small_launch(node, x, inputs[step.reads[-1]], out)
@@ -183,17 +236,22 @@ def _pointwise(step: Step, name: str, inputs: dict[str, Canvas]) -> bool:
     """Whether each value of the result depends on the activation's value at the same place only."""
     if isinstance(step.node, Conv):
         same_size = inputs[name].height == inputs[step.reads[0]].height * step.node.shuffle
-        return name != step.node.input and same_size
+        return name != step.reads[0] and same_size
     return isinstance(step.node, (Affine, Activate, Clamp, Add))
 
 
-def _borders(plan: Plan, steps: list[Step], shapes: dict[str, Shape]) -> dict[Shape, tuple[int, tuple[int, int]]]:
+def _borders(steps: list[Step], shapes: dict[str, Shape]) -> dict[Shape, tuple[int, tuple[int, int]]]:
     """For each shape of activation the border and tile that its readers need."""
     needs: dict[Shape, tuple[int, tuple[int, int]]] = {}
     for step in steps:
         if step.conv is not None:
-            shape = shapes[step.node.input]
+            shape = shapes[step.reads[0]]
             border, (tile_h, tile_w) = needs.get(shape, (0, (1, 1)))
-            tile = (max(tile_h, step.config.tile_h), max(tile_w, step.config.tile_w))
-            needs[shape] = (max(border, step.conv.half), tile)
+            tile = (max(tile_h, step.tile[0]), max(tile_w, step.tile[1]))
+            needs[shape] = (max(border, step.reach), tile)
     return needs
+
+
+def _programs(device: torch.device) -> int:
+    """Programs that run at once: two for each multiprocessor."""
+    return 2 * torch.cuda.get_device_properties(device).multi_processor_count if device.type == "cuda" else 4

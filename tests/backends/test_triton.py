@@ -1,6 +1,8 @@
 """The Triton backend on whole plans against the reference in float64, in the interpreter or on a GPU."""
 
+import json
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import torch
@@ -10,6 +12,7 @@ from torch.nn import functional as F
 from srfast.backends import select_backend
 from srfast.backends.reference import ReferenceBackend
 from srfast.backends.triton import TritonBackend
+from srfast.backends.triton_program import Program, pack_plan
 from srfast.capture import capture
 from srfast.engine import Engine
 from srfast.errors import BackendError
@@ -193,10 +196,21 @@ def test_bfloat16() -> None:
     assert (ours - expected).abs().max() <= (2 if DEVICE.type == "cuda" else 4) * allowed
 
 
+def test_pairs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """With a configuration that asks for it two convolutions are one launch: the same bits."""
+    plan = network(NETWORKS["srresnet"])
+    x = image(1, 3, 5, 9).to(DEVICE)
+    apart = compile_triton(plan)(x)
+    entry = {"region_h": 8, "region_w": 16, "chunk": 64, "block_o": 64, "warps": 4, "stages": 2, "swap": False}
+    (tmp_path / "pairs.json").write_text(json.dumps({"default": {"pair": entry}}))
+    monkeypatch.setenv("SRFAST_TRITON_CONFIGS", str(tmp_path / "pairs.json"))
+    steps = pack_plan(plan, ("default",), HALF, DEVICE)
+    assert sum(step.pair is not None for step in steps) == 3  # two residual blocks and the tail
+    assert torch.equal(compile_triton(plan)(x), apart)
+
+
 def test_memory_is_reused() -> None:
     """A chain of equal convolutions needs two canvases, and residual sums happen in place."""
-    from srfast.backends.triton_program import Program, pack_plan
-
     plan = network(lambda: SRResNet(scale=2, channels=16, num_blocks=8))
     program = Program(plan, pack_plan(plan, ("default",), HALF, DEVICE), 1, 8, 8, HALF, DEVICE)
     held = {c.data.data_ptr() for c in program._canvases.values()}

@@ -28,15 +28,15 @@ def canvas_of(x: Tensor, border: int) -> Canvas:
 
 
 @pytest.mark.parametrize("size", [(1, 1), (7, 5), (9, 17)])
-@pytest.mark.parametrize("swap", [False, True])
-def test_residual_block(size: tuple[int, int], swap: bool) -> None:
-    x = random(2, 16, *size)
-    w1, w2 = (random(16, 16, 3, 3, seed=s, scale=0.1) for s in (1, 2))
-    b1, b2, slope = (random(16, seed=s).float() for s in (3, 4, 5))
+@pytest.mark.parametrize(("channels", "swap"), [(16, False), (64, True)])
+def test_residual_block(size: tuple[int, int], channels: int, swap: bool) -> None:
+    x = random(2, channels, *size)
+    w1, w2 = (random(channels, channels, 3, 3, seed=s, scale=0.4 / channels**0.5) for s in (1, 2))
+    b1, b2, slope = (random(channels, seed=s).float() for s in (3, 4, 5))
     first = pack_conv(w1, b1, act="prelu", slope=slope[:1], device=DEVICE)
     second = pack_conv(w2, b2, gain=0.5, device=DEVICE)
     source = canvas_of(x, 2)
-    fused, middle, two = (Canvas.allocate(2, 16, *size, border=1, tile=(8, 8), device=DEVICE) for _ in range(3))
+    fused, middle, two = (Canvas.allocate(2, channels, *size, border=1, tile=(8, 8), device=DEVICE) for _ in range(3))
     pair_launch(source, first, second, fused, PairConfig(8, 8, 32, 64, 4, 2, swap), source, programs=2)()
     conv_launch(source, first, middle, SINGLE)()
     conv_launch(middle, second, two, SINGLE, source)()
