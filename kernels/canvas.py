@@ -1,7 +1,7 @@
 """Canvas: an activation in memory as the GPU kernels want it, NHWC with a border of zeros and room for whole tiles.
 
-The border is a convolution's zero padding, and the room to the right and below lets a tile overhang the image, so kernels
-load without masks. Kernels write inside the image only: the zeros of the allocation stay.
+The border is a convolution's zero padding, and the room to the right and below lets a tile overhang the image, so
+kernels load without masks. Kernels write inside the image only: the zeros of the allocation stay.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-# Elements past the last pixel that a kernel may read (and multiply by zero): one block of channels and a few narrow pixels.
+# Elements past the last pixel that a kernel may read (and multiply by zero): a block of channels, a few narrow pixels.
 _SLACK = 256
 _PITCH = 16
 
@@ -45,7 +45,7 @@ class Canvas:
         dtype: torch.dtype = torch.float16,
         device: torch.device | str = "cpu",
     ) -> Canvas:
-        """A canvas of zeros that readers in tiles of ``tile`` (rows, columns) with padding up to ``border`` may overhang."""
+        """A canvas of zeros for readers with padding up to ``border``, in tiles of up to ``tile`` (rows, columns)."""
         shape = canvas_shape(images, channels, height, width, border, tile)
         flat = torch.zeros(_numel(shape) + _SLACK, dtype=dtype, device=device)
         return Canvas(flat[: _numel(shape)].view(shape), height, width, channels, border)

@@ -6,6 +6,8 @@ A kernel fails if it spills registers, asks for more shared memory than the chip
 matrix instructions, asynchronous copies, and on Hopper and Blackwell those of their own kind.
 """
 
+# ruff: noqa: T201
+
 from __future__ import annotations
 
 import argparse
@@ -13,7 +15,6 @@ import os
 import sys
 import time
 from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from multiprocessing import get_context
 
@@ -68,7 +69,10 @@ CONVS = (
     Conv(192, 64, 3, residual=1, gain=0.2),
     Conv(48, 48, 3, "tanh"),
 )
-PAIRS = ((Conv(64, 64, 3, "prelu"), Conv(64, 64, 3, residual=1)), (Conv(64, 256, 3, "prelu"), Conv(256, 12, 5, shuffle=2)))
+PAIRS = (
+    (Conv(64, 64, 3, "prelu"), Conv(64, 64, 3, residual=1)),
+    (Conv(64, 256, 3, "prelu"), Conv(256, 12, 5, shuffle=2)),
+)
 
 
 def names_of(arch: int) -> tuple[str, ...]:
@@ -121,7 +125,10 @@ def _pair_launch(first: Conv, second: Conv, arch: int) -> Launch:
 def _small_launches() -> Iterator[tuple[str, Launch]]:
     x, y, target = _canvas(64, (1, 1), 1), _canvas(64, (1, 1), 1), _frames(3, 1)
     image, larger = _canvas(3, (1, 1), 1), _canvas(3, (1, 1), 1, 2)
-    yield "pointwise", pointwise_launch(x, y, scale=torch.ones(64), act="prelu", slope=torch.ones(1), other=y, clamp=(0, 1))
+    yield (
+        "pointwise",
+        pointwise_launch(x, y, scale=torch.ones(64), act="prelu", slope=torch.ones(1), other=y, clamp=(0, 1)),
+    )
     yield "shuffle", shuffle_launch(_canvas(12, (1, 1), 1), larger, 2)
     yield "resize bicubic", resize_launch(image, larger, 2, "bicubic")
     yield "frames in", load_launch(target.frame, image, 1 / 255)
@@ -131,7 +138,8 @@ def _small_launches() -> Iterator[tuple[str, Launch]]:
 def cases(arch: int) -> Iterator[tuple[str, Launch, bool, bool]]:
     """Name, launch, whether it is a convolution, whether a hot one."""
     for conv in CONVS:
-        details = {k: v for k, v in vars(conv).items() if v != getattr(Conv, k, None) and k not in ("channels", "out", "kernel")}
+        given = {k: v for k, v in vars(conv).items() if k not in ("channels", "out", "kernel")}
+        details = {k: v for k, v in given.items() if v != getattr(Conv, k)}
         extras = " ".join(f"{k}={v}" for k, v in details.items())
         yield f"{conv_key(conv.channels, conv.out, conv.kernel)} {extras}", _conv_launch(conv, arch), True, conv.hot
     for first, second in PAIRS:
@@ -158,8 +166,8 @@ def faults(compiled: Compiled, is_conv: bool, hot: bool) -> list[str]:
     return found
 
 
-def check(arch: int) -> tuple[int, list[str], list[str]]:
-    """Architecture, a line for each kernel, and the faults."""
+def check(arch: int) -> tuple[list[str], list[str]]:
+    """A line for each kernel, and the faults."""
     lines, bad = [], []
     for name, launch, is_conv, hot in cases(arch):
         start = time.monotonic()
@@ -172,7 +180,7 @@ def check(arch: int) -> tuple[int, list[str], list[str]]:
             usage = f"{kernel.usage['REG']:3d} registers {kernel.shared:6d} B shared"
             lines.append(f"sm_{arch:<4d}{name:60s}{usage} {seconds:5.1f} s")
             bad += [f"sm_{arch} {name}: {fault}" for fault in faults(kernel, is_conv, hot)]
-    return arch, lines, bad
+    return lines, bad
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -186,8 +194,8 @@ def main(arguments: list[str] | None = None) -> int:
     if unknown:
         parser.error(f"{unknown[0]} is none of {', '.join(map(str, SHARED_LIMIT))}")
     every: list[str] = []
-    with ProcessPoolExecutor(options.jobs, mp_context=get_context("spawn"), max_tasks_per_child=1) as pool:
-        for _, lines, bad in pool.map(check, archs):
+    with get_context("spawn").Pool(options.jobs) as pool:
+        for lines, bad in pool.imap(check, archs, chunksize=1):
             print("\n".join(lines), flush=True)
             every += bad
     print("\n".join(every) or "all kernels pass")

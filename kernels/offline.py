@@ -1,7 +1,7 @@
 """Compiles and "launches" Triton kernels for a GPU that is not there, and reads what the compiler made of them.
 
-A stand-in for Triton's driver names the target and launches nothing, so the code that launches for real also decides what
-gets compiled: the same specialisations, the same constants.
+A stand-in for Triton's driver names the target and launches nothing, so the code that launches for real also decides
+what gets compiled: the same specialisations, the same constants.
 """
 
 # mypy: allow-untyped-calls
@@ -23,7 +23,7 @@ import triton
 from triton.backends.compiler import GPUTarget
 from triton.runtime import driver
 
-# Bytes of shared memory that one block may have, by compute capability (CUDA programming guide, technical specifications).
+# Bytes of shared memory that one block may have, by compute capability (CUDA programming guide, compute capabilities).
 SHARED_LIMIT = {80: 166_912, 86: 101_376, 89: 101_376, 90: 232_448, 100: 232_448, 120: 101_376}
 
 
@@ -96,7 +96,7 @@ class OfflineDriver:
 
 @contextmanager
 def offline(arch: int) -> Iterator[list[Compiled]]:
-    """Inside, launches on CPU tensors only compile for ``arch``; the list fills with what a launch needed for the first time.
+    """Inside, launches on CPU tensors only compile for ``arch``; the list fills with what a launch needed first.
 
     Raises:
         RuntimeError: TRITON_INTERPRET=1, under which nothing is compiled.

@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from srfast.kernels.canvas import padded_channels
 from torch import Tensor
+
+from srfast.kernels.canvas import padded_channels
 
 ACTS = {"none": 0, "prelu": 1, "tanh": 2, "sigmoid": 3}
 
@@ -15,11 +16,11 @@ ACTS = {"none": 0, "prelu": 1, "tanh": 2, "sigmoid": 3}
 class PackedConv:
     """``clamp(shuffle(act(conv(x) + bias)) * gain + residual)``, ready for a kernel.
 
-    Output channels are ordered (row phase, column phase, channel) of the shuffle, so that one phase is stored side by side.
+    Output channels are ordered (row phase, column phase, channel) of the shuffle: a phase is stored side by side.
 
     Attributes:
-        weight: [taps * blocks_c, channels padded to block_o, block_c]. Of narrow images (at most 8 channels) a tap is a whole
-            row of the kernel: its k pixels lie side by side.
+        weight: [taps * blocks_c, channels padded to block_o, block_c]. Of narrow images (at most 8 channels) a tap is a
+            whole row of the kernel: its k pixels lie side by side.
         bias, slope: [channels padded] float32.
         kernel: side of the kernel; ``columns`` of its columns are separate taps (1 for narrow images).
         channels: output channels before the shuffle.

@@ -1,7 +1,8 @@
 """Launch configurations as data: ``configs.json`` beside this file, and what ``SRFAST_TRITON_CONFIGS`` names.
 
-The file maps a GPU (its name, or "sm90", or "default") to a shape ("conv 3x3 64->64" or "conv") to a configuration. The most
-exact entry wins. Nothing is tuned while frames run; ``python -m srfast.kernels.triton_tune`` writes such a file.
+The file maps a GPU (its name, "sm90", "sm9x" or "default") to a shape ("conv 3x3 64->64", or "conv" for all) to a
+configuration. The most exact entry wins. Nothing is tuned while frames run; ``python -m srfast.kernels.triton_tune``
+writes such a file.
 """
 
 from __future__ import annotations

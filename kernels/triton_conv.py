@@ -5,12 +5,15 @@ pipeliner, sums in float32, then the whole epilogue on the sums. Images of up to
 time: the taps of a row lie side by side in memory, so they are one long "pixel" of k * 4 or k * 8 elements.
 """
 
-# mypy: allow-untyped-defs, allow-untyped-calls, allow-untyped-decorators
+# Triton compiles the kernels: its constants are upper case and its arguments have no Python types.
+# ruff: noqa: ANN001, ANN201, N803, SIM108
+# mypy: allow-untyped-defs, allow-incomplete-defs, allow-untyped-calls, allow-untyped-decorators
 
 from __future__ import annotations
 
 import triton
 import triton.language as tl
+
 from srfast.kernels.packed_conv import ACTS
 
 _PRELU = tl.constexpr(ACTS["prelu"])
@@ -97,7 +100,7 @@ def limit(acc, low, high):
 def store_integer(acc, out_ptrs, mask, flag_ptr, STEPS: tl.constexpr, PEAK: tl.constexpr):
     """Stores acc * STEPS rounded to nearest (ties to even) in 0..PEAK; sets the flag where it is NaN or infinite."""
     bad = mask & ~(tl.abs(acc) <= 3.4028234663852886e38)
-    any_bad = tl.max(tl.max(bad.to(tl.int32), axis=1), axis=0)
+    any_bad = tl.max(bad.to(tl.int32))
     tl.atomic_max(flag_ptr, any_bad, mask=any_bad > 0)
     acc = tl.minimum(tl.maximum(acc * STEPS, 0.0), PEAK)
     # Adding 1.5 * 2^23 leaves no bits for a fraction: the addition itself rounds.

@@ -7,12 +7,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from torch import Tensor
+from triton.runtime import JITFunction
+
 from srfast.kernels.canvas import Canvas
 from srfast.kernels.packed_conv import PackedConv
 from srfast.kernels.triton_config import Config
 from srfast.kernels.triton_conv import conv_kernel
-from torch import Tensor
-from triton.runtime import JITFunction
 
 Launch = Callable[[], None]
 # Kernels are plain Python functions under TRITON_INTERPRET=1.

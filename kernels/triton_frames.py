@@ -1,6 +1,8 @@
 """Images into a canvas and out of one: any strides, integer or floating, with the change of range on the way."""
 
-# mypy: allow-untyped-defs, allow-untyped-calls, allow-untyped-decorators
+# Triton compiles the kernels: its constants are upper case and its arguments have no Python types.
+# ruff: noqa: ANN001, ANN201, N803
+# mypy: allow-untyped-defs, allow-incomplete-defs, allow-untyped-calls, allow-untyped-decorators
 
 from __future__ import annotations
 
@@ -10,9 +12,10 @@ from typing import Any
 import torch
 import triton
 import triton.language as tl
+from torch import Tensor
+
 from srfast.kernels.canvas import Canvas
 from srfast.kernels.triton_conv import store_integer
-from torch import Tensor
 
 BLOCK = 1024
 PEAKS = {torch.uint8: 255, torch.uint16: 65535}

@@ -1,12 +1,14 @@
 """Two convolutions in one launch: a residual block, or the last two convolutions of an upsampling tail.
 
-Each program makes one region of the result. It first computes the middle activation of the region and the pixels around it
-into its own scratch memory, small enough to stay in the L2 cache, and then convolves that. The middle is rounded as two
-launches would round it, and is zero outside the image, where the second convolution pads: the result is the same to the
-bit. Twin: ``conv.conv_reference`` twice.
+Each program makes one region of the result. It first computes the middle activation of the region and the pixels around
+it into its own scratch memory, small enough to stay in the L2 cache, and then convolves that. The middle is rounded as
+two launches would round it, and is zero outside the image, where the second convolution pads: the result is the same to
+the bit. Twin: ``conv.conv_reference`` twice.
 """
 
-# mypy: allow-untyped-defs, allow-untyped-calls, allow-untyped-decorators
+# Triton compiles the kernels: its constants are upper case and its arguments have no Python types.
+# ruff: noqa: ANN001, ANN201, N803
+# mypy: allow-untyped-defs, allow-incomplete-defs, allow-untyped-calls, allow-untyped-decorators
 
 from __future__ import annotations
 
@@ -44,14 +46,14 @@ def middle(
     STAGES: tl.constexpr,
     UPCAST: tl.constexpr,
 ):
-    """act(conv(x) + bias) of ROWS x COLUMNS pixels from (y0, x0) on, which may lie outside the image, into ``scratch``."""
+    """act(conv(x) + bias) of ROWS x COLUMNS pixels from (y0, x0) on into ``scratch``; zeros outside the image."""
     blocks_o: tl.constexpr = (CHANNELS + BLOCK_O - 1) // BLOCK_O
     for start in range(0, ROWS * COLUMNS, CHUNK):
         pixel = start + tl.arange(0, CHUNK)
         row = tl.minimum(pixel // COLUMNS, ROWS - 1)
         column = pixel % COLUMNS
         inside = (y0 + row >= 0) & (y0 + row < height) & (x0 + column >= 0) & (x0 + column < width)
-        for block_o in range(0, blocks_o):
+        for block_o in range(blocks_o):
             acc = accumulate(
                 x_ptr,
                 w_ptr + block_o * (BLOCK_O * BLOCK_C),
@@ -183,7 +185,7 @@ def pair_kernel(
             pixel = start + tl.arange(0, CHUNK)
             py = pixel // REGION_W
             px = pixel % REGION_W
-            for block_o in range(0, blocks_o):
+            for block_o in range(blocks_o):
                 acc = accumulate(
                     scratch,
                     w2_ptr + block_o * (BLOCK_O2 * BLOCK_C2),

@@ -56,7 +56,8 @@ def pair_launch(
     programs = min(programs, tiles)
     pixel = padded_channels(first.channels)
     # Zeros: channels that only pad are read and multiplied by zero weights, so they must not hold NaN.
-    scratch = torch.zeros((programs, config.scratch_pixels(second.kernel) * pixel + 64), dtype=x.data.dtype).to(x.data.device)
+    size_of_scratch = config.scratch_pixels(second.kernel) * pixel + 64
+    scratch = torch.zeros((programs, size_of_scratch), dtype=x.data.dtype, device=x.data.device)
     reach = first.half + second.half
     args = (
         x.at(-reach, -reach),
@@ -132,8 +133,8 @@ def _check(x: Canvas, first: PackedConv, second: PackedConv, config: PairConfig)
     if first.shuffle != 1 or first.gain != 1.0 or first.clamp is not None:
         raise ValueError("the first of two fused convolutions has a bias and an activation only")
     if second.in_channels != first.channels or second.pixel:
-        raise ValueError(f"the second convolution reads {second.in_channels} channels, the first writes {first.channels}")
-    if second.weight.dtype != first.weight.dtype or second.weight.device != first.weight.device:
         raise ValueError(
-            f"weights are {first.weight.dtype} on {first.weight.device} and {second.weight.dtype} on {second.weight.device}"
+            f"the second convolution reads {second.in_channels} channels, the first writes {first.channels}"
         )
+    if second.weight.dtype != first.weight.dtype or second.weight.device != first.weight.device:
+        raise ValueError(f"weights are {first.weight.dtype} and {second.weight.dtype}, or on different devices")

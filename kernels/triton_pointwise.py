@@ -1,6 +1,8 @@
 """Point operations that no convolution has absorbed: ``clamp(act(x * scale + shift) + other)``."""
 
-# mypy: allow-untyped-defs, allow-untyped-calls, allow-untyped-decorators
+# Triton compiles the kernels: its constants are upper case and its arguments have no Python types.
+# ruff: noqa: ANN001, ANN201, N803
+# mypy: allow-untyped-defs, allow-incomplete-defs, allow-untyped-calls, allow-untyped-decorators
 
 from __future__ import annotations
 
@@ -10,11 +12,12 @@ from typing import Any
 import torch
 import triton
 import triton.language as tl
+from torch import Tensor
+
 from srfast.kernels.canvas import Canvas
 from srfast.kernels.conv import activate
 from srfast.kernels.packed_conv import ACTS
 from srfast.kernels.triton_conv import activation, limit
-from torch import Tensor
 
 BLOCK = 1024
 

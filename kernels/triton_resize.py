@@ -1,6 +1,8 @@
 """Enlargement by a whole factor; the twin is ``torch.nn.functional.interpolate`` with align_corners=False."""
 
-# mypy: allow-untyped-defs, allow-untyped-calls, allow-untyped-decorators
+# Triton compiles the kernels: its constants are upper case and its arguments have no Python types.
+# ruff: noqa: ANN001, ANN201, N803
+# mypy: allow-untyped-defs, allow-incomplete-defs, allow-untyped-calls, allow-untyped-decorators
 
 from __future__ import annotations
 
@@ -11,8 +13,9 @@ from typing import Any
 import torch
 import triton
 import triton.language as tl
-from srfast.kernels.canvas import Canvas
 from torch import Tensor
+
+from srfast.kernels.canvas import Canvas
 
 BLOCK = 1024
 TAPS = {"nearest": 1, "bilinear": 2, "bicubic": 4}
@@ -21,7 +24,7 @@ TAPS = {"nearest": 1, "bilinear": 2, "bicubic": 4}
 def phase_weights(factor: int, mode: str) -> tuple[Tensor, Tensor]:
     """First tap, relative to the pixel that a phase lies in, and weights of the taps, for each of ``factor`` phases.
 
-    Output pixel p of a source pixel lies at (p + 0.5) / factor - 0.5. Bicubic is Keys' kernel with a = -0.75, as in PyTorch.
+    Phase p of a source pixel lies at (p + 0.5) / factor - 0.5. Bicubic is Keys' kernel with a = -0.75, as in PyTorch.
 
     Returns:
         [factor] int32 and [factor, taps] float32.

@@ -1,6 +1,8 @@
 """Pixel shuffle on its own, where no convolution stores shuffled; the twin is ``torch.nn.functional.pixel_shuffle``."""
 
-# mypy: allow-untyped-defs, allow-untyped-calls, allow-untyped-decorators
+# Triton compiles the kernels: its constants are upper case and its arguments have no Python types.
+# ruff: noqa: ANN001, ANN201, N803
+# mypy: allow-untyped-defs, allow-incomplete-defs, allow-untyped-calls, allow-untyped-decorators
 
 from __future__ import annotations
 
@@ -9,6 +11,7 @@ from typing import Any
 
 import triton
 import triton.language as tl
+
 from srfast.kernels.canvas import Canvas
 
 BLOCK = 1024

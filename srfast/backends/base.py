@@ -49,5 +49,6 @@ def release_after(plan: Plan) -> list[list[str]]:
     """For each node, the activations that nothing reads after it."""
     last = {name: i for i, node in enumerate(plan.nodes) for name in node.inputs}
     return [
-        [name for name in set(node.inputs) if last[name] == i and name != plan.output] for i, node in enumerate(plan.nodes)
+        [name for name in set(node.inputs) if last[name] == i and name != plan.output]
+        for i, node in enumerate(plan.nodes)
     ]

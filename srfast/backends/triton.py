@@ -93,8 +93,8 @@ class TritonExecutable:
             units: value of the network's white.
 
         Returns:
-            [N, s * H, s * W, C'] of the frames' dtype on the backend's device, overwritten by the next call; and a [1] int32
-            tensor, not 0 where a value was NaN or infinite.
+            [N, s * H, s * W, C'] of the frames' dtype on the backend's device, overwritten by the next call; and a [1]
+            int32 tensor, not 0 where a value was NaN or infinite.
         """
         with self._on_device():
             size = self._size(*frames.shape[:3])

@@ -33,7 +33,7 @@ class Step:
     node: Node
     reads: tuple[str, ...]
     conv: PackedConv | None = None
-    config: Config = Config()
+    config: Config | None = None
     first: PackedConv | None = None
     pair: PairConfig | None = None
 
@@ -45,7 +45,9 @@ class Step:
     @property
     def tile(self) -> tuple[int, int]:
         """Rows and columns that a program reads at a time, without ``reach``."""
-        return self.config.tile if self.pair is None else (self.pair.region_h, self.pair.region_w)
+        if self.pair is not None:
+            return self.pair.region_h, self.pair.region_w
+        return (1, 1) if self.config is None else self.config.tile
 
 
 def pack_plan(plan: Plan, names: tuple[str, ...], dtype: torch.dtype, device: torch.device) -> list[Step]:
@@ -194,7 +196,7 @@ class Program:
             self._free.setdefault(self._shapes[name], []).append(self._canvases.pop(name))
 
     def _allocate(self, name: str) -> Canvas:
-        """A free canvas of the activation's shape, or a new one. Shapes are not mixed: each has its own zeros around it."""
+        """A free canvas of the activation's shape, or a new one; each shape has its own zeros around the image."""
         shape, (images, height, width) = self._shapes[name], self._size
         free = self._free.get(shape)
         if free:
@@ -212,6 +214,7 @@ class Program:
             residual = inputs[step.reads[1]] if len(step.reads) > 1 else None
             if step.first is not None and step.pair is not None:
                 return pair_launch(x, step.first, step.conv, out, step.pair, residual, _programs(self._device))
+            assert step.config is not None
             return conv_launch(x, step.conv, out, step.config, residual)
         assert isinstance(out, Canvas)
         return _small_launch(node, x, inputs[step.reads[-1]], out)
