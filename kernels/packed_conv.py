@@ -63,6 +63,7 @@ def pack_conv(
     gain: float = 1.0,
     clamp: tuple[float, float] | None = None,
     block_o: int = 64,
+    exact: bool = False,
     dtype: torch.dtype = torch.float16,
     device: torch.device | str = "cpu",
 ) -> PackedConv:
@@ -70,6 +71,7 @@ def pack_conv(
 
     Args:
         block_o: output channels of one program, a power of two of at least 16; limited to what the convolution has.
+        exact: never reads memory beside the input's channels, which come in blocks of 16.
 
     Raises:
         ValueError: shapes that do not fit together.
@@ -85,7 +87,7 @@ def pack_conv(
     order = _phase_order(out, shuffle)
     padded_out = -(-out // block_o) * block_o
     taps, columns, pixel = _taps(weight.detach().float().cpu()[order])
-    block_c = _channel_block(taps.shape[2])
+    block_c = _channel_block(taps.shape[2], exact)
     blocks_c = -(-taps.shape[2] // block_c)
     packed = torch.zeros(taps.shape[0], padded_out, blocks_c * block_c)
     packed[:, :out, : taps.shape[2]] = taps
@@ -126,9 +128,12 @@ def _phase_order(out: int, shuffle: int) -> Tensor:
     return torch.arange(out).view(-1, shuffle * shuffle).t().reshape(-1)
 
 
-def _channel_block(channels: int) -> int:
+def _channel_block(channels: int, exact: bool) -> int:
     """64, 32 or 16 channels a step: the least padding, where short steps cost a little extra."""
-    return min((64, 32, 16), key=lambda block: -(-channels // block) * (block + 8))
+    blocks = [block for block in (64, 32, 16) if not exact or channels % block == 0]
+    if not blocks:
+        raise ValueError(f"{channels} channels are not whole blocks of 16")
+    return min(blocks, key=lambda block: -(-channels // block) * (block + 8))
 
 
 def _power_of_two(value: int) -> int:

@@ -12,6 +12,7 @@ import os
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -111,7 +112,7 @@ def find_pair_config(names: tuple[str, ...], key: str) -> PairConfig | None:
     return None if entry is None else PairConfig(**entry)
 
 
-def _find(names: tuple[str, ...], keys: tuple[str, ...]) -> dict[str, int] | None:
+def _find(names: tuple[str, ...], keys: tuple[str, ...]) -> dict[str, Any] | None:
     for table in _tables(os.environ.get(VARIABLE, "")):
         for name in names:
             for key in keys:
@@ -121,7 +122,7 @@ def _find(names: tuple[str, ...], keys: tuple[str, ...]) -> dict[str, int] | Non
 
 
 @lru_cache(maxsize=4)
-def _tables(extra: str) -> tuple[dict[str, dict[str, dict[str, int]]], ...]:
+def _tables(extra: str) -> tuple[dict[str, dict[str, dict[str, Any]]], ...]:
     """The user's file first, then the shipped one."""
     paths = [Path(extra)] if extra else []
     tables = []

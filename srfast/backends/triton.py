@@ -12,13 +12,15 @@ import torch
 from torch import Tensor
 
 from srfast.backends.base import Executable
-from srfast.plan import Plan
+from srfast.kernels.packed_conv import ACTS
+from srfast.plan import Activate, Add, Affine, Clamp, Conv, Plan, Resize, Shuffle
 
 if TYPE_CHECKING:
     from srfast.backends.triton_program import Program
 
 Launch = Callable[[], None]
 _DTYPES = (torch.float16, torch.bfloat16)
+_NODES = (Conv, Affine, Activate, Shuffle, Add, Clamp, Resize)
 _OLDEST = (8, 0)
 # Sizes kept ready: an image's tiles have one size, and a stream may change its own.
 _SIZES = 2
@@ -39,7 +41,7 @@ class TritonBackend:
         self._graphs = graphs
 
     def not_supported_reasons(self, plan: Plan, device: torch.device, dtype: torch.dtype) -> list[str]:
-        reasons = []
+        reasons = _node_reasons(plan)
         if importlib.util.find_spec("triton") is None:
             reasons.append("Triton is not installed (pip install triton)")
         if dtype not in _DTYPES:
@@ -50,6 +52,12 @@ class TritonBackend:
 
     def compile(self, plan: Plan, device: torch.device, dtype: torch.dtype) -> Executable:
         return TritonExecutable(plan, device, dtype, graphs=self._graphs and device.type == "cuda")
+
+
+def _node_reasons(plan: Plan) -> list[str]:
+    strange = sorted({type(node).__name__ for node in plan.nodes if not isinstance(node, _NODES)})
+    acts = sorted({node.act for node in plan.nodes if isinstance(node, (Conv, Activate)) and node.act not in ACTS})
+    return [f"it has no kernel for {', '.join([*strange, *acts])}"] if strange or acts else []
 
 
 def _device_reasons(device: torch.device) -> list[str]:
@@ -69,7 +77,7 @@ class TritonExecutable:
 
     def __init__(self, plan: Plan, device: torch.device, dtype: torch.dtype, graphs: bool) -> None:
         # Triton decides when it is imported whether to interpret, and a process that never runs it need not import it.
-        from srfast.backends.triton_program import pack_plan
+        from srfast.backends.triton_steps import pack_plan
         from srfast.kernels.triton_config import device_names
 
         self._plan, self._device, self._dtype, self._graphs = plan, device, dtype, graphs
@@ -140,7 +148,7 @@ class _Size:
         if self._tensor is None:
             out = torch.empty(self._out_shape, dtype=source.data.dtype, device=self._device)
             target = Canvas(out, self._out_shape[1], self._out_shape[2], self._out_shape[3], 0)
-            launches = [*self._program.body, self._program.finish(target)]
+            launches = [*self._program.body, *self._program.finish(target)]
             self._tensor = _Sequence(launches, self._graphs), out
         sequence, out = self._tensor
         source.nchw().copy_(x)

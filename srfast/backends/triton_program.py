@@ -2,122 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import torch
 from torch import Tensor
 
+from srfast.backends.triton_steps import Step, row_slots, side_by_side
 from srfast.kernels.canvas import Canvas
-from srfast.kernels.packed_conv import PackedConv, pack_conv
-from srfast.kernels.triton_config import Config, PairConfig, conv_key, find_config, find_pair_config, pair_key
 from srfast.kernels.triton_conv_launch import FrameTarget, Launch, conv_launch
-from srfast.kernels.triton_frames import load_launch, store_launch
+from srfast.kernels.triton_frames import copy_launch, load_launch, store_launch
 from srfast.kernels.triton_pair_launch import pair_launch
 from srfast.kernels.triton_pointwise import pointwise_launch
 from srfast.kernels.triton_resize import resize_launch
 from srfast.kernels.triton_shuffle import shuffle_launch
 from srfast.plan import Activate, Add, Affine, Clamp, Conv, Node, Plan, Resize, Shape, Shuffle
 
-
-@dataclass(frozen=True)
-class Step:
-    """One launch.
-
-    Attributes:
-        node: the plan's node; the second one where two convolutions are one launch.
-        reads: activations; a residual may be read before its enlargement.
-        conv, config: packed weights of a convolution and how it is cut up.
-        first, pair: the convolution in front, where two are one launch.
-    """
-
-    node: Node
-    reads: tuple[str, ...]
-    conv: PackedConv | None = None
-    config: Config | None = None
-    first: PackedConv | None = None
-    pair: PairConfig | None = None
-
-    @property
-    def reach(self) -> int:
-        """Pixels that the launch reads beyond its own, on each side."""
-        return sum(conv.half for conv in (self.first, self.conv) if conv is not None)
-
-    @property
-    def tile(self) -> tuple[int, int]:
-        """Rows and columns that a program reads at a time, without ``reach``."""
-        if self.pair is not None:
-            return self.pair.region_h, self.pair.region_w
-        return (1, 1) if self.config is None else self.config.tile
-
-
-def pack_plan(plan: Plan, names: tuple[str, ...], dtype: torch.dtype, device: torch.device) -> list[Step]:
-    """The launches of a plan in order, weights packed; ``names`` select the launch configurations."""
-    folded = _folded_residuals(plan)
-    pairs = _pairs(plan, names)
-    skipped = set(folded) | {first.output for first, _ in pairs.values()}
-    steps = []
-    for node in plan.nodes:
-        if isinstance(node, Conv):
-            if node.output in skipped:
-                continue
-            residual = () if node.residual is None else (folded.get(node.residual, node.residual),)
-            if node.output in pairs:
-                before, pair = pairs[node.output]
-                first, second = (_pack(conv, pair.block_o, dtype, device) for conv in (before, node))
-                steps.append(Step(node, (before.input, *residual), second, first=first, pair=pair))
-            else:
-                config = find_config(names, conv_key(node.weight.shape[1], node.weight.shape[0], node.kernel))
-                packed = _pack(node, config.block_o, dtype, device)
-                steps.append(Step(node, (node.input, *residual), packed, config))
-        elif node.output not in skipped:
-            steps.append(Step(node, node.inputs))
-    return steps
-
-
-def _pack(node: Conv, block_o: int, dtype: torch.dtype, device: torch.device) -> PackedConv:
-    return pack_conv(
-        node.weight,
-        node.bias,
-        act=node.act,
-        slope=node.slope,
-        shuffle=node.shuffle,
-        gain=node.gain,
-        clamp=node.clamp,
-        block_o=block_o,
-        dtype=dtype,
-        device=device,
-    )
-
-
-def _pairs(plan: Plan, names: tuple[str, ...]) -> dict[str, tuple[Conv, PairConfig]]:
-    """For the output of a second convolution the first one, where a configuration says that one launch is faster."""
-    convs = {node.output: node for node in plan.nodes if isinstance(node, Conv)}
-    pairs: dict[str, tuple[Conv, PairConfig]] = {}
-    taken: set[str] = set()
-    for node in convs.values():
-        first = convs.get(node.input)
-        if first is None or first.output == plan.output or plan.users(first.output) != [node]:
-            continue
-        simple = first.shuffle == 1 and first.gain == 1.0 and first.residual is None and first.clamp is None
-        if not simple or node.residual == first.output or first.weight.shape[0] <= 8 or first.output in taken:
-            continue
-        middle, channels, kernel, _ = first.weight.shape
-        config = find_pair_config(names, pair_key(channels, kernel, middle, node.kernel, node.weight.shape[0]))
-        if config is not None:
-            pairs[node.output] = (first, config)
-            taken.add(node.output)
-    return pairs
-
-
-def _folded_residuals(plan: Plan) -> dict[str, str]:
-    """Nearest enlargements that only residuals read: the convolutions enlarge on the way."""
-    folded = {}
-    for node in plan.nodes:
-        if isinstance(node, Resize) and node.mode == "nearest" and node.output != plan.output:
-            users = plan.users(node.output)
-            if users and all(isinstance(u, Conv) and u.input != node.output for u in users):
-                folded[node.output] = node.input
-    return folded
+Needs = dict[Shape, tuple[int, tuple[int, int]]]
 
 
 class Program:
@@ -142,82 +40,141 @@ class Program:
         self._shapes = plan.shapes()
         self._size = (images, height, width)
         self._dtype, self._device = dtype, device
-        self._borders = _borders(steps, self._shapes)
+        self._slots = row_slots([step.reads[: step.sources] for step in steps], self._shapes)
+        self._needs = self._border_needs(steps)
         self._free: dict[Shape, list[Canvas]] = {}
-        self._canvases = {plan.input: self._allocate(plan.input)}
-        self.source = self._canvases[plan.input]
-        # The last node writes to whatever target is asked for, unless something else reads it too.
+        self._rows: dict[tuple[str, ...], Canvas] = {}
+        self._canvases: dict[str, Canvas] = {}
+        self.source = self._canvases[plan.input] = self._allocate(plan.input)
+        # The last node writes to whatever target is asked for.
         self._last = steps[-1] if steps and steps[-1].node.output == plan.output else None
-        self.body = self._launches(steps[:-1] if self._last else steps)
+        self.body: list[Launch] = []
+        self._fill_body(steps[:-1] if self._last else steps)
 
-    def finish(self, target: Canvas) -> Launch:
-        """The last launch, into a canvas of the result's shape."""
+    def finish(self, target: Canvas) -> list[Launch]:
+        """The last launches, into a canvas of the result's shape."""
         if self._last is None:
-            result = self._canvases[self._plan.output]
-            return pointwise_launch(result, target)
-        return self._launch(self._last, target)
+            return [pointwise_launch(self._canvases[self._plan.output], target)]
+        return self._launches(self._last, target)
 
     def finish_frames(self, target: FrameTarget) -> list[Launch]:
         """The last launches, into frames."""
         if self._last is not None and self._last.conv is not None:
-            return [self._launch(self._last, target)]
-        shape, (images, height, width) = self._shapes[self._plan.output], self._size
-        scale = shape.scale
-        result = Canvas.allocate(
-            images, shape.channels, height * scale, width * scale, dtype=self._dtype, device=self._device
-        )
+            return self._launches(self._last, target)
+        result = self._new(self._shapes[self._plan.output])
         peak = 255 if target.frame.dtype == torch.uint8 else 65535
         pixels = result.nchw().permute(0, 2, 3, 1)
-        return [self.finish(result), store_launch(pixels, target.frame, peak / target.units, target.flag)]
+        return [*self.finish(result), store_launch(pixels, target.frame, peak / target.units, target.flag)]
 
     def load(self, frames: Tensor, gain: float) -> Launch:
         """The launch that fills ``source`` from [N, H, W, C] frames times ``gain``."""
         return load_launch(frames, self.source, gain)
 
-    def _launches(self, steps: list[Step]) -> list[Launch]:
+    def _fill_body(self, steps: list[Step]) -> None:
         last = {name: i for i, step in enumerate(steps) for name in step.reads}
         if self._last:
             last.update(dict.fromkeys(self._last.reads, len(steps)))
-        launches = []
         for i, step in enumerate(steps):
             dead = {name for name in step.reads if last[name] == i and name != self._plan.output}
-            inputs = {name: self._canvases[name] for name in step.reads}
             # Point by point a result may replace what it is made of; a convolution reads its input's neighbours.
-            reusable = {name for name in dead if _pointwise(step, name, inputs)}
-            self._release(reusable)
+            reusable = {name for name in dead if self._reusable(step, name)}
+            for name in sorted(reusable):
+                self._free.setdefault(self._shapes[name], []).append(self._canvases[name])
             target = self._allocate(step.node.output)
-            launches.append(self._launch(step, target, inputs))
+            self.body += self._launches(step, target)
             self._canvases[step.node.output] = target
-            self._release(dead - reusable)
-        return launches
+            for name in sorted(dead):
+                self._release(name, free=name not in reusable)
 
-    def _release(self, names: set[str]) -> None:
-        for name in sorted(names):
-            self._free.setdefault(self._shapes[name], []).append(self._canvases.pop(name))
+    def _reusable(self, step: Step, name: str) -> bool:
+        if name in self._slots:
+            return False
+        if isinstance(step.node, Conv):
+            same_size = self._shapes[name].scale == self._shapes[step.node.output].scale
+            return name not in step.reads[: step.sources] and same_size
+        return isinstance(step.node, (Affine, Activate, Clamp, Add))
+
+    def _release(self, name: str, free: bool) -> None:
+        """Forgets an activation; its canvas is free, or, of a row, when all of the row are forgotten."""
+        canvas = self._canvases.pop(name)
+        slot = self._slots.get(name)
+        if slot is None:
+            if free:
+                self._free.setdefault(self._shapes[name], []).append(canvas)
+        elif not any(other in self._canvases for other in slot.row):
+            row = self._rows.pop(slot.row)
+            self._free.setdefault(self._home(name), []).append(row)
 
     def _allocate(self, name: str) -> Canvas:
         """A free canvas of the activation's shape, or a new one; each shape has its own zeros around the image."""
-        shape, (images, height, width) = self._shapes[name], self._size
+        slot, home = self._slots.get(name), self._home(name)
+        if slot is None:
+            return self._take(home)
+        if slot.row not in self._rows:
+            self._rows[slot.row] = self._take(home)
+        return self._rows[slot.row].channel_slice(slot.first, self._shapes[name].channels)
+
+    def _home(self, name: str) -> Shape:
+        """Shape of the canvas that an activation lies in."""
+        shape, slot = self._shapes[name], self._slots.get(name)
+        return shape if slot is None else Shape(slot.width, shape.scale)
+
+    def _take(self, shape: Shape) -> Canvas:
         free = self._free.get(shape)
-        if free:
-            return free.pop()
-        border, tile = self._borders.get(shape, (0, (1, 1)))
-        size = (height * shape.scale, width * shape.scale)
+        return free.pop() if free else self._new(shape)
+
+    def _new(self, shape: Shape) -> Canvas:
+        images, height, width = self._size
+        border, tile = self._needs.get(shape, (0, (1, 1)))
+        size = (int(height * shape.scale), int(width * shape.scale))
         return Canvas.allocate(
             images, shape.channels, *size, border=border, tile=tile, dtype=self._dtype, device=self._device
         )
 
-    def _launch(self, step: Step, out: Canvas | FrameTarget, inputs: dict[str, Canvas] | None = None) -> Launch:
-        inputs = inputs or self._canvases
-        x, node = inputs[step.reads[0]], step.node
-        if step.conv is not None:
-            residual = inputs[step.reads[1]] if len(step.reads) > 1 else None
-            if step.first is not None and step.pair is not None:
-                return pair_launch(x, step.first, step.conv, out, step.pair, residual, _programs(self._device))
-            assert step.config is not None
-            return conv_launch(x, step.conv, out, step.config, residual)
-        assert isinstance(out, Canvas)
-        return _small_launch(node, x, inputs[step.reads[-1]], out)
+    def _launches(self, step: Step, out: Canvas | FrameTarget) -> list[Launch]:
+        if step.conv is None:
+            assert isinstance(out, Canvas)
+            x, other = self._canvases[step.reads[0]], self._canvases[step.reads[-1]]
+            return [_small_launch(step.node, x, other, out)]
+        x, copies = self._input(step)
+        residual = self._canvases[step.reads[step.sources]] if len(step.reads) > step.sources else None
+        if step.first is not None and step.pair is not None:
+            programs = _programs(self._device)
+            return [*copies, pair_launch(x, step.first, step.conv, out, step.pair, residual, programs)]
+        assert step.config is not None
+        return [*copies, conv_launch(x, step.conv, out, step.config, residual)]
+
+    def _input(self, step: Step) -> tuple[Canvas, list[Launch]]:
+        """The input of a convolution: one activation, several side by side, or copies where they lie apart."""
+        row = step.reads[: step.sources]
+        parts = [self._canvases[name] for name in row]
+        if len(row) == 1:
+            return parts[0], []
+        channels = sum(part.channels for part in parts)
+        if side_by_side(row, self._slots, self._shapes):
+            slot = self._slots[row[0]]
+            return self._rows[slot.row].channel_slice(slot.first, channels), []
+        together = self._new(Shape(channels, self._shapes[row[0]].scale))
+        copies, first = [], 0
+        for part in parts:
+            target = together.channel_slice(first, part.channels)
+            copies.append(copy_launch(part.nchw().permute(0, 2, 3, 1), target.nchw().permute(0, 2, 3, 1)))
+            first += part.channels
+        return together, copies
+
+    def _border_needs(self, steps: list[Step]) -> Needs:
+        """For each shape of canvas the border and tile that its readers need."""
+        needs: Needs = {}
+        for step in steps:
+            if step.conv is not None:
+                row, scale = step.reads[: step.sources], self._shapes[step.reads[0]].scale
+                apart = not side_by_side(row, self._slots, self._shapes)
+                together = Shape(sum(self._shapes[name].channels for name in row), scale)
+                shape = together if apart else self._home(row[0])
+                border, (tile_h, tile_w) = needs.get(shape, (0, (1, 1)))
+                tile = (max(tile_h, step.tile[0]), max(tile_w, step.tile[1]))
+                needs[shape] = (max(border, step.reach), tile)
+        return needs
 
 
 def _small_launch(node: Node, x: Canvas, other: Canvas, out: Canvas) -> Launch:
@@ -233,26 +190,6 @@ def _small_launch(node: Node, x: Canvas, other: Canvas, out: Canvas) -> Launch:
         return shuffle_launch(x, out, node.factor)
     assert isinstance(node, Resize)
     return resize_launch(x, out, node.factor, node.mode)
-
-
-def _pointwise(step: Step, name: str, inputs: dict[str, Canvas]) -> bool:
-    """Whether each value of the result depends on the activation's value at the same place only."""
-    if isinstance(step.node, Conv):
-        same_size = inputs[name].height == inputs[step.reads[0]].height * step.node.shuffle
-        return name != step.reads[0] and same_size
-    return isinstance(step.node, (Affine, Activate, Clamp, Add))
-
-
-def _borders(steps: list[Step], shapes: dict[str, Shape]) -> dict[Shape, tuple[int, tuple[int, int]]]:
-    """For each shape of activation the border and tile that its readers need."""
-    needs: dict[Shape, tuple[int, tuple[int, int]]] = {}
-    for step in steps:
-        if step.conv is not None:
-            shape = shapes[step.reads[0]]
-            border, (tile_h, tile_w) = needs.get(shape, (0, (1, 1)))
-            tile = (max(tile_h, step.tile[0]), max(tile_w, step.tile[1]))
-            needs[shape] = (max(border, step.reach), tile)
-    return needs
 
 
 def _programs(device: torch.device) -> int:

@@ -12,7 +12,8 @@ from torch.nn import functional as F
 from srfast.backends import select_backend
 from srfast.backends.reference import ReferenceBackend
 from srfast.backends.triton import TritonBackend
-from srfast.backends.triton_program import Program, pack_plan
+from srfast.backends.triton_program import Program
+from srfast.backends.triton_steps import pack_plan
 from srfast.capture import capture
 from srfast.engine import Engine
 from srfast.errors import BackendError
