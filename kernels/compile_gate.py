@@ -21,6 +21,7 @@ from multiprocessing import get_context
 import torch
 
 from srfast.kernels.canvas import Canvas
+from srfast.kernels.gluon_conv import row_launch
 from srfast.kernels.offline import SHARED_LIMIT, Compiled, offline
 from srfast.kernels.packed_conv import PackedConv, pack_conv
 from srfast.kernels.triton_config import PairConfig, conv_key, find_config
@@ -136,7 +137,7 @@ def _small_launches() -> Iterator[tuple[str, Launch]]:
 
 
 def cases(arch: int) -> Iterator[tuple[str, Launch, bool, bool]]:
-    """Name, launch, whether it is a convolution, whether a hot one."""
+    """Name, launch, whether it is a convolution with asynchronous copies, whether it is a hot one."""
     for conv in CONVS:
         given = {k: v for k, v in vars(conv).items() if k not in ("channels", "out", "kernel")}
         details = {k: v for k, v in given.items() if v != getattr(Conv, k)}
@@ -145,6 +146,10 @@ def cases(arch: int) -> Iterator[tuple[str, Launch, bool, bool]]:
     for first, second in PAIRS:
         name = f"pair {first.channels}->{first.out}->{second.out}"
         yield name, _pair_launch(first, second, arch), True, False
+    if arch == 90:
+        x, y = _canvas(64, (1, 1), 1), _canvas(64, (1, 1), 1)
+        yield "gluon act=prelu", row_launch(x, _pack(CONVS[0], 64), y), False, True
+        yield "gluon residual=1", row_launch(x, _pack(CONVS[1], 64), y, x), False, True
     for name, launch in _small_launches():
         yield name, launch, False, False
 
@@ -159,9 +164,9 @@ def faults(compiled: Compiled, is_conv: bool, hot: bool) -> list[str]:
     if is_conv and not compiled.count("LDGSTS"):
         found.append("has no asynchronous copies: its loop is not pipelined")
     matrix = MATRIX.get(compiled.arch, "HMMA") if hot else r"(HMMA|HGMMA|UTC\w*MMA)"
-    if is_conv and not compiled.count(matrix):
+    if (is_conv or hot) and not compiled.count(matrix):
         found.append(f"has no {matrix} instructions")
-    if hot and compiled.arch == 90 and compiled.count("LDSM"):
+    if is_conv and hot and compiled.arch == 90 and compiled.count("LDSM"):
         found.append("moves operands through registers")
     return found
 

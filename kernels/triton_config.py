@@ -30,6 +30,7 @@ class Config:
         warps: of 32 threads.
         stages: of the software pipeline over taps.
         swap: weights on the rows of the matrix product instead of pixels.
+        gluon: ``gluon_conv`` where it fits the convolution; Hopper only.
     """
 
     tile_h: int = 8
@@ -38,6 +39,7 @@ class Config:
     warps: int = 4
     stages: int = 3
     swap: bool = False
+    gluon: bool = False
 
     def __post_init__(self) -> None:
         powers = (self.tile_h, self.tile_w, self.block_o, self.warps)

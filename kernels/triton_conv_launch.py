@@ -50,6 +50,11 @@ def conv_launch(
         ValueError: shapes, dtypes, devices or borders do not fit.
     """
     check_input(x, conv, config.tile, conv.half)
+    if config.gluon:
+        from srfast.kernels import gluon_conv  # Gluon changes between Triton's versions: imported by those who ask
+
+        if isinstance(out, Canvas) and gluon_conv.fits(x, conv, out, residual):
+            return gluon_conv.row_launch(x, conv, out, residual)
     height, width = x.height * conv.shuffle, x.width * conv.shuffle
     size = (height, width)
     if isinstance(out, Canvas):

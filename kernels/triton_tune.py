@@ -69,6 +69,8 @@ def candidates(out: int, hopper: bool) -> Iterator[Config]:
         for swap in (True, False) if out >= 64 and hopper else (False,):
             for block_o in (64, 128) if out >= 128 else (64,):
                 yield Config(tile_h, tile_w, block_o, warps, stages, swap)
+    if out == 64 and hopper:
+        yield Config(swap=True, gluon=True)
 
 
 def pair_candidates(hopper: bool) -> Iterator[PairConfig]:

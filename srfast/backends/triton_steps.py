@@ -69,8 +69,8 @@ def sources_of(node: Conv) -> tuple[str, ...]:
 def row_slots(rows: list[tuple[str, ...]], shapes: dict[str, Shape]) -> dict[str, Slot]:
     """Places activations so that rows of them lie side by side and nothing has to be copied.
 
-    The longest rows go first; the shorter ones of a dense block begin like them. Channels come in whole blocks of 16, so
-    that no convolution reads beyond its own.
+    The longest rows go first; the shorter ones of a dense block begin like them. Channels come in whole blocks of 16:
+    no convolution reads beyond its own.
     """
     slots: dict[str, Slot] = {}
     for row in sorted({row for row in rows if len(row) > 1}, key=len, reverse=True):

@@ -37,6 +37,22 @@ def test_warps(warps: int, swap: bool, tile: tuple[int, int]) -> None:
     torch.testing.assert_close(out.nchw().float(), expected, rtol=1e-3, atol=1e-3)
 
 
+@pytest.mark.parametrize("size", [(1, 1), (17, 64), (33, 65), (135, 240)])
+def test_gluon(size: tuple[int, int]) -> None:
+    """The Hopper kernel against the plain one: the same taps in the same order, so the same values but for rounding."""
+    if torch.cuda.get_device_capability()[0] != 9:
+        pytest.skip("needs a Hopper GPU")
+    shape = Shape(64, 64, 3)
+    weight, bias = weights(shape)
+    x = torch.randn(2, 64, *size, generator=torch.Generator().manual_seed(1)).half().cuda()
+    packed = pack(weight, bias, shape, 64)
+    source = canvas_of(x, 1, (8, 16))
+    outs = [result_of(x.float()) for _ in range(2)]
+    for out, config in zip(outs, (Config(swap=True), Config(swap=True, gluon=True)), strict=True):
+        conv_launch(source, packed, out, config, source)()
+    torch.testing.assert_close(outs[1].data, outs[0].data, rtol=1e-3, atol=1e-3)
+
+
 def test_pairs() -> None:
     """At least one configuration of each pair compiles, fits and is right."""
     for first, second in PAIRS:
