@@ -1,10 +1,10 @@
 """A Hopper convolution 3x3, 64 -> 64 channels, in Gluon: weights in registers, rows in shared memory. Never run so far.
 
-A program walks down a strip of 64 pixels (128 need more registers than there are). The nine 64 x 64 weight matrices stay
-in registers as the first operand of the matrix instructions; a ring of rows lies in shared memory, each row three times,
-shifted by one pixel, so that a tap is a whole buffer and no address falls inside a swizzled tile. A pixel is fetched
-three times instead of nine. Two programs share a multiprocessor: one multiplies while the other stores. Gluon cannot be
-interpreted: ``triton_conv`` is the specification.
+A program walks down a strip of 64 pixels (128 need more registers than there are). The nine 64 x 64 weight matrices
+stay in registers as the first operand of the matrix instructions; a ring of rows lies in shared memory, each row three
+times, shifted by one pixel, so that a tap is a whole buffer and no address falls inside a swizzled tile. A pixel is
+fetched three times instead of nine. Two programs share a multiprocessor: one multiplies while the other stores. Gluon
+cannot be interpreted: ``triton_conv`` is the specification.
 """
 
 # Triton compiles the kernels: its constants are upper case and its arguments have no Python types.
@@ -140,6 +140,8 @@ def row_kernel(
 
 def fits(x: Canvas, conv: PackedConv, out: object, residual: Canvas | None) -> bool:
     """Whether this kernel can run a convolution: 3x3, 64 to 64 channels of float16, bias, PReLU and residual only."""
+    widths = (conv.in_channels, conv.channels, conv.block_c, conv.block_o)
+    rest = (conv.kernel, conv.shuffle, conv.gain, conv.clamp)
     if widths != 4 * (CHANNELS,) or rest != (3, 1, 1.0, None) or not isinstance(out, Canvas):
         return False
     size = (x.images, x.height, x.width, CHANNELS, torch.float16, x.data.device)
