@@ -148,7 +148,8 @@ def pair_kernel(
     columns: tl.constexpr = REGION_W + 2 * half
     blocks_o: tl.constexpr = (CHANNELS + BLOCK_O2 - 1) // BLOCK_O2
     scratch = scratch_ptr + tl.program_id(0).to(tl.int64) * scratch_size
-    for tile in range(tl.program_id(0), tiles, tl.num_programs(0)):
+    tile = tl.program_id(0)
+    while tile < tiles:
         x0 = (tile % tiles_x) * REGION_W
         y0 = ((tile // tiles_x) % tiles_y) * REGION_H
         image = (tile // (tiles_x * tiles_y)).to(tl.int64)
@@ -239,3 +240,4 @@ def pair_kernel(
                 )
         # Nobody overwrites scratch for the next region before everybody has read it.
         tl.debug_barrier()
+        tile += tl.num_programs(0)
