@@ -80,7 +80,7 @@ class Network:
         self._scales: list[int] = []
         self._size = (0, 0)
 
-    def activation(self, channels: int, *, input: bool = False, output: bool = False) -> int:
+    def activation(self, channels: int, *, input: bool = False, output: bool = False) -> int:  # noqa: A002
         """Adds an activation and returns its number. Inputs are loaded from tensors, outputs are written to tensors."""
         if channels < 1:
             raise ValueError(f"an activation has at least 1 channel, not {channels}")

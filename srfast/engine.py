@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from srfast.backends import Backend, Executable, default_device, default_dtype, select_backend
+from srfast.backends import Backend, Executable, FrameExecutable, default_device, default_dtype, select_backend
 from srfast.errors import InputError, SrfastError
 from srfast.passes import in_units
 from srfast.plan import Plan
@@ -137,14 +137,28 @@ class Engine:
         for row, column in tiling:
             window = image[:, row.start : row.start + row.size, column.start : column.start + column.size]
             s = self.scale
-            y = self._run(self._to_units(window, self.dtype, self._input_peak)).permute(0, 2, 3, 1)
+            y, finite = self._run_window(window)
             y = y[:, (row.first - row.start) * s : (row.last - row.start) * s]
             y = y[:, :, (column.first - column.start) * s : (column.last - column.start) * s]
-            if not self._finite(y):
+            if not (self._finite(y) if finite is None else finite):
                 redo = True
                 y = self._in_float32(window, row.first - row.start, column.first - column.start, y.shape)
-            _store(y, out[:, row.first * s : row.last * s, column.first * s : column.last * s])
+            part = out[:, row.first * s : row.last * s, column.first * s : column.last * s]
+            if y.is_floating_point():
+                _store(y, part)
+            else:
+                part.copy_(y)
         self.statistics.redone += redo
+
+    def _run_window(self, window: Tensor) -> tuple[Tensor, bool | None]:
+        """[N, H, W, C] of the network's units, or of an integer window's own type if the backend converts it.
+
+        The second value says whether all is finite, where the backend knows.
+        """
+        if isinstance(self._run, FrameExecutable) and not window.is_floating_point():
+            y, bad = self._run.run_frames(window, self._input_peak / PEAKS[window.dtype], UNITS)
+            return y, not bool(bad)
+        return self._run(self._to_units(window, self.dtype, self._input_peak)).permute(0, 2, 3, 1), None
 
     def _to_units(self, window: Tensor, dtype: torch.dtype, peak: float) -> Tensor:
         """[N, H, W, C] image -> [N, C, H, W] of the network's dtype and units, channels last in memory."""

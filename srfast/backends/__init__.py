@@ -6,15 +6,24 @@ import logging
 
 import torch
 
-from srfast.backends.base import Backend, Executable
+from srfast.backends.base import Backend, Executable, FrameExecutable
 from srfast.backends.cpu import CpuBackend, has_bf16
 from srfast.backends.reference import ReferenceBackend
+from srfast.backends.triton import TritonBackend
 from srfast.errors import BackendError
 from srfast.plan import Plan
 
-__all__ = ["BACKENDS", "Backend", "Executable", "default_device", "default_dtype", "select_backend"]
+__all__ = [
+    "BACKENDS",
+    "Backend",
+    "Executable",
+    "FrameExecutable",
+    "default_device",
+    "default_dtype",
+    "select_backend",
+]
 
-BACKENDS: tuple[Backend, ...] = (CpuBackend(), ReferenceBackend())
+BACKENDS: tuple[Backend, ...] = (TritonBackend(), CpuBackend(), ReferenceBackend())
 
 _log = logging.getLogger("srfast")
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Protocol, TypeAlias
+from typing import Protocol, TypeAlias, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -16,6 +16,22 @@ from srfast.plan import Plan
 #   bytes_per_pixel: memory for each input pixel of a window (default: as if every activation were whole).
 # [N, C, H, W] of the compiled dtype and device, in any memory format -> [N, C', s*H, s*W] of the same.
 Executable: TypeAlias = Callable[[Tensor], Tensor]
+
+
+@runtime_checkable
+class FrameExecutable(Protocol):
+    """An executable that converts integer frames in its own kernels as well."""
+
+    def __call__(self, x: Tensor) -> Tensor: ...
+
+    def run_frames(self, frames: Tensor, gain: float, units: float) -> tuple[Tensor, Tensor]:
+        """[N, H, W, C] uint8 or uint16, times ``gain``, through the network whose white is ``units``.
+
+        Returns:
+            [N, s*H, s*W, C'] of the frames' dtype on the compiled device, rounded to nearest and limited to the range,
+            overwritten by the next call; and a [1] integer tensor, not 0 where a value was NaN or infinite.
+        """
+        ...
 
 
 class Backend(Protocol):

@@ -130,7 +130,7 @@ def test_subtitles_and_chapters_are_copied(tmp_path: Path, upscaler: Upscaler) -
     assert packets(tmp_path / "out.mkv", "subtitle") == packets(source, "subtitle") != []
     with av.open(str(tmp_path / "out.mkv")) as c:
         assert [chapter["metadata"]["title"] for chapter in c.chapters()] == ["A"]
-    with pytest.raises(OutputError, match=r"cannot hold the subrip.*--no-copy-subtitle"):
+    with pytest.raises(OutputError, match=r"cannot hold the srt.*--no-copy-subtitle"):
         upscale_video(source, tmp_path / "out.mp4", upscaler)
     assert not (tmp_path / "out.mp4").exists()
 

@@ -1,0 +1,209 @@
+"""The Triton backend: every node a fused kernel over preallocated canvases, one CUDA graph for each size."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections import OrderedDict
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from srfast.backends.base import Executable
+from srfast.kernels.packed_conv import ACTS
+from srfast.plan import Activate, Add, Affine, Clamp, Conv, Plan, Resize, Shuffle
+
+if TYPE_CHECKING:
+    from srfast.backends.triton_program import Program
+
+Launch = Callable[[], None]
+_DTYPES = (torch.float16, torch.bfloat16)
+_NODES = (Conv, Affine, Activate, Shuffle, Add, Clamp, Resize)
+_OLDEST = (8, 0)
+# Sizes kept ready: an image's tiles have one size, and a stream may change its own.
+_SIZES = 2
+
+
+class TritonBackend:
+    """float16 and bfloat16 on NVIDIA GPUs from Ampere on.
+
+    Args:
+        interpret: also runs on the CPU under TRITON_INTERPRET=1, for tests.
+        graphs: replays CUDA graphs instead of launching kernel by kernel.
+    """
+
+    name = "triton"
+
+    def __init__(self, interpret: bool = False, graphs: bool = True) -> None:
+        self._interpret = interpret
+        self._graphs = graphs
+
+    def not_supported_reasons(self, plan: Plan, device: torch.device, dtype: torch.dtype) -> list[str]:
+        reasons = _node_reasons(plan)
+        if importlib.util.find_spec("triton") is None:
+            reasons.append("Triton is not installed (pip install triton)")
+        if dtype not in _DTYPES:
+            reasons.append(f"it computes in float16 or bfloat16, not {str(dtype).removeprefix('torch.')}")
+        if not (self._interpret and device.type == "cpu"):
+            reasons += _device_reasons(device)
+        return reasons
+
+    def compile(self, plan: Plan, device: torch.device, dtype: torch.dtype) -> Executable:
+        return TritonExecutable(plan, device, dtype, graphs=self._graphs and device.type == "cuda")
+
+
+def _node_reasons(plan: Plan) -> list[str]:
+    strange = sorted({type(node).__name__ for node in plan.nodes if not isinstance(node, _NODES)})
+    acts = sorted({node.act for node in plan.nodes if isinstance(node, (Conv, Activate)) and node.act not in ACTS})
+    return [f"it has no kernel for {', '.join([*strange, *acts])}"] if strange or acts else []
+
+
+def _device_reasons(device: torch.device) -> list[str]:
+    if device.type != "cuda":
+        return [f"it runs on GPUs, not on {device}"]
+    if not torch.cuda.is_available():
+        return ["PyTorch sees no GPU"]
+    capability = torch.cuda.get_device_capability(device)
+    if torch.version.hip is None and capability < _OLDEST:
+        given, oldest = (".".join(map(str, c)) for c in (capability, _OLDEST))
+        return [f"it needs compute capability {oldest}, this GPU has {given}"]
+    return []
+
+
+class TritonExecutable:
+    """A plan with packed weights; keeps the canvases and graphs of the last sizes."""
+
+    def __init__(self, plan: Plan, device: torch.device, dtype: torch.dtype, graphs: bool) -> None:
+        # Triton decides when it is imported whether to interpret, and a process that never runs it need not import it.
+        from srfast.backends.triton_steps import pack_plan
+        from srfast.kernels.triton_config import device_names
+
+        self._plan, self._device, self._dtype, self._graphs = plan, device, dtype, graphs
+        self._steps = pack_plan(plan, device_names(device), dtype, device)
+        self._sizes: OrderedDict[tuple[int, int, int], _Size] = OrderedDict()
+
+    @torch.inference_mode()
+    def __call__(self, x: Tensor) -> Tensor:
+        """[N, C, H, W] -> [N, C', s * H, s * W], a new tensor, channels last."""
+        with self._on_device():
+            size = self._size(x.shape[0], x.shape[2], x.shape[3])
+            return size.run_tensor(x)
+
+    @torch.inference_mode()
+    def run_frames(self, frames: Tensor, gain: float, units: float) -> tuple[Tensor, Tensor]:
+        """Integer frames in and out, converted by the kernels.
+
+        Args:
+            frames: [N, H, W, C] uint8 or uint16, on any device, with any strides.
+            gain: network input for each step of the frames' integers.
+            units: value of the network's white.
+
+        Returns:
+            [N, s * H, s * W, C'] of the frames' dtype on the backend's device, overwritten by the next call; and a [1]
+            int32 tensor, not 0 where a value was NaN or infinite.
+        """
+        with self._on_device():
+            size = self._size(*frames.shape[:3])
+            return size.run_frames(frames, gain, units)
+
+    def _size(self, images: int, height: int, width: int) -> _Size:
+        from srfast.backends.triton_program import Program
+
+        key = (images, height, width)
+        if key not in self._sizes:
+            while len(self._sizes) >= _SIZES:
+                self._sizes.popitem(last=False)
+            try:
+                program = Program(self._plan, self._steps, *key, self._dtype, self._device)
+            except torch.OutOfMemoryError:
+                # The caller goes on with smaller images: leave it the memory.
+                self._sizes.clear()
+                raise
+            self._sizes[key] = _Size(program, self._plan, self._graphs)
+        self._sizes.move_to_end(key)
+        return self._sizes[key]
+
+    def _on_device(self) -> AbstractContextManager[object]:
+        return torch.cuda.device(self._device) if self._device.type == "cuda" else nullcontext()
+
+
+class _Size:
+    """The launches for one size, for tensors and for each kind of frames."""
+
+    def __init__(self, program: Program, plan: Plan, graphs: bool) -> None:
+        self._program, self._graphs = program, graphs
+        source = program.source
+        self._images, self._channels, self._device = source.images, source.channels, source.data.device
+        self._out_shape = (source.images, source.height * plan.scale, source.width * plan.scale, plan.out_channels)
+        self._tensor: tuple[_Sequence, Tensor] | None = None
+        self._frames: dict[tuple[torch.dtype, float, float], tuple[_Sequence, Tensor, Tensor, Tensor]] = {}
+
+    def run_tensor(self, x: Tensor) -> Tensor:
+        """Fills the source, runs, and copies the result out of its fixed place."""
+        from srfast.kernels.canvas import Canvas
+
+        source = self._program.source
+        if self._tensor is None:
+            out = torch.empty(self._out_shape, dtype=source.data.dtype, device=self._device)
+            target = Canvas(out, self._out_shape[1], self._out_shape[2], self._out_shape[3], 0)
+            launches = [*self._program.body, *self._program.finish(target)]
+            self._tensor = _Sequence(launches, self._graphs), out
+        sequence, out = self._tensor
+        source.nchw().copy_(x)
+        sequence.run()
+        return out.clone().permute(0, 3, 1, 2)
+
+    def run_frames(self, frames: Tensor, gain: float, units: float) -> tuple[Tensor, Tensor]:
+        """As ``TritonExecutable.run_frames``."""
+        key = (frames.dtype, gain, units)
+        if key not in self._frames:
+            self._frames[key] = self._frame_sequence(frames, gain, units)
+        sequence, place, out, flag = self._frames[key]
+        place.copy_(frames, non_blocking=True)
+        sequence.run()
+        return out, flag
+
+    def _frame_sequence(self, frames: Tensor, gain: float, units: float) -> tuple[_Sequence, Tensor, Tensor, Tensor]:
+        from srfast.kernels.triton_conv_launch import FrameTarget
+
+        place = torch.empty(frames.shape, dtype=frames.dtype, device=self._device)
+        out = torch.empty(self._out_shape, dtype=frames.dtype, device=self._device)
+        flag = torch.zeros(1, dtype=torch.int32, device=self._device)
+        target = FrameTarget(out, units, flag)
+        launches = [self._program.load(place, gain), *self._program.body, *self._program.finish_frames(target)]
+        return _Sequence([lambda: _clear(flag), *launches], self._graphs), place, out, flag
+
+
+def _clear(flag: Tensor) -> None:
+    flag.zero_()
+
+
+class _Sequence:
+    """Launches in a row: the first run launches (and compiles) one by one, later ones replay a CUDA graph of them."""
+
+    def __init__(self, launches: list[Launch], graphs: bool) -> None:
+        self._launches, self._graphs = launches, graphs
+        self._graph: torch.cuda.CUDAGraph | None = None
+        self._warm = False
+
+    def run(self) -> None:
+        if self._graph is not None:
+            self._graph.replay()
+        elif self._warm and self._graphs:
+            self._capture()
+            self.run()
+        else:
+            self._launch()
+            self._warm = True
+
+    def _launch(self) -> None:
+        for launch in self._launches:
+            launch()
+
+    def _capture(self) -> None:
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph):
+            self._launch()
+        self._graph = graph
