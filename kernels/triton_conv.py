@@ -6,7 +6,7 @@ time: the taps of a row lie side by side in memory, so they are one long "pixel"
 """
 
 # Triton compiles the kernels: its constants are upper case and its arguments have no Python types.
-# ruff: noqa: ANN001, ANN201, N803, SIM108
+# ruff: noqa: ANN001, ANN201, N803
 # mypy: allow-untyped-defs, allow-incomplete-defs, allow-untyped-calls, allow-untyped-decorators
 
 from __future__ import annotations

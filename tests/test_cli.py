@@ -1,0 +1,109 @@
+"""The command line: what it does, and one clear line with an exit code when it cannot."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from srfast.checkpoint import save_checkpoint
+from srfast.cli import main
+from srfast.models import SRVGGNetCompact
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> str:
+    torch.manual_seed(0)
+    path = tmp_path / "m" / "tiny.safetensors"
+    path.parent.mkdir()
+    save_checkpoint(SRVGGNetCompact(num_feat=4, num_conv=0, upscale=2), path)
+    return str(path)
+
+
+@pytest.fixture
+def photo(tmp_path: Path) -> Path:
+    path = tmp_path / "photo.png"
+    cv2.imwrite(str(path), np.random.default_rng(0).integers(0, 256, (20, 30, 3), dtype=np.uint8))
+    return path
+
+
+def last_line(capsys: pytest.CaptureFixture[str]) -> str:
+    error = capsys.readouterr().err.strip()
+    assert "Traceback" not in error
+    return error.splitlines()[-1]
+
+
+@pytest.mark.parametrize("style", ["positions", "options"])
+def test_image(tmp_path: Path, model: str, photo: Path, style: str) -> None:
+    out = str(tmp_path / "out.png")
+    paths = [str(photo), out] if style == "positions" else ["-i", str(photo), "-o", out]
+    assert main(["upscale", *paths, "-m", model]) == 0
+    assert cv2.imread(out).shape == (40, 60, 3)
+    assert main(["upscale", *paths, "-m", model]) == 7
+    assert main(["upscale", *paths, "-m", model, "-y", "-s", "3", "--tile", "8", "--fp32"]) == 0
+    assert cv2.imread(out).shape == (60, 90, 3)
+
+
+def test_folder(tmp_path: Path, model: str, photo: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder, out = tmp_path / "in", tmp_path / "out"
+    folder.mkdir()
+    assert main(["upscale", str(folder), str(out), "-m", model]) == 6
+    assert "has no images" in last_line(capsys)
+    assert not out.exists()
+    for name in ("a.png", "b.jpg"):
+        cv2.imwrite(str(folder / name), cv2.imread(str(photo)))
+    (folder / "broken.png").write_bytes(b"x")
+    code = main(
+        ["upscale", str(folder), str(out), "-m", model, "--suffix", "_big", "--ext", "png", "--progress", "json"]
+    )
+    assert code == 6  # one image could not be read; the others are there
+    assert sorted(p.name for p in out.iterdir()) == ["a_big.png", "b_big.png"]
+    states = [json.loads(line) for line in capsys.readouterr().err.splitlines() if line.startswith("{")]
+    assert states[-1]["done"] == states[-1]["total"] == 3
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "says"),
+    [
+        (["nowhere.mp4", "out.mp4"], 6, "nowhere.mp4 is missing"),
+        (["text.mp4", "out.mp4"], 6, "not a video"),
+        (["empty.mp4", "out.mp4"], 6, "empty"),
+        (["photo.png", "no/out.png"], 7, "does not exist"),
+        (["photo.png", "out.xyz"], 7, "image format"),
+        (["photo.png", "out.png", "-m", "text.pth"], 3, "not a PyTorch checkpoint"),
+        (["photo.png", "out.png", "-m", "nothing"], 3, "no checkpoint file and no shipped model"),
+        (["photo.png", "out.png", "--tile", "x"], 2, "--tile takes"),
+        (["photo.png", "out.png", "--backend", "tpu"], 4, "no backend"),
+        (["photo.png"], 2, "one input and one output"),
+    ],
+)
+def test_mistakes(
+    tmp_path: Path,
+    photo: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    arguments: list[str],
+    code: int,
+    says: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "text.mp4").write_text("hello " * 100)
+    (tmp_path / "text.pth").write_text("hello " * 100)
+    (tmp_path / "empty.mp4").touch()
+    before = sorted(tmp_path.rglob("*"))
+    assert main(["upscale", *arguments]) == code
+    line = last_line(capsys)
+    assert line.startswith("srfast: error: ")
+    assert says in line
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_info(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["info", "--json"]) == 0
+    info = json.loads(capsys.readouterr().out)
+    assert set(info["models"]) >= {"srresnet_x4", "compact_x4"}
+    assert info["backends"]["reference"] == "available"

@@ -1,0 +1,78 @@
+"""Resizing and metrics against published numbers; the training step against the network's own forward."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from srfast.models import SRResNet, SRVGGNetCompact
+from srfast.training.data import PatchPairs, read_rgb
+from srfast.training.evaluate import evaluate, mean_psnr
+from srfast.training.imresize import imresize
+from srfast.training.metrics import luma, modcrop, psnr_y, ssim_y
+from srfast.training.train import forward_train, start_from_interpolation
+
+
+@pytest.mark.parametrize("scale", [2, 4])
+def test_imresize_equals_matlab(data_folder: Path, scale: int) -> None:
+    for path in sorted((data_folder / "eval" / "Set5" / "HR").iterdir()):
+        lr = next((data_folder / "eval" / "Set5" / "LR_matlab" / f"X{scale}").glob(f"{path.stem}*"))
+        assert np.array_equal(imresize(modcrop(read_rgb(path), scale), 1 / scale), read_rgb(lr))
+
+
+def test_bicubic_scores_are_the_published_ones(data_folder: Path) -> None:
+    scores = evaluate(None, data_folder / "eval" / "Set5" / "HR", 4)
+    assert mean_psnr(scores) == pytest.approx(28.43, abs=0.005)
+    assert np.mean([s for _, s in scores.values()]) == pytest.approx(0.8111, abs=5e-5)
+
+
+def test_psnr_and_luma_by_hand() -> None:
+    white = np.full((12, 12, 3), 255, np.uint8)
+    assert luma(white)[0, 0] == pytest.approx(235)
+    gray = np.full((12, 12), 100, np.uint8)
+    assert psnr_y(gray, gray + np.uint8(5), 0) == pytest.approx(20 * np.log10(255 / 5))
+    assert psnr_y(gray, gray, 2) == float("inf")
+    assert ssim_y(gray, gray, 0) == pytest.approx(1)
+    with pytest.raises(ValueError, match="differ in shape"):
+        psnr_y(gray, white, 0)
+
+
+def test_patches_are_aligned(tmp_path: Path) -> None:
+    """An LR patch is what the HR patch shrinks to, away from its border."""
+    ramp = np.add.outer(np.arange(96), np.arange(80)).astype(np.uint8)
+    cv2.imwrite(str(tmp_path / "ramp.png"), np.dstack([ramp, ramp // 2, 255 - ramp]))
+    lr, hr = PatchPairs([tmp_path], scale=4, patch=12, seed=1).batch(8)
+    assert (lr.shape, hr.shape) == ((8, 3, 12, 12), (8, 3, 48, 48))
+    blocks = hr.unfold(2, 4, 4).unfold(3, 4, 4).mean((-1, -2))
+    assert (blocks - lr)[:, :, 1:-1, 1:-1].abs().max() < 1.5 / 255
+
+
+def test_training_forward_is_the_networks() -> None:
+    torch.manual_seed(0)
+    model = SRResNet(4, channels=8, num_blocks=1).double().train()
+    x = torch.rand(2, 3, 7, 9, dtype=torch.float64)
+    torch.testing.assert_close(forward_train(model, x), model(x), rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("model", [SRResNet(4, num_blocks=1), SRVGGNetCompact(num_conv=2)])
+def test_training_starts_near_interpolation(model: torch.nn.Module) -> None:
+    torch.manual_seed(0)
+    start_from_interpolation(model)
+    x = torch.nn.functional.interpolate(torch.rand(1, 3, 4, 4), scale_factor=6, mode="bicubic").clamp(0, 1)
+    expected = torch.nn.functional.interpolate(x, scale_factor=4, mode="bilinear")
+    with torch.no_grad():
+        assert (model.eval()(x) - expected).abs().mean() < 0.1
+
+
+@pytest.mark.parametrize(("name", "gain"), [("srresnet_x4", 1.5), ("compact_x4", 1.0)])
+def test_shipped_weights_beat_bicubic(data_folder: Path, name: str, gain: float) -> None:
+    from srfast.checkpoint import load_model
+
+    folder = data_folder / "eval" / "Set5" / "HR"
+    ours, bicubic = evaluate(load_model(name).module, folder, 4), evaluate(None, folder, 4)
+    assert mean_psnr(ours) >= mean_psnr(bicubic) + gain
+    assert all(ours[image][0] > bicubic[image][0] for image in ours)
