@@ -51,6 +51,6 @@ def comparison(image: Array, upscaler: Upscaler) -> Array:
     height, width = ours.shape[:2]
     bicubic = cv2.resize(image, (width, height), interpolation=cv2.INTER_CUBIC)
     for picture, label in ((bicubic, "bicubic"), (ours, f"srfast {upscaler.name}")):
-        for colour, thickness in (((0, 0, 0), 4), ((255, 255, 255), 1)):
-            cv2.putText(picture, label, (12, 28), cv2.FONT_HERSHEY_SIMPLEX, 0.7, colour, thickness, cv2.LINE_AA)
+        cv2.rectangle(picture, (0, 0), (24 + 12 * len(label), 36), (0, 0, 0), cv2.FILLED)
+        cv2.putText(picture, label, (12, 26), cv2.FONT_HERSHEY_SIMPLEX, 0.7, (255, 255, 255), 1, cv2.LINE_AA)
     return np.hstack([bicubic, ours])
