@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from srfast.backends import Backend, Executable, FrameExecutable, default_device, default_dtype, select_backend
-from srfast.errors import InputError, SrfastError
+from srfast.errors import BackendError, InputError, SrfastError
 from srfast.passes import in_units
 from srfast.plan import Plan
 from srfast.tiling import Tiling, bytes_per_pixel, tile_by_memory, tile_by_size
@@ -44,7 +44,7 @@ class Engine:
         memory: bytes that activations may take; by default half of the free GPU memory, or 1 GiB on a CPU.
 
     Raises:
-        BackendError: the backend cannot run the plan there.
+        BackendError: the backend cannot run the plan there, or the network looks at the whole image and cannot be tiled.
     """
 
     def __init__(
@@ -72,8 +72,12 @@ class Engine:
         self.backend: Backend = select_backend(self._framed, self.device, self.dtype, backend)
         self._run = self.backend.compile(self._framed, self.device, self.dtype)
         self._run_float32: Executable | None = None
-        self.alignment: int = getattr(self._run, "alignment", 1)
-        self.halo: int = getattr(self._run, "halo", plan.halo())
+        self.alignment: int = getattr(self._run, "alignment", plan.alignment)
+        self.halo: int | None = getattr(self._run, "halo", plan.halo())
+        if self.halo is None and tile:
+            raise BackendError(
+                f"this network looks at the whole image, so tiles of {tile} pixels would change its result; use tile 0"
+            )
         element_size = torch.empty(0, dtype=self.dtype).element_size()
         whole = bytes_per_pixel(self._framed, element_size)
         self._bytes_per_pixel: int = max(1, getattr(self._run, "bytes_per_pixel", whole))
@@ -99,14 +103,18 @@ class Engine:
         count, height, width, _ = images.shape
         if 0 in images.shape:
             raise InputError(f"images of {list(images.shape)} have no pixels")
-        out = images.new_empty((count, self.scale * height, self.scale * width, self.plan.out_channels))
+        images = _padded(images, self.plan.alignment)
+        rows, columns = images.shape[1:3]
+        out = images.new_empty((count, self.scale * rows, self.scale * columns, self.plan.out_channels))
         for index in range(count):
             self._upscale(images[index : index + 1], out[index : index + 1])
         self.statistics.images += count
-        return out
+        return out[:, : self.scale * height, : self.scale * width]
 
     def tiling(self, height: int, width: int) -> Tiling:
-        """The tiles for images of this size."""
+        """The tiles for images of this size; one tile where tiles cannot be exact."""
+        if self.halo is None:
+            return tile_by_size(height, width, 0, 0)
         if self._tile is not None:
             return tile_by_size(height, width, self._tile, self.halo, self.alignment)
         pixels = self._memory // self._bytes_per_pixel
@@ -124,6 +132,11 @@ class Engine:
                 largest = max(tiling.rows[0].last, tiling.columns[0].last)
                 if not _is_out_of_memory(error) or largest <= 16:
                     raise
+                if self.halo is None:
+                    raise SrfastError(
+                        f"an image of {width}x{height} does not fit in memory, and this network looks at the whole image, "
+                        "so it cannot run in tiles; use smaller images"
+                    ) from error
             # Outside the handler, so that the failed attempt's tensors are gone.
             self.statistics.out_of_memory += 1
             self._tile = max(16, largest // 2)
@@ -187,6 +200,18 @@ class Engine:
                 "the network gives NaN or infinite values for this image even in float32; check its weights"
             )
         return y
+
+
+def _padded(images: Tensor, alignment: int) -> Tensor:
+    """[N, H, W, C] continued to multiples of ``alignment`` at the bottom and right, mirrored as Real-ESRGAN does."""
+    for dim in (1, 2):
+        length = images.shape[dim]
+        missing = -length % alignment
+        if missing:
+            # The last row is not repeated, unless there is no other.
+            mirrored = [max(length - 2 - i, 0) for i in range(missing)]
+            images = torch.cat([images, images.index_select(dim, torch.tensor(mirrored, device=images.device))], dim)
+    return images
 
 
 def _store(y: Tensor, out: Tensor) -> None:

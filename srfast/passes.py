@@ -8,9 +8,10 @@ from dataclasses import replace
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from srfast.models.subpixel import conv_before_shuffle
-from srfast.plan import Activate, Add, Affine, Clamp, Conv, Node, Plan, Resize, Shuffle
+from srfast.plan import Activate, Add, Affine, Clamp, Concat, Conv, Node, Plan, Pool, Resize, Shuffle, Unshuffle
 
 Rewrite = Callable[[Plan], Plan | None]
 
@@ -23,19 +24,19 @@ def optimise(plan: Plan) -> Plan:
 
 
 def fuse(plan: Plan) -> Plan:
-    """Applies every folding rule to a fixed point."""
-    while True:
+    """Applies every folding rule to a fixed point: each one as often as it fits, until a round changes nothing."""
+    before = None
+    while plan is not before:
+        before = plan
         for rule in RULES:
             changed = rule(plan)
-            if changed is not None:
-                plan = changed
-                break
-        else:
-            return plan
+            while changed is not None:
+                plan, changed = changed, rule(changed)
+    return replace(plan)  # checked as a whole; the steps between are not
 
 
 def in_units(plan: Plan, input_peak: float, output_peak: float) -> Plan:
-    """The plan for images whose white is ``input_peak`` in and ``output_peak`` out instead of 1, by its weights.
+    """The plan for images whose white is ``input_peak`` in and ``output_peak`` out, instead of 1, folded into the weights.
 
     A clamp of the result is dropped: whoever converts to the final type saturates, and sees infinities before that.
     """
@@ -70,6 +71,7 @@ def rewrite_subpixel_tail(plan: Plan) -> Plan:
             isinstance(node, Conv)
             and isinstance(before, Conv)
             and before.shuffle > 1
+            and not node.more
             and not (before.residual or before.clamp)
             and (node.act != "prelu" or node.slope is None or node.slope.numel() == 1)
             and len(plan.users(before.output)) == 1
@@ -112,29 +114,82 @@ def merge_affines(plan: Plan) -> Plan | None:
 
 
 def affine_after_resize(plan: Plan) -> Plan | None:
-    """resize(a x + b) = a resize(x) + b, since interpolation weights sum to 1."""
+    """f(a x + b) = a f(x) + b for whatever moves or averages pixels: weights that sum to 1."""
     for node in plan.nodes:
         before = _producer(plan, node.input)
-        if isinstance(node, Resize) and isinstance(before, Affine):
-            resized = replace(node, output=f"{node.output}_plain", input=before.input)
-            return _replaced(
-                plan, {node.output: replace(before, output=node.output, input=resized.output)}, first=[resized]
-            )
+        if isinstance(node, (Resize, Unshuffle, Pool)) and isinstance(before, Affine):
+            moved = replace(before, output=node.output, input=f"{node.output}_plain")
+            if isinstance(node, Pool) and node.kind == "max" and bool((before.scale < 0).any()):
+                continue
+            if isinstance(node, Unshuffle):
+                moved = replace(moved, scale=_repeated(before.scale, node), shift=_repeated(before.shift, node))
+            plain = replace(node, output=moved.input, input=before.input)
+            return _replaced(plan, {node.output: moved}, first=[plain])
+    return None
+
+
+def _repeated(values: Tensor, node: Unshuffle) -> Tensor:
+    return values if values.numel() == 1 else values.repeat_interleave(node.factor**2)
+
+
+def absorb_concat(plan: Plan) -> Plan | None:
+    """A convolution (or another concatenation) reads the parts of a concatenation where they are."""
+    for node in plan.nodes:
+        if isinstance(node, (Conv, Concat)):
+            parts: list[str] = []
+            for name in (node.input, *node.more):
+                before = _producer(plan, name)
+                parts += [before.input, *before.more] if isinstance(before, Concat) else [name]
+            if len(parts) > 1 + len(node.more):
+                return _replaced(plan, {node.output: replace(node, input=parts[0], more=tuple(parts[1:]))})
     return None
 
 
 def fold_affine_into_next_conv(plan: Plan) -> Plan | None:
     """conv(a x) = conv'(x). A shift is not folded into a padded convolution: the zeros outside are not shifted."""
     for node in plan.nodes:
-        before = _producer(plan, node.input)
-        if isinstance(node, Conv) and isinstance(before, Affine):
-            if bool((before.shift != 0).any()) and node.kernel > 1:
-                continue
-            channels = node.weight.shape[1]
-            shift = before.shift.expand(channels) if before.shift.numel() == 1 else before.shift
-            bias = node.bias + node.weight.sum((2, 3)) @ shift
-            folded = replace(node, input=before.input, weight=node.weight * before.scale.view(1, -1, 1, 1), bias=bias)
-            return _replaced(plan, {node.output: folded})
+        for name in node.sources if isinstance(node, Conv) else ():
+            before = _producer(plan, name)
+            if (
+                isinstance(node, Conv)
+                and isinstance(before, Affine)
+                and (node.kernel == 1 or not bool(before.shift.any()))
+            ):
+                return _replaced(plan, {node.output: _with_scaled_source(plan, node, before)})
+    return None
+
+
+def _with_scaled_source(plan: Plan, node: Conv, before: Affine) -> Conv:
+    """The convolution that reads ``before``'s input in its place."""
+    index = node.sources.index(before.output)
+    part = _channels_of(plan, node, index) if node.more else slice(None)
+    taps = node.weight[:, part].sum((2, 3))
+    bias = node.bias + taps @ before.shift.expand(taps.shape[1])
+    weight = node.weight.clone()
+    weight[:, part] *= before.scale.view(1, -1, 1, 1)
+    sources = [*node.sources[:index], before.input, *node.sources[index + 1 :]]
+    return replace(node, input=sources[0], more=tuple(sources[1:]), weight=weight, bias=bias)
+
+
+def _channels_of(plan: Plan, conv: Conv, index: int) -> slice:
+    """The input channels of the weights that belong to source ``index``."""
+    shapes = plan.shapes()
+    first = sum(shapes[name].channels for name in conv.sources[:index])
+    return slice(first, first + shapes[conv.sources[index]].channels)
+
+
+def merge_pointwise(plan: Plan) -> Plan | None:
+    """A 1x1 convolution of a bare convolution is one convolution, where that costs less (separable convolutions)."""
+    for node in plan.nodes:
+        before = _only_conv_before(plan, node)
+        if isinstance(node, Conv) and node.kernel == 1 and not node.more and before is not None and before.bare:
+            mix = node.weight[:, :, 0, 0]
+            weight = torch.einsum("om,mchw->ochw", mix, before.weight)
+            if weight.numel() <= before.weight.numel() + mix.numel() and node.residual != before.output:
+                merged = replace(
+                    node, input=before.input, more=before.more, weight=weight, bias=node.bias + mix @ before.bias
+                )
+                return _replaced(plan, {node.output: merged})
     return None
 
 
@@ -144,6 +199,7 @@ def fold_affine_into_previous_conv(plan: Plan) -> Plan | None:
         before = _only_conv_before(plan, node)
         if not isinstance(node, Affine) or before is None or before.clamp:
             continue
+        before = _with_own_residual(plan, before)
         if before.bare:
             channels = before.weight.shape[0]
             scale, shift = node.scale.expand(channels), node.shift.expand(channels)
@@ -157,6 +213,18 @@ def fold_affine_into_previous_conv(plan: Plan) -> Plan | None:
         if node.scale.numel() == 1 and not bool(node.shift.any()):
             return _replaced(plan, *_scaled(before, node))
     return None
+
+
+def _with_own_residual(plan: Plan, conv: Conv) -> Conv:
+    """conv(x) * gain + x as one convolution: x enters at the middle tap. Frees the residual of a dense block for another."""
+    if conv.residual not in conv.sources or conv.act != "none" or conv.shuffle != 1:
+        return conv
+    index = conv.sources.index(conv.residual)
+    first = _channels_of(plan, conv, index).start if index else 0
+    weight, middle = conv.weight * conv.gain, conv.kernel // 2
+    rows = torch.arange(weight.shape[0])
+    weight[rows, rows + first, middle, middle] += 1
+    return replace(conv, weight=weight, bias=conv.bias * conv.gain, gain=1.0, residual=None)
 
 
 def _scaled(conv: Conv, node: Affine) -> tuple[dict[str, Node], list[Node]]:
@@ -179,13 +247,12 @@ def absorb_activation(plan: Plan) -> Plan | None:
     """act(conv(x)); a PReLU after a shuffle moves in front of it, its slopes repeated for the channels it came from."""
     for node in plan.nodes:
         conv = _only_conv_before(plan, node)
-        if not isinstance(node, Activate) or conv is None:
-            continue
-        if conv.act == "none" and conv.gain == 1 and not conv.residual and not conv.clamp:
-            slope = node.slope
-            if slope is not None and slope.numel() > 1:
-                slope = slope.repeat_interleave(conv.shuffle**2)
-            return _replaced(plan, {node.output: replace(conv, output=node.output, act=node.act, slope=slope)})
+        if isinstance(node, Activate) and conv is not None and node.act != "silu" and node.act != "gelu":
+            if conv.act == "none" and conv.gain == 1 and not conv.residual and not conv.clamp:
+                slope = node.slope
+                if slope is not None and slope.numel() > 1:
+                    slope = slope.repeat_interleave(conv.shuffle**2)
+                return _replaced(plan, {node.output: replace(conv, output=node.output, act=node.act, slope=slope)})
     return None
 
 
@@ -193,9 +260,9 @@ def absorb_shuffle(plan: Plan) -> Plan | None:
     """shuffle(act(conv(x)))."""
     for node in plan.nodes:
         conv = _only_conv_before(plan, node)
-        plain = conv is not None and conv.shuffle == 1 and not conv.residual and not conv.clamp
-        if isinstance(node, Shuffle) and conv is not None and plain:
-            return _replaced(plan, {node.output: replace(conv, output=node.output, shuffle=node.factor)})
+        if isinstance(node, Shuffle) and conv is not None:
+            if conv.shuffle == 1 and not conv.residual and not conv.clamp:
+                return _replaced(plan, {node.output: replace(conv, output=node.output, shuffle=node.factor)})
     return None
 
 
@@ -208,11 +275,10 @@ def absorb_residual(plan: Plan) -> Plan | None:
         for name in sorted(node.inputs, key=lambda n: order.get(n, -1), reverse=True):
             conv = _producer(plan, name)
             other = node.other if name == node.input else node.input
-            if not isinstance(conv, Conv) or conv.residual or conv.clamp or name == other:
-                continue
-            if len(plan.users(name)) == 1 and name != plan.output:
-                # Placed where the sum was: the other operand is written by then.
-                return _replaced(plan, {node.output: replace(conv, output=node.output, residual=other)})
+            if isinstance(conv, Conv) and not conv.residual and not conv.clamp and name != other:
+                if len(plan.users(name)) == 1 and name != plan.output:
+                    # Placed where the sum was: the other operand is written by then.
+                    return _replaced(plan, {node.output: replace(conv, output=node.output, residual=other)})
     return None
 
 
@@ -228,6 +294,8 @@ def absorb_clamp(plan: Plan) -> Plan | None:
 RULES: tuple[Rewrite, ...] = (
     merge_affines,
     affine_after_resize,
+    absorb_concat,
+    merge_pointwise,
     fold_affine_into_next_conv,
     fold_affine_into_previous_conv,
     absorb_activation,
@@ -238,7 +306,7 @@ RULES: tuple[Rewrite, ...] = (
 
 
 def _producer(plan: Plan, name: str) -> Node | None:
-    return next((node for node in plan.nodes if node.output == name), None)
+    return plan.producers.get(name)
 
 
 def _only_conv_before(plan: Plan, node: Node) -> Conv | None:
@@ -257,17 +325,19 @@ def _replaced(plan: Plan, new: dict[str, Node], first: list[Node] | None = None)
             nodes += first or []
             first = None
         nodes.append(new.get(node.output, node))
-    return plan.with_nodes(nodes)
+    return plan.with_nodes(nodes, check=False)
 
 
 def _bypassed(plan: Plan, node: Node) -> Plan:
     """The plan without ``node``, whose readers read its input instead."""
     nodes = [_renamed(n, {node.output: node.input}) for n in plan.nodes if n is not node]
-    return plan.with_nodes(nodes, output=node.input if plan.output == node.output else plan.output)
+    return plan.with_nodes(nodes, output=node.input if plan.output == node.output else plan.output, check=False)
 
 
 def _renamed(node: Node, names: dict[str, str]) -> Node:
     fields: dict[str, Any] = {
         k: names[v] for k, v in vars(node).items() if k in ("input", "other", "residual") and v in names
     }
+    if isinstance(node, (Conv, Concat)):
+        fields["more"] = tuple(names.get(name, name) for name in node.more)
     return replace(node, **fields) if fields else node

@@ -1,156 +1,69 @@
 """The plan: a short list of operations over named activations, the form in which srfast optimises and runs a network.
 
-Activations are images [N, channels, H * scale, W * scale]; each node writes one. A plan is immutable; passes make new
-ones.
+Activations are images [N, channels, H * scale, W * scale]; each node writes one. A plan is immutable; passes make new ones.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from fractions import Fraction
-from typing import Any, Literal, TypeAlias
+from functools import cached_property
+from typing import Any
 
-import torch
 from torch import Tensor
 
-Act = Literal["none", "prelu", "tanh", "sigmoid"]
-ResizeMode = Literal["nearest", "bilinear", "bicubic"]
-Span: TypeAlias = tuple[int, int]
+from srfast.nodes import (
+    GLOBAL_NODES,
+    Act,
+    Activate,
+    Add,
+    Affine,
+    ChannelGate,
+    Clamp,
+    Concat,
+    Conv,
+    InstanceNorm,
+    Multiply,
+    Node,
+    Pool,
+    Ratio,
+    Resize,
+    ResizeMode,
+    Shape,
+    Shuffle,
+    Span,
+    SpatialGate,
+    Unshuffle,
+    describe,
+    multiply_adds,
+    reads,
+    shape_of,
+    tensors,
+)
 
-# Input pixels that an output phase of the resize reads beyond its own, on each side.
-_RESIZE_REACH: dict[str, int] = {"nearest": 0, "bilinear": 1, "bicubic": 2}
-
-
-@dataclass(frozen=True, eq=False)
-class Conv:
-    """``y = clamp(shuffle(act(conv(x) + bias)) * gain + residual)``; stride 1, zero padding k // 2.
-
-    Attributes:
-        weight: [O, C, k, k], k odd.
-        bias: [O].
-        slope: of the PReLU, [1] or [O]; ReLU is slope 0.
-        shuffle: pixel-shuffle factor r; the output has O / (r * r) channels.
-        residual: activation of the output's shape, added after the gain.
-        clamp: lower and upper bound of the output.
-    """
-
-    output: str
-    input: str
-    weight: Tensor
-    bias: Tensor
-    act: Act = "none"
-    slope: Tensor | None = None
-    shuffle: int = 1
-    gain: float = 1.0
-    residual: str | None = None
-    clamp: tuple[float, float] | None = None
-
-    @property
-    def inputs(self) -> tuple[str, ...]:
-        return (self.input,) if self.residual is None else (self.input, self.residual)
-
-    @property
-    def kernel(self) -> int:
-        return self.weight.shape[-1]
-
-    @property
-    def bare(self) -> bool:
-        """Nothing but convolution and bias."""
-        return self.act == "none" and self.shuffle == 1 and self.gain == 1.0 and not self.residual and not self.clamp
-
-
-@dataclass(frozen=True, eq=False)
-class Affine:
-    """``y = scale * x + shift`` per channel ([1] or [C]): batch normalisation, value ranges, constant gains."""
-
-    output: str
-    input: str
-    scale: Tensor
-    shift: Tensor
-
-    @property
-    def inputs(self) -> tuple[str, ...]:
-        return (self.input,)
-
-
-@dataclass(frozen=True, eq=False)
-class Activate:
-    """An activation that no convolution has absorbed; ``slope`` as in ``Conv``."""
-
-    output: str
-    input: str
-    act: Act
-    slope: Tensor | None = None
-
-    @property
-    def inputs(self) -> tuple[str, ...]:
-        return (self.input,)
-
-
-@dataclass(frozen=True, eq=False)
-class Shuffle:
-    """Pixel shuffle: [N, C * r * r, H, W] -> [N, C, r * H, r * W]."""
-
-    output: str
-    input: str
-    factor: int
-
-    @property
-    def inputs(self) -> tuple[str, ...]:
-        return (self.input,)
-
-
-@dataclass(frozen=True, eq=False)
-class Add:
-    """Sum of two activations of one shape."""
-
-    output: str
-    input: str
-    other: str
-
-    @property
-    def inputs(self) -> tuple[str, ...]:
-        return (self.input, self.other)
-
-
-@dataclass(frozen=True, eq=False)
-class Clamp:
-    """Limits every value to ``low``..``high``."""
-
-    output: str
-    input: str
-    low: float
-    high: float
-
-    @property
-    def inputs(self) -> tuple[str, ...]:
-        return (self.input,)
-
-
-@dataclass(frozen=True, eq=False)
-class Resize:
-    """Enlarges by a whole factor as ``torch.nn.functional.interpolate`` does (align_corners=False)."""
-
-    output: str
-    input: str
-    factor: int
-    mode: ResizeMode
-
-    @property
-    def inputs(self) -> tuple[str, ...]:
-        return (self.input,)
-
-
-Node: TypeAlias = Conv | Affine | Activate | Shuffle | Add | Clamp | Resize
-
-
-@dataclass(frozen=True)
-class Shape:
-    """Channels of an activation, and its pixels per input pixel along one side."""
-
-    channels: int
-    scale: int
+__all__ = [
+    "Act",
+    "Activate",
+    "Add",
+    "Affine",
+    "ChannelGate",
+    "Clamp",
+    "Concat",
+    "Conv",
+    "InstanceNorm",
+    "Multiply",
+    "Node",
+    "Plan",
+    "Pool",
+    "Resize",
+    "ResizeMode",
+    "Shape",
+    "Shuffle",
+    "SpatialGate",
+    "Unshuffle",
+]
 
 
 @dataclass(frozen=True, eq=False)
@@ -173,11 +86,18 @@ class Plan:
     in_channels: int
 
     def __post_init__(self) -> None:
-        if self.output not in self.shapes():
+        shapes = self.shapes()
+        if self.output not in shapes:
             raise ValueError(f"plan writes no activation called {self.output!r}")
+        if Fraction(shapes[self.output].scale).denominator > 1:
+            raise ValueError(f"the result has {shapes[self.output].scale} pixels per input pixel, not a whole number")
 
     def shapes(self) -> dict[str, Shape]:
         """Shape of every activation; checks the whole plan on the way."""
+        return self._shapes
+
+    @cached_property
+    def _shapes(self) -> dict[str, Shape]:
         shapes = {self.input: Shape(self.in_channels, 1)}
         for node in self.nodes:
             missing = [name for name in node.inputs if name not in shapes]
@@ -185,54 +105,64 @@ class Plan:
                 raise ValueError(f"{node.output!r} reads {missing[0]!r}, which is not written before it")
             if node.output in shapes:
                 raise ValueError(f"activation {node.output!r} is written twice")
-            shapes[node.output] = _shape_of(node, shapes)
+            shapes[node.output] = shape_of(node, shapes)
         return shapes
 
     @property
     def scale(self) -> int:
         """Output pixels per input pixel along one side."""
-        return self.shapes()[self.output].scale
+        return int(self.shapes()[self.output].scale)
+
+    @property
+    def alignment(self) -> int:
+        """Tiles begin at multiples of this many input pixels, and an image has a multiple of it on each side.
+
+        It is above 1 where an activation has fewer pixels than the input: below pools, strided convolutions and
+        pixel-unshuffles, which give other values for a window that begins at another phase.
+        """
+        return math.lcm(*(Fraction(shape.scale).denominator for shape in self.shapes().values()))
 
     @property
     def out_channels(self) -> int:
         return self.shapes()[self.output].channels
 
-    def halo(self, grid: Callable[[Conv], int] = lambda node: 1) -> int:
+    def halo(self, grid: Callable[[Conv], int] = lambda node: 1) -> int | None:
         """Receptive field: how many input pixels beyond a region, on each side, its output depends on.
 
+        The region begins and ends at multiples of ``alignment``, and so does what it reads. None means the whole image,
+        however large: a gate or a normalisation averages over it, so that no tile can give the exact result.
+
         Args:
-            grid: rows and columns of the blocks, aligned with the image, that a convolution computes at once; the rounding of
-                each of their pixels depends on all pixels that the block reads. The region is then aligned to the largest.
+            grid: rows and columns of the blocks, aligned with the image, that a convolution computes at once; the rounding
+                of each of their pixels depends on all pixels that the block reads. The region is then aligned to the
+                largest times ``alignment``.
         """
-        scale = self.scale
-        unit = max((grid(node) for node in self.nodes if isinstance(node, Conv)), default=1)
-        spans: dict[str, Span] = {self.output: (0, unit * scale)}
+        unit = self.alignment * max((grid(node) for node in self.nodes if isinstance(node, Conv)), default=1)
+        spans: dict[str, Span] = {self.output: (0, self.scale * unit)}
         for node in reversed(self.nodes):
             if node.output in spans:
+                if isinstance(node, GLOBAL_NODES):
+                    return None
                 block = grid(node) if isinstance(node, Conv) else 1
-                for name, span in zip(node.inputs, _reads(node, spans[node.output], block), strict=True):
+                for name, span in zip(node.inputs, reads(node, spans[node.output], block), strict=True):
                     low, high = spans.get(name, span)
                     spans[name] = (min(low, span[0]), max(high, span[1]))
         low, high = spans.get(self.input, (0, unit))
-        return max(-low, high - unit)
+        return -(-math.ceil(max(-low, high - unit)) // self.alignment) * self.alignment
 
     def flops(self, height: int, width: int) -> int:
         """Floating-point operations of the convolutions for one [height, width] input (2 per multiply-add)."""
         shapes = self.shapes()
         pixels = height * width
-        return sum(
-            2 * node.weight.numel() * shapes[node.input].scale ** 2 * pixels
-            for node in self.nodes
-            if isinstance(node, Conv)
-        )
+        return int(sum(2 * multiply_adds(node, shapes) * pixels for node in self.nodes))
 
     def traffic(self, height: int, width: int, element_size: int) -> int:
         """Bytes of activations read and written if every node goes through memory, plus the weights once."""
-        shapes, total = self.shapes(), 0
+        shapes, total = self.shapes(), Fraction(0)
         for node in self.nodes:
             total += sum(_elements(shapes[name], height, width) for name in (*node.inputs, node.output))
-            total += node.weight.numel() if isinstance(node, Conv) else 0
-        return total * element_size
+            total += sum(tensor.numel() for tensor in tensors(node).values())
+        return int(total * element_size)
 
     def peak_elements(self) -> Fraction:
         """Largest number of live activation elements per input pixel, over the run of the plan."""
@@ -245,125 +175,67 @@ class Plan:
             live -= {name for name in live if last.get(name, -1) <= i and name != self.output and name != node.output}
         return peak
 
+    @cached_property
+    def producers(self) -> dict[str, Node]:
+        """The node that writes each activation."""
+        return {node.output: node for node in self.nodes}
+
+    @cached_property
+    def _readers(self) -> dict[str, list[Node]]:
+        readers: dict[str, list[Node]] = {}
+        for node in self.nodes:
+            for name in set(node.inputs):
+                readers.setdefault(name, []).append(node)
+        return readers
+
     def users(self, name: str) -> list[Node]:
         """Nodes that read the activation."""
-        return [node for node in self.nodes if name in node.inputs]
+        return self._readers.get(name, [])
 
-    def with_nodes(self, nodes: list[Node], output: str | None = None) -> Plan:
-        """The plan with other nodes, less those that the output does not need."""
+    def with_nodes(self, nodes: list[Node], output: str | None = None, check: bool = True) -> Plan:
+        """The plan with other nodes, less those that the output does not need.
+
+        ``check`` False leaves out the checks of the whole plan, for a step of many that ends in a checked one.
+        """
         output = output or self.output
         needed, kept = {output}, []
         for node in reversed(nodes):
             if node.output in needed:
                 needed.update(node.inputs)
                 kept.append(node)
-        return replace(self, nodes=tuple(reversed(kept)), output=output)
+        ordered = tuple(reversed(kept))
+        if check:
+            return replace(self, nodes=ordered, output=output)
+        plan = object.__new__(Plan)
+        vars(plan).update(nodes=ordered, input=self.input, output=output, in_channels=self.in_channels)
+        return plan
 
     def map_tensors(self, function: Callable[[Tensor], Tensor]) -> Plan:
         """The plan with every weight, bias, slope, scale and shift replaced by ``function`` of it."""
-        return replace(self, nodes=tuple(_map_node(node, function) for node in self.nodes))
+
+        def mapped(node: Node) -> Node:
+            fields: dict[str, Any] = {name: function(tensor) for name, tensor in tensors(node).items()}
+            return replace(node, **fields) if fields else node
+
+        return replace(self, nodes=tuple(mapped(node) for node in self.nodes))
 
     def __str__(self) -> str:
         """A table with one line for each node."""
         shapes = self.shapes()
         rows = [("output", "operation", "reads", "channels", "x", "kFLOP/px")]
         for node in self.nodes:
-            work = 2 * node.weight.numel() * shapes[node.input].scale ** 2 / 1e3 if isinstance(node, Conv) else 0
+            work = float(2 * multiply_adds(node, shapes) / 1e3)
             shape = shapes[node.output]
             reads = ", ".join(node.inputs)
-            rows.append((node.output, _describe(node), reads, str(shape.channels), str(shape.scale), f"{work:.1f}"))
+            rows.append((node.output, describe(node), reads, str(shape.channels), str(shape.scale), f"{work:.1f}"))
         widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
         lines = ["  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip() for row in rows]
         total = self.flops(1, 1) / 1e6
-        lines.append(
-            f"scale {self.scale}, receptive field {self.halo()} px each side, {total:.3f} MFLOP per input pixel"
-        )
+        halo = self.halo()
+        field = "the whole image" if halo is None else f"{halo} px each side"
+        lines.append(f"scale {self.scale}, receptive field {field}, {total:.3f} MFLOP per input pixel")
         return "\n".join(lines)
 
 
-def _shape_of(node: Node, shapes: dict[str, Shape]) -> Shape:
-    source = shapes[node.input]
-    if isinstance(node, Conv):
-        return _conv_shape(node, shapes)
-    if isinstance(node, Shuffle):
-        if source.channels % node.factor**2:
-            raise ValueError(f"{node.output!r} shuffles {source.channels} channels by {node.factor}")
-        return Shape(source.channels // node.factor**2, source.scale * node.factor)
-    if isinstance(node, Resize):
-        return Shape(source.channels, source.scale * node.factor)
-    if isinstance(node, Add) and shapes[node.other] != source:
-        raise ValueError(f"{node.output!r} adds {source} and {shapes[node.other]}")
-    for values in _vectors(node):
-        if values.ndim != 1 or values.numel() not in (1, source.channels):
-            raise ValueError(f"{node.output!r} has {list(values.shape)} values for {source.channels} channels")
-    return source
-
-
-def _conv_shape(node: Conv, shapes: dict[str, Shape]) -> Shape:
-    source = shapes[node.input]
-    out, channels, kernel, width = node.weight.shape
-    if channels != source.channels or kernel != width or kernel % 2 == 0 or node.bias.shape != (out,):
-        raise ValueError(
-            f"{node.output!r}: weight {list(node.weight.shape)} and bias {list(node.bias.shape)} "
-            f"on {source.channels} channels"
-        )
-    if node.act == "prelu" and (node.slope is None or node.slope.shape not in ((1,), (out,))):
-        raise ValueError(f"{node.output!r}: a PReLU of {out} channels needs 1 or {out} slopes")
-    if out % node.shuffle**2:
-        raise ValueError(f"{node.output!r} shuffles {out} channels by {node.shuffle}")
-    shape = Shape(out // node.shuffle**2, source.scale * node.shuffle)
-    if node.residual is not None and shapes[node.residual] != shape:
-        raise ValueError(f"{node.output!r} of {shape} adds the residual {node.residual!r} of {shapes[node.residual]}")
-    return shape
-
-
-def _reads(node: Node, span: Span, block: int = 1) -> list[Span]:
-    """Pixels of each input that the output's pixels ``span`` (first, one past last) depend on, in one direction."""
-    low, high = span
-    if isinstance(node, Conv):
-        half = node.kernel // 2
-        step = node.shuffle * block
-        source = (low // step * block - half, -(-high // step) * block + half)
-        return [source] if node.residual is None else [source, span]
-    if isinstance(node, Shuffle):
-        return [(low // node.factor, -(-high // node.factor))]
-    if isinstance(node, Resize):
-        reach = _RESIZE_REACH[node.mode]
-        return [(low // node.factor - reach, -(-high // node.factor) + reach)]
-    return [span for _ in node.inputs]
-
-
-def _elements(shape: Shape, height: int, width: int) -> int:
+def _elements(shape: Shape, height: int, width: int) -> Ratio:
     return shape.channels * shape.scale**2 * height * width
-
-
-def _vectors(node: Node) -> list[Tensor]:
-    if isinstance(node, Affine):
-        return [node.scale, node.shift]
-    if isinstance(node, Activate) and node.slope is not None:
-        return [node.slope]
-    return []
-
-
-def _map_node(node: Node, function: Callable[[Tensor], Tensor]) -> Node:
-    tensors: dict[str, Any] = {
-        name: function(value) for name, value in vars(node).items() if isinstance(value, torch.Tensor)
-    }
-    return replace(node, **tensors) if tensors else node
-
-
-def _describe(node: Node) -> str:
-    if not isinstance(node, Conv):
-        details = {
-            k: v for k, v in vars(node).items() if isinstance(v, (int, float, str)) and k not in ("input", "output")
-        }
-        return " ".join([type(node).__name__.lower(), *(str(v) for k, v in details.items() if k != "other")])
-    parts = [f"conv {node.kernel}x{node.kernel}"]
-    if node.act != "none":
-        per_channel = node.slope is not None and node.slope.numel() > 1
-        parts.append(node.act + ("/channel" if per_channel else ""))
-    parts += [f"shuffle {node.shuffle}"] if node.shuffle > 1 else []
-    parts += [f"gain {node.gain:g}"] if node.gain != 1 else []
-    parts += ["+residual"] if node.residual else []
-    parts += [f"clamp {node.clamp[0]:g}..{node.clamp[1]:g}"] if node.clamp else []
-    return " ".join(parts)

@@ -69,7 +69,7 @@ class _CpuExecutable:
         self._last = release_after(plan)
         compiled = [part for part, _ in parts if isinstance(part, CompiledPart)]
         transformed = {id(node) for part in compiled for node in part.transformed}
-        self.alignment = TILE if transformed else 1
+        self.alignment = (TILE if transformed else 1) * plan.alignment
         self.halo = plan.halo(lambda node: TILE if id(node) in transformed else 1)
         if len(compiled) == len(parts):
             self.bytes_per_pixel = sum(part.bytes_per_pixel() for part in compiled)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from fractions import Fraction
+
 import torch
 from torch import Tensor
 
@@ -15,7 +18,7 @@ TILE = 4
 
 def is_compiled(node: Node) -> bool:
     """Whether the compiled kernels cover the node."""
-    return isinstance(node, Conv) and node.act in ("none", "prelu")
+    return isinstance(node, Conv) and node.act in ("none", "prelu") and not node.more
 
 
 def is_folded(plan: Plan, index: int) -> bool:
@@ -59,7 +62,9 @@ class CompiledPart:
         self.inputs = list(dict.fromkeys(name for name in read if name not in written))
         self.outputs = [node.output for node in convs if node.output in after]
         names = [*self.inputs, *(node.output for node in convs)]
-        self.scales = [shapes[name].scale for name in names]
+        # Relative to the part's smallest activation, which below a pool has fewer pixels than the input image.
+        self.base = Fraction(min(shapes[name].scale for name in names))
+        self.scales = [int(shapes[name].scale / self.base) for name in names]
         self.channels = [shapes[name].channels for name in names]
         self.network = Network()
         number = {
@@ -115,7 +120,7 @@ class CompiledPart:
         height, width = 1080, 1920
         self._lay_out(height, width, apply=False)
         tensors = 4 * sum(self.channels[i] * self.scales[i] ** 2 for i in [*range(len(self.inputs)), *self.wanted])
-        return int(self.memory // (height * width) + tensors)
+        return math.ceil((self.memory // (height * width) + tensors) * self.base**2)
 
     def _lay_out(self, height: int, width: int, apply: bool = True) -> None:
         heights = [height * s for s in self.scales]

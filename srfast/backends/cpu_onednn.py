@@ -54,7 +54,7 @@ def _conv_step(node: Conv, in_place: bool) -> Step:
     fused_add = node.residual is not None and node.act == "none" and node.shuffle == 1 and node.gain == 1.0
 
     def run(values: dict[str, Tensor]) -> Tensor:
-        x = values[node.input]
+        x = torch.cat([values[name] for name in node.sources], 1) if node.more else values[node.input]
         if fused_add and node.residual is not None:
             other = values[node.residual]
             binary = _OPS._convolution_pointwise_.binary if in_place else _OPS._convolution_pointwise.binary

@@ -8,7 +8,24 @@ from torch.nn import functional as F
 
 from srfast.backends.base import Executable, release_after
 from srfast.kernels.conv import activate, conv_reference
-from srfast.plan import Activate, Add, Affine, Clamp, Conv, Node, Plan, Resize, Shuffle
+from srfast.plan import (
+    Activate,
+    Add,
+    Affine,
+    ChannelGate,
+    Clamp,
+    Concat,
+    Conv,
+    InstanceNorm,
+    Multiply,
+    Node,
+    Plan,
+    Pool,
+    Resize,
+    Shuffle,
+    SpatialGate,
+    Unshuffle,
+)
 
 
 class ReferenceBackend:
@@ -41,7 +58,7 @@ def run_node(node: Node, values: dict[str, Tensor]) -> Tensor:
     if isinstance(node, Conv):
         residual = None if node.residual is None else values[node.residual]
         return conv_reference(
-            x,
+            torch.cat([values[name] for name in node.sources], 1) if node.more else x,
             node.weight,
             node.bias,
             act=node.act,
@@ -54,14 +71,59 @@ def run_node(node: Node, values: dict[str, Tensor]) -> Tensor:
     if isinstance(node, Affine):
         return x * node.scale.to(x.dtype).view(1, -1, 1, 1) + node.shift.to(x.dtype).view(1, -1, 1, 1)
     if isinstance(node, Activate):
-        return activate(x, node.act, node.slope)
+        return _activated(x, node)
     if isinstance(node, Shuffle):
         return F.pixel_shuffle(x, node.factor)
+    if isinstance(node, Unshuffle):
+        return F.pixel_unshuffle(x, node.factor)
+    if isinstance(node, Pool):
+        return (F.avg_pool2d if node.kind == "average" else F.max_pool2d)(x, node.factor)
     if isinstance(node, Add):
         return x + values[node.other]
+    if isinstance(node, Multiply):
+        return x * values[node.other]
+    if isinstance(node, Concat):
+        return torch.cat([values[name] for name in node.inputs], 1)
     if isinstance(node, Clamp):
         return x.clamp(node.low, node.high)
+    if isinstance(node, InstanceNorm):
+        return _instance_norm(x, node)
+    if isinstance(node, ChannelGate):
+        return x * channel_gains(x, node)
+    if isinstance(node, SpatialGate):
+        return x * pixel_gains(x, node)
     return resize(x, node)
+
+
+def _activated(x: Tensor, node: Activate) -> Tensor:
+    if node.act == "silu":
+        return F.silu(x)
+    return F.gelu(x) if node.act == "gelu" else activate(x, node.act, node.slope)
+
+
+def _instance_norm(x: Tensor, node: InstanceNorm) -> Tensor:
+    """Moments in float32 at least: a half-precision sum over an image loses them."""
+    wide = x.to(torch.promote_types(x.dtype, torch.float32))
+    variance, mean = torch.var_mean(wide, (2, 3), correction=0, keepdim=True)
+    y = (wide - mean) * torch.rsqrt(variance + node.eps)
+    return (y * node.scale.to(y.dtype).view(1, -1, 1, 1) + node.shift.to(y.dtype).view(1, -1, 1, 1)).to(x.dtype)
+
+
+def channel_gains(x: Tensor, node: ChannelGate) -> Tensor:
+    """[N, C, 1, 1] gains of a squeeze-excitation, computed in float32 at least."""
+    dtype = torch.promote_types(x.dtype, torch.float32)
+    mean = x.mean((2, 3), dtype=dtype)
+    hidden = F.linear(mean, node.squeeze.to(dtype), node.squeeze_bias.to(dtype))
+    hidden = F.prelu(hidden, node.slope.to(dtype))
+    gains = torch.sigmoid(F.linear(hidden, node.expand.to(dtype), node.expand_bias.to(dtype)))
+    return gains.to(x.dtype)[:, :, None, None]
+
+
+def pixel_gains(x: Tensor, node: SpatialGate) -> Tensor:
+    """[N, 1, H, W] gains of a spatial attention."""
+    moments = torch.cat([x.mean(1, keepdim=True), x.amax(1, keepdim=True)], 1)
+    padding = node.weight.shape[-1] // 2
+    return torch.sigmoid(F.conv2d(moments, node.weight.to(x.dtype), node.bias.to(x.dtype), padding=padding))
 
 
 def resize(x: Tensor, node: Resize) -> Tensor:

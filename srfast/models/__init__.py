@@ -1,6 +1,9 @@
 """Super-resolution networks as standard PyTorch modules."""
 
 from srfast.models.compact import SRVGGNetCompact
-from srfast.models.srresnet import SRResNet
+from srfast.models.residual import ResidualSR, edsr, msrresnet
+from srfast.models.rrdbnet import RRDBNet
+from srfast.models.srresnet import SRResNet, digit_srgan
+from srfast.models.ugan import SRUGAN
 
-__all__ = ["SRResNet", "SRVGGNetCompact"]
+__all__ = ["RRDBNet", "ResidualSR", "SRResNet", "SRUGAN", "SRVGGNetCompact", "digit_srgan", "edsr", "msrresnet"]

@@ -74,3 +74,13 @@ class SRResNet(nn.Module):
         out = torch.add(self.conv2(self.trunk(shallow)), shallow)
         out = self.conv3(self.upsampling(out))
         return out if self.training else torch.clamp(out, 0.0, 1.0)
+
+
+def digit_srgan(scale: int = 4, channels: int = 1) -> SRResNet:
+    """The generator for 28x28 digits: SRResNet with 4 residual blocks.
+
+    Args:
+        scale: 2 or 4.
+        channels: colour planes of the digits, 1 or 3.
+    """
+    return SRResNet(scale=scale, in_channels=channels, out_channels=channels, num_blocks=4)

@@ -42,3 +42,52 @@ def conv_before_shuffle(weight: Tensor, factor: int) -> Tensor:
     taps = taps.permute(0, 2, 5, 1, 3, 6, 4, 7)
     size = taps.shape[-1]
     return taps.reshape(out_channels * factor**2, in_channels * factor**2, size, size)
+
+
+def conv_before_unshuffle(weight: Tensor, factor: int, padding: int) -> Tensor:
+    """Rewrites the kernel of a convolution of stride r as K of ``conv_K(pixel_unshuffle(x, r))`` with stride 1.
+
+    Output pixel ``Y`` reads input pixel ``r*Y + d``, d from -padding: phase ``d mod r`` of the coarse pixel ``Y + d // r``.
+    Exact where both sides of the image are multiples of r.
+
+    Args:
+        weight: [O, C, k, k].
+        factor: the stride r.
+        padding: zeros on each side, with -r <= 2 * padding - k <= -1.
+
+    Returns:
+        [O, C*r*r, k', k'], k' odd, zero padding k' // 2.
+    """
+    out_channels, in_channels, kernel, _ = weight.shape
+    reach = max(-(-padding // factor), (kernel - 1 - padding) // factor)
+    phase, shift = torch.arange(factor)[:, None], torch.arange(-reach, reach + 1)[None]
+    tap = factor * shift + phase + padding
+    tap = torch.where((tap >= 0) & (tap < kernel), tap, kernel)  # [r, k']
+    padded = F.pad(weight, (0, 1, 0, 1))
+    taps = padded[:, :, tap[:, :, None, None], tap[None, None]]  # [O, C, i, a, j, b]
+    size = 2 * reach + 1
+    return taps.permute(0, 1, 2, 4, 3, 5).reshape(out_channels, in_channels * factor**2, size, size)
+
+
+def transposed_as_conv(weight: Tensor, factor: int, padding: int) -> Tensor:
+    """Rewrites the kernel of a transposed convolution of stride r as K of ``pixel_shuffle(conv_K(x), r)``.
+
+    Output pixel ``r*Y + p`` collects tap ``p + padding - r*d`` of input pixel ``Y + d``.
+
+    Args:
+        weight: [C, O, k, k], as ConvTranspose2d has it.
+        factor: the stride r.
+        padding: of the transposed convolution.
+
+    Returns:
+        [O*r*r, C, k', k'], k' odd, zero padding k' // 2.
+    """
+    in_channels, out_channels, kernel, _ = weight.shape
+    reach = max((factor - 1 + padding) // factor, -(-(kernel - 1 - padding) // factor), 0)
+    phase, shift = torch.arange(factor)[:, None], torch.arange(-reach, reach + 1)[None]
+    tap = phase + padding - factor * shift
+    tap = torch.where((tap >= 0) & (tap < kernel), tap, kernel)  # [r, k']
+    padded = F.pad(weight, (0, 1, 0, 1))
+    taps = padded[:, :, tap[:, :, None, None], tap[None, None]]  # [C, O, p, a, q, b]
+    size = 2 * reach + 1
+    return taps.permute(1, 2, 4, 0, 3, 5).reshape(out_channels * factor**2, in_channels, size, size)
