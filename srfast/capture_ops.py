@@ -66,9 +66,6 @@ def _conv(b: Builder, name: str, m: nn.Conv2d, x: Value) -> Value:
         return b.emit(Conv(name, x, conv_before_unshuffle(weight, stride, _pair(padding)[0]), bias))
     if kernel % 2 == 0:
         raise UnsupportedModelError(f"no plan node covers {m} (at {name}): a convolution of stride 1 has an odd kernel")
-    mix = weight[:, :, 0, 0]
-    if kernel == 1 and mix.shape[0] == mix.shape[1] and torch.equal(mix, torch.diag(mix.diagonal())):
-        return b.emit(Affine(name, x, mix.diagonal().clone(), bias))  # a mean shift written as a convolution
     return b.emit(Conv(name, x, weight, bias))
 
 
@@ -221,10 +218,11 @@ def _constant(value: Value, name: str) -> Tensor:
     shape = [1] * (4 - value.ndim) + list(value.shape)
     if value.ndim > 4 or any(n != 1 for i, n in enumerate(shape) if i != 1):
         raise UnsupportedModelError(f"no plan node covers a constant of shape {list(value.shape)} (at {name})")
-    return value.reshape(-1)
+    flat: Tensor = value.reshape(-1)
+    return flat
 
 
-def _clamp(b: Builder, name: str, x: str, min: float | None = None, max: float | None = None) -> str:
+def _clamp(b: Builder, name: str, x: str, min: float | None = None, max: float | None = None) -> str:  # noqa: A002
     low, high = (-math.inf if min is None else float(min)), (math.inf if max is None else float(max))
     return b.emit(Clamp(name, x, low, high))
 

@@ -247,12 +247,13 @@ def absorb_activation(plan: Plan) -> Plan | None:
     """act(conv(x)); a PReLU after a shuffle moves in front of it, its slopes repeated for the channels it came from."""
     for node in plan.nodes:
         conv = _only_conv_before(plan, node)
-        if isinstance(node, Activate) and conv is not None and node.act != "silu" and node.act != "gelu":
-            if conv.act == "none" and conv.gain == 1 and not conv.residual and not conv.clamp:
-                slope = node.slope
-                if slope is not None and slope.numel() > 1:
-                    slope = slope.repeat_interleave(conv.shuffle**2)
-                return _replaced(plan, {node.output: replace(conv, output=node.output, act=node.act, slope=slope)})
+        if not isinstance(node, Activate) or conv is None or node.act == "silu" or node.act == "gelu":
+            continue
+        if conv.act == "none" and conv.gain == 1 and not conv.residual and not conv.clamp:
+            slope = node.slope
+            if slope is not None and slope.numel() > 1:
+                slope = slope.repeat_interleave(conv.shuffle**2)
+            return _replaced(plan, {node.output: replace(conv, output=node.output, act=node.act, slope=slope)})
     return None
 
 
@@ -260,9 +261,9 @@ def absorb_shuffle(plan: Plan) -> Plan | None:
     """shuffle(act(conv(x)))."""
     for node in plan.nodes:
         conv = _only_conv_before(plan, node)
-        if isinstance(node, Shuffle) and conv is not None:
-            if conv.shuffle == 1 and not conv.residual and not conv.clamp:
-                return _replaced(plan, {node.output: replace(conv, output=node.output, shuffle=node.factor)})
+        plain = conv is not None and conv.shuffle == 1 and not conv.residual and not conv.clamp
+        if isinstance(node, Shuffle) and conv is not None and plain:
+            return _replaced(plan, {node.output: replace(conv, output=node.output, shuffle=node.factor)})
     return None
 
 
@@ -275,10 +276,11 @@ def absorb_residual(plan: Plan) -> Plan | None:
         for name in sorted(node.inputs, key=lambda n: order.get(n, -1), reverse=True):
             conv = _producer(plan, name)
             other = node.other if name == node.input else node.input
-            if isinstance(conv, Conv) and not conv.residual and not conv.clamp and name != other:
-                if len(plan.users(name)) == 1 and name != plan.output:
-                    # Placed where the sum was: the other operand is written by then.
-                    return _replaced(plan, {node.output: replace(conv, output=node.output, residual=other)})
+            if not isinstance(conv, Conv) or conv.residual or conv.clamp or name == other:
+                continue
+            if len(plan.users(name)) == 1 and name != plan.output:
+                # Placed where the sum was: the other operand is written by then.
+                return _replaced(plan, {node.output: replace(conv, output=node.output, residual=other)})
     return None
 
 

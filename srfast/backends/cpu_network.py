@@ -120,7 +120,7 @@ class CompiledPart:
         height, width = 1080, 1920
         self._lay_out(height, width, apply=False)
         tensors = 4 * sum(self.channels[i] * self.scales[i] ** 2 for i in [*range(len(self.inputs)), *self.wanted])
-        return math.ceil((self.memory // (height * width) + tensors) * self.base**2)
+        return math.ceil(Fraction(self.memory // (height * width) + tensors) * self.base**2)
 
     def _lay_out(self, height: int, width: int, apply: bool = True) -> None:
         heights = [height * s for s in self.scales]

@@ -6,4 +6,4 @@ from srfast.models.rrdbnet import RRDBNet
 from srfast.models.srresnet import SRResNet, digit_srgan
 from srfast.models.ugan import SRUGAN
 
-__all__ = ["RRDBNet", "ResidualSR", "SRResNet", "SRUGAN", "SRVGGNetCompact", "digit_srgan", "edsr", "msrresnet"]
+__all__ = ["SRUGAN", "RRDBNet", "ResidualSR", "SRResNet", "SRVGGNetCompact", "digit_srgan", "edsr", "msrresnet"]

@@ -8,6 +8,7 @@ state_dict layout to the keys of this module.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -93,8 +94,8 @@ class Upsample(nn.Module):
             out = self.conv(F.interpolate(x, scale_factor=self.factor, mode="nearest"))
         else:
             out = F.pixel_shuffle(self.conv(x), self.factor)
-        out = self.act(self.norm(out))
-        return out
+        result: Tensor = self.act(self.norm(out))
+        return result
 
 
 class ResidualSR(nn.Module):
@@ -151,7 +152,9 @@ class ResidualSR(nn.Module):
         output_scale: Sequence[float] = (1.0,),
         output_shift: Sequence[float] = (0.0,),
     ) -> None:
+        arguments = {name: value for name, value in locals().items() if name not in ("self", "__class__")}
         super().__init__()
+        self.arguments = arguments  # what a file of this network has to tell beside the weights
         for what, value, allowed in (("base", base, ("none", "bilinear")), ("head", head, ("none", "tanh", "clamp"))):
             if value not in allowed:
                 raise ValueError(f"{what} is one of {', '.join(allowed)}, not {value!r}")
@@ -206,6 +209,9 @@ class _Range(nn.Module):
         self.register_buffer("scale", torch.tensor(scale).view(1, -1, 1, 1), persistent=False)
         self.register_buffer("shift", torch.tensor(shift).view(1, -1, 1, 1), persistent=False)
 
+    scale: Tensor
+    shift: Tensor
+
     def forward(self, x: Tensor) -> Tensor:
         return x if self.plain else x * self.scale + self.shift
 
@@ -237,7 +243,7 @@ def upsampling(scale: int) -> tuple[int, ...]:
     return (2,) * (scale.bit_length() - 1)
 
 
-MSRRESNET: dict[str, object] = {
+MSRRESNET: dict[str, Any] = {
     "head_kernel": 3,
     "tail_kernel": 3,
     "head_act": "leaky0.1",
@@ -248,7 +254,7 @@ MSRRESNET: dict[str, object] = {
     "base": "bilinear",
 }
 DIV2K_MEAN = (0.4488, 0.4371, 0.4040)
-EDSR: dict[str, object] = {
+EDSR: dict[str, Any] = {
     "head_kernel": 3,
     "tail_kernel": 3,
     "head_act": "none",
