@@ -142,10 +142,10 @@ class Softmaxed(nn.Module):
     ("module", "named"),
     [
         (Softmaxed(), "softmax"),
-        (nn.Sequential(nn.Conv2d(3, 3, 3, padding=1), nn.GELU()), "GELU"),
+        (nn.Sequential(nn.Conv2d(3, 3, 3, padding=1), nn.Softplus()), "Softplus"),
         (nn.Sequential(nn.Conv2d(3, 3, 3)), "Conv2d"),
-        (nn.Sequential(nn.Conv2d(3, 3, 3, stride=2, padding=1)), "Conv2d"),
-        (nn.Sequential(nn.Conv2d(3, 6, 3, padding=1, groups=3)), "Conv2d"),
+        (nn.Sequential(nn.Conv2d(3, 3, 3, stride=2, padding=1)), "1/2 pixels per input pixel"),
+        (nn.Sequential(nn.Conv2d(3, 3, 4, padding="same")), "Conv2d"),
         (nn.Sequential(nn.Conv2d(3, 3, 3, padding=1), nn.Upsample(scale_factor=1.5)), "interpolate"),
     ],
 )

@@ -60,12 +60,6 @@ class Slot:
     width: int
 
 
-def sources_of(node: Conv) -> tuple[str, ...]:
-    """The activations whose channels, in a row, a convolution reads."""
-    sources: tuple[str, ...] = getattr(node, "sources", (node.input,))
-    return sources
-
-
 def row_slots(rows: list[tuple[str, ...]], shapes: dict[str, Shape]) -> dict[str, Slot]:
     """Places activations so that rows of them lie side by side and nothing has to be copied.
 
@@ -99,7 +93,7 @@ def pack_plan(plan: Plan, names: tuple[str, ...], dtype: torch.dtype, device: to
     folded = _folded_residuals(plan)
     pairs = _pairs(plan, names)
     skipped = set(folded) | {first.output for first, _ in pairs.values()}
-    slots = row_slots([sources_of(node) for node in plan.nodes if isinstance(node, Conv)], plan.shapes())
+    slots = row_slots([node.sources for node in plan.nodes if isinstance(node, Conv)], plan.shapes())
     steps = []
     for node in plan.nodes:
         if node.output in skipped:
@@ -114,7 +108,7 @@ def pack_plan(plan: Plan, names: tuple[str, ...], dtype: torch.dtype, device: to
             second = _pack(node, pair.block_o, False, dtype, device)
             steps.append(Step(node, (before.input, *residual), 1, second, first=first, pair=pair))
         else:
-            sources = sources_of(node)
+            sources = node.sources
             config = find_config(names, conv_key(node.weight.shape[1], node.weight.shape[0], node.kernel))
             packed = _pack(node, config.block_o, sources[0] in slots, dtype, device)
             steps.append(Step(node, (*sources, *residual), len(sources), packed, config))
@@ -139,7 +133,7 @@ def _pack(node: Conv, block_o: int, exact: bool, dtype: torch.dtype, device: tor
 
 def _pairs(plan: Plan, names: tuple[str, ...]) -> dict[str, tuple[Conv, PairConfig]]:
     """For the output of a second convolution the first one, where a configuration says that one launch is faster."""
-    convs = {node.output: node for node in plan.nodes if isinstance(node, Conv) and len(sources_of(node)) == 1}
+    convs = {node.output: node for node in plan.nodes if isinstance(node, Conv) and len(node.sources) == 1}
     pairs: dict[str, tuple[Conv, PairConfig]] = {}
     taken: set[str] = set()
     for node in convs.values():
@@ -163,6 +157,6 @@ def _folded_residuals(plan: Plan) -> dict[str, str]:
     for node in plan.nodes:
         if isinstance(node, Resize) and node.mode == "nearest" and node.output != plan.output:
             users = plan.users(node.output)
-            if users and all(isinstance(u, Conv) and node.output not in sources_of(u) for u in users):
+            if users and all(isinstance(u, Conv) and node.output not in u.sources for u in users):
                 folded[node.output] = node.input
     return folded

@@ -181,7 +181,7 @@ def test_engine(dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_engine_redoes_overflow(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("srfast.backends.BACKENDS", (TritonBackend(interpret=True), ReferenceBackend()))
-    first = Conv("y", "x", torch.full((3, 3, 1, 1), 6e4), torch.zeros(3))
+    first = Conv("y", "x", torch.full((3, 3, 1, 1), 6e4), torch.zeros(3), act="prelu", slope=torch.ones(3))
     plan = Plan((first, Conv("z", "y", torch.full((3, 3, 1, 1), 2e-6), torch.zeros(3))), "x", "z", 3)
     engine = Engine(plan, backend="triton", device=DEVICE, dtype=HALF)
     out = engine(torch.full((1, 4, 5, 3), 200, dtype=torch.uint8))
