@@ -220,10 +220,9 @@ class ChannelMoments:
         """Computes them."""
         x, block_c = self.x, min(64, _power_of_two(self.x.channels))
         grid = (x.images * self.parts, -(-x.channels // block_c))
+        constants = (x.pixel, x.channels, block_c, 2048 // block_c)
         bound: Any = parts_kernel
-        bound[grid](
-            x.at(0, 0), self.data, *self.size, x.image, x.row, x.pixel, x.channels, block_c, 2048 // block_c
-        )  # fmt: skip
+        bound[grid](x.at(0, 0), self.data, *self.size, x.image, x.row, *constants, enable_fp_fusion=False)
 
     def result(self) -> Tensor:
         """Memory for a value of each channel of each image."""
