@@ -71,7 +71,7 @@ def run_node(node: Node, values: dict[str, Tensor]) -> Tensor:
     if isinstance(node, Affine):
         return x * node.scale.to(x.dtype).view(1, -1, 1, 1) + node.shift.to(x.dtype).view(1, -1, 1, 1)
     if isinstance(node, Activate):
-        return _activated(x, node)
+        return activate(x, node.act, node.slope)
     if isinstance(node, Shuffle):
         return F.pixel_shuffle(x, node.factor)
     if isinstance(node, Unshuffle):
@@ -93,12 +93,6 @@ def run_node(node: Node, values: dict[str, Tensor]) -> Tensor:
     if isinstance(node, SpatialGate):
         return x * pixel_gains(x, node)
     return resize(x, node)
-
-
-def _activated(x: Tensor, node: Activate) -> Tensor:
-    if node.act == "silu":
-        return F.silu(x)
-    return F.gelu(x) if node.act == "gelu" else activate(x, node.act, node.slope)
 
 
 def _instance_norm(x: Tensor, node: InstanceNorm) -> Tensor:
