@@ -19,6 +19,8 @@ from srfast.kernels.packed_conv import ACTS
 _PRELU = tl.constexpr(ACTS["prelu"])
 _TANH = tl.constexpr(ACTS["tanh"])
 _SIGMOID = tl.constexpr(ACTS["sigmoid"])
+_SILU = tl.constexpr(ACTS["silu"])
+_GELU = tl.constexpr(ACTS["gelu"])
 
 
 @triton.jit
@@ -75,6 +77,10 @@ def activation(value, slope, ACT: tl.constexpr):
         value = tl.where(value > 0, value, value * slope)
     if ACT == _SIGMOID:
         value = 1.0 / (1.0 + tl.exp(-value))
+    if ACT == _SILU:
+        value = value / (1.0 + tl.exp(-value))
+    if ACT == _GELU:
+        value = 0.5 * value * (1.0 + tl.erf(value * 0.7071067811865476))
     if ACT == _TANH:
         small = tl.exp(-2.0 * tl.abs(value))
         size = (1.0 - small) / (1.0 + small)

@@ -18,12 +18,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from srfast.checkpoint import save_checkpoint
+from srfast.checkpoint import load_model, save_checkpoint
 from srfast.models import SRResNet, SRVGGNetCompact
 from srfast.models.srresnet import ResidualBlock, UpsampleBlock
 from srfast.models.subpixel import conv_before_shuffle
 from srfast.training.data import PatchPairs
 from srfast.training.evaluate import evaluate, mean_psnr
+from srfast.training.transfer import start_from
 
 
 def start_from_interpolation(model: nn.Module) -> None:
@@ -143,7 +144,11 @@ def train(args: argparse.Namespace) -> None:
     args.out.mkdir(parents=True, exist_ok=True)
     state_path = args.out / "state.pt"
     model = build_model(args.model, args.scale, args.channels, args.blocks)
-    start_from_interpolation(model)
+    pairs = PatchPairs(args.data, args.scale, args.patch, seed=args.seed)
+    if args.init:
+        start_from(model, load_model(args.init).module, pairs)
+    else:
+        start_from_interpolation(model)
     model = model.to(device).to(memory_format=torch.channels_last).train()  # type: ignore[call-overload]
     average = Average(model, args.ema)
     optimizer = torch.optim.Adam(model.parameters(), lr=args.lr, betas=(0.9, 0.99))
@@ -155,7 +160,7 @@ def train(args: argparse.Namespace) -> None:
         optimizer.load_state_dict(state["optimizer"])
         step = state["step"]
         print(f"resuming at iteration {step}", flush=True)
-    pairs = PatchPairs(args.data, args.scale, args.patch, seed=args.seed + step)
+        pairs.random.seed(args.seed + step)
     print(f"{len(pairs.pairs)} photographs, {sum(p.numel() for p in model.parameters()):,} parameters", flush=True)
     started, losses = time.perf_counter(), []
     while step < args.iterations:
@@ -202,6 +207,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--data", type=Path, nargs="+", required=True, help="folders of photographs")
     p.add_argument("--out", type=Path, required=True, help="folder of the run; resumes if it holds a state")
     p.add_argument("--eval", type=Path, help="folder of HR images to report PSNR-Y on")
+    p.add_argument("--init", help="checkpoint or shipped model to start from, of this or a larger scale")
     p.add_argument("--scale", type=int, default=4)
     p.add_argument("--channels", type=int, default=64)
     p.add_argument("--blocks", type=int, default=16)

@@ -12,15 +12,13 @@ import torch
 from torch import Tensor
 
 from srfast.backends.base import Executable
-from srfast.kernels.packed_conv import ACTS
-from srfast.plan import Activate, Add, Affine, Clamp, Conv, Plan, Resize, Shuffle
+from srfast.plan import Plan
 
 if TYPE_CHECKING:
     from srfast.backends.triton_program import Program
 
 Launch = Callable[[], None]
 _DTYPES = (torch.float16, torch.bfloat16)
-_NODES = (Conv, Affine, Activate, Shuffle, Add, Clamp, Resize)
 _OLDEST = (8, 0)
 # Sizes kept ready: an image's tiles have one size, and a stream may change its own.
 _SIZES = 2
@@ -41,7 +39,7 @@ class TritonBackend:
         self._graphs = graphs
 
     def not_supported_reasons(self, plan: Plan, device: torch.device, dtype: torch.dtype) -> list[str]:
-        reasons = _node_reasons(plan)
+        reasons = []
         if importlib.util.find_spec("triton") is None:
             reasons.append("Triton is not installed (pip install triton)")
         if dtype not in _DTYPES:
@@ -52,12 +50,6 @@ class TritonBackend:
 
     def compile(self, plan: Plan, device: torch.device, dtype: torch.dtype) -> Executable:
         return TritonExecutable(plan, device, dtype, graphs=self._graphs and device.type == "cuda")
-
-
-def _node_reasons(plan: Plan) -> list[str]:
-    strange = sorted({type(node).__name__ for node in plan.nodes if not isinstance(node, _NODES)})
-    acts = sorted({node.act for node in plan.nodes if isinstance(node, (Conv, Activate)) and node.act not in ACTS})
-    return [f"it has no kernel for {', '.join([*strange, *acts])}"] if strange or acts else []
 
 
 def _device_reasons(device: torch.device) -> list[str]:
