@@ -131,7 +131,7 @@ def pack_conv(
     length = blocks.shape[0] * variant.block_o
     return CudaConv(
         variant,
-        swizzle(blocks.to(dtype)).to(device).contiguous(),
+        swizzle(blocks.to(dtype).contiguous()).to(device).contiguous(),
         _padded(bias.detach().float().cpu()[order], length).to(device),
         _padded(slopes[order], length).to(device),
         kernel,
@@ -150,8 +150,9 @@ def swizzle(rows: Tensor) -> Tensor:
     chunks = rows.shape[-1] // 8
     row = torch.arange(rows.shape[-2])
     source = torch.arange(chunks)[None, :] ^ (row // (8 // chunks) % chunks)[:, None]
-    split = rows.unflatten(-1, (chunks, 8))
-    return split.gather(-2, source[..., None].expand(split.shape)).flatten(-2)
+    split = rows.view(*rows.shape[:-1], chunks, 8)
+    moved: Tensor = split.gather(-2, source[..., None].expand(split.shape))
+    return moved.reshape(rows.shape)
 
 
 def _wide_blocks(weight: Tensor, variant: Variant) -> Tensor:

@@ -65,7 +65,8 @@ class Yuv:
 
     def to_rgb(self, peak: float) -> Tensor:
         """[3, 3] float64: code values less ``offset`` to RGB whose white is ``peak``."""
-        return torch.linalg.inv(self.from_rgb(peak))
+        inverse: Tensor = torch.linalg.inv(self.from_rgb(peak))
+        return inverse
 
     def from_rgb(self, peak: float) -> Tensor:
         """[3, 3] float64: RGB whose white is ``peak`` to code values less ``offset``."""
