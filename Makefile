@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check -q
 
-.PHONY: demo test lint types bench bench-report clean
+.PHONY: demo test lint types gate bench bench-report clean
 
 demo: $(VENV)/installed
 	@$(BIN)/srfast demo demo-output
@@ -33,6 +33,10 @@ bench: $(VENV)/installed-bench
 
 bench-report: $(VENV)/installed-bench
 	$(BIN)/python -m benchmarks.report
+
+# Compiles the Triton kernels for six GPU architectures, none of which need be here, and reads their machine code.
+gate: $(VENV)/installed-dev
+	$(BIN)/python -m srfast.kernels.compile_gate
 
 $(VENV)/installed: pyproject.toml setup.py constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' 2>/dev/null || \
