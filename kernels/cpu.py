@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -89,7 +90,7 @@ class Network:
 
     def conv(
         self,
-        source: int,
+        sources: int | Sequence[int],
         target: int,
         weight: Tensor,  # [O, C, k, k]
         bias: Tensor,  # [O]
@@ -105,15 +106,16 @@ class Network:
         """Adds ``target = clamp(shuffle(prelu(conv(source) + bias)) * gain + residual)``; the tensors are copied.
 
         Args:
-            source, target, residual: numbers of activations.
+            sources, target, residual: numbers of activations; the channels of several sources are read in a row, which only
+                transformed convolutions can.
             residual_factor: the residual is enlarged by it, nearest neighbour.
             winograd: transformed rather than direct; see ``winograd_fits``.
         """
         out, channels, kernel, width = weight.shape
-        if kernel != width or kernel % 2 == 0 or channels != self._activations[source].channels or bias.shape != (out,):
-            raise ValueError(
-                f"weight {list(weight.shape)} and bias {list(bias.shape)} on {self._activations[source].channels} channels"
-            )
+        inputs = [sources] if isinstance(sources, int) else list(sources)
+        given = [self._activations[i].channels for i in inputs]
+        if kernel != width or kernel % 2 == 0 or channels != sum(given) or bias.shape != (out,):
+            raise ValueError(f"weight {list(weight.shape)} and bias {list(bias.shape)} on {sum(given)} channels")
         if out != self._activations[target].channels * shuffle**2:
             raise ValueError(
                 f"{out} outputs shuffled by {shuffle} do not make {self._activations[target].channels} channels"
@@ -124,15 +126,17 @@ class Network:
             raise ValueError(
                 f"a residual of {self._activations[residual].channels} channels on {self._activations[target]}"
             )
-        if winograd and not winograd_fits(kernel, channels):
-            raise ValueError(f"no Winograd kernel for {kernel}x{kernel} on {channels} channels")
+        if winograd and not all(winograd_fits(kernel, c) for c in given):
+            raise ValueError(f"no Winograd kernel for {kernel}x{kernel} on {given} channels")
+        if len(given) > 1 and not winograd:
+            raise ValueError(f"a direct convolution reads 1 activation, not {len(given)}")
         low, high = clamp or (float("-inf"), float("inf"))
         tensors = [
             t.detach().to("cpu", torch.float32).contiguous()
             for t in (weight, bias, torch.empty(0) if slope is None else slope)
         ]
         self._program.conv(
-            input=source,
+            inputs=inputs,
             output=target,
             residual=-1 if residual is None else residual,
             residual_factor=residual_factor,
@@ -179,8 +183,8 @@ class Network:
         self._program.layout(height=height, width=width, placements=places, arena=arena, steps=steps)
         self._scales, self._size = list(scales), (height, width)
 
-    def run(self, inputs: list[Tensor], outputs: list[Tensor], threads: int) -> None:
-        """Runs the network on one image.
+    def run(self, inputs: list[Tensor], outputs: list[Tensor], threads: int) -> bool:
+        """Runs the network on one image; False if a value of an uint8 output was NaN or infinite.
 
         Args:
             inputs, outputs: [H * scale, W * scale, C] float32 or uint8, contiguous, on the CPU, in the order in which their
@@ -191,7 +195,7 @@ class Network:
         targets = [i for i, a in enumerate(self._activations) if a.output]
         given = [self._address(t, i) for t, i in zip(inputs, sources, strict=True)]
         wanted = [self._address(t, i) for t, i in zip(outputs, targets, strict=True)]
-        self._program.run(inputs=given, outputs=wanted, threads=max(1, threads))
+        return bool(self._program.run(inputs=given, outputs=wanted, threads=max(1, threads)))
 
     def _address(self, tensor: Tensor, activation: int) -> tuple[int, bool]:
         height, width = self._size

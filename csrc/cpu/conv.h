@@ -51,27 +51,42 @@ struct Conv {
     float gain = 1.0f, low = 0.0f, high = 0.0f;
     int residual_factor = 1;  // the residual is enlarged this often by nearest neighbour
     // Outputs are ordered (row phase, column phase, channel), so that those of one pixel and row phase are neighbours in memory.
-    // Panels of up to panel_columns outputs: [group][frequency or 1][panel][k][columns], missing outputs zero.
+    // Panels of up to panel_columns outputs: [group][frequency or 1][panel][k][columns], missing outputs zero. Outputs of a
+    // transformed 5x5 kernel are (kernel row, output) there.
     Floats weights;
-    Floats bias, slope;  // padded to a multiple of 16
+    Floats bias, slope;  // padded, for vectors that begin at any output
 
-    // Side of the Winograd tiles that are read (6 or 8 pixels for 3x3 and 5x5 kernels), and of those that are computed.
-    int tile() const { return kernel + 3; }
+    bool stacked() const { return algorithm == Algorithm::winograd && kernel == 5; }
+    // Outputs that are computed together; with all rows of a 5x5 kernel at most kGroup.
+    int group() const { return stacked() ? kGroup / 5 : kGroup; }
     // Weight matrices of the transform: 3x3 kernels are transformed in both directions, 5x5 along the rows only.
-    int slices() const { return kernel == 3 ? 36 : 40; }
+    int slices() const { return algorithm == Algorithm::direct ? 1 : kernel == 3 ? 36 : 8; }
     int step() const { return algorithm == Algorithm::winograd ? 4 : 1; }
+    // Floats that a layer keeps between tasks, for rows of this many pixels.
+    std::size_t carry(int width) const {
+        return stacked() ? static_cast<std::size_t>((out_channels + group() - 1) / group()) * 5 * 16 * ((width + 3) / 4 * 4) : 0;
+    }
     int row_run() const { return out_channels / shuffle; }  // floats that one pixel writes into one output row: r * channels
+};
+
+// Rows first..last of a convolution (before the shuffle), part `index` of `count`; results do not depend on the split.
+struct Task {
+    const Image* sources;  // whose channels in a row are the input
+    const Image* residual;  // null for none
+    const Image* out;
+    int first, last, index, count;
+    float* scratch;  // of the thread
+    float* carry;    // of the layer: carry(width) floats, for tasks that follow each other
+    bool* bad;       // set where a value that was stored as a byte was NaN or infinite
 };
 
 // One instruction set.
 struct Kernels {
     const char* name;
-    int width;          // floats of a vector
-    int panel_columns;  // outputs of a full panel
+    int width;            // floats of a vector
+    int panel_columns;    // outputs of a full panel
     std::size_t scratch;  // floats that run() needs for itself
-    // Rows first..last of the convolution (before the shuffle); part `index` of `count`, whose results do not depend on the split.
-    void (*run)(const Conv&, const Image& in, const Image* residual, const Image& out, int first, int last, int index, int count,
-                float* scratch);
+    void (*run)(const Conv&, const Task&);
 };
 
 const Kernels& portable_kernels();

@@ -29,14 +29,20 @@ const Kernels& find(const std::string& name) {
 
 const float* floats(std::uintptr_t address) { return reinterpret_cast<const float*>(address); }
 
-void add_conv(Program& program, int input, int output, int residual, int residual_factor, std::uintptr_t weight,
+void add_conv(Program& program, const std::vector<int>& inputs, int output, int residual, int residual_factor, std::uintptr_t weight,
               std::uintptr_t bias, std::uintptr_t slope, int slopes, int out_channels, int kernel, int shuffle, double gain,
               double low, double high, bool winograd) {
-    Program::Layer layer{{}, input, output, residual};
+    Program::Layer layer{{}, inputs, output, residual};
     Conv& conv = layer.conv;
     conv.algorithm = winograd ? Algorithm::winograd : Algorithm::direct;
-    conv.in_channels = program.channels(input), conv.out_channels = out_channels;
+    for (const int input : inputs) conv.in_channels += program.channels(input);
+    conv.out_channels = out_channels;
     conv.kernel = kernel, conv.shuffle = shuffle, conv.residual_factor = residual_factor;
+    if (inputs.empty() || (inputs.size() > 1 && !winograd))
+        throw std::invalid_argument("a direct convolution has one input, a transformed one has some");
+    for (const int input : inputs)
+        if (winograd && program.channels(input) % 16)
+            throw std::invalid_argument("the Winograd kernels read multiples of 16 channels");
     if (winograd && ((kernel != 3 && kernel != 5) || conv.in_channels % 16))
         throw std::invalid_argument("the Winograd kernels are 3x3 or 5x5 on a multiple of 16 channels");
     if (shuffle < 1 || program.channels(output) * shuffle * shuffle != out_channels || residual_factor < 1 || kernel % 2 == 0)
@@ -69,8 +75,8 @@ std::vector<Program::External> externals(const std::vector<Address>& addresses) 
     return result;
 }
 
-void run(Program& program, const std::vector<Address>& inputs, const std::vector<Address>& outputs, int threads) {
-    program.run(externals(inputs), externals(outputs), threads);
+bool run(Program& program, const std::vector<Address>& inputs, const std::vector<Address>& outputs, int threads) {
+    return program.run(externals(inputs), externals(outputs), threads);
 }
 
 }  // namespace
@@ -81,7 +87,7 @@ PYBIND11_MODULE(_cpu, m) {
     py::class_<Program>(m, "Program")
         .def(py::init([](const std::string& name) { return std::make_unique<Program>(find(name)); }), py::arg("instruction_set"))
         .def("activation", &Program::add_activation, py::arg("channels"), py::arg("input"), py::arg("output"))
-        .def("conv", &add_conv, py::kw_only(), py::arg("input"), py::arg("output"), py::arg("residual"),
+        .def("conv", &add_conv, py::kw_only(), py::arg("inputs"), py::arg("output"), py::arg("residual"),
              py::arg("residual_factor"), py::arg("weight"), py::arg("bias"), py::arg("slope"), py::arg("slopes"),
              py::arg("out_channels"), py::arg("kernel"), py::arg("shuffle"), py::arg("gain"), py::arg("low"), py::arg("high"),
              py::arg("winograd"))

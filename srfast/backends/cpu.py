@@ -92,10 +92,12 @@ def _parts(plan: Plan, compiled: bool, winograd: bool) -> list[tuple[Part, range
     index = 0
     while index < len(plan.nodes):
         end = index
-        while compiled and end < len(plan.nodes) and (is_compiled(plan.nodes[end]) or is_folded(plan, end)):
+        while compiled and end < len(plan.nodes) and (
+            is_compiled(plan, plan.nodes[end], winograd) or is_folded(plan, end, winograd)
+        ):
             end += 1
         # An enlarged skip is only folded together with the convolution that adds it.
-        if end > index and any(is_compiled(node) for node in plan.nodes[index:end]):
+        if end > index and any(is_compiled(plan, node, winograd) for node in plan.nodes[index:end]):
             parts.append((CompiledPart(plan, range(index, end), winograd=winograd), range(index, end)))
         else:
             end = index + 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from fractions import Fraction
 
 import torch
@@ -10,18 +11,22 @@ from torch import Tensor
 
 from srfast.backends.cpu_schedule import Layer, chains, place, schedule
 from srfast.kernels.cpu import Network, winograd_fits
-from srfast.plan import Conv, Node, Plan, Resize
+from srfast.plan import Conv, Node, Plan, Resize, Shape
 
 # Rows and columns of the outputs that one Winograd tile gives.
 TILE = 4
 
 
-def is_compiled(node: Node) -> bool:
-    """Whether the compiled kernels cover the node."""
-    return isinstance(node, Conv) and node.act in ("none", "prelu") and not node.more
+def is_compiled(plan: Plan, node: Node, winograd: bool) -> bool:
+    """Whether the compiled kernels cover the node: only transformed convolutions read several activations."""
+    return (
+        isinstance(node, Conv)
+        and node.act in ("none", "prelu")
+        and (not node.more or uses_winograd(node, plan.shapes(), winograd))
+    )
 
 
-def is_folded(plan: Plan, index: int) -> bool:
+def is_folded(plan: Plan, index: int, winograd: bool) -> bool:
     """Whether the node only enlarges the residuals of covered convolutions, which read the small image instead.
 
     All of them must come before the next node that is not covered, so that they are in the same part.
@@ -31,15 +36,20 @@ def is_folded(plan: Plan, index: int) -> bool:
         return False
     readers = [i for i, later in enumerate(plan.nodes) if node.output in later.inputs]
     return all(
-        is_compiled(later) if i in readers else is_compiled(later) or is_folded(plan, i)
+        is_compiled(plan, later, winograd) or (i not in readers and is_folded(plan, i, winograd))
         for i, later in enumerate(plan.nodes[: readers[-1] + 1])
         if i > index
-    ) and all(plan.nodes[i].input != node.output for i in readers)
+    ) and all(node.output not in sources(plan.nodes[i]) for i in readers)
 
 
-def uses_winograd(node: Conv, winograd: bool) -> bool:
-    """Whether a covered convolution goes through the Winograd transform."""
-    return winograd and winograd_fits(node.kernel, node.weight.shape[1])
+def sources(node: Node) -> tuple[str, ...]:
+    """What a convolution reads, without its residual."""
+    return node.sources if isinstance(node, Conv) else ()
+
+
+def uses_winograd(node: Conv, shapes: Mapping[str, Shape], winograd: bool) -> bool:
+    """Whether a convolution goes through the Winograd transform."""
+    return winograd and all(winograd_fits(node.kernel, shapes[name].channels) for name in node.sources)
 
 
 class CompiledPart:
@@ -73,16 +83,16 @@ class CompiledPart:
         }
         self.wanted = [number[name] for name in self.outputs]
         self.layers: list[Layer] = []
-        self.transformed = [node for node in convs if uses_winograd(node, winograd)]
+        self.transformed = [node for node in convs if uses_winograd(node, shapes, winograd)]
         for node in convs:
             residual, factor = small.get(node.residual or "", (node.residual, 1))
-            self._add(node, number, None if residual is None else number[residual], factor, winograd)
+            self._add(node, number, None if residual is None else number[residual], factor)
         self._size: tuple[int, int] = (0, 0)
         self.memory = 0
 
-    def _add(self, node: Conv, number: dict[str, int], residual: int | None, factor: int, winograd: bool) -> None:
-        transformed = uses_winograd(node, winograd)
-        source, target = number[node.input], number[node.output]
+    def _add(self, node: Conv, number: dict[str, int], residual: int | None, factor: int) -> None:
+        transformed = node in self.transformed
+        source, target = tuple(number[name] for name in node.sources), number[node.output]
         self.network.conv(
             source,
             target,
@@ -128,7 +138,7 @@ class CompiledPart:
         rows = [self.network.row_floats(i, w) for i, w in enumerate(widths)]
         order = chains(self.layers, [4 * r * h for r, h in zip(rows, heights, strict=True)], heights, widths)
         plan = schedule(self.layers, heights, list(range(len(self.inputs))), order)
-        read = {i for layer in self.layers for i in (layer.input, layer.residual)}
+        read = {i for layer in self.layers for i in (*layer.inputs, layer.residual)}
         rings, spans = list(plan.rings), list(plan.spans)
         for i in set(self.wanted) & read:
             # Copied out at the end, so kept whole until then.
