@@ -58,7 +58,11 @@ class CpuBackend:
     def compile(self, plan: Plan, device: torch.device, dtype: torch.dtype) -> Executable:
         plan = plan.map_tensors(lambda t: t.to(dtype))
         compiled = self.compiled and dtype == torch.float32 and kernels.unavailable_reason() is None
-        return _CpuExecutable(plan, _parts(plan, compiled, self.winograd))
+        parts = _parts(plan, compiled, self.winograd)
+        first = parts[0][0]
+        if len(parts) == 1 and isinstance(first, CompiledPart) and first.outputs == [plan.output]:
+            return _FrameExecutable(plan, parts, first)
+        return _CpuExecutable(plan, parts)
 
 
 class _CpuExecutable:
@@ -85,6 +89,25 @@ class _CpuExecutable:
         return values[self._plan.output]
 
 
+class _FrameExecutable(_CpuExecutable):
+    """A plan that is one compiled part: bytes are read and written by its first and last kernel."""
+
+    def __init__(self, plan: Plan, parts: list[tuple[Part, range]], part: CompiledPart) -> None:
+        super().__init__(plan, parts)
+        self._part = part
+
+    @torch.inference_mode()
+    def run_frames(self, frames: Tensor, gain: float, units: float) -> tuple[Tensor, Tensor]:
+        """As ``FrameExecutable.run_frames``; the result is not overwritten by the next call."""
+        if frames.dtype == torch.uint8 and gain == 1.0 and units == 255.0:
+            (y,), finite = self._part.run([frames], torch.uint8)
+            return y, torch.tensor([not finite])
+        peak = float(torch.iinfo(frames.dtype).max)
+        (y,), _ = self._part.run([frames.float() * gain], torch.float32)
+        bad = ~torch.isfinite(y.sum(dtype=torch.float32))
+        return (y * (peak / units)).round_().clamp_(0, peak).to(frames.dtype), bad.view(1)
+
+
 def _parts(plan: Plan, compiled: bool, winograd: bool) -> list[tuple[Part, range]]:
     """The plan in parts, each with the indices of its nodes."""
     release = release_after(plan)
@@ -92,8 +115,10 @@ def _parts(plan: Plan, compiled: bool, winograd: bool) -> list[tuple[Part, range
     index = 0
     while index < len(plan.nodes):
         end = index
-        while compiled and end < len(plan.nodes) and (
-            is_compiled(plan, plan.nodes[end], winograd) or is_folded(plan, end, winograd)
+        while (
+            compiled
+            and end < len(plan.nodes)
+            and (is_compiled(plan, plan.nodes[end], winograd) or is_folded(plan, end, winograd))
         ):
             end += 1
         # An enlarged skip is only folded together with the convolution that adds it.

@@ -111,19 +111,28 @@ class CompiledPart:
 
     def __call__(self, values: dict[str, Tensor]) -> None:
         """Reads the part's inputs from ``values`` and adds its outputs."""
-        inputs = [values[name].permute(0, 2, 3, 1).contiguous() for name in self.inputs]
+        outputs, _ = self.run([values[name].permute(0, 2, 3, 1) for name in self.inputs], torch.float32)
+        for name, y in zip(self.outputs, outputs, strict=True):
+            values[name] = y.permute(0, 3, 1, 2)
+
+    def run(self, images: list[Tensor], dtype: torch.dtype) -> tuple[list[Tensor], bool]:
+        """The part's inputs [N, H, W, C], float32 or uint8, to its outputs in ``dtype``, float32 or uint8.
+
+        The second value is False where an uint8 result stands for NaN or infinity.
+        """
+        inputs = [image.contiguous() for image in images]
         count, height, width, _ = inputs[0].shape
         size = (height // self.scales[0], width // self.scales[0])
         if size != self._size:
             self._lay_out(*size)
         outputs = [
-            inputs[0].new_empty((count, size[0] * self.scales[i], size[1] * self.scales[i], self.channels[i]))
+            torch.empty((count, size[0] * self.scales[i], size[1] * self.scales[i], self.channels[i]), dtype=dtype)
             for i in self.wanted
         ]
+        finite = True
         for n in range(count):
-            self.network.run([x[n] for x in inputs], [y[n] for y in outputs], torch.get_num_threads())
-        for name, y in zip(self.outputs, outputs, strict=True):
-            values[name] = y.permute(0, 3, 1, 2)
+            finite &= self.network.run([x[n] for x in inputs], [y[n] for y in outputs], torch.get_num_threads())
+        return outputs, finite
 
     def bytes_per_pixel(self) -> int:
         """Memory for each input pixel of a large window: rings, inputs and outputs."""
