@@ -1,6 +1,6 @@
 """Compiles every Triton kernel and shipped configuration for every architecture, without a GPU, and fails on bad code.
 
-    python -m srfast.kernels.compile_gate [--arch 80,90] [--jobs 2]
+    python -m srfast.kernels.compile_gate [--full] [--arch 80,90] [--jobs 2]
 
 A kernel fails if it spills registers, asks for more shared memory than the chip has, or misses what it was written for:
 matrix instructions, asynchronous copies, and on Hopper and Blackwell those of their own kind.
@@ -14,26 +14,34 @@ import argparse
 import os
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from multiprocessing import get_context
 
 import torch
+import triton
 
 from srfast.kernels.canvas import Canvas
 from srfast.kernels.gluon_conv import row_launch
 from srfast.kernels.offline import SHARED_LIMIT, Compiled, offline
 from srfast.kernels.packed_conv import PackedConv, pack_conv
+from srfast.kernels.planes import PlaneColour, Planes
 from srfast.kernels.triton_config import PairConfig, conv_key, find_config
 from srfast.kernels.triton_conv_launch import FrameTarget, Launch, conv_launch
 from srfast.kernels.triton_frames import load_launch, store_launch
+from srfast.kernels.triton_moments import gains_launch, norm_launch, pixel_moments_launch
 from srfast.kernels.triton_pair_launch import pair_launch
+from srfast.kernels.triton_planes import load_planes_launch, store_planes_launch
 from srfast.kernels.triton_pointwise import pointwise_launch
+from srfast.kernels.triton_pool import pool_launch
 from srfast.kernels.triton_resize import resize_launch
 from srfast.kernels.triton_shuffle import shuffle_launch
 
 # Matrix instructions of each architecture in machine code: wgmma, tcgen05 and mma.sync.
 MATRIX = {90: "HGMMA", 100: r"UTC\w*MMA"}
+# Architectures on which the quick set has every kernel: the others differ from sm_80 in shared memory and scheduling.
+WHOLE = (80, 90, 100)
 HEIGHT, WIDTH = 90, 160
 HALF = torch.float16
 
@@ -123,68 +131,111 @@ def _pair_launch(first: Conv, second: Conv, arch: int) -> Launch:
     return pair_launch(x, *packed, out, config, x if second.residual else None)
 
 
+def _gluon_launch(conv: Conv, arch: int) -> Launch:
+    x, y = _canvas(64, (1, 1), 1), _canvas(64, (1, 1), 1)
+    return row_launch(x, _pack(conv, 64), y, x if conv.residual else None)
+
+
 def _small_launches() -> Iterator[tuple[str, Launch]]:
     x, y, target = _canvas(64, (1, 1), 1), _canvas(64, (1, 1), 1), _frames(3, 1)
     image, larger = _canvas(3, (1, 1), 1), _canvas(3, (1, 1), 1, 2)
-    yield (
-        "pointwise",
-        pointwise_launch(x, y, scale=torch.ones(64), act="prelu", slope=torch.ones(1), other=y, clamp=(0, 1)),
-    )
+    ones = torch.ones(64)
+    yield "pointwise", pointwise_launch(x, y, scale=ones, act="prelu", slope=ones[:1], other=y, clamp=(0, 1))
+    yield "pointwise gelu", pointwise_launch(x, y, act="gelu", other=_canvas(1, (1, 1), 1), multiply=True)
     yield "shuffle", shuffle_launch(_canvas(12, (1, 1), 1), larger, 2)
     yield "resize bicubic", resize_launch(image, larger, 2, "bicubic")
+    yield "pool", pool_launch(larger, image, 2, "max")
+    yield "gains", gains_launch(x, torch.ones(8, 64), torch.ones(8), torch.ones(64, 8), ones, torch.ones(1))[0]
+    yield "norm", norm_launch(x, ones, ones, 1e-5)[0]
+    yield "pixel moments", pixel_moments_launch(x, _canvas(2, (1, 1), 1))
+    planes = Planes.empty(1, HEIGHT, WIDTH, PlaneColour(), "cpu")
+    yield "planes in", load_planes_launch(planes, image, 1.0)
+    yield "planes out", store_planes_launch(image, planes, 1.0, target.flag)
     yield "frames in", load_launch(target.frame, image, 1 / 255)
     yield "frames out", store_launch(image.nchw().permute(0, 2, 3, 1), target.frame, 1.0, target.flag)
 
 
-def cases(arch: int) -> Iterator[tuple[str, Launch, bool, bool]]:
-    """Name, launch, whether it is a convolution with asynchronous copies, whether it is a hot one."""
+def _small(name: str, arch: int) -> Launch:
+    return dict(_small_launches())[name]
+
+
+@dataclass(frozen=True)
+class Case:
+    """One kernel to compile.
+
+    Attributes:
+        make: gives the launch for an architecture.
+        copies: a convolution whose loop must have asynchronous copies.
+        hot: must use the architecture's own matrix instructions.
+        quick: part of the quick set on every architecture.
+    """
+
+    name: str
+    make: Callable[[int], Launch]
+    copies: bool = False
+    hot: bool = False
+    quick: bool = False
+
+
+def cases(arch: int) -> list[Case]:
+    """Everything that an architecture has to compile."""
+    found = []
     for conv in CONVS:
         given = {k: v for k, v in vars(conv).items() if k not in ("channels", "out", "kernel")}
         details = {k: v for k, v in given.items() if v != getattr(Conv, k)}
         extras = " ".join(f"{k}={v}" for k, v in details.items())
-        yield f"{conv_key(conv.channels, conv.out, conv.kernel)} {extras}", _conv_launch(conv, arch), True, conv.hot
+        name = f"{conv_key(conv.channels, conv.out, conv.kernel)} {extras}"
+        found.append(Case(name, partial(_conv_launch, conv), True, conv.hot, conv.hot))
     for first, second in PAIRS:
         name = f"pair {first.channels}->{first.out}->{second.out}"
-        yield name, _pair_launch(first, second, arch), True, False
+        found.append(Case(name, partial(_pair_launch, first, second), True))
     if arch == 90:
-        x, y = _canvas(64, (1, 1), 1), _canvas(64, (1, 1), 1)
-        yield "gluon act=prelu", row_launch(x, _pack(CONVS[0], 64), y), False, True
-        yield "gluon residual=1", row_launch(x, _pack(CONVS[1], 64), y, x), False, True
-    for name, launch in _small_launches():
-        yield name, launch, False, False
+        found += [
+            Case(f"gluon residual={c.residual}", partial(_gluon_launch, c), hot=True, quick=True) for c in CONVS[:2]
+        ]
+    return found + [Case(name, partial(_small, name)) for name, _ in _small_launches()]
 
 
-def faults(compiled: Compiled, is_conv: bool, hot: bool) -> list[str]:
+def selected(archs: list[int], full: bool) -> list[tuple[int, int]]:
+    """Architecture and index of each case; the quick set has all cases on one of each generation, the hot ones on all."""
+    return [
+        (arch, index) for arch in archs for index, case in enumerate(cases(arch)) if full or case.quick or arch in WHOLE
+    ]
+
+
+def faults(compiled: Compiled, copies: bool, hot: bool) -> list[str]:
     """What is wrong with a kernel's machine code."""
     found = []
     if compiled.spills:
         found.append(f"spills registers ({compiled.spills} moves)")
     if compiled.shared > SHARED_LIMIT[compiled.arch]:
         found.append(f"needs {compiled.shared} bytes of shared memory of {SHARED_LIMIT[compiled.arch]}")
-    if is_conv and not compiled.count("LDGSTS"):
+    if copies and not compiled.count("LDGSTS"):
         found.append("has no asynchronous copies: its loop is not pipelined")
     matrix = MATRIX.get(compiled.arch, "HMMA") if hot else r"(HMMA|HGMMA|UTC\w*MMA)"
-    if (is_conv or hot) and not compiled.count(matrix):
+    if (copies or hot) and not compiled.count(matrix):
         found.append(f"has no {matrix} instructions")
-    if is_conv and hot and compiled.arch == 90 and compiled.count("LDSM"):
+    if copies and hot and compiled.arch == 90 and compiled.count("LDSM"):
         found.append("moves operands through registers")
     return found
 
 
-def check(arch: int) -> tuple[list[str], list[str]]:
-    """A line for each kernel, and the faults."""
+def check(chosen: tuple[int, int]) -> tuple[list[str], list[str]]:
+    """A line for each kernel of a case, and the faults."""
+    arch, index = chosen
+    case = cases(arch)[index]
     lines, bad = [], []
-    for name, launch, is_conv, hot in cases(arch):
-        start = time.monotonic()
-        with offline(arch) as compiled:
-            launch()
-        seconds = time.monotonic() - start
-        if len(compiled) != 1:
-            bad.append(f"sm_{arch} {name}: compiled {len(compiled)} kernels, not 1")
-        for kernel in compiled:
-            usage = f"{kernel.usage['REG']:3d} registers {kernel.shared:6d} B shared"
-            lines.append(f"sm_{arch:<4d}{name:60s}{usage} {seconds:5.1f} s")
-            bad += [f"sm_{arch} {name}: {fault}" for fault in faults(kernel, is_conv, hot)]
+    start = time.monotonic()
+    launch = case.make(arch)
+    with offline(arch) as compiled:
+        launch()
+    seconds = time.monotonic() - start
+    if not compiled:
+        bad.append(f"sm_{arch} {case.name}: compiled nothing")
+    for kernel in compiled:
+        usage = f"{kernel.usage['REG']:3d} registers {kernel.shared:6d} B shared"
+        lines.append(f"sm_{arch:<4d}{case.name:60s}{usage} {seconds:5.1f} s")
+        bad += [f"sm_{arch} {case.name}: {fault}" for fault in faults(kernel, case.copies, case.hot)]
     return lines, bad
 
 
@@ -193,17 +244,19 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--arch", default=",".join(map(str, SHARED_LIMIT)), help="compute capabilities, by comma")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes")
+    parser.add_argument("--full", action="store_true", help="every kernel on every architecture")
     options = parser.parse_args(arguments)
     archs = [int(arch) for arch in options.arch.split(",")]
     unknown = [arch for arch in archs if arch not in SHARED_LIMIT]
     if unknown:
         parser.error(f"{unknown[0]} is none of {', '.join(map(str, SHARED_LIMIT))}")
-    every: list[str] = []
+    chosen, count, every = selected(archs, options.full), 0, []
     with get_context("spawn").Pool(options.jobs) as pool:
-        for lines, bad in pool.imap(check, archs, chunksize=1):
+        for lines, bad in pool.imap(check, chosen, chunksize=1):
             print("\n".join(lines), flush=True)
+            count += len(lines)
             every += bad
-    print("\n".join(every) or "all kernels pass")
+    print("\n".join(every) or f"all {count} kernels pass (Triton {triton.__version__})")
     return 1 if every else 0
 
 

@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 
 def activate(x: Tensor, act: str, slope: Tensor | None) -> Tensor:
-    """``x`` through 'none', 'prelu' (``slope`` [1] or [C]), 'tanh' or 'sigmoid'."""
+    """``x`` through 'none', 'prelu' (``slope`` [1] or [C]), 'tanh', 'sigmoid', 'silu' or 'gelu'."""
     if act == "prelu":
         assert slope is not None
         return F.prelu(x, slope.to(x.dtype))
@@ -16,7 +16,9 @@ def activate(x: Tensor, act: str, slope: Tensor | None) -> Tensor:
         return torch.tanh(x)
     if act == "sigmoid":
         return torch.sigmoid(x)
-    return x
+    if act == "silu":
+        return F.silu(x)
+    return F.gelu(x) if act == "gelu" else x
 
 
 def conv_reference(

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from srfast.kernels.canvas import padded_channels
 
-ACTS = {"none": 0, "prelu": 1, "tanh": 2, "sigmoid": 3}
+ACTS = {"none": 0, "prelu": 1, "tanh": 2, "sigmoid": 3, "silu": 4, "gelu": 5}
 
 
 @dataclass(frozen=True)

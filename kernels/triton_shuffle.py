@@ -1,4 +1,7 @@
-"""Pixel shuffle on its own, where no convolution stores shuffled; the twin is ``torch.nn.functional.pixel_shuffle``."""
+"""Pixel shuffle on its own, where no convolution stores shuffled, and its inverse.
+
+The twins are ``pixel_shuffle`` and ``pixel_unshuffle`` of ``torch.nn.functional``.
+"""
 
 # Triton compiles the kernels: its constants are upper case and its arguments have no Python types.
 # ruff: noqa: ANN001, ANN201, N803
@@ -31,9 +34,10 @@ def shuffle_kernel(
     O_PIXEL: tl.constexpr,
     PLANES: tl.constexpr,
     FACTOR: tl.constexpr,
+    INVERSE: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
-    """A part of one output row."""
+    """A part of one row of the larger image, which is written, or with INVERSE read."""
     rows = height * FACTOR
     image = (tl.program_id(0) // rows).to(tl.int64)
     y = tl.program_id(0) % rows
@@ -42,9 +46,12 @@ def shuffle_kernel(
     plane = index % PLANES
     mask = x < width * FACTOR
     channel = plane * (FACTOR * FACTOR) + (y % FACTOR) * FACTOR + x % FACTOR
-    offset = image * x_image + (y // FACTOR).to(tl.int64) * x_row + ((x // FACTOR) * X_PIXEL + channel)
-    value = tl.load(x_ptr + offset, mask=mask)
-    tl.store(out_ptr + image * o_image + y.to(tl.int64) * o_row + (x * O_PIXEL + plane), value, mask=mask)
+    small = image * x_image + (y // FACTOR).to(tl.int64) * x_row + ((x // FACTOR) * X_PIXEL + channel)
+    large = image * o_image + y.to(tl.int64) * o_row + (x * O_PIXEL + plane)
+    if INVERSE:
+        tl.store(x_ptr + small, tl.load(out_ptr + large, mask=mask), mask=mask)
+    else:
+        tl.store(out_ptr + large, tl.load(x_ptr + small, mask=mask), mask=mask)
 
 
 def shuffle_launch(x: Canvas, out: Canvas, factor: int) -> Callable[[], None]:
@@ -53,19 +60,34 @@ def shuffle_launch(x: Canvas, out: Canvas, factor: int) -> Callable[[], None]:
     Raises:
         ValueError: the output is not [N, C / (factor * factor), factor * H, factor * W] of the same dtype and device.
     """
-    given = (out.images, out.channels * factor**2, out.height, out.width, out.data.dtype, out.data.device)
-    expected = (x.images, x.channels, x.height * factor, x.width * factor, x.data.dtype, x.data.device)
+    return _launch(x, out, factor, inverse=False)
+
+
+def unshuffle_launch(x: Canvas, out: Canvas, factor: int) -> Callable[[], None]:
+    """A function that runs ``pixel_unshuffle(x, factor)``.
+
+    Raises:
+        ValueError: the output is not [N, C * factor * factor, H / factor, W / factor] of the same dtype and device.
+    """
+    return _launch(out, x, factor, inverse=True)
+
+
+def _launch(small: Canvas, large: Canvas, factor: int, inverse: bool) -> Callable[[], None]:
+    given = (large.images, large.channels * factor**2, large.height, large.width, large.data.dtype, large.data.device)
+    size = (small.height * factor, small.width * factor)
+    expected = (small.images, small.channels, *size, small.data.dtype, small.data.device)
     if given != expected:
-        raise ValueError(f"shuffled by {factor} the output has {given}, not {expected}")
-    args = (x.at(0, 0), out.at(0, 0), x.height, x.width, x.image, x.row, out.image, out.row)
+        raise ValueError(f"shuffled by {factor} the larger canvas has {given}, not {expected}")
+    args = (small.at(0, 0), large.at(0, 0), small.height, small.width, small.image, small.row, large.image, large.row)
     constants: dict[str, Any] = {
-        "X_PIXEL": x.pixel,
-        "O_PIXEL": out.pixel,
-        "PLANES": out.channels,
+        "X_PIXEL": small.pixel,
+        "O_PIXEL": large.pixel,
+        "PLANES": large.channels,
         "FACTOR": factor,
+        "INVERSE": inverse,
         "BLOCK": BLOCK,
         "enable_fp_fusion": False,
     }
-    grid = (out.images * out.height, -(-out.width * out.channels // BLOCK))
+    grid = (large.images * large.height, -(-large.width * large.channels // BLOCK))
     bound: Any = shuffle_kernel
     return lambda: bound[grid](*args, **constants)

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import nn
 
-from srfast.models import SRResNet, SRVGGNetCompact
+from srfast.models import SRResNet, SRVGGNetCompact, edsr, msrresnet
 
 REPOSITORY = Path(__file__).parent.parent
 
@@ -38,6 +38,8 @@ NETWORKS: dict[str, Callable[[], nn.Module]] = {
     "compact_x4": lambda: SRVGGNetCompact(num_feat=8, num_conv=2, upscale=4),
     "compact_x3_relu": lambda: SRVGGNetCompact(num_feat=6, num_conv=1, upscale=3, act_type="relu"),
     "compact_x2_leaky": lambda: SRVGGNetCompact(num_feat=8, num_conv=0, upscale=2, act_type="leakyrelu"),
+    "msrresnet_x3": lambda: msrresnet(3, channels=8, num_blocks=1),
+    "edsr_x2": lambda: edsr(2, channels=8, num_blocks=1, res_scale=0.1),
 }
 
 

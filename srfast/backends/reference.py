@@ -71,7 +71,7 @@ def run_node(node: Node, values: dict[str, Tensor]) -> Tensor:
     if isinstance(node, Affine):
         return x * node.scale.to(x.dtype).view(1, -1, 1, 1) + node.shift.to(x.dtype).view(1, -1, 1, 1)
     if isinstance(node, Activate):
-        return _activated(x, node)
+        return activate(x, node.act, node.slope)
     if isinstance(node, Shuffle):
         return F.pixel_shuffle(x, node.factor)
     if isinstance(node, Unshuffle):
@@ -93,12 +93,6 @@ def run_node(node: Node, values: dict[str, Tensor]) -> Tensor:
     if isinstance(node, SpatialGate):
         return x * pixel_gains(x, node)
     return resize(x, node)
-
-
-def _activated(x: Tensor, node: Activate) -> Tensor:
-    if node.act == "silu":
-        return F.silu(x)
-    return F.gelu(x) if node.act == "gelu" else activate(x, node.act, node.slope)
 
 
 def _instance_norm(x: Tensor, node: InstanceNorm) -> Tensor:
@@ -127,7 +121,42 @@ def pixel_gains(x: Tensor, node: SpatialGate) -> Tensor:
 
 
 def resize(x: Tensor, node: Resize) -> Tensor:
-    """``interpolate`` by a whole factor."""
+    """``interpolate`` by a whole factor, with weights that do not depend on where a pixel is.
+
+    ``interpolate`` computes them from each position in floating point, so that for factors such as 3 a tile would differ from
+    the whole image in the last bit.
+    """
     if node.mode == "nearest":
         return F.interpolate(x, scale_factor=node.factor, mode="nearest")
-    return F.interpolate(x, scale_factor=node.factor, mode=node.mode, align_corners=False)
+    taps = _phases(node.factor, node.mode)
+    wide = x.to(torch.promote_types(x.dtype, torch.float32))
+    return _stretched(_stretched(wide, taps, 2), taps, 3).to(x.dtype)
+
+
+def _phases(factor: int, mode: str) -> list[list[float]]:
+    """For each pixel that comes from one, the weights of that one and its neighbours, from -reach to reach."""
+    reach = 1 if mode == "bilinear" else 2
+    phases = []
+    for phase in range(factor):
+        position = (phase + 0.5) / factor - 0.5
+        distances = [abs(position - tap) for tap in range(-reach, reach + 1)]
+        phases.append([max(0.0, 1 - d) if mode == "bilinear" else _cubic(d) for d in distances])
+    return phases
+
+
+def _cubic(d: float, a: float = -0.75) -> float:
+    """Keys 1981 (https://doi.org/10.1109/TASSP.1981.1163711), with PyTorch's parameter."""
+    if d < 1:
+        return ((a + 2) * d - (a + 3)) * d * d + 1
+    return ((a * d - 5 * a) * d + 8 * a) * d - 4 * a if d < 2 else 0.0
+
+
+def _stretched(x: Tensor, taps: list[list[float]], dim: int) -> Tensor:
+    reach, length = len(taps[0]) // 2, x.shape[dim]
+    index = torch.arange(-reach, length + reach, device=x.device).clamp_(0, length - 1)
+    padded = x.index_select(dim, index)
+    parts = []
+    for weights in taps:
+        terms = [padded.narrow(dim, i, length) * w for i, w in enumerate(weights) if w]
+        parts.append(sum(terms[1:], terms[0]))
+    return torch.stack(parts, dim + 1).flatten(dim, dim + 1)

@@ -5,15 +5,16 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from srfast.backends.triton_small import IN_PLACE, joined_launches, small_launches
 from srfast.backends.triton_steps import Step, row_slots, side_by_side
 from srfast.kernels.canvas import Canvas
+from srfast.kernels.planes import Planes
 from srfast.kernels.triton_conv_launch import FrameTarget, Launch, conv_launch
-from srfast.kernels.triton_frames import copy_launch, load_launch, store_launch
+from srfast.kernels.triton_frames import load_launch, store_launch
 from srfast.kernels.triton_pair_launch import pair_launch
+from srfast.kernels.triton_planes import load_planes_launch, store_planes_launch
 from srfast.kernels.triton_pointwise import pointwise_launch
-from srfast.kernels.triton_resize import resize_launch
-from srfast.kernels.triton_shuffle import shuffle_launch
-from srfast.plan import Activate, Add, Affine, Clamp, Conv, Node, Plan, Resize, Shape, Shuffle
+from srfast.plan import Conv, Plan, Shape
 
 Needs = dict[Shape, tuple[int, tuple[int, int]]]
 
@@ -64,11 +65,21 @@ class Program:
         result = self._new(self._shapes[self._plan.output])
         peak = 255 if target.frame.dtype == torch.uint8 else 65535
         pixels = result.nchw().permute(0, 2, 3, 1)
-        return [*self.finish(result), store_launch(pixels, target.frame, peak / target.units, target.flag)]
+        store = store_launch(pixels, target.frame, peak / target.units, target.flag, target.reverse)
+        return [*self.finish(result), store]
 
-    def load(self, frames: Tensor, gain: float) -> Launch:
+    def finish_planes(self, planes: Planes, units: float, flag: Tensor) -> list[Launch]:
+        """The last launches, into planes; a colour difference is made of several pixels, so there is one more."""
+        result = self._new(self._shapes[self._plan.output])
+        return [*self.finish(result), store_planes_launch(result, planes, units, flag)]
+
+    def load(self, frames: Tensor, gain: float, reverse: bool) -> Launch:
         """The launch that fills ``source`` from [N, H, W, C] frames times ``gain``."""
-        return load_launch(frames, self.source, gain)
+        return load_launch(frames, self.source, gain, reverse)
+
+    def load_planes(self, planes: Planes, gain: float) -> Launch:
+        """The launch that fills ``source`` from planes, white as ``gain``."""
+        return load_planes_launch(planes, self.source, gain)
 
     def _fill_body(self, steps: list[Step]) -> None:
         last = {name: i for i, step in enumerate(steps) for name in step.reads}
@@ -92,7 +103,7 @@ class Program:
         if isinstance(step.node, Conv):
             same_size = self._shapes[name].scale == self._shapes[step.node.output].scale
             return name not in step.reads[: step.sources] and same_size
-        return isinstance(step.node, (Affine, Activate, Clamp, Add))
+        return isinstance(step.node, IN_PLACE)
 
     def _release(self, name: str, free: bool) -> None:
         """Forgets an activation; its canvas is free, or, of a row, when all of the row are forgotten."""
@@ -134,8 +145,7 @@ class Program:
     def _launches(self, step: Step, out: Canvas | FrameTarget) -> list[Launch]:
         if step.conv is None:
             assert isinstance(out, Canvas)
-            x, other = self._canvases[step.reads[0]], self._canvases[step.reads[-1]]
-            return [_small_launch(step.node, x, other, out)]
+            return small_launches(step.node, [self._canvases[name] for name in step.reads], out)
         x, copies = self._input(step)
         residual = self._canvases[step.reads[step.sources]] if len(step.reads) > step.sources else None
         if step.first is not None and step.pair is not None:
@@ -154,13 +164,11 @@ class Program:
         if side_by_side(row, self._slots, self._shapes):
             slot = self._slots[row[0]]
             return self._rows[slot.row].channel_slice(slot.first, channels), []
-        together = self._new(Shape(channels, self._shapes[row[0]].scale))
-        copies, first = [], 0
-        for part in parts:
-            target = together.channel_slice(first, part.channels)
-            copies.append(copy_launch(part.nchw().permute(0, 2, 3, 1), target.nchw().permute(0, 2, 3, 1)))
-            first += part.channels
-        return together, copies
+        shape = Shape(channels, self._shapes[row[0]].scale)
+        together = self._take(shape)
+        # The convolution's own result is allocated already: the next one may have it.
+        self._free.setdefault(shape, []).append(together)
+        return together, joined_launches(parts, together)
 
     def _border_needs(self, steps: list[Step]) -> Needs:
         """For each shape of canvas the border and tile that its readers need."""
@@ -175,21 +183,6 @@ class Program:
                 tile = (max(tile_h, step.tile[0]), max(tile_w, step.tile[1]))
                 needs[shape] = (max(border, step.reach), tile)
         return needs
-
-
-def _small_launch(node: Node, x: Canvas, other: Canvas, out: Canvas) -> Launch:
-    if isinstance(node, Affine):
-        return pointwise_launch(x, out, scale=node.scale, shift=node.shift)
-    if isinstance(node, Activate):
-        return pointwise_launch(x, out, act=node.act, slope=node.slope)
-    if isinstance(node, Clamp):
-        return pointwise_launch(x, out, clamp=(node.low, node.high))
-    if isinstance(node, Add):
-        return pointwise_launch(x, out, other=other)
-    if isinstance(node, Shuffle):
-        return shuffle_launch(x, out, node.factor)
-    assert isinstance(node, Resize)
-    return resize_launch(x, out, node.factor, node.mode)
 
 
 def _programs(device: torch.device) -> int:

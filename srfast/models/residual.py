@@ -116,7 +116,7 @@ class ResidualSR(nn.Module):
         up_norm, up_act: of each upsampling step.
         last_act: if given, a further 3x3 convolution with this activation goes before the last one.
         base: enlargement of the input that is added to the result: "none" or "bilinear".
-        head: "none", "tanh" (a result in -1..1 that ends as 0..1) or "clamp".
+        head: "none", "tanh" or "clamp" (to 0..1, after ``output_scale`` and ``output_shift``).
         separable: every convolution is a separable one.
         input_mean, input_std: the network sees (image - mean) / std, by channel.
         output_scale, output_shift: the image is the network's result * scale + shift, by channel.

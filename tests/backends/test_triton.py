@@ -3,11 +3,11 @@
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import get_args
 
 import pytest
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from srfast.backends import select_backend
 from srfast.backends.reference import ReferenceBackend
@@ -17,32 +17,30 @@ from srfast.backends.triton_steps import pack_plan
 from srfast.capture import capture
 from srfast.engine import Engine
 from srfast.errors import BackendError
-from srfast.models import SRResNet, SRVGGNetCompact
+from srfast.kernels.planes import PlaneColour, load_planes_reference, store_planes_reference
+from srfast.models import SRUGAN, ResidualSR, RRDBNet, SRResNet, SRVGGNetCompact, edsr, msrresnet
+from srfast.nodes import Node
 from srfast.passes import optimise
-from srfast.plan import Activate, Add, Affine, Clamp, Conv, Plan, Resize, Shuffle
+from srfast.plan import (
+    Activate,
+    Add,
+    Affine,
+    ChannelGate,
+    Clamp,
+    Concat,
+    Conv,
+    InstanceNorm,
+    Multiply,
+    Plan,
+    Pool,
+    Resize,
+    Shuffle,
+    SpatialGate,
+    Unshuffle,
+)
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 HALF = torch.float16
-
-
-class DenseResidual(nn.Module):
-    """The shape of a Real-ESRGAN network: scaled residuals, LeakyReLU, nearest upsampling before convolutions."""
-
-    def __init__(self, channels: int = 16) -> None:
-        super().__init__()
-        self.first = nn.Conv2d(3, channels, 3, padding=1)
-        self.body = nn.Sequential(*(nn.Conv2d(channels, channels, 3, padding=1) for _ in range(3)))
-        self.up = nn.Conv2d(channels, channels, 3, padding=1)
-        self.last = nn.Conv2d(channels, 3, 3, padding=1)
-
-    def forward(self, x: Tensor) -> Tensor:
-        features = self.first(x)
-        y = features
-        for conv in self.body:
-            y = F.leaky_relu(conv(y), 0.2) * 0.2 + y
-        y = F.leaky_relu(self.up(F.interpolate(y + features, scale_factor=2, mode="nearest")), 0.2)
-        out: Tensor = self.last(y)
-        return out
 
 
 def network(build: Callable[[], nn.Module]) -> Plan:
@@ -57,7 +55,13 @@ def network(build: Callable[[], nn.Module]) -> Plan:
 NETWORKS: dict[str, Callable[[], nn.Module]] = {
     "srresnet": lambda: SRResNet(scale=4, channels=16, num_blocks=2),
     "compact": lambda: SRVGGNetCompact(num_feat=16, num_conv=2, upscale=4),
-    "dense": DenseResidual,
+    "rrdb": lambda: RRDBNet(scale=4, num_feat=16, num_block=1, num_grow_ch=16),
+    "rrdb_unshuffled": lambda: RRDBNet(scale=2, num_feat=24, num_block=1, num_grow_ch=8),
+    "rrdb_plus": lambda: RRDBNet(scale=4, num_feat=32, num_block=1, num_grow_ch=16, plus=True),
+    "msrresnet": lambda: msrresnet(channels=16, num_blocks=2),
+    "edsr": lambda: edsr(2, channels=16, num_blocks=2),
+    "instance": lambda: ResidualSR((2,), channels=16, num_blocks=1, norm="instance", act="silu", head="tanh"),
+    "ugan": lambda: SRUGAN(2, channels=8, growth=8, blocks=1),
 }
 
 
@@ -75,12 +79,14 @@ def reference(plan: Plan, x: Tensor, dtype: torch.dtype = torch.float64) -> Tens
     return ReferenceBackend().compile(plan, torch.device("cpu"), dtype)(x.to(dtype)).double()
 
 
-@pytest.mark.parametrize("size", [(1, 1), (7, 11)])
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize(
+    ("name", "size"), [(name, (3, 5)) for name in NETWORKS] + [(name, (1, 1)) for name in ("srresnet", "compact")]
+)
 def test_networks(name: str, size: tuple[int, int]) -> None:
     """At most twice the error of plain torch in the same dtype."""
     plan = network(NETWORKS[name])
-    x = image(2, 3, *size)
+    size = (plan.alignment * size[0], plan.alignment * size[1])
+    x = image(1 if "rrdb" in name else 2, 3, *size)
     expected = reference(plan, x)
     ours = compile_triton(plan)(x.to(DEVICE)).double().cpu()
     assert ours.shape == expected.shape
@@ -109,8 +115,23 @@ def test_every_node() -> None:
         Activate("m", "i", "sigmoid"),
         Add("n", "l", "m"),
         Clamp("o", "n", -0.5, 0.9),
+        Concat("p", "o", ("l", "i")),
+        Activate("q", "p", "silu"),
+        Unshuffle("r", "q", 2),
+        Pool("s", "q", 2, "max"),
+        Pool("t", "p", 2, "average"),
+        Multiply("u", "s", "t"),
+        InstanceNorm("v", "u", torch.rand(9, generator=g), torch.randn(9, generator=g), 1e-3),
+        ChannelGate("w", "v", torch.randn(2, 9, generator=g), *(torch.ones(s) for s in ((2,), (9, 2), (9,), (1,)))),
+        SpatialGate("sg", "w", torch.randn(1, 2, 5, 5, generator=g), torch.tensor([0.3])),
+        Conv("one", "sg", torch.randn(1, 9, 1, 1, generator=g), torch.zeros(1), act="sigmoid"),
+        Multiply("masked", "sg", "one"),
+        Conv("y", "masked", torch.randn(5, 45, 3, 3, generator=g) * 0.05, torch.zeros(5), more=("r",)),
+        Activate("z", "y", "gelu"),
     )
-    plan = Plan(nodes, "x", "o", 3)
+    plan = Plan(nodes, "x", "z", 3)
+    missing = {kind.__name__ for kind in get_args(Node)} - {type(node).__name__ for node in nodes}
+    assert not missing
     x = image(1, 3, 5, 6)
     run = compile_triton(plan)
     for seed in range(2):
@@ -153,6 +174,34 @@ def test_frames(last: str, dtype: torch.dtype) -> None:
     assert out.dtype == dtype
     assert int(flag) == 0
     assert float(error.max()) <= 0.5 + 4e-3 * peak
+
+
+@pytest.mark.parametrize("last", ["convolution", "clamp"])
+def test_bgr_frames(last: str) -> None:
+    """Channels turned round on both sides by the kernels, with the base that a residual adds among them."""
+    plan = network(NETWORKS["compact"])
+    if last == "clamp":
+        plan = Plan((*plan.nodes, Clamp("clamped", plan.output, 0.0, 1.0)), plan.input, "clamped", 3)
+    frames = (image(1, 3, 5, 3) * 255).to(torch.uint8)
+    run = compile_triton(plan)
+    expected, _ = run.run_frames(frames.flip(3), 1 / 255, 1.0)
+    out, _ = run.run_frames(frames, 1 / 255, 1.0, bgr=True)
+    assert torch.equal(out, expected.flip(3))
+
+
+@pytest.mark.parametrize("colour", [PlaneColour(1), PlaneColour(6, True, torch.uint16)])
+def test_planes(colour: PlaneColour) -> None:
+    """Planes through the kernels equal planes converted in float64 around the network, but for its rounding."""
+    plan = network(NETWORKS["compact"])
+    rgb = image(1, 3, 4, 6)
+    planes = store_planes_reference(rgb, 1.0, colour)
+    out, flag = compile_triton(plan).run_planes(planes, 1.0, 1.0)
+    y = reference(plan, load_planes_reference(planes, 1.0))
+    expected = store_planes_reference(y, 1.0, colour)
+    assert int(flag) == 0
+    for ours, theirs in ((out.luma, expected.luma), (out.chroma, expected.chroma)):
+        error = (ours.double().cpu() - theirs.double()).abs().max() / colour.step
+        assert float(error) <= 0.5 + 6e-3 * colour.peak
 
 
 def test_frames_report_overflow() -> None:
@@ -209,7 +258,22 @@ def test_pairs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("SRFAST_TRITON_CONFIGS", str(tmp_path / "pairs.json"))
     steps = pack_plan(plan, ("default",), HALF, DEVICE)
     assert sum(step.pair is not None for step in steps) == 3  # two residual blocks and the tail
+    assert steps[-1].pair is not None
     assert torch.equal(compile_triton(plan)(x), apart)
+    frames = (image(1, 3, 4, 3) * 255).to(torch.uint8)
+    fused, _ = compile_triton(plan).run_frames(frames, 1 / 255, 1.0)
+    monkeypatch.delenv("SRFAST_TRITON_CONFIGS")
+    assert torch.equal(fused, compile_triton(plan).run_frames(frames, 1 / 255, 1.0)[0])
+
+
+@pytest.mark.parametrize("name", ["rrdb", "msrresnet", "compact"])
+def test_the_tail_is_one_launch_where_asked_for(name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The last two convolutions of every family."""
+    (tmp_path / "pairs.json").write_text(json.dumps({"default": {"pair": {}}}))
+    monkeypatch.setenv("SRFAST_TRITON_CONFIGS", str(tmp_path / "pairs.json"))
+    last = pack_plan(network(NETWORKS[name]), ("default",), HALF, DEVICE)[-1]
+    assert last.first is not None
+    assert last.pair is not None
 
 
 def test_memory_is_reused() -> None:

@@ -37,6 +37,21 @@ def test_faults(kernel: Compiled, found: str) -> None:
     assert text == "" if not found else re.search(found, text)
 
 
+def test_the_quick_set() -> None:
+    """The hot kernels on every architecture, everything on one of each generation; ``full`` is everything everywhere."""
+    code = (
+        "from srfast.kernels import compile_gate as gate\n"
+        "every = list(gate.SHARED_LIMIT)\n"
+        "quick, full = gate.selected(every, False), gate.selected(every, True)\n"
+        "assert set(quick) < set(full)\n"
+        "assert len(full) == sum(len(gate.cases(arch)) for arch in every)\n"
+        "for arch in every:\n"
+        "    hot = {(arch, i) for i, case in enumerate(gate.cases(arch)) if case.hot}\n"
+        "    assert len(hot) >= 4 and hot <= set(quick)\n"
+    )
+    run_without_interpreter(code)
+
+
 def test_interpreter_cannot_compile() -> None:
     if os.environ.get("TRITON_INTERPRET") != "1":
         pytest.skip("the interpreter is off on machines with a GPU")
@@ -48,10 +63,14 @@ def test_the_hot_convolutions_pass() -> None:
     """In a process of its own: this one may have chosen the interpreter."""
     code = (
         "from srfast.kernels import compile_gate as gate\n"
-        "gate.CONVS, gate.PAIRS, gate._small_launches = gate.CONVS[:2], (), lambda: ()\n"
-        "lines, bad = gate.check(90)\n"
-        "assert len(lines) == 4 and not bad, (lines, bad)\n"
+        "indices = [i for i, case in enumerate(gate.cases(90)) if case.quick][::2]\n"
+        "results = [gate.check((90, i)) for i in indices]\n"
+        "assert len(results) == 3 and all(lines and not bad for lines, bad in results), results\n"
     )
+    run_without_interpreter(code)
+
+
+def run_without_interpreter(code: str) -> None:
     environment = {k: v for k, v in os.environ.items() if k != "TRITON_INTERPRET"}
     result = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stderr

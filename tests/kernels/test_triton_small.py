@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from canvases import DEVICE, canvas_of, close, empty, random
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -9,31 +10,7 @@ from srfast.kernels.canvas import Canvas, canvas_shape, padded_channels
 from srfast.kernels.triton_frames import copy_launch, load_launch, load_reference, store_launch, store_reference
 from srfast.kernels.triton_pointwise import pointwise_launch, pointwise_reference
 from srfast.kernels.triton_resize import resize_launch
-from srfast.kernels.triton_shuffle import shuffle_launch
-
-DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
-
-
-def random(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float16) -> Tensor:
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed)).to(dtype)
-
-
-def canvas_of(x: Tensor, border: int = 0) -> Canvas:
-    canvas = Canvas.allocate(*x.shape, border=border, dtype=x.dtype, device=DEVICE)
-    canvas.nchw().copy_(x)
-    return canvas
-
-
-def empty(shape: tuple[int, ...], dtype: torch.dtype = torch.float16) -> Canvas:
-    n, c, h, w = shape
-    return Canvas.allocate(n, c, h, w, border=2, dtype=dtype, device=DEVICE)
-
-
-def close(canvas: Canvas, expected: Tensor, dtype: torch.dtype = torch.float16) -> None:
-    torch.testing.assert_close(canvas.nchw().double().cpu(), expected, rtol=torch.finfo(dtype).eps, atol=1e-5)
-    rest = canvas.data.clone()
-    Canvas(rest, canvas.height, canvas.width, canvas.channels, canvas.border, canvas.first).nchw().zero_()
-    assert not rest.any(), "the kernel wrote outside the image"
+from srfast.kernels.triton_shuffle import shuffle_launch, unshuffle_launch
 
 
 @pytest.mark.parametrize("shape", [(1, 1, 1, 1), (2, 3, 5, 7), (1, 64, 2, 37), (1, 24, 3, 3)])
@@ -66,6 +43,9 @@ def test_shuffle(shape: tuple[int, int, int, int], factor: int) -> None:
     out = empty(tuple(expected.shape))
     shuffle_launch(canvas_of(x, 1), out, factor)()
     assert torch.equal(out.nchw().double().cpu(), expected)
+    back = empty(shape)
+    unshuffle_launch(out, back, factor)()
+    close(back, x.double())
 
 
 @pytest.mark.parametrize("mode", ["nearest", "bilinear", "bicubic"])
@@ -124,7 +104,7 @@ def test_checks() -> None:
     x = empty((1, 4, 3, 3))
     with pytest.raises(ValueError, match="differ"):
         pointwise_launch(x, empty((1, 4, 3, 4)))
-    with pytest.raises(ValueError, match="3 values for 4 channels"):
+    with pytest.raises(ValueError, match=r"\[3\] values for 1 images of 4 channels"):
         pointwise_launch(x, x, scale=torch.ones(3))
     with pytest.raises(ValueError, match="shuffled by 2"):
         shuffle_launch(x, empty((1, 1, 6, 7)), 2)

@@ -1,0 +1,258 @@
+"""Checkpoints: from a file, or the name of a shipped model, to a PyTorch module. No code from a file is ever run."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import math
+import os
+import stat
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+import torch
+from torch import Tensor, nn
+
+from srfast.checkpoint.detection import check_weights, detect, unwrapped
+from srfast.checkpoint.layouts import MAX_BLOCKS, MODULES, Hints, Layout, Recipe
+from srfast.checkpoint.safetensors_files import read_safetensors
+from srfast.checkpoint.torch_files import LEGACY_MAGIC, read_torch
+from srfast.errors import CheckpointError
+
+__all__ = ["Hints", "LoadedModel", "load_model", "save_checkpoint", "shipped_models"]
+
+WEIGHTS = Path(__file__).parent.parent / "weights"
+MAX_BYTES = 2 << 30  # of a file: the largest public networks of this kind have 300 MB
+# Of a file that srfast wrote: the module's class and arguments, as JSON.
+METADATA = "srfast"
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A network with the facts that its file told.
+
+    Attributes:
+        module: in eval mode, float32, on the CPU, for RGB images in 0..1.
+        architecture: as people call it.
+        scale: output pixels per input pixel along one side.
+        name: of the file.
+        layout: who writes such keys.
+        values: what the network itself sees and gives; the module converts.
+        arguments: of the module's class.
+        file_kind: "safetensors", "PyTorch zip" or "PyTorch legacy".
+    """
+
+    module: nn.Module
+    architecture: str
+    scale: int
+    name: str
+    layout: str = ""
+    values: str = "0..1"
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+    file_kind: str = ""
+
+
+def shipped_models() -> dict[str, Path]:
+    """Names and files of the models that come with srfast."""
+    return {p.stem: p for p in sorted(WEIGHTS.glob("*.safetensors"))}
+
+
+def load_model(
+    source: str | os.PathLike[str],
+    *,
+    scale: int | None = None,
+    act: str | None = None,
+    res_scale: float | None = None,
+) -> LoadedModel:
+    """Loads a checkpoint into a module in eval mode, float32, on the CPU.
+
+    Args:
+        source: path of a .safetensors, .pth, .pt or .ckpt file that holds a state_dict, or the name of a shipped model.
+        scale: 3 for networks whose keys are the same for 2 and 3 (one upsampling step by repeated pixels).
+        act: "leakyrelu" for an SRVGGNetCompact that has it; its keys are those of one with ReLU.
+        res_scale: of EDSR's blocks; by default 0.1 from 256 channels on, else 1, as published.
+
+    Raises:
+        CheckpointError: no such file or name, not a checkpoint, of no known architecture, or not safe to open.
+    """
+    names = shipped_models()
+    path = names.get(str(source)) or Path(source)
+    if not path.exists():
+        known = ", ".join(names) or "none"
+        raise CheckpointError(f"no checkpoint file and no shipped model is called {str(source)!r} (shipped: {known})")
+    content, metadata, kind = _read(path)
+    try:
+        state = unwrapped(content)
+        check_weights(state)
+        layout, recipe = _recipe(state, metadata, Hints(scale, act, res_scale))
+        module = _built(recipe)
+    except CheckpointError as error:
+        raise CheckpointError(f"{path}: {error}") from error
+    found = int(getattr(module, "scale", 1))
+    if scale not in (None, found):
+        raise CheckpointError(f"{path}: its keys and shapes are those of scale {found}, not {scale}")
+    return LoadedModel(
+        module, layout.architecture, found, path.stem, layout.origin, layout.values, recipe.arguments, kind
+    )
+
+
+def _read(path: Path) -> tuple[Any, Mapping[str, str], str]:
+    """What the file holds, its metadata, and its kind, told by its first bytes."""
+    try:
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode):
+            raise CheckpointError(f"{path} is a {'folder' if path.is_dir() else 'device or pipe'}, not a file")
+        if not 0 < status.st_size <= MAX_BYTES:
+            raise CheckpointError(f"{path} has {status.st_size} bytes; a checkpoint has 1 to {MAX_BYTES}")
+        with open(path, "rb") as file:
+            head = file.read(64)
+    except OSError as error:
+        raise CheckpointError(f"{path} cannot be read: {error.strerror}") from error
+    if head.startswith((b"PK\x03\x04", b"PK\x05\x06")):
+        return read_torch(path), {}, "PyTorch zip"
+    if head.startswith(LEGACY_MAGIC):
+        return read_torch(path), {}, "PyTorch legacy"
+    if head[8:9] == b"{" or path.suffix == ".safetensors":
+        return *read_safetensors(path), "safetensors"
+    raise CheckpointError(f"{path} is not a PyTorch checkpoint: {_what(head)}")
+
+
+_KINDS = (
+    (b"version https://git-lfs", "it is a pointer of Git LFS; fetch the file itself with 'git lfs pull'"),
+    (b"\x89HDF", "it is HDF5 (Keras); only PyTorch state_dicts, safetensors and ONNX are read"),
+    (b"\x93NUMPY", "it is a NumPy array, which has no layer names"),
+    (b"<", "it is a web page or XML; download the file itself"),
+    (b"\x1f\x8b", "it is compressed by gzip; unpack it first"),
+    (
+        b"\x80",
+        "it is a bare pickle, which could run code; re-save the weights with torch.save(model.state_dict(), ...)",
+    ),
+)
+
+
+def _what(head: bytes) -> str:
+    begin = head.lstrip()
+    return next((text for magic, text in _KINDS if begin.startswith(magic)), f"it begins with {head[:12]!r}")
+
+
+def _recipe(state: dict[str, Tensor], metadata: Mapping[str, str], hints: Hints) -> tuple[Layout, Recipe]:
+    if METADATA in metadata:
+        return _described(state, metadata[METADATA])
+    layout = detect(state)
+    try:
+        return layout, layout.read(state, hints)
+    except (CheckpointError, KeyError, IndexError, ValueError, ZeroDivisionError, RuntimeError) as error:
+        raise CheckpointError(
+            f"it looks like {layout.architecture} ({layout.origin}) but does not fit it: {error}"
+        ) from error
+
+
+def _described(state: dict[str, Tensor], text: str) -> tuple[Layout, Recipe]:
+    """From the metadata of a file that srfast wrote, as distrustful as of any other."""
+    try:
+        facts = json.loads(text)
+        module, arguments = facts["module"], facts["arguments"]
+        known = set(inspect.signature(MODULES[module]).parameters)
+        if not set(arguments) <= known or not all(map(_modest, arguments.values())):
+            raise ValueError(f"arguments {str(arguments)[:120]}")
+        blocks = [value for key, value in arguments.items() if key in ("num_block", "num_blocks", "num_conv", "blocks")]
+        if any(value > MAX_BLOCKS for value in blocks):
+            raise ValueError(f"{max(blocks)} blocks, at most {MAX_BLOCKS}")
+        layout = Layout(
+            str(facts["architecture"])[:60], str(facts["layout"])[:60], (), _unread, str(facts["values"])[:120]
+        )
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise CheckpointError(f"its metadata is not what srfast writes: {error}") from error
+    return layout, Recipe(module, arguments, state)
+
+
+def _unread(state: Any, hints: Hints) -> Recipe:
+    raise CheckpointError("this layout comes from metadata")
+
+
+def _modest(value: Any) -> bool:
+    """A value that an argument of a network may have."""
+    if isinstance(value, list):
+        return len(value) <= 8 and not any(isinstance(v, list) for v in value) and all(map(_modest, value))
+    if isinstance(value, float):
+        return math.isfinite(value)
+    return (
+        value is None or isinstance(value, bool) or (0 <= value <= 4096 if isinstance(value, int) else len(value) <= 32)
+    )
+
+
+def _built(recipe: Recipe) -> nn.Module:
+    """The module with the weights. It takes no memory before its shapes are known to be those of the file."""
+    try:
+        with torch.device("meta"):
+            expected = {
+                k: v.shape for k, v in recipe.build().state_dict().items() if not k.endswith("num_batches_tracked")
+            }
+        missing = [key for key in expected if key not in recipe.state]
+        extra = [key for key in recipe.state if key not in expected]
+        if missing or extra:
+            raise CheckpointError(f"{_some(missing)} missing, {_some(extra)} not expected")
+        for key, wanted in expected.items():
+            given = recipe.state[key].shape
+            if given != wanted and not (len(wanted) == 1 and given.numel() == wanted.numel()):
+                raise CheckpointError(f"{key} has the shape {list(given)}, expected {list(wanted)}")
+        module = recipe.build()
+        state = {k: v.detach().float().reshape(expected[k]) for k, v in recipe.state.items()}
+        module.load_state_dict(state, strict=False)
+    except (RuntimeError, ValueError, TypeError, KeyError, IndexError, ZeroDivisionError, OverflowError) as error:
+        reason = " ".join(str(error).split())[:300]
+        raise CheckpointError(f"it looks like {recipe.module} but does not fit it: {reason}") from error
+    except CheckpointError as error:
+        raise CheckpointError(f"it looks like {recipe.module} but does not fit it: {error}") from error
+    return module.requires_grad_(False).eval()
+
+
+def _some(keys: list[str]) -> str:
+    return (
+        ", ".join(key[:80] for key in keys[:3]) + (f" and {len(keys) - 3} more" if len(keys) > 3 else "") or "nothing"
+    )
+
+
+def save_checkpoint(
+    module: nn.Module, path: Path, dtype: torch.dtype = torch.float32, facts: LoadedModel | None = None
+) -> None:
+    """Writes the module's state as safetensors; the file appears under its name only when it is whole.
+
+    Args:
+        module: one of ``srfast.models``.
+        path: the file to write; an existing one is replaced.
+        dtype: type that convolution weights are stored in; everything else stays float32.
+        facts: what the file that the module came from told; goes into the metadata, for networks whose keys do not tell all.
+    """
+    state = {}
+    for key, value in module.state_dict().items():
+        wide = value.is_floating_point() and value.ndim != 4
+        state[key] = value.detach().to("cpu", torch.float32 if wide else dtype if value.ndim == 4 else value.dtype)
+        state[key] = state[key].contiguous()
+    metadata = {"format": "pt", "architecture": type(module).__name__}
+    arguments = facts.arguments if facts is not None else getattr(module, "arguments", None)
+    if arguments is not None:
+        told = facts or LoadedModel(module, type(module).__name__, 1, "", "srfast")
+        metadata[METADATA] = json.dumps(
+            {
+                "module": type(module).__name__,
+                "arguments": dict(arguments),
+                "architecture": told.architecture,
+                "layout": told.layout,
+                "values": told.values,
+            }
+        )
+    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as partial:
+        try:
+            partial.write(safetensors.torch.save(state, metadata))
+            partial.close()
+            # A temporary file is private; this one is not.
+            os.chmod(partial.name, 0o644)
+            os.replace(partial.name, path)
+        except BaseException:
+            os.unlink(partial.name)
+            raise

@@ -1,0 +1,126 @@
+"""Classification networks as feature extractors, from a local file in torchvision's key layout; torchvision is not needed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import safetensors.torch
+import torch
+from torch import Tensor, nn
+
+from srfast.errors import CheckpointError
+
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+# Convolutions of each block; a 2x2 max pooling ends the block.
+VGG_BLOCKS = {
+    "vgg16": ((64, 64), (128, 128), (256,) * 3, (512,) * 3, (512,) * 3),
+    "vgg19": ((64, 64), (128, 128), (256,) * 4, (512,) * 4, (512,) * 4),
+}
+KINDS = (*VGG_BLOCKS, "alex")
+
+
+def _vgg(kind: str) -> nn.Sequential:
+    layers: list[nn.Module] = []
+    channels = 3
+    for block in VGG_BLOCKS[kind]:
+        for width in block:
+            layers += [nn.Conv2d(channels, width, 3, padding=1), nn.ReLU()]
+            channels = width
+        layers.append(nn.MaxPool2d(2, 2))
+    return nn.Sequential(*layers)
+
+
+def _alexnet() -> nn.Sequential:
+    return nn.Sequential(
+        *(nn.Conv2d(3, 64, 11, 4, 2), nn.ReLU(), nn.MaxPool2d(3, 2)),
+        *(nn.Conv2d(64, 192, 5, padding=2), nn.ReLU(), nn.MaxPool2d(3, 2)),
+        *(nn.Conv2d(192, 384, 3, padding=1), nn.ReLU()),
+        *(nn.Conv2d(384, 256, 3, padding=1), nn.ReLU()),
+        *(nn.Conv2d(256, 256, 3, padding=1), nn.ReLU(), nn.MaxPool2d(3, 2)),
+    )
+
+
+def phi(kind: str, block: int, conv: int) -> int:
+    """Layer of VGG's phi(block, conv): after the activation of that convolution, before the block-th max pooling."""
+    blocks = VGG_BLOCKS.get(kind, ())
+    if not 1 <= block <= len(blocks) or not 1 <= conv <= len(blocks[block - 1]):
+        raise ValueError(f"{kind} has no phi({block},{conv})")
+    return sum(2 * len(b) + 1 for b in blocks[: block - 1]) + 2 * conv - 1
+
+
+class Backbone(nn.Module):
+    """The convolutions of VGG16, VGG19 or AlexNet, frozen, in eval mode.
+
+    Args:
+        kind: one of ``KINDS``.
+        source: a file of torchvision's state_dict (.pth or .safetensors), or "random" for fixed random weights, which
+            are of use for tests and as an untrained yardstick only.
+
+    Raises:
+        CheckpointError: the file is missing or of another network.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, kind: str, source: str | Path) -> None:
+        super().__init__()
+        if kind not in KINDS:
+            raise ValueError(f"a backbone is one of {', '.join(KINDS)}, not {kind!r}")
+        self.kind = kind
+        self.features = _alexnet() if kind == "alex" else _vgg(kind)
+        self.register_buffer("mean", torch.tensor(MEAN).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(STD).view(1, 3, 1, 1), persistent=False)
+        if str(source) == "random":
+            _randomise(self.features)
+        else:
+            self._load(Path(source))
+        self.requires_grad_(False).eval()
+
+    def _load(self, path: Path) -> None:
+        name = {"alex": "alexnet"}.get(self.kind, self.kind)
+        if not path.is_file():
+            raise CheckpointError(
+                f"the {self.kind} backbone is missing at {path}: where torchvision is installed, "
+                f"torch.save(torchvision.models.{name}(weights='DEFAULT').state_dict(), FILE), and give that file"
+            )
+        state = (
+            safetensors.torch.load_file(path)
+            if path.suffix == ".safetensors"
+            else torch.load(path, map_location="cpu", weights_only=True)
+        )
+        state = {k: v for k, v in state.items() if k.startswith("features.")}
+        try:
+            self.load_state_dict(state)
+        except RuntimeError as error:
+            raise CheckpointError(
+                f"{path} is not torchvision's {name}: {' '.join(str(error).split())[:200]}"
+            ) from error
+
+    def train(self, mode: bool = True) -> Backbone:
+        """Stays in eval mode."""
+        return super().train(False)
+
+    def normalise(self, image: Tensor) -> Tensor:
+        """[N, 3, H, W] or [N, 1, H, W] in 0..1 -> [N, 3, H, W] as in training on ImageNet."""
+        return (image - self.mean) / self.std
+
+    def taps(self, x: Tensor, indices: tuple[int, ...]) -> list[Tensor]:
+        """Outputs of the layers ``indices`` (ascending) for a normalised image."""
+        out = []
+        for index, layer in enumerate(list(self.features)[: indices[-1] + 1]):
+            x = layer(x)
+            if index in indices:
+                out.append(x)
+        return out
+
+
+def _randomise(features: nn.Sequential, seed: int = 0) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    for layer in features:
+        if isinstance(layer, nn.Conv2d):
+            fan_in = layer.in_channels * layer.kernel_size[0] * layer.kernel_size[1]
+            with torch.no_grad():
+                layer.weight.normal_(0.0, (2 / fan_in) ** 0.5, generator=generator)
+                assert layer.bias is not None
+                layer.bias.zero_()
