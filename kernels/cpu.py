@@ -39,6 +39,32 @@ def instruction_sets() -> list[str]:
     return list(_cpu.instruction_sets()) if _cpu is not None else []
 
 
+def narrow_sets() -> list[str]:
+    """Instruction sets with narrow convolutions that this build and this CPU both have: 'amx' (bfloat16), 'vnni' (int8).
+
+    'amx_emulated' computes what AMX would, for tests.
+    """
+    return list(_cpu.narrow_sets()) if _cpu is not None else []
+
+
+def narrow_fits(kernel: int, in_channels: int) -> bool:
+    """Whether the narrow kernels cover such a convolution: multiples of 32 input channels, kernels that are not too large."""
+    return _cpu is not None and bool(_cpu.narrow_fits(kernel, in_channels))
+
+
+@dataclass(frozen=True)
+class Narrow:
+    """A convolution in the narrow type of its instruction set. For int8: input x is stored as ``round(x / scale) + zero``.
+
+    Attributes:
+        scale: positive; not used for bfloat16.
+        zero: 0..255, what stands for 0.0.
+    """
+
+    scale: float = 1.0
+    zero: int = 0
+
+
 def default_instruction_set() -> str:
     """The fastest, or the one that the environment variable ``SRFAST_CPU`` names.
 
@@ -68,7 +94,7 @@ class Network:
     """Fused convolutions over numbered activations, run in one call for one image size at a time.
 
     Args:
-        instruction_set: one of ``instruction_sets()``; by default ``default_instruction_set()``.
+        instruction_set: one of ``instruction_sets()`` or ``narrow_sets()``; by default ``default_instruction_set()``.
     """
 
     def __init__(self, instruction_set: str | None = None) -> None:
@@ -102,14 +128,16 @@ class Network:
         residual_factor: int = 1,
         clamp: tuple[float, float] | None = None,
         winograd: bool = False,
+        narrow: Narrow | None = None,
     ) -> None:
         """Adds ``target = clamp(shuffle(prelu(conv(source) + bias)) * gain + residual)``; the tensors are copied.
 
         Args:
-            sources, target, residual: numbers of activations; the channels of several sources are read in a row, which only
-                transformed convolutions can.
+            sources, target, residual: numbers of activations; the channels of several sources are read in a row, which
+                direct float32 convolutions cannot.
             residual_factor: the residual is enlarged by it, nearest neighbour.
             winograd: transformed rather than direct; see ``winograd_fits``.
+            narrow: in the narrow type; see ``narrow_fits``.
         """
         out, channels, kernel, width = weight.shape
         inputs = [sources] if isinstance(sources, int) else list(sources)
@@ -128,7 +156,9 @@ class Network:
             )
         if winograd and not all(winograd_fits(kernel, c) for c in given):
             raise ValueError(f"no Winograd kernel for {kernel}x{kernel} on {given} channels")
-        if len(given) > 1 and not winograd:
+        if narrow and (winograd or not narrow_fits(kernel, channels)):
+            raise ValueError(f"no narrow kernel for {kernel}x{kernel} on {given} channels")
+        if len(given) > 1 and not winograd and not narrow:
             raise ValueError(f"a direct convolution reads 1 activation, not {len(given)}")
         low, high = clamp or (float("-inf"), float("inf"))
         tensors = [
@@ -150,7 +180,9 @@ class Network:
             gain=gain,
             low=low,
             high=high,
-            winograd=winograd,
+            algorithm=2 if narrow else int(winograd),
+            input_inverse=1.0 / narrow.scale if narrow else 1.0,
+            input_zero=narrow.zero if narrow else 0,
         )
 
     def row_floats(self, activation: int, width: int) -> int:

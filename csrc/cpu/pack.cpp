@@ -5,13 +5,6 @@
 namespace srfast {
 namespace {
 
-// Where output `index` of the kernels' order (row phase, column phase, channel) is in PyTorch's (channel, phases).
-int source_output(const Conv& conv, int index) {
-    const int r = conv.shuffle, channels = conv.out_channels / (r * r);
-    const int phase = index / channels, channel = index % channels;
-    return channel * r * r + phase;
-}
-
 using Matrix = std::array<std::array<double, 5>, 8>;
 
 // G of the Winograd transform, [tile][kernel]; the points are those of conv_impl.h.
@@ -60,6 +53,14 @@ void pack(Conv& conv, const Kernels& kernels, const float* weight, const float* 
     conv.bias.assign(round_up(out, 16) + 16, 0.0f);
     conv.slope.assign(round_up(out, 16) + 16, 0.0f);
     conv.weights.clear();
+    if (conv.algorithm == Algorithm::narrow) {
+        for (int o = 0; o < out; ++o) {
+            const int source = conv.source_output(o);
+            conv.bias[o] = bias[source];
+            conv.slope[o] = slopes ? slope[slopes == 1 ? 0 : source] : 0.0f;
+        }
+        return pack_narrow(conv, kernels.narrow, weight);
+    }
     for (int first = 0; first < out; first += conv.group()) {
         const int outputs = out - first < conv.group() ? out - first : conv.group();
         const int columns = round_up(rows * outputs, kernels.width);
@@ -72,7 +73,7 @@ void pack(Conv& conv, const Kernels& kernels, const float* weight, const float* 
                                 static_cast<std::size_t>(k) * wide + (column - panel)];
         };
         for (int o = 0; o < outputs; ++o) {
-            const int source = source_output(conv, first + o);
+            const int source = conv.source_output(first + o);
             conv.bias[first + o] = bias[source];
             conv.slope[first + o] = slopes ? slope[slopes == 1 ? 0 : source] : 0.0f;
             for (int c = 0; c < in; ++c) {

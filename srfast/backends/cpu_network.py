@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from srfast.backends.cpu_schedule import Layer, chains, place, schedule
-from srfast.kernels.cpu import Network, winograd_fits
+from srfast.kernels.cpu import Narrow, Network, winograd_fits
 from srfast.plan import Conv, Node, Plan, Resize, Shape
 
 # Rows and columns of the outputs that one Winograd tile gives.
@@ -18,7 +18,7 @@ TILE = 4
 
 
 def is_compiled(plan: Plan, node: Node, winograd: bool) -> bool:
-    """Whether the compiled kernels cover the node: only transformed convolutions read several activations."""
+    """Whether the compiled kernels cover the node: direct convolutions do not read several activations."""
     return (
         isinstance(node, Conv)
         and node.act in ("none", "prelu")
@@ -59,9 +59,18 @@ class CompiledPart:
         plan: in float32.
         nodes: indices of the part's nodes.
         winograd: whether transformed convolutions may be used.
+        narrow: convolutions in the narrow type of ``instruction_set``, by the name of their output.
     """
 
-    def __init__(self, plan: Plan, nodes: range, *, winograd: bool) -> None:
+    def __init__(
+        self,
+        plan: Plan,
+        nodes: range,
+        *,
+        winograd: bool,
+        narrow: Mapping[str, Narrow] | None = None,
+        instruction_set: str | None = None,
+    ) -> None:
         inside = [plan.nodes[i] for i in nodes]
         written = {node.output for node in inside}
         after = {name for node in plan.nodes[nodes.stop :] for name in node.inputs} | {plan.output}
@@ -76,14 +85,17 @@ class CompiledPart:
         self.base = Fraction(min(shapes[name].scale for name in names))
         self.scales = [int(shapes[name].scale / self.base) for name in names]
         self.channels = [shapes[name].channels for name in names]
-        self.network = Network()
+        self.network = Network(instruction_set)
+        self._narrow = dict(narrow or {})
         number = {
             name: self.network.activation(shapes[name].channels, input=name in self.inputs, output=name in self.outputs)
             for name in names
         }
         self.wanted = [number[name] for name in self.outputs]
         self.layers: list[Layer] = []
-        self.transformed = [node for node in convs if uses_winograd(node, shapes, winograd)]
+        self.transformed = [
+            node for node in convs if node.output not in self._narrow and uses_winograd(node, shapes, winograd)
+        ]
         for node in convs:
             residual, factor = small.get(node.residual or "", (node.residual, 1))
             self._add(node, number, None if residual is None else number[residual], factor)
@@ -105,20 +117,23 @@ class CompiledPart:
             residual_factor=factor,
             clamp=node.clamp,
             winograd=transformed,
+            narrow=self._narrow.get(node.output),
         )
         step = TILE if transformed else 1
         self.layers.append(Layer(source, target, residual, node.kernel // 2, step, node.shuffle, factor))
 
     def __call__(self, values: dict[str, Tensor]) -> None:
         """Reads the part's inputs from ``values`` and adds its outputs."""
-        outputs, _ = self.run([values[name].permute(0, 2, 3, 1) for name in self.inputs], torch.float32)
+        outputs, finite = self.run([values[name].permute(0, 2, 3, 1) for name in self.inputs], torch.float32)
+        if not finite:  # narrow integers cannot say so themselves
+            outputs = [y.fill_(math.nan) for y in outputs]
         for name, y in zip(self.outputs, outputs, strict=True):
             values[name] = y.permute(0, 3, 1, 2)
 
     def run(self, images: list[Tensor], dtype: torch.dtype) -> tuple[list[Tensor], bool]:
         """The part's inputs [N, H, W, C], float32 or uint8, to its outputs in ``dtype``, float32 or uint8.
 
-        The second value is False where an uint8 result stands for NaN or infinity.
+        The second value is False where an uint8 or narrow value stands for NaN or infinity.
         """
         inputs = [image.contiguous() for image in images]
         count, height, width, _ = inputs[0].shape

@@ -174,9 +174,9 @@ class _Run:
             last = last // layer.step * layer.step
         if last <= self.done[index]:
             return
-        for activation in (*layer.inputs, layer.residual):
-            if activation is not None:
-                self.spans[activation] = (self.spans[activation][0], len(self.steps))
+        for read in (*layer.inputs, layer.residual):
+            if read is not None:
+                self.spans[read] = (self.spans[read][0], len(self.steps))
         self._write(layer.output, last * layer.shuffle)
         self.steps.append(Step(index, self.done[index], last))
         self.done[index] = last
