@@ -17,6 +17,7 @@ from srfast.training.data import Batch
 from srfast.training.discriminators import DigitClassifier, DigitDiscriminator
 from srfast.training.imresize import imresize
 from srfast.training.metrics import psnr_y, ssim_y
+from srfast.training.states import load_state, save_state
 from srfast.training.systems import GanSystem, Terms
 
 CLASSES = 10
@@ -108,6 +109,18 @@ def train_classifier(digits: Digits, iterations: int = 500, batch: int = 128) ->
     return net.requires_grad_(False).eval()
 
 
+def classifier_of(digits: Digits, path: Path) -> nn.Module:
+    """The classifier in the file, or a new one that is trained and saved there."""
+    net = DigitClassifier(digits.colours)
+    if path.exists():
+        net.load_state_dict(load_state(path, needs=("classifier",))["classifier"])
+    else:
+        net = train_classifier(digits)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        save_state({"classifier": net.state_dict()}, path)
+    return net.requires_grad_(False).eval()
+
+
 @torch.no_grad()
 def accuracy(classifier: nn.Module, images: Tensor, labels: Tensor) -> float:
     """Share of digits that the classifier names right."""
@@ -123,6 +136,13 @@ class DigitSystem(GanSystem):
     def __init__(self, config: Config, classes: int = CLASSES) -> None:
         super().__init__(config, classes)
         self.classifier: nn.Module | None = None
+
+    def train(self, mode: bool = True) -> DigitSystem:
+        """The classifier stays as it was trained: in eval mode."""
+        super().train(mode)
+        if self.classifier is not None:
+            self.classifier.eval()
+        return self
 
     def build_discriminator(self) -> nn.Module:
         return DigitDiscriminator(self.config.colours, self.config.discriminator_channels)

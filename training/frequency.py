@@ -105,4 +105,5 @@ FREQUENCY_LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "dct": dct_loss,
     "spectral": spectral_loss,
     "focal": focal_frequency_loss,
+    "log": frequency_discrepancy,
 }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,8 +34,8 @@ def save_state(state: Mapping[str, Any], path: Path) -> None:
         raise
 
 
-def load_state(path: Path) -> dict[str, Any]:
-    """Reads a state that ``save_state`` wrote, to the CPU.
+def load_state(path: Path, needs: Sequence[str] = ("config", "step", "networks")) -> dict[str, Any]:
+    """Reads a state that ``save_state`` wrote, with the entries that it ``needs``, to the CPU.
 
     Raises:
         CheckpointError: not such a file.
@@ -44,6 +44,6 @@ def load_state(path: Path) -> dict[str, Any]:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # a damaged pickle can fail anywhere in the unpickler
         raise CheckpointError(f"{path} is not the state of a training, or is damaged: {error}") from error
-    if not isinstance(state, dict) or not {"config", "step", "networks"} <= set(state):
+    if not isinstance(state, dict) or not set(needs) <= set(state):
         raise CheckpointError(f"{path} is not the state of a training; give an empty folder to start anew")
     return state

@@ -24,7 +24,7 @@ from srfast.models import SRResNet, SRVGGNetCompact
 from srfast.training.board import Board
 from srfast.training.config import PRESETS, Config
 from srfast.training.data import PatchPairs, Source
-from srfast.training.digits import Digits, DigitSystem, evaluate_digits, train_classifier
+from srfast.training.digits import Digits, DigitSystem, classifier_of, evaluate_digits
 from srfast.training.evaluate import evaluate, mean_psnr
 from srfast.training.initialise import start_from_interpolation
 from srfast.training.systems import GanSystem, System
@@ -48,13 +48,13 @@ def open_source(config: Config, folders: list[Path]) -> Source:
     return pairs
 
 
-def build(config: Config, source: Source, init: str | None) -> System:
-    """The system with its start: a checkpoint, near interpolation, or PyTorch's own."""
+def build(config: Config, source: Source, init: str | None, out: Path) -> System:
+    """The system with its start: a checkpoint, near interpolation, or PyTorch's own; ``out`` keeps the digits' classifier."""
     torch.manual_seed(config.seed)
     system = SYSTEMS[config.system](config, source.classes)
     if isinstance(system, DigitSystem):
         assert isinstance(source, Digits), "the digits system needs a folder of idx files"
-        system.classifier = train_classifier(source)
+        system.classifier = classifier_of(source, out / "classifier.pt")
     if init:
         start_from(system.generator, load_model(init).module, source)
     elif isinstance(system.generator, (SRResNet, SRVGGNetCompact)):
@@ -88,7 +88,7 @@ def main(arguments: list[str] | None = None) -> int:
             if args.device == "cuda":
                 torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
         source = open_source(config, args.data)
-        system = build(config, source, args.init)
+        system = build(config, source, args.init, args.out)
         size = sum(p.numel() for p in system.generator.parameters())
         board = Board(args.out, config.iterations, args.eval)
         trainer = Trainer(

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from srfast.training.data import Batch
 from srfast.training.discriminators import ClassDiscriminator
+from srfast.training.frechet import frechet_distance
 from srfast.training.systems import GanSystem, Terms
 
 
@@ -33,3 +37,22 @@ class UGANSystem(GanSystem):
         entropy = torch.stack([F.cross_entropy(logits, batch.label) for logits in labels]).mean()
         terms["class"] = self.config.class_weight * entropy
         return terms
+
+
+@torch.no_grad()
+def frechet_against_interpolation(
+    generator: nn.Module, batches: Sequence[Batch], features: nn.Module | Path
+) -> dict[str, float]:
+    """Frechet distance to the HR images of nearest, bilinear and bicubic enlargements and of the generator's; see ``frechet``."""
+    scale = batches[0].hr.shape[-1] // batches[0].lr.shape[-1]
+    enlarge: dict[str, Callable[[Tensor], Tensor]] = {
+        "nearest": lambda x: F.interpolate(x, scale_factor=scale, mode="nearest"),
+        "bilinear": lambda x: F.interpolate(x, scale_factor=scale, mode="bilinear"),
+        "bicubic": lambda x: F.interpolate(x, scale_factor=scale, mode="bicubic"),
+        "generator": generator.eval(),
+    }
+    real = [b.hr for b in batches]
+    return {
+        name: frechet_distance(real, [method(b.lr).clamp(0, 1) for b in batches], features)
+        for name, method in enlarge.items()
+    }

@@ -20,11 +20,13 @@ from srfast.errors import CheckpointError
 from srfast.training import states
 from srfast.training.config import PRESETS, Config
 from srfast.training.data import PatchPairs, read_rgb, shrink
-from srfast.training.digits import Digits, DigitSystem, evaluate_digits, read_idx
+from srfast.training.digits import Digits, DigitSystem, classifier_of, evaluate_digits, read_idx
 from srfast.training.discriminators import DigitClassifier
+from srfast.training.frechet import Features
 from srfast.training.systems import GanSystem, System
 from srfast.training.train import SYSTEMS, build, open_source
 from srfast.training.trainer import Trainer, learning_rate
+from srfast.training.ugan import frechet_against_interpolation
 
 CPU = torch.device("cpu")
 
@@ -275,6 +277,7 @@ def test_the_class_term_reaches_the_generator_only(digit_folder: Path) -> None:
     logits = system.classifier(fake)
     expected = -0.5 * torch.log_softmax(logits, 1)[torch.arange(3), batch.label].mean()
     torch.testing.assert_close(term, expected)
+    assert not system.train().classifier.training
     term.backward()
     assert any(p.grad is not None and p.grad.abs().sum() > 0 for p in system.generator.parameters())
     assert not system.discriminator_terms(batch, fake.detach())["class"].requires_grad
@@ -305,11 +308,33 @@ def test_start_from_a_larger_scale(photographs: Path) -> None:
         start_from(SRVGGNetCompact(num_feat=8, num_conv=1, upscale=2), trained, pairs)
 
 
-def test_build_starts_near_interpolation(photographs: Path) -> None:
+def test_build_starts_near_interpolation(photographs: Path, tmp_path: Path) -> None:
     config = small(PRESETS["compact_x4"])
     source = open_source(config, [photographs])
-    system = build(config, source, None)
+    system = build(config, source, None, tmp_path)
     assert isinstance(system, System)
     batch = source.batch(4, 0)
     enlarged = torch.nn.functional.interpolate(batch.lr, scale_factor=4, mode="nearest")
     assert (system.generator(batch.lr) - enlarged).abs().mean() < 0.1
+
+
+def test_the_classifier_is_kept(digit_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A second run in the folder takes the classifier of the first."""
+    digits = Digits(digit_folder, 4)
+    monkeypatch.setattr("srfast.training.digits.train_classifier", lambda d: DigitClassifier(d.colours))
+    first = classifier_of(digits, tmp_path / "run" / "classifier.pt")
+    second = classifier_of(digits, tmp_path / "run" / "classifier.pt")
+    assert all(torch.equal(a, b) for a, b in zip(first.parameters(), second.parameters(), strict=True))
+    assert not second.training
+    assert not any(p.requires_grad for p in second.parameters())
+
+
+def test_frechet_against_interpolation(digit_folder: Path) -> None:
+    """A generator that knows the answer has distance zero; the interpolations have not."""
+    batch = Digits(digit_folder, 4, side=32).batch(60, 0)
+    perfect = torch.nn.Module()
+    perfect.forward = lambda x: batch.hr  # type: ignore[method-assign]
+    features = Features(DigitClassifier().eval())
+    scores = frechet_against_interpolation(perfect, [batch], features)
+    assert scores["generator"] == pytest.approx(0, abs=1e-3)
+    assert min(scores[k] for k in ("nearest", "bilinear", "bicubic")) > 10 * abs(scores["generator"])
