@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from srfast.checkpoint import load_model as load_model
     from srfast.engine import Engine as Engine
     from srfast.errors import SrfastError as SrfastError
+    from srfast.live import LiveUpscaler as LiveUpscaler
     from srfast.upscaler import Upscaler as Upscaler
     from srfast.upscaler import load as load
     from srfast.video import Encoding as Encoding
@@ -23,6 +24,7 @@ __version__ = "0.1.0"
 _HOME = {
     "Encoding": "srfast.video",
     "Engine": "srfast.engine",
+    "LiveUpscaler": "srfast.live",
     "SrfastError": "srfast.errors",
     "Upscaler": "srfast.upscaler",
     "iter_video": "srfast.video",

@@ -115,6 +115,17 @@ class Engine:
             self.statistics.images += count
         return out[:, : self.scale * height, : self.scale * width]
 
+    def close(self) -> None:
+        """Gives back weights and buffers, after what runs now; later calls raise."""
+        with self._lock:
+            self._run, self._run_float32 = _closed, None
+
+    def __enter__(self) -> Engine:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
     def region(self, images: Tensor, top: int, left: int, height: int, width: int) -> Tensor:
         """The part of the result that belongs to a rectangle of the input, at about the rectangle's cost.
 
@@ -270,10 +281,15 @@ class Engine:
         return y
 
 
+def _closed(x: Tensor) -> Tensor:
+    raise SrfastError("this engine is closed; make another one")
+
+
 def _window(first: int, length: int, limit: int, halo: int, alignment: int) -> slice:
-    """Input of an exact result for ``first .. first + length``: the halo around it, on multiples of the alignment."""
-    start = max(0, first - halo) // alignment * alignment
-    return slice(start, min(limit, -(-(first + length + halo) // alignment) * alignment))
+    """Input of an exact result for ``first .. first + length``: whole blocks of the alignment, with the halo around them."""
+    reach = -(-halo // alignment) * alignment
+    start = max(0, first // alignment * alignment - reach)
+    return slice(start, min(limit, -(-(first + length) // alignment) * alignment + reach))
 
 
 def _padded(images: Tensor, alignment: int) -> Tensor:

@@ -102,14 +102,16 @@ class _Plane:
             self.statistics.computed += engine.refresh(tensor, torch.from_numpy(last).unsqueeze(0), result)
             return result[0].numpy()
         height, width = image.shape[:2]
-        boxes = rectangles(changed, engine.halo, height, width)
-        if sum(_window_pixels(box, engine.halo, height, width) for box in boxes) > _WORTH * height * width:
+        # Results come in blocks of the alignment, so a change reaches whole blocks.
+        reach = (-(-engine.halo // engine.alignment) + bool(_BLOCK % engine.alignment)) * engine.alignment
+        boxes = rectangles(changed, reach, height, width)
+        if sum(_window_pixels(box, reach, height, width) for box in boxes) > _WORTH * height * width:
             return self._whole(image)
         out, s = out.copy(), engine.scale
         for top, left, bottom, right in boxes:
             part = engine.region(tensor, top, left, bottom - top, right - left)
             out[top * s : bottom * s, left * s : right * s] = part[0].numpy()
-            self.statistics.computed += _window_pixels((top, left, bottom, right), engine.halo, height, width)
+            self.statistics.computed += _window_pixels((top, left, bottom, right), reach, height, width)
         return out
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import os
+import threading
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -16,8 +17,9 @@ from srfast.capture import capture
 from srfast.checkpoint import LoadedModel, load_model
 from srfast.engine import Engine
 from srfast.errors import InputError, UnsupportedModelError
-from srfast.frames import Array, resize_array, upscale_frame
+from srfast.frames import Array, resize_array, upscale_array, upscale_frame
 from srfast.passes import optimise
+from srfast.stages import Channel
 
 DTYPES = {
     "float32": torch.float32,
@@ -116,13 +118,54 @@ class Upscaler:
         """Height and width of the result, in pixels."""
         return max(1, round(height * self.outscale)), max(1, round(width * self.outscale))
 
-    def frames(self, frames: Iterable[Any]) -> Iterator[Any]:
-        """Upscales frames one after another, as they are asked for."""
-        return (self(frame) for frame in frames)
+    def frames(self, frames: Iterable[Any], prefetch: int = 2) -> Iterator[Any]:
+        """Upscales frames one after another; the next ones come from ``frames`` meanwhile, in a thread.
 
-    def upsample(self, image: Array) -> Array:
-        """``__call__`` under the name that OpenCV's super-resolution module uses."""
-        return np.asarray(self(image))
+        Args:
+            frames: what a call takes.
+            prefetch: how many may wait; 0 takes each when its turn comes, in the calling thread.
+        """
+        if not prefetch:
+            yield from (self(frame) for frame in frames)
+            return
+        stop = threading.Event()
+        waiting: Channel[Any] = Channel(stop, prefetch)
+        thread = threading.Thread(target=waiting.feed, args=(frames,), name="srfast-prefetch")
+        thread.start()
+        try:
+            for frame in waiting:
+                yield self(frame)
+        finally:
+            stop.set()
+            thread.join()
+
+    def close(self) -> None:
+        """Gives back weights and buffers; the upscaler cannot be used after this."""
+        self.engine.close()
+
+    def __enter__(self) -> Upscaler:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def upsample(self, image: Array, roi: tuple[int, int, int, int] | None = None) -> Array:
+        """``__call__`` under the name that OpenCV's super-resolution module uses, for a whole image or a region of it.
+
+        Args:
+            image: numpy, as for a call.
+            roi: (x, y, width, height) in pixels of ``image``. The result is the crop of the whole result (bit for bit on
+                backends that are exact), and only the region with its halo is computed.
+
+        Raises:
+            InputError: another kind of image, or a region that is not inside it or not of the model's own scale.
+        """
+        if roi is None:
+            return np.asarray(self(image))
+        if self.outscale != self.scale:
+            raise InputError(f"a region needs the model's own enlargement, x{self.scale}, not {self.outscale}")
+        x, y, width, height = roi
+        return upscale_array(image, lambda images: self.engine.region(images, y, x, height, width))
 
     def enhance(self, image: Array, outscale: float | None = None) -> tuple[Array, str]:
         """``__call__`` with the signature of Real-ESRGAN: returns the image and 'L', 'RGB' or 'RGBA'."""

@@ -16,7 +16,7 @@ REPOSITORY = Path(__file__).parent.parent
 
 # A file imports only from its own stage and those before it.
 STAGES = [
-    {"srfast.errors", "srfast.output"},
+    {"srfast.errors", "srfast.output", "srfast.stages"},
     {"srfast.models"},
     {"srfast.checkpoint"},
     {"srfast.nodes"},
@@ -29,7 +29,7 @@ STAGES = [
     {"srfast.engine"},
     {"srfast.frames", "srfast.images"},
     {"srfast.upscaler"},
-    {"srfast.sequence"},
+    {"srfast.live", "srfast.opencv", "srfast.sequence"},
     {"srfast.video", "srfast.progress"},
     {"srfast.info", "srfast.demo", "srfast.commands"},
     {"srfast.cli"},

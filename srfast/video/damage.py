@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 _LISTED = 20
+_HEADERS = 96  # bytes: a cluster's and a block's, with what muxers note in them
 # A decoder may hold back this many frames: a time that is still missing after as many others does not come any more.
 _DELAY = 64
 
@@ -19,6 +21,7 @@ class Damage:
         concealed: frames with errors that the decoder covered up.
         lost: frames that should be there and are not.
         resized: frames of another size than the first, scaled to it.
+        gaps: frames that a steady rate lets expect where the times leap; they may never have been, so they are no loss.
         places: time in seconds (None where unknown) and kind of the first 20.
     """
 
@@ -26,10 +29,11 @@ class Damage:
     concealed: int = 0
     lost: int = 0
     resized: int = 0
+    gaps: int = 0
     places: list[tuple[float | None, str]] = field(default_factory=list)
 
     def add(self, kind: str, time: float | None, count: int = 1) -> None:
-        """Counts ``count`` of 'packets', 'concealed', 'lost' or 'resized' at ``time`` seconds."""
+        """Counts ``count`` of 'packets', 'concealed', 'lost', 'resized' or 'gaps' at ``time`` seconds."""
         setattr(self, kind, getattr(self, kind) + count)
         if len(self.places) < _LISTED:
             self.places.append((time, kind))
@@ -43,10 +47,51 @@ class Damage:
             (self.concealed, "frames with concealed errors"),
             (self.lost, "frames lost"),
             (self.resized, "frames of another size, scaled"),
+            (self.gaps, "frames missing in a steady rate"),
         )
         said = ", ".join(f"{count} {what}" for count, what in counts if count)
         times = ", ".join(f"{time:.2f}" for time in sorted({t for t, _ in self.places if t is not None}))
         return f"{said or 'no damage'}" + (f" (at {times} s)" if times else "")
+
+
+class Steps:
+    """The steps between frames: where nearly all are one, a leap is told."""
+
+    def __init__(self) -> None:
+        self._counts: Counter[int] = Counter()
+
+    def add(self, step: int) -> None:
+        """A frame came ``step`` after the last; rare steps of a long uneven video are not remembered."""
+        if step in self._counts or len(self._counts) < 256:
+            self._counts[step] += 1
+
+    def gaps(self) -> int:
+        """Frames that are missing between the others; 0 where the rate is not steady."""
+        if not self._counts:
+            return 0
+        usual, _ = self._counts.most_common(1)[0]
+        near = sum(count for step, count in self._counts.items() if 2 * abs(step - usual) < usual)
+        if near < 0.8 * self._counts.total():
+            return 0
+        return sum(count * (round(step / usual) - 1) for step, count in self._counts.items() if step > 1.5 * usual)
+
+
+class Holes:
+    """Stretches of a file between two packets that belong to none: a demuxer passes over damage in silence.
+
+    For containers whose packets lie one behind the other, with only short headers between them (Matroska).
+    """
+
+    def __init__(self) -> None:
+        self._end: int | None = None
+
+    def before(self, position: int | None, size: int) -> bool:
+        """True if bytes were passed over before a packet at ``position`` of ``size`` bytes."""
+        if position is None or position < 0 or not size:
+            return False
+        hole = self._end is not None and position - self._end > _HEADERS
+        self._end = max(self._end or 0, position + size)
+        return hole
 
 
 class Expected:

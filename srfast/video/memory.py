@@ -6,7 +6,7 @@ import resource
 import sys
 
 from srfast.errors import SrfastError
-from srfast.video.stages import QUEUED
+from srfast.stages import QUEUED
 
 # Frames that an encoder holds: its lookahead and its threads (libx264 and libx265 at their defaults).
 _ENCODER_FRAMES = 64

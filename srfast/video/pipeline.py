@@ -18,13 +18,13 @@ import srfast
 from srfast.errors import FrameLossError, OutputError
 from srfast.frames import Array
 from srfast.sequence import Reuse, SequenceUpscaler
+from srfast.stages import Channel, StageTimes, StoppedError
 from srfast.upscaler import Upscaler
 from srfast.video.damage import Damage
 from srfast.video.encoder import Encoding, choose
 from srfast.video.reader import Item, RgbFrame, VideoReader
 from srfast.video.sinks import ImageSink, JournalSink, Sink, StreamSink, holdable
 from srfast.video.source import COPIED, InputOptions, Source, is_live, is_sequence, reason, require_av
-from srfast.video.stages import Channel, StageTimes, StoppedError
 
 _log = logging.getLogger("srfast")
 SEGMENT = 120  # frames: what a crash costs at most, and the longest distance of key frames

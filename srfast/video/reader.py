@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from srfast.errors import FrameLossError, InputError
 from srfast.frames import Array
 from srfast.video.colour import Colour, colour_of, to_rgb
-from srfast.video.damage import Damage, Expected
+from srfast.video.damage import Damage, Expected, Holes, Steps
 from srfast.video.source import COPIED, InputOptions, Source, can_reopen, limit_size, open_source, reason, require_av
 
 if TYPE_CHECKING:
@@ -100,7 +100,7 @@ class VideoReader:
         self._given: dict[int, int] = {}
         self._careful = not self.reopenable
         self._last_pts: int | None = None
-        self._longest = Fraction(0)
+        self._longest, self._steps = Fraction(0), Steps()
         self._ends: dict[int, Fraction] = {}
         self._events = self._all_events()
         self._head: deque[Any] = deque()
@@ -207,6 +207,7 @@ class VideoReader:
         if self._last_pts is not None and (pts is None or pts <= self._last_pts):
             pts = self._last_pts + (step if pts is None else 1)
         if self._last_pts is not None:
+            self._steps.add(pts - self._last_pts)
             self._longest = max(self._longest, (pts - self._last_pts) * self.time_base)
         self._last_pts = int(pts or 0)
         return self._last_pts, duration
@@ -239,8 +240,11 @@ class VideoReader:
 
     def _one_pass(self) -> Iterator[Any]:
         self._expected = Expected()
+        holes = Holes() if "matroska" in self.container.format.name else None
         hiding = self.stream.codec_context.name in _HIDING
         for packet in self._packets():
+            if holes is not None and holes.before(packet.pos, packet.size):
+                self._damaged("packets", None if packet.pts is None else float(packet.pts * packet.time_base))
             if packet.stream.index != self.stream.index:
                 if packet.size and (packet.stream.type != "video" or _is_picture(self._av, packet.stream)):
                     self._note_end(packet)
@@ -308,6 +312,10 @@ class VideoReader:
 
     def _check_complete(self) -> None:
         """A file that was cut off can end without any error from its demuxer."""
+        gaps = self._steps.gaps()
+        if gaps > self.damage.lost:
+            _log.warning("%s: the times leap over %d frames of its steady rate", self.path, gaps)
+            self.damage.add("gaps", None, gaps)
         missing = self._missing_by_count() or self._missing_by_time()
         missing -= self.damage.lost
         if missing <= 0:

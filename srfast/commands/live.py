@@ -1,0 +1,60 @@
+"""``srfast upscale --max-latency``: cameras and streams, within a latency."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import threading
+from typing import Any
+
+import cv2
+
+from srfast.commands.options import encoding_from, input_from, upscaler_from
+
+
+def upscale_live(args: argparse.Namespace, source: str, target: str, latency: float) -> int:
+    """Runs until the source ends or Ctrl-C, then completes the output; returns 0."""
+    from srfast.live import LiveFrame, LiveUpscaler
+    from srfast.video.encoder import choose
+    from srfast.video.reader import RgbFrame, VideoReader
+    from srfast.video.sinks import StreamSink
+
+    upscaler = upscaler_from(args, "video")
+    with VideoReader(source, input_from(args)) as reader:
+        height, width = upscaler.output_size(reader.height, reader.width)
+        encoding = encoding_from(args)
+        suffix = ".y4m" if target == "-" else "." + target.rpartition(".")[2].lower()
+        kind = encoding.format or ("y4m" if target == "-" else None)
+        settings = choose(reader, encoding, suffix, width, height)
+        live = LiveUpscaler(upscaler, max_latency=latency, lighter=args.lighter)
+        live.warm_up(reader.height, reader.width)
+        sink = StreamSink(target, kind, reader, settings, [], args.overwrite)
+        stop = threading.Event()
+
+        def feed() -> None:
+            for count, item in enumerate(reader.items([], args.frames)):
+                if stop.is_set():
+                    break
+                if isinstance(item, RgbFrame):
+                    live.submit(cv2.cvtColor(item.image[..., :3], cv2.COLOR_RGB2BGR), (count, item))
+            live.close()
+
+        def write(frame: LiveFrame) -> None:
+            item: Any = frame.tag[1]
+            sink.frame(RgbFrame(cv2.cvtColor(frame.image, cv2.COLOR_BGR2RGB), item.pts, item.duration))
+
+        feeding = threading.Thread(target=feed, name="srfast-decode", daemon=True)
+        feeding.start()
+        try:
+            for frame in live:
+                write(frame)
+        except KeyboardInterrupt:
+            stop.set()  # the end of a live run: what came so far becomes the file
+        except BaseException:
+            stop.set()
+            sink.abandon(keep=False)
+            raise
+        feeding.join(5)
+        sink.finish()
+    print(f"{target}: {live.statistics}, at most {latency * 1000:.0f} ms each, on {upscaler}", file=sys.stderr)
+    return 0

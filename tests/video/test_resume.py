@@ -1,0 +1,176 @@
+"""A run that ends anyhow continues, and its frames are those of a run that was never interrupted."""
+
+from __future__ import annotations
+
+import random
+import signal
+import sys
+import time
+from pathlib import Path
+
+import av
+import pytest
+import torch
+from video.children import SEGMENT, start, tiny, upscale
+from video.test_video import frame_times, leftovers, make_clip, packets
+
+from srfast.errors import InputError, OutputError
+from srfast.models import SRVGGNetCompact
+from srfast.upscaler import Upscaler
+from srfast.video import Encoding, upscale_video
+from srfast.video.journal import journal_path
+
+FRAMES = 40
+
+
+def frames_of(path: Path) -> list[bytes]:
+    with av.open(str(path)) as c:
+        return [f.to_ndarray(format="rgb24").tobytes() for f in c.decode(video=0)]
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    uneven = [40 * i + (7 * i * i) % 23 for i in range(FRAMES)]
+    return make_clip(tmp_path_factory.mktemp("resume") / "in.mkv", uneven, size=(64, 48), audio=True)
+
+
+@pytest.fixture(scope="module")
+def whole(clip: Path) -> Path:
+    target = clip.with_name("whole.mkv")
+    upscale_video(clip, target, tiny(), segment=SEGMENT)
+    return target
+
+
+def interrupted(clip: Path, target: Path, after: int, error: type[BaseException] = KeyboardInterrupt) -> None:
+    def stop(progress: object) -> None:
+        if progress.done >= after:
+            raise error
+
+    with pytest.raises(error):
+        upscale_video(clip, target, tiny(), segment=SEGMENT, on_progress=stop)
+
+
+@pytest.mark.parametrize("suffix", [".mkv", ".mp4"])
+@pytest.mark.parametrize("after", [13, FRAMES])
+def test_interrupted_and_continued(tmp_path: Path, clip: Path, whole: Path, suffix: str, after: int) -> None:
+    target = tmp_path / f"out{suffix}"
+    interrupted(clip, target, after)
+    assert leftovers(tmp_path) == [f".out{suffix}.srfast-journal"]
+    with pytest.raises(OutputError, match="--resume to continue"):
+        upscale_video(clip, target, tiny(), segment=SEGMENT)
+    result = upscale_video(clip, target, tiny(), segment=SEGMENT, resume=True)
+    assert 0 < result.resumed < FRAMES == result.frames
+    assert frames_of(target) == frames_of(whole)
+    if suffix == ".mkv":
+        assert frame_times(target) == frame_times(clip)
+        assert packets(target, "audio") == packets(clip, "audio")
+    assert leftovers(tmp_path) == [f"out{suffix}"]
+
+
+def test_resume_without_a_journal_starts(tmp_path: Path, clip: Path, whole: Path) -> None:
+    result = upscale_video(clip, tmp_path / "out.mkv", tiny(), segment=SEGMENT, resume=True)
+    assert result.resumed == 0
+    assert frames_of(tmp_path / "out.mkv") == frames_of(whole)
+
+
+def test_before_the_first_segment_nothing_is_left(tmp_path: Path, clip: Path) -> None:
+    interrupted(clip, tmp_path / "out.mkv", 2)
+    assert leftovers(tmp_path) == []
+
+
+def test_another_run_is_refused(tmp_path: Path, clip: Path) -> None:
+    target = tmp_path / "out.mkv"
+    interrupted(clip, target, 20)
+    with pytest.raises(OutputError, match="another encoding"):
+        upscale_video(clip, target, tiny(), segment=SEGMENT, resume=True, encoding=Encoding(crf=30))
+    torch.manual_seed(1)
+    other = Upscaler(SRVGGNetCompact(num_feat=4, num_conv=0, upscale=2))
+    with pytest.raises(OutputError, match="another model"):
+        upscale_video(clip, target, other, segment=SEGMENT, resume=True)
+    assert upscale_video(clip, target, other, segment=SEGMENT, overwrite=True).resumed == 0
+
+
+@pytest.mark.parametrize("cut", [1, 100, 3000])
+def test_torn_journal(tmp_path: Path, clip: Path, whole: Path, cut: int) -> None:
+    """The end of the journal is missing or wrong, as after a power loss."""
+    target = tmp_path / "out.mkv"
+    interrupted(clip, target, 30)
+    journal = journal_path(target)
+    data = bytearray(journal.read_bytes())
+    journal.write_bytes(data[:-cut] + (b"\xff" * cut if cut == 100 else b""))
+    upscale_video(clip, target, tiny(), segment=SEGMENT, resume=True)
+    assert frames_of(target) == frames_of(whole)
+
+
+def test_input_errors_leave_nothing(tmp_path: Path, clip: Path) -> None:
+    interrupted(clip, tmp_path / "out.mkv", 30, InputError)
+    assert leftovers(tmp_path) == []
+
+
+def test_numbered_images(tmp_path: Path, clip: Path) -> None:
+    (tmp_path / "a").mkdir()
+    (tmp_path / "b").mkdir()
+    upscale_video(clip, tmp_path / "a" / "%04d.png", tiny())
+    interrupted_at = tmp_path / "b" / "%04d.png"
+    interrupted(clip, interrupted_at, 9)
+    upscale_video(clip, interrupted_at, tiny(), segment=SEGMENT, resume=True)
+    names = [f"{i:04d}.png" for i in range(1, FRAMES + 1)]
+    assert leftovers(tmp_path / "a") == leftovers(tmp_path / "b") == names
+    assert all((tmp_path / "a" / n).read_bytes() == (tmp_path / "b" / n).read_bytes() for n in names)
+    back = upscale_video(tmp_path / "a" / "%04d.png", tmp_path / "back.mkv", tiny())
+    assert back.frames == FRAMES
+
+
+def campaign(clip: Path, target: Path, expected: list[bytes], runs: int, seed: int) -> tuple[int, int]:
+    """Kills ``runs`` runs at random moments, each continued by the next; returns kills and completed files."""
+    chance = random.Random(seed)
+    killed = completed = 0
+    while killed < runs:
+        process = start(upscale, clip, target, True)
+        time.sleep(chance.uniform(0.0, 0.6))
+        process.kill()
+        process.join(60)
+        killed += process.exitcode == -signal.SIGKILL
+        assert process.exitcode in (-signal.SIGKILL, 0)
+        if target.exists():
+            assert frames_of(target) == expected
+            target.unlink()
+            completed += 1
+    assert run_to_end(clip, target, True) == 0
+    assert frames_of(target) == expected
+    return killed, completed
+
+
+def run_to_end(*arguments: object) -> int | None:
+    process = start(upscale, *arguments)
+    process.join(120)
+    return process.exitcode
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="forks and kills")
+@pytest.mark.parametrize("runs", [6, pytest.param(100, marks=[pytest.mark.slow, pytest.mark.timeout(1200)])])
+def test_killed_at_random(tmp_path: Path, clip: Path, whole: Path, runs: int) -> None:
+    killed, completed = campaign(clip, tmp_path / "out.mkv", frames_of(whole), runs, seed=runs)
+    print(f"{killed} runs killed, {completed + 1} files completed, all equal")
+    assert [n for n in leftovers(tmp_path) if "journal" in n] == []
+
+
+def test_full_disk_and_more_room(tmp_path: Path, clip: Path, whole: Path) -> None:
+    target = tmp_path / "out.mkv"
+    size = whole.stat().st_size
+    assert run_to_end(clip, target, False, size // 2) == OutputError.exit_code
+    assert leftovers(tmp_path) == [".out.mkv.srfast-journal"]
+    assert run_to_end(clip, target, True) == 0
+    assert frames_of(target) == frames_of(whole)
+
+
+def test_two_runs_do_not_mix(tmp_path: Path, clip: Path) -> None:
+    target = tmp_path / "out.mkv"
+
+    def again(progress: object) -> None:
+        with pytest.raises(OutputError, match="another run"):
+            upscale_video(clip, target, tiny(), segment=SEGMENT, resume=True)
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        upscale_video(clip, target, tiny(), segment=SEGMENT, on_progress=again)
