@@ -25,6 +25,11 @@ class Part:
         rows = images[self.image : self.image + 1, row.start : row.start + row.size]
         return rows[:, :, column.start : column.start + column.size]
 
+    def covers(self, images: Tensor) -> bool:
+        """Whether it answers for the whole image."""
+        sides = zip((self.row, self.column), images.shape[1:3], strict=True)
+        return all(side.first == 0 and side.last == length for side, length in sides)
+
     def crop(self, y: Tensor, scale: int) -> Tensor:
         """What the tile answers for, of [1, s*H, s*W, C'], the result of its window."""
         row, column = self.row, self.column

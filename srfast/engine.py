@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
@@ -87,6 +88,8 @@ class Engine:
         self._run_float32: Executable | None = None
         self.alignment: int = getattr(self._run, "alignment", plan.alignment)
         self.halo: int | None = getattr(self._run, "halo", plan.halo())
+        self.exact: bool = self.halo is not None and bool(getattr(self._run, "exact", False))
+        self._lock = threading.RLock()  # executables own their buffers
         if self.halo is None and tile:
             raise BackendError(
                 f"this network looks at the whole image, so tiles of {tile} pixels would change its result; use tile 0"
@@ -123,7 +126,8 @@ class Engine:
             self._check(batch)
             whole = padded(batch, self.plan.alignment)
             job = _Job(whole, self._memory_for(whole), bgr)
-            self._upscale(job)
+            with self._lock:
+                self._upscale(job)
             _, height, width, _ = batch.shape
             jobs.append((job, job.out[:, : self.scale * height, : self.scale * width]))
             if len(jobs) >= SLOTS:
@@ -154,6 +158,70 @@ class Engine:
             return self._queues.host_memory(shape, images.dtype)
         return images.new_empty(shape)
 
+    def region(self, images: Tensor, top: int, left: int, height: int, width: int) -> Tensor:
+        """The part of the result that belongs to a rectangle of the input, at about the rectangle's cost.
+
+        It equals the crop of the whole result: bit for bit where ``exact``, else as far as the backend's sums do not
+        depend on the size of its input.
+
+        Args:
+            images: as in a call.
+            top, left, height, width: the rectangle in input pixels.
+
+        Returns:
+            [N, scale * height, scale * width, C'].
+
+        Raises:
+            InputError: the rectangle is empty or not inside the images.
+        """
+        rows, columns = images.shape[1:3]
+        if min(top, left) < 0 or min(height, width) < 1 or top + height > rows or left + width > columns:
+            raise InputError(
+                f"the region {width}x{height} at ({left}, {top}) is not inside the image of {columns}x{rows}"
+            )
+        first, s = (top, left), self.scale
+        whole = padded(images, self.plan.alignment)
+        if self.halo is None:
+            start, window = (0, 0), whole
+        else:
+            sides = zip(first, (height, width), whole.shape[1:3], strict=True)
+            spans = [_window(a, length, limit, self.halo, self.alignment) for a, length, limit in sides]
+            start = (spans[0].start, spans[1].start)
+            window = whole[:, spans[0], spans[1]]
+        out = self(window)
+        y, x = ((a - b) * s for a, b in zip(first, start, strict=True))
+        return out[:, y : y + height * s, x : x + width * s]
+
+    def refresh(self, image: Tensor, last: Tensor, out: Tensor) -> int:
+        """Computes again the tiles whose window differs from the last image's, by the tiling of a whole image.
+
+        Args:
+            image, last: [1, H, W, C] of one type.
+            out: [1, scale * H, scale * W, C'], the last image's result, which becomes this image's.
+
+        Returns:
+            Input pixels that were computed.
+        """
+        height, width = image.shape[1:3]
+        if height % self.plan.alignment or width % self.plan.alignment:
+            out.copy_(self(image))
+            return height * width
+        with self._lock:
+            whole, job = self.tiling(height, width), _Job(image, out)
+            computed = 0
+            for row, column in whole:
+                part = (
+                    slice(0, 1),
+                    slice(row.start, row.start + row.size),
+                    slice(column.start, column.start + column.size),
+                )
+                if not torch.equal(image[part], last[part]):
+                    self._send(job, Tiling((row,), (column,)))
+                    computed += row.size * column.size
+            self._settled(job, out)
+            self.statistics.tiles = len(whole)
+        return computed
+
     def tiling(self, height: int, width: int) -> Tiling:
         """The tiles for images of this size; one tile where tiles cannot be exact."""
         if self.halo is None:
@@ -183,6 +251,7 @@ class Engine:
                     ) from error
             # Outside the handler, so that the failed attempt's tensors are gone.
             self._drop_staging()
+            job.flags.clear()
             self.statistics.out_of_memory += 1
             if together > 1:
                 self._alone = True
@@ -194,13 +263,12 @@ class Engine:
 
     def _send(self, job: _Job, tiling: Tiling) -> None:
         self.statistics.tiles = len(tiling)
-        job.flags.clear()
         for parts in batches(len(job.images), tiling, self._together(tiling)):
             if not isinstance(self._run, FrameExecutable) or job.images.is_floating_point():
                 for part in parts:
                     self._run_float(job, part)
             elif self._queues is not None and job.images.device.type == "cpu":
-                self._put(job, parts, self._queues, whole=len(tiling) == 1)
+                self._put(job, parts, self._queues)
             else:
                 windows = [part.window(job.images) for part in parts]
                 y, flag = self._run_frames(windows[0] if len(windows) == 1 else torch.cat(windows), job.bgr)
@@ -212,9 +280,9 @@ class Engine:
         fill: int = 1 if self._alone else getattr(self._run, "fill", 1)
         return max(1, min(fill, self._memory // self._bytes_per_pixel) // tiling.window_pixels)
 
-    def _put(self, job: _Job, parts: list[Part], queues: Queues, whole: bool) -> None:
+    def _put(self, job: _Job, parts: list[Part], queues: Queues) -> None:
         """Sends windows in host memory through the device's queues; a whole image comes back to its own place."""
-        windows = [part.window(job.images) for part in parts]
+        windows, whole = [part.window(job.images) for part in parts], parts[0].covers(job.images)
         shape = (*windows[0].shape[1:], windows[0].dtype, job.bgr)
         if self._staging is None or self._staging[0] != shape or self._staging[1].images < len(windows):
             self._drop_staging()
@@ -240,14 +308,15 @@ class Engine:
 
     def _settled(self, job: _Job, result: Tensor) -> Tensor:
         """The result, once all tiles are there and those that overflowed are done again."""
-        while job.pending:
-            assert self._staging is not None
-            self._staging[1].deliver_first()
-        for flag, parts in job.flags:
-            if bool(flag):
-                self._redo(job, parts)
-        self.statistics.images += len(job.images)
-        self.statistics.redone += job.redone
+        with self._lock:
+            while job.pending:
+                assert self._staging is not None
+                self._staging[1].deliver_first()
+            for flag, parts in job.flags:
+                if bool(flag):
+                    self._redo(job, parts)
+            self.statistics.images += len(job.images)
+            self.statistics.redone += job.redone
         return result
 
     def _run_frames(self, frames: Tensor, bgr: bool) -> tuple[Tensor, Tensor]:
@@ -295,6 +364,12 @@ class Engine:
                 "the network gives NaN or infinite values for this image even in float32; check its weights"
             )
         return y
+
+
+def _window(first: int, length: int, limit: int, halo: int, alignment: int) -> slice:
+    """Input of an exact result for ``first .. first + length``: the halo around it, on multiples of the alignment."""
+    start = max(0, first - halo) // alignment * alignment
+    return slice(start, min(limit, -(-(first + length + halo) // alignment) * alignment))
 
 
 def _is_out_of_memory(error: Exception) -> bool:

@@ -235,6 +235,19 @@ def test_stream(seed: int) -> None:
     assert taken == len(given)
 
 
+def test_refresh() -> None:
+    """Tiles of an image on their way one by one; those that did not change keep their result."""
+    plain, staged, frames = engines(tile=8)
+    last = images(1, 19, 23)
+    image = last.clone()
+    image[0, 2:4, 3:5] = 0
+    out = staged(last)
+    frames.batches.clear()
+    assert staged.refresh(image, last, out) > 0
+    assert 0 < len(frames.batches) < len(staged.tiling(19, 23))
+    close(out, plain(image))
+
+
 def test_out_of_memory_on_the_way_halves_the_tile() -> None:
     plain, staged, _ = engines(most=24 * 24, tile=0)
     staged._queues = EagerQueues(0)

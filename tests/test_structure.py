@@ -29,8 +29,9 @@ STAGES = [
     {"srfast.engine"},
     {"srfast.frames", "srfast.images"},
     {"srfast.upscaler"},
+    {"srfast.sequence"},
     {"srfast.video", "srfast.progress"},
-    {"srfast.info", "srfast.demo"},
+    {"srfast.info", "srfast.demo", "srfast.commands"},
     {"srfast.cli"},
     {"srfast.__main__"},
 ]
