@@ -29,19 +29,17 @@ def milliseconds(run: Callable[[], Any]) -> list[float]:
 
 def convolutions(height: int, width: int) -> None:
     """Every shape of the tuner with the configuration in force."""
-    from srfast.kernels.triton_config import conv_key, device_names, find_config
-    from srfast.kernels.triton_conv_launch import conv_launch
-    from srfast.kernels.triton_tune import SHAPES, Tuner, canvas_of, pack, reference, result_of, weights
+    from srfast.kernels.triton_config import device_names, find_config
+    from srfast.kernels.triton_tune import SHAPES, Task, weights
 
-    tuner = Tuner(height, width)
+    device = torch.device("cuda")
     for shape in SHAPES:
         weight, bias = weights(shape)
-        x = tuner.image(shape)
-        config = find_config(device_names(x.device), conv_key(shape.channels, shape.out, shape.kernel))
-        expected = reference(x, weight, bias, shape)
-        out = result_of(expected)
-        source = canvas_of(x, shape.kernel // 2, config.tile)
-        launch = conv_launch(source, pack(weight, bias, shape, config.block_o), out, config)
+        config = find_config(device_names(device), shape.key)
+        task = Task((shape,), (config,), height, width)
+        x = task.image().to(device)
+        expected = task.expected(x)
+        launch, out = task.prepare(config, x, device)
         launch()
         error = float((out.nchw().float() - expected).abs().max() / expected.abs().max())
         ours = milliseconds(launch)
@@ -60,12 +58,16 @@ def convolutions(height: int, width: int) -> None:
 
 def pairs(height: int, width: int) -> None:
     """Two convolutions in one launch; compare with the sum of the two above."""
-    from srfast.kernels.triton_tune import PAIRS, Tuner
+    from srfast.kernels.triton_config import device_names, find_pair_config
+    from srfast.kernels.triton_tune import PAIRS, Task, pair_candidates
 
-    tuner = Tuner(height, width)
-    for first, second in PAIRS:
-        config, median = tuner.pair(first, second)
-        print(json.dumps({"pair": [str(first), str(second)], "config": str(config), "median": median}), flush=True)
+    device = torch.device("cuda")
+    for pair in PAIRS:
+        task = Task(pair, tuple(pair_candidates(True)), height, width)
+        config = find_pair_config(device_names(device), task.key) or task.configs[0]
+        launch, _ = task.prepare(config, task.image().to(device), device)
+        median = milliseconds(launch)
+        print(json.dumps({"pair": task.key, "config": str(config), "median": median}), flush=True)
 
 
 def _baselines(x: Tensor, weight: Tensor, bias: Tensor, shuffle: int) -> tuple[list[float], list[float]]:

@@ -1,7 +1,8 @@
 """Moments of an activation, and what gates and normalisations make of them.
 
 Channels are summed in parts, rows of one image each, and the parts put together in a fixed order: the same image gives
-the same bits in any batch. A part keeps its mean and the squares of the deviations from it, which lose nothing where the
+the same bits in any batch. (Loops to a bound known only on the GPU are ``while``: Triton 3.6 cannot interpret ``range`` of one
+with numpy 2.4.) A part keeps its mean and the squares of the deviations from it, which lose nothing where the
 mean is large (Chan et al. 1983, https://doi.org/10.1080/00031305.1983.10483115).
 """
 
@@ -79,18 +80,22 @@ def parts_kernel(
     base = x_ptr + image * x_image + first.to(tl.int64) * x_row + channel[None, :]
     wanted = (channel < CHANNELS)[None, :]
     total = tl.zeros((BLOCK_P, BLOCK_C), dtype=tl.float32)
-    for start in range(0, count, BLOCK_P):
+    start = 0
+    while start < count:
         pixel = (start + tl.arange(0, BLOCK_P))[:, None]
         offset = (pixel // width).to(tl.int64) * x_row + (pixel % width) * X_PIXEL
         total += tl.load(base + offset, mask=(pixel < count) & wanted, other=0.0).to(tl.float32)
+        start += BLOCK_P
     mean = tl.sum(total, 0) / count
     squares = tl.zeros((BLOCK_P, BLOCK_C), dtype=tl.float32)
-    for start in range(0, count, BLOCK_P):
+    start = 0
+    while start < count:
         pixel = (start + tl.arange(0, BLOCK_P))[:, None]
         offset = (pixel // width).to(tl.int64) * x_row + (pixel % width) * X_PIXEL
         inside = (pixel < count) & wanted
         deviation = tl.load(base + offset, mask=inside, other=0.0).to(tl.float32) - mean[None, :]
         squares += tl.where(inside, deviation * deviation, 0.0)
+        start += BLOCK_P
     target = part_ptr + (image * parts + part) * (2 * CHANNELS) + channel
     tl.store(target, mean, mask=channel < CHANNELS)
     tl.store(target + CHANNELS, tl.sum(squares, 0), mask=channel < CHANNELS)
@@ -100,10 +105,12 @@ def parts_kernel(
 def joined_mean(part_ptr, height, width, rows, parts, channel, CHANNELS: tl.constexpr, BLOCK_C: tl.constexpr):
     """[BLOCK_C] means of one image from those of its parts."""
     mean = tl.zeros((BLOCK_C,), dtype=tl.float32)
-    for part in range(parts):
+    part = 0
+    while part < parts:
         part_rows = tl.minimum(rows, height - part * rows)
         value = tl.load(part_ptr + part * (2 * CHANNELS) + channel, mask=channel < CHANNELS, other=0.0)
         mean += value * (part_rows.to(tl.float32) / height)
+        part += 1
     return mean
 
 
@@ -162,11 +169,13 @@ def norm_kernel(
     part_ptr += image * parts * (2 * CHANNELS)
     mean = joined_mean(part_ptr, height, width, rows, parts, channel, CHANNELS, BLOCK_C)
     squares = tl.zeros((BLOCK_C,), dtype=tl.float32)
-    for part in range(parts):
+    part = 0
+    while part < parts:
         count = (tl.minimum(rows, height - part * rows) * width).to(tl.float32)
         at = part_ptr + part * (2 * CHANNELS) + channel
         away = tl.load(at, mask=mask, other=0.0) - mean
         squares += tl.load(at + CHANNELS, mask=mask, other=0.0) + count * away * away
+        part += 1
     variance = squares / (height * width)
     scale = tl.load(weight_ptr + channel, mask=mask, other=0.0) / tl.sqrt(variance + eps)
     shift = tl.load(bias_ptr + channel, mask=mask, other=0.0) - mean * scale

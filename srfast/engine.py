@@ -4,23 +4,24 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections import deque
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 
 import torch
 from torch import Tensor
 
 from srfast.backends import Backend, Executable, FrameExecutable, default_device, default_dtype, select_backend
+from srfast.batching import Part, batches
 from srfast.errors import BackendError, InputError, SrfastError
 from srfast.passes import in_units
 from srfast.plan import Plan
+from srfast.staging import SLOTS, CudaQueues, Queues, Staging
 from srfast.tiling import Tiling, bytes_per_pixel, tile_by_memory, tile_by_size
+from srfast.units import PEAKS, UNITS, finite, padded, store, to_units
 
 _log = logging.getLogger("srfast")
-
-# White of each image type, and the dtype that reads and writes it.
-PEAKS = {torch.uint8: 255.0, torch.uint16: 65535.0, torch.float32: 1.0, torch.float16: 1.0, torch.bfloat16: 1.0}
-# The network sees and gives 0..255: integers that bfloat16 holds exactly, and float16 without subnormal weights.
-UNITS = 255.0
 
 
 @dataclass
@@ -31,6 +32,18 @@ class Statistics:
     tiles: int = 0
     redone: int = 0
     out_of_memory: int = field(default=0)
+
+
+@dataclass
+class _Job:
+    """Images on their way: batches of tiles that are not delivered yet, and flags of those that nobody looked at."""
+
+    images: Tensor
+    out: Tensor
+    bgr: bool = False
+    pending: int = 0
+    flags: list[tuple[Tensor, list[Part]]] = field(default_factory=list)
+    redone: bool = False
 
 
 class Engine:
@@ -81,15 +94,19 @@ class Engine:
             raise BackendError(
                 f"this network looks at the whole image, so tiles of {tile} pixels would change its result; use tile 0"
             )
+        self._queues: Queues | None = CudaQueues(self.device) if self.device.type == "cuda" else None
+        self._alone = False  # not several tiles in a launch
+        self._staging: tuple[object, Staging] | None = None
         element_size = torch.empty(0, dtype=self.dtype).element_size()
         whole = bytes_per_pixel(self._framed, element_size)
         self._bytes_per_pixel: int = max(1, getattr(self._run, "bytes_per_pixel", whole))
 
-    def __call__(self, images: Tensor) -> Tensor:
+    def __call__(self, images: Tensor, *, bgr: bool = False) -> Tensor:
         """Upscales images.
 
         Args:
             images: [N, H, W, C] uint8 or uint16, or floating in 0..1, channels in the network's order; on any device.
+            bgr: the channels, of the images and of the result, are in the reverse of the network's order.
 
         Returns:
             [N, scale * H, scale * W, C'] of the same dtype and device, rounded to nearest and limited to the range.
@@ -97,23 +114,49 @@ class Engine:
         Raises:
             InputError: the images have another shape or type.
         """
+        return next(self.stream([images], bgr=bgr))
+
+    def stream(self, images: Iterable[Tensor], *, bgr: bool = False) -> Iterator[Tensor]:
+        """Upscales one batch of images after another, as calling does, with the results in order.
+
+        On a GPU the results come a few batches late: while one runs, the next is copied there and the last one back.
+        """
+        jobs: deque[tuple[_Job, Tensor]] = deque()
+        for batch in images:
+            self._check(batch)
+            whole = padded(batch, self.plan.alignment)
+            job = _Job(whole, self._memory_for(whole), bgr)
+            with self._lock:
+                self._upscale(job)
+            _, height, width, _ = batch.shape
+            jobs.append((job, job.out[:, : self.scale * height, : self.scale * width]))
+            if len(jobs) >= SLOTS:
+                yield self._settled(*jobs.popleft())
+        while jobs:
+            yield self._settled(*jobs.popleft())
+
+    @property
+    def takes_bgr(self) -> bool:
+        """Whether ``bgr`` costs nothing: the kernels that read and write integer images turn the channels round."""
+        return isinstance(self._run, FrameExecutable)
+
+    def _check(self, images: Tensor) -> None:
         if images.ndim != 4 or images.shape[3] != self.plan.in_channels or images.dtype not in PEAKS:
             kinds = ", ".join(str(t).removeprefix("torch.") for t in PEAKS)
             raise InputError(
                 f"images must be [N, H, W, {self.plan.in_channels}] of {kinds}, "
                 f"not {list(images.shape)} of {images.dtype}"
             )
-        count, height, width, _ = images.shape
         if 0 in images.shape:
             raise InputError(f"images of {list(images.shape)} have no pixels")
-        images = _padded(images, self.plan.alignment)
-        rows, columns = images.shape[1:3]
-        out = images.new_empty((count, self.scale * rows, self.scale * columns, self.plan.out_channels))
-        with self._lock:
-            for index in range(count):
-                self._upscale(images[index : index + 1], out[index : index + 1])
-            self.statistics.images += count
-        return out[:, : self.scale * height, : self.scale * width]
+
+    def _memory_for(self, images: Tensor) -> Tensor:
+        """Where the result goes: of images in host memory, where the device can write by itself."""
+        count, height, width, _ = images.shape
+        shape = (count, self.scale * height, self.scale * width, self.plan.out_channels)
+        if self._queues is not None and images.device.type == "cpu":
+            return self._queues.host_memory(shape, images.dtype)
+        return images.new_empty(shape)
 
     def close(self) -> None:
         """Gives back weights and buffers, after what runs now; later calls raise."""
@@ -148,14 +191,14 @@ class Engine:
                 f"the region {width}x{height} at ({left}, {top}) is not inside the image of {columns}x{rows}"
             )
         first, s = (top, left), self.scale
-        padded = _padded(images, self.plan.alignment)
+        whole = padded(images, self.plan.alignment)
         if self.halo is None:
-            start, window = (0, 0), padded
+            start, window = (0, 0), whole
         else:
-            sides = zip(first, (height, width), padded.shape[1:3], strict=True)
+            sides = zip(first, (height, width), whole.shape[1:3], strict=True)
             spans = [_window(a, length, limit, self.halo, self.alignment) for a, length, limit in sides]
             start = (spans[0].start, spans[1].start)
-            window = padded[:, spans[0], spans[1]]
+            window = whole[:, spans[0], spans[1]]
         out = self(window)
         y, x = ((a - b) * s for a, b in zip(first, start, strict=True))
         return out[:, y : y + height * s, x : x + width * s]
@@ -175,7 +218,7 @@ class Engine:
             out.copy_(self(image))
             return height * width
         with self._lock:
-            whole = self.tiling(height, width)
+            whole, job = self.tiling(height, width), _Job(image, out)
             computed = 0
             for row, column in whole:
                 part = (
@@ -184,9 +227,9 @@ class Engine:
                     slice(column.start, column.start + column.size),
                 )
                 if not torch.equal(image[part], last[part]):
-                    self._upscale_tiles(image, out, Tiling((row,), (column,)))
+                    self._send(job, Tiling((row,), (column,)))
                     computed += row.size * column.size
-            self.statistics.images += 1
+            self._settled(job, out)
             self.statistics.tiles = len(whole)
         return computed
 
@@ -199,82 +242,135 @@ class Engine:
         pixels = self._memory // self._bytes_per_pixel
         return tile_by_memory(height, width, self.halo, pixels, self.alignment)
 
-    def _upscale(self, image: Tensor, out: Tensor) -> None:
-        """Fills ``out``; out of memory halves the tile and starts the image again."""
-        height, width = image.shape[1:3]
+    def _upscale(self, job: _Job) -> None:
+        """Sends all tiles on their way; out of memory halves the tile and starts the images again."""
+        height, width = job.images.shape[1:3]
         while True:
             tiling = self.tiling(height, width)
             try:
-                self._upscale_tiles(image, out, tiling)
+                self._send(job, tiling)
                 return
             except (torch.OutOfMemoryError, RuntimeError) as error:
                 largest = max(tiling.rows[0].last, tiling.columns[0].last)
-                if not _is_out_of_memory(error) or largest <= 16:
+                together = self._together(tiling)
+                if not _is_out_of_memory(error) or (largest <= 16 and together == 1):
                     raise
-                if self.halo is None:
+                if self.halo is None and together == 1:
                     raise SrfastError(
                         f"an image of {width}x{height} does not fit in memory, and this network looks at the whole image, "
                         "so it cannot run in tiles; use smaller images"
                     ) from error
             # Outside the handler, so that the failed attempt's tensors are gone.
+            self._drop_staging()
+            job.flags.clear()
             self.statistics.out_of_memory += 1
-            self._tile = max(16, largest // 2)
+            if together > 1:
+                self._alone = True
+            else:
+                self._tile = max(16, largest // 2)
             if self.device.type == "cuda":
                 torch.cuda.empty_cache()
-            _log.warning("out of memory: tiles of %d pixels from now on", self._tile)
+            _log.warning("out of memory: one tile at a time, of %d pixels, from now on", self._tile or largest)
 
-    def _upscale_tiles(self, image: Tensor, out: Tensor, tiling: Tiling) -> None:
+    def _send(self, job: _Job, tiling: Tiling) -> None:
         self.statistics.tiles = len(tiling)
-        redo = False
-        for row, column in tiling:
-            window = image[:, row.start : row.start + row.size, column.start : column.start + column.size]
-            s = self.scale
-            y, finite = self._run_window(window)
-            y = y[:, (row.first - row.start) * s : (row.last - row.start) * s]
-            y = y[:, :, (column.first - column.start) * s : (column.last - column.start) * s]
-            if not (self._finite(y) if finite is None else finite):
-                redo = True
-                y = self._in_float32(window, row.first - row.start, column.first - column.start, y.shape)
-            part = out[:, row.first * s : row.last * s, column.first * s : column.last * s]
-            if y.is_floating_point():
-                _store(y, part)
+        for parts in batches(len(job.images), tiling, self._together(tiling)):
+            if not isinstance(self._run, FrameExecutable) or job.images.is_floating_point():
+                for part in parts:
+                    self._run_float(job, part)
+            elif self._queues is not None and job.images.device.type == "cpu":
+                self._put(job, parts, self._queues)
             else:
-                part.copy_(y)
-        self.statistics.redone += redo
+                windows = [part.window(job.images) for part in parts]
+                y, flag = self._run_frames(windows[0] if len(windows) == 1 else torch.cat(windows), job.bgr)
+                self._store_parts(job, parts, y)
+                job.flags.append((flag.clone(), parts))
 
-    def _run_window(self, window: Tensor) -> tuple[Tensor, bool | None]:
-        """[N, H, W, C] of the network's units, or of an integer window's own type if the backend converts it.
+    def _together(self, tiling: Tiling) -> int:
+        """Tiles in one launch: as many as fill the device and the memory holds."""
+        fill: int = 1 if self._alone else getattr(self._run, "fill", 1)
+        return max(1, min(fill, self._memory // self._bytes_per_pixel) // tiling.window_pixels)
 
-        The second value says whether all is finite, where the backend knows.
-        """
-        if isinstance(self._run, FrameExecutable) and not window.is_floating_point():
-            y, bad = self._run.run_frames(window, self._input_peak / PEAKS[window.dtype], UNITS)
-            return y, not bool(bad)
-        return self._run(self._to_units(window, self.dtype, self._input_peak)).permute(0, 2, 3, 1), None
+    def _put(self, job: _Job, parts: list[Part], queues: Queues) -> None:
+        """Sends windows in host memory through the device's queues; a whole image comes back to its own place."""
+        windows, whole = [part.window(job.images) for part in parts], parts[0].covers(job.images)
+        shape = (*windows[0].shape[1:], windows[0].dtype, job.bgr)
+        if self._staging is None or self._staging[0] != shape or self._staging[1].images < len(windows):
+            self._drop_staging()
+            run = partial(self._run_frames, bgr=job.bgr)
+            self._staging = (shape, Staging(run, queues, len(windows), windows[0], self.device))
 
-    def _to_units(self, window: Tensor, dtype: torch.dtype, peak: float) -> Tensor:
-        """[N, H, W, C] image -> [N, C, H, W] of the network's dtype and units, channels last in memory."""
-        x = window.to(self.device, non_blocking=True)
-        factor = peak / PEAKS[window.dtype]
-        # uint8 values are exact in every dtype; others are scaled in float32 first.
-        x = x.to(dtype) if factor == 1 else (x.float() * factor).to(dtype)
-        return x.permute(0, 3, 1, 2)
+        def deliver(y: Tensor, all_finite: bool) -> None:
+            job.pending -= 1
+            if not all_finite:
+                self._redo(job, parts)
+            elif not whole:
+                self._store_parts(job, parts, y)
 
-    @staticmethod
-    def _finite(y: Tensor) -> bool:
-        """One reduction: NaN and infinities survive a sum, and finite pixels cannot overflow float32."""
-        return bool(torch.isfinite(y.sum(dtype=torch.float32)))
+        target = job.out[parts[0].image : parts[-1].image + 1] if whole else None
+        self._staging[1].put(windows, deliver, target)
+        job.pending += 1
 
-    def _in_float32(self, window: Tensor, top: int, left: int, shape: torch.Size) -> Tensor:
-        """The tile again in float32: half precision overflowed."""
+    def _drop_staging(self) -> None:
+        """Delivers what is on its way and frees the memory."""
+        while self._staging is not None and self._staging[1].waiting:
+            self._staging[1].deliver_first()
+        self._staging = None
+
+    def _settled(self, job: _Job, result: Tensor) -> Tensor:
+        """The result, once all tiles are there and those that overflowed are done again."""
+        with self._lock:
+            while job.pending:
+                assert self._staging is not None
+                self._staging[1].deliver_first()
+            for flag, parts in job.flags:
+                if bool(flag):
+                    self._redo(job, parts)
+            self.statistics.images += len(job.images)
+            self.statistics.redone += job.redone
+        return result
+
+    def _run_frames(self, frames: Tensor, bgr: bool) -> tuple[Tensor, Tensor]:
+        assert isinstance(self._run, FrameExecutable)
+        return self._run.run_frames(frames, self._input_peak / PEAKS[frames.dtype], UNITS, bgr)
+
+    def _run_float(self, job: _Job, part: Part) -> None:
+        """A tile that the engine converts."""
+        x = self._to_units(job, part, self.dtype, self._input_peak)
+        y = self._run(x).permute(0, 2, 3, 1)
+        if finite(part.crop(y, self.scale)):
+            self._store_parts(job, [part], y.flip(3) if job.bgr else y)
+        else:
+            self._redo(job, [part])
+
+    def _store_parts(self, job: _Job, parts: list[Part], y: Tensor) -> None:
+        """[N, s*H, s*W, C'] results of windows, floating or as the images, to their places."""
+        for index, part in enumerate(parts):
+            target, value = part.place(job.out, self.scale), part.crop(y[index : index + 1], self.scale)
+            if y.is_floating_point():
+                store(value, target)
+            else:
+                target.copy_(value)
+
+    def _redo(self, job: _Job, parts: list[Part]) -> None:
+        """Tiles again in float32: half precision overflowed in one of them."""
+        job.redone = True
+        for part in parts:
+            y = self._in_float32(part, job)
+            self._store_parts(job, [part], y.flip(3) if job.bgr else y)
+
+    def _to_units(self, job: _Job, part: Part, dtype: torch.dtype, peak: float) -> Tensor:
+        x = to_units(part.window(job.images).to(self.device, non_blocking=True), dtype, peak)
+        return x.flip(1) if job.bgr else x
+
+    def _in_float32(self, part: Part, job: _Job) -> Tensor:
         if self._run_float32 is None:
             plan = in_units(self.plan, UNITS, UNITS)
             backend = select_backend(plan, self.device, torch.float32)
             self._run_float32 = backend.compile(plan, self.device, torch.float32)
-        y = self._run_float32(self._to_units(window, torch.float32, UNITS)).permute(0, 2, 3, 1)
-        s = self.scale
-        y = y[:, top * s : top * s + shape[1], left * s : left * s + shape[2]]
-        if not self._finite(y):
+        x = self._to_units(job, part, torch.float32, UNITS)
+        y = self._run_float32(x).permute(0, 2, 3, 1)
+        if not finite(part.crop(y, self.scale)):
             raise SrfastError(
                 "the network gives NaN or infinite values for this image even in float32; check its weights"
             )
@@ -290,29 +386,6 @@ def _window(first: int, length: int, limit: int, halo: int, alignment: int) -> s
     reach = -(-halo // alignment) * alignment
     start = max(0, first // alignment * alignment - reach)
     return slice(start, min(limit, -(-(first + length) // alignment) * alignment + reach))
-
-
-def _padded(images: Tensor, alignment: int) -> Tensor:
-    """[N, H, W, C] continued to multiples of ``alignment`` at the bottom and right, mirrored as Real-ESRGAN does."""
-    for dim in (1, 2):
-        length = images.shape[dim]
-        missing = -length % alignment
-        if missing:
-            # The last row is not repeated, unless there is no other.
-            mirrored = [max(length - 2 - i, 0) for i in range(missing)]
-            images = torch.cat([images, images.index_select(dim, torch.tensor(mirrored, device=images.device))], dim)
-    return images
-
-
-def _store(y: Tensor, out: Tensor) -> None:
-    """Converts from the network's units, rounding to nearest and saturating."""
-    peak = PEAKS[out.dtype]
-    if out.dtype == torch.uint8:
-        out.copy_(y.round().clamp_(0, UNITS))
-    elif out.dtype == torch.uint16:
-        out.copy_((y.float() * (peak / UNITS)).round_().clamp_(0, peak))
-    else:
-        out.copy_((y.float() * (peak / UNITS)).clamp_(0, peak))
 
 
 def _is_out_of_memory(error: Exception) -> bool:

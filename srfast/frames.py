@@ -14,7 +14,9 @@ from torch import Tensor
 from srfast.errors import InputError
 
 Array: TypeAlias = npt.NDArray[Any]
-Run: TypeAlias = Callable[[Tensor], Tensor]  # [N, H, W, 3] RGB -> [N, s*H, s*W, 3] of the same dtype
+# [N, H, W, 3] RGB -> [N, s*H, s*W, 3] of the same dtype. One with ``takes_bgr`` turns the channels round by itself, with
+# less work than OpenCV, if it is called with bgr=True.
+Run: TypeAlias = Callable[..., Tensor]
 
 
 def upscale_array(image: Array, run: Run) -> Array:
@@ -47,6 +49,8 @@ def upscale_array(image: Array, run: Run) -> Array:
 
 
 def _bgr(image: Array, run: Run) -> Array:
+    if getattr(run, "takes_bgr", False):
+        return run(torch.from_numpy(np.ascontiguousarray(image)).unsqueeze(0), bgr=True)[0].numpy()
     rgb = cv2.cvtColor(np.ascontiguousarray(image), cv2.COLOR_BGR2RGB)
     out = run_array(rgb, run)
     return cv2.cvtColor(out, cv2.COLOR_RGB2BGR, dst=out)

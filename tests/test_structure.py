@@ -25,7 +25,7 @@ STAGES = [
     {"srfast.capture", "srfast.passes"},
     {"srfast.kernels"},
     {"srfast.backends"},
-    {"srfast.tiling"},
+    {"srfast.tiling", "srfast.batching", "srfast.staging", "srfast.units"},
     {"srfast.engine"},
     {"srfast.frames", "srfast.images"},
     {"srfast.upscaler"},

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 Launch = Callable[[], None]
 _DTYPES = (torch.float16, torch.bfloat16)
 _OLDEST = (8, 0)
+# Input pixels for each multiprocessor that leave little of it idle: four programs of 128 pixels, one after another.
+_FILL = 512
 # Sizes kept ready: an image's tiles have one size, and a stream may change its own.
 _SIZES = 2
 
@@ -65,6 +67,10 @@ def _device_reasons(device: torch.device) -> list[str]:
     return []
 
 
+def _multiprocessors(device: torch.device) -> int:
+    return torch.cuda.get_device_properties(device).multi_processor_count if device.type == "cuda" else 1
+
+
 class TritonExecutable:
     """A plan with packed weights; keeps the canvases and graphs of the last sizes."""
 
@@ -76,6 +82,7 @@ class TritonExecutable:
         self._plan, self._device, self._dtype, self._graphs = plan, device, dtype, graphs
         self._steps = pack_plan(plan, device_names(device), dtype, device)
         self._sizes: OrderedDict[tuple[int, int, int], _Size] = OrderedDict()
+        self.fill = _FILL * _multiprocessors(device)
 
     @torch.inference_mode()
     def __call__(self, x: Tensor) -> Tensor:

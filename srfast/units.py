@@ -1,0 +1,47 @@
+"""Images of every type to the network's units and back."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+# White of each image type, and the dtype that reads and writes it.
+PEAKS = {torch.uint8: 255.0, torch.uint16: 65535.0, torch.float32: 1.0, torch.float16: 1.0, torch.bfloat16: 1.0}
+# The network sees and gives 0..255: integers that bfloat16 holds exactly, and float16 without subnormal weights.
+UNITS = 255.0
+
+
+def to_units(images: Tensor, dtype: torch.dtype, peak: float) -> Tensor:
+    """[N, H, W, C] images -> [N, C, H, W] of ``dtype``, white as ``peak``, channels last in memory."""
+    factor = peak / PEAKS[images.dtype]
+    # uint8 values are exact in every dtype; others are scaled in float32 first.
+    x = images.to(dtype) if factor == 1 else (images.float() * factor).to(dtype)
+    return x.permute(0, 3, 1, 2)
+
+
+def finite(y: Tensor) -> bool:
+    """One reduction: NaN and infinities survive a sum, and finite pixels cannot overflow float32."""
+    return bool(torch.isfinite(y.sum(dtype=torch.float32)))
+
+
+def padded(images: Tensor, alignment: int) -> Tensor:
+    """[N, H, W, C] continued to multiples of ``alignment`` at the bottom and right, mirrored as Real-ESRGAN does."""
+    for dim in (1, 2):
+        length = images.shape[dim]
+        missing = -length % alignment
+        if missing:
+            # The last row is not repeated, unless there is no other.
+            mirrored = [max(length - 2 - i, 0) for i in range(missing)]
+            images = torch.cat([images, images.index_select(dim, torch.tensor(mirrored, device=images.device))], dim)
+    return images
+
+
+def store(y: Tensor, out: Tensor) -> None:
+    """Converts from the network's units, rounding to nearest and saturating."""
+    peak = PEAKS[out.dtype]
+    if out.dtype == torch.uint8:
+        out.copy_(y.round().clamp_(0, UNITS))
+    elif out.dtype == torch.uint16:
+        out.copy_((y.float() * (peak / UNITS)).round_().clamp_(0, peak))
+    else:
+        out.copy_((y.float() * (peak / UNITS)).clamp_(0, peak))
