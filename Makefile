@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check -q
 
-.PHONY: demo test lint types clean
+.PHONY: demo test lint types gate clean
 
 demo: $(VENV)/installed
 	@$(BIN)/srfast demo demo-output
@@ -22,6 +22,10 @@ types: $(VENV)/installed-dev
 	@ln -s $(CURDIR)/srfast/* build/types/srfast/
 	@ln -s $(CURDIR)/kernels build/types/srfast/kernels && ln -s $(CURDIR)/training build/types/srfast/training
 	cd build/types && MYPYPATH=. ../../$(BIN)/mypy --config-file ../../pyproject.toml -p srfast
+
+# Compiles the Triton kernels for six GPU architectures, none of which need be here, and reads their machine code.
+gate: $(VENV)/installed-dev
+	$(BIN)/python -m srfast.kernels.compile_gate
 
 $(VENV)/installed: pyproject.toml setup.py constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' 2>/dev/null || \

@@ -1,15 +1,22 @@
-"""Packages, the folder mapping and the compiled CPU module; metadata and tools are in pyproject.toml.
+"""Packages, the folder mapping and the compiled modules; metadata and tools are in pyproject.toml.
 
 ``kernels/`` and ``training/`` lie at the top of the repository but install as ``srfast.kernels`` and
 ``srfast.training``: as top-level names they would collide with other packages.
 
-Without a C++ compiler the installation goes on without ``srfast._cpu``; ``srfast.kernels.cpu.unavailable_reason()`` then
-says what is missing.
+Without a C++ compiler the installation goes on without ``srfast._cpu``, without nvcc (CUDA 12.4 or newer) without
+``srfast._cuda``; ``srfast info`` then says what is missing. ``SRFAST_BUILD_CUDA=0`` leaves the CUDA kernels out,
+``SRFAST_CUDA_ARCHS="80 90a"`` builds them for these architectures only.
 """
 
 from __future__ import annotations
 
+import os
 import platform
+import re
+import shutil
+import subprocess
+import sysconfig
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from setuptools import Extension, find_packages, setup
@@ -33,11 +40,43 @@ INSTRUCTION_SETS = {
     "avx512.cpp": ["-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mfma"],
 }
 
+CUDA_SOURCES = Path("csrc/cuda")
+CUDA_OLDEST = (12, 4)
+CUDA_ARCHITECTURES = ("80", "86", "89", "90a", "100", "120")
+NVCC_FLAGS = ["-std=c++17", "-O3", "-Xcompiler", "-fPIC,-fvisibility=hidden", "-cudart", "static"]
 
-class BuildCpu(build_ext):
-    """Compiles each source with the flags of its instruction set."""
+
+class BuildCompiled(build_ext):
+    """Compiles each CPU source with the flags of its instruction set, and the CUDA sources with nvcc."""
 
     def build_extension(self, ext: Extension) -> None:
+        if ext.name == "srfast._cuda":
+            self.build_cuda(ext)
+        else:
+            self.build_cpu(ext)
+
+    def build_cuda(self, ext: Extension) -> None:
+        nvcc = find_nvcc()
+        assert nvcc is not None
+        archs = cuda_architectures(nvcc)
+        codes = [f"-gencode=arch=compute_{arch},code=sm_{arch}" for arch in archs]
+        folder = Path(self.build_temp) / "cuda"
+        folder.mkdir(parents=True, exist_ok=True)
+        includes = [f"-I{path}" for path in ext.include_dirs]
+
+        def compiled(source: str) -> str:
+            target = folder / (Path(source).stem + ".o")
+            kinds = codes if source.endswith(".cu") else [f'-DSRFAST_ARCHITECTURES="{" ".join(archs)}"', "-x", "cu"]
+            self.spawn([nvcc, *NVCC_FLAGS, *kinds, *includes, "-c", source, "-o", str(target)])
+            return str(target)
+
+        with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
+            objects = list(pool.map(compiled, sorted(ext.sources)))
+        library = Path(self.get_ext_fullpath(ext.name))
+        library.parent.mkdir(parents=True, exist_ok=True)
+        self.spawn([nvcc, *NVCC_FLAGS, "-shared", *objects, "-o", str(library)])
+
+    def build_cpu(self, ext: Extension) -> None:
         x86 = platform.machine().lower() in ("x86_64", "amd64")
         objects = []
         for source in sorted(ext.sources):
@@ -61,12 +100,61 @@ class BuildCpu(build_ext):
         )
 
 
+def find_nvcc() -> str | None:
+    """Path of nvcc: that of CUDA_HOME, on PATH, or where CUDA installs itself."""
+    homes = [os.environ[name] for name in ("CUDA_HOME", "CUDA_PATH") if os.environ.get(name)]
+    places = [*(str(Path(home) / "bin") for home in homes), os.environ.get("PATH", ""), "/usr/local/cuda/bin"]
+    return shutil.which("nvcc", path=os.pathsep.join(places))
+
+
+def nvcc_version(nvcc: str) -> tuple[int, int]:
+    """Of the CUDA toolkit, such as (13, 0)."""
+    text = subprocess.run([nvcc, "--version"], capture_output=True, text=True, check=True).stdout
+    found = re.search(r"release (\d+)\.(\d+)", text)
+    return (int(found[1]), int(found[2])) if found else (0, 0)
+
+
+def cuda_architectures(nvcc: str) -> list[str]:
+    """What to build for: SRFAST_CUDA_ARCHS, or all that the kernels are made for and this nvcc knows."""
+    asked = os.environ.get("SRFAST_CUDA_ARCHS", "").replace(",", " ").replace(";", " ").split()
+    strange = sorted(set(asked) - set(CUDA_ARCHITECTURES))
+    if strange:
+        raise SystemExit(f"SRFAST_CUDA_ARCHS={strange[0]}: the kernels are made for {', '.join(CUDA_ARCHITECTURES)}")
+    known = subprocess.run([nvcc, "--list-gpu-code"], capture_output=True, text=True, check=True).stdout.split()
+    return asked or [arch for arch in CUDA_ARCHITECTURES if f"sm_{arch.rstrip('a')}" in known]
+
+
+def cuda_extension() -> list[Extension]:
+    """The compiled CUDA module, if nvcc is there to build it."""
+    if os.environ.get("SRFAST_BUILD_CUDA") == "0":
+        print("srfast: SRFAST_BUILD_CUDA=0, so the compiled CUDA kernels are not built")
+        return []
+    try:
+        import pybind11
+    except ImportError:
+        return []
+    nvcc = find_nvcc()
+    if nvcc is None or nvcc_version(nvcc) < CUDA_OLDEST:
+        found = "no nvcc was found" if nvcc is None else f"{nvcc} is older"
+        print(f"srfast: the CUDA kernels need nvcc of CUDA 12.4 or newer and {found}, so they are not built")
+        return []
+    return [
+        Extension(
+            "srfast._cuda",
+            [str(path) for path in sorted(CUDA_SOURCES.glob("*.cu")) + sorted(CUDA_SOURCES.glob("*.cpp"))],
+            include_dirs=[pybind11.get_include(), sysconfig.get_path("include")],
+            depends=[str(path) for path in sorted([*CUDA_SOURCES.glob("*.h"), *CUDA_SOURCES.glob("*.cuh")])],
+            optional=True,
+        )
+    ]
+
+
 def cpu_extension() -> list[Extension]:
     """The compiled CPU module, if pybind11 is there to build it."""
     try:
         import pybind11
     except ImportError:
-        print("srfast: pybind11 is missing, so the compiled CPU kernels are not built")
+        print("srfast: pybind11 is missing, so the compiled kernels are not built")
         return []
     return [
         Extension(
@@ -83,4 +171,9 @@ packages = find_packages(include=["srfast", "srfast.*"])
 for name, path in MAPPED.items():
     packages += [name, *(f"{name}.{sub}" for sub in find_packages(path))]
 
-setup(packages=packages, package_dir=MAPPED, ext_modules=cpu_extension(), cmdclass={"build_ext": BuildCpu})
+setup(
+    packages=packages,
+    package_dir=MAPPED,
+    ext_modules=[*cpu_extension(), *cuda_extension()],
+    cmdclass={"build_ext": BuildCompiled},
+)

@@ -26,11 +26,13 @@ from srfast.kernels.canvas import Canvas
 from srfast.kernels.gluon_conv import row_launch
 from srfast.kernels.offline import SHARED_LIMIT, Compiled, offline
 from srfast.kernels.packed_conv import PackedConv, pack_conv
+from srfast.kernels.planes import PlaneColour, Planes
 from srfast.kernels.triton_config import PairConfig, conv_key, find_config
 from srfast.kernels.triton_conv_launch import FrameTarget, Launch, conv_launch
 from srfast.kernels.triton_frames import load_launch, store_launch
 from srfast.kernels.triton_moments import gains_launch, norm_launch, pixel_moments_launch
 from srfast.kernels.triton_pair_launch import pair_launch
+from srfast.kernels.triton_planes import load_planes_launch, store_planes_launch
 from srfast.kernels.triton_pointwise import pointwise_launch
 from srfast.kernels.triton_pool import pool_launch
 from srfast.kernels.triton_resize import resize_launch
@@ -146,6 +148,9 @@ def _small_launches() -> Iterator[tuple[str, Launch]]:
     yield "gains", gains_launch(x, torch.ones(8, 64), torch.ones(8), torch.ones(64, 8), ones, torch.ones(1))[0]
     yield "norm", norm_launch(x, ones, ones, 1e-5)[0]
     yield "pixel moments", pixel_moments_launch(x, _canvas(2, (1, 1), 1))
+    planes = Planes.empty(1, HEIGHT, WIDTH, PlaneColour(), "cpu")
+    yield "planes in", load_planes_launch(planes, image, 1.0)
+    yield "planes out", store_planes_launch(image, planes, 1.0, target.flag)
     yield "frames in", load_launch(target.frame, image, 1 / 255)
     yield "frames out", store_launch(image.nchw().permute(0, 2, 3, 1), target.frame, 1.0, target.flag)
 

@@ -103,15 +103,16 @@ def limit(acc, low, high):
 
 
 @triton.jit
-def store_integer(acc, out_ptrs, mask, flag_ptr, STEPS: tl.constexpr, PEAK: tl.constexpr):
-    """Stores acc * STEPS rounded to nearest (ties to even) in 0..PEAK; sets the flag where it is NaN or infinite."""
+def store_integer(acc, out_ptrs, mask, flag_ptr, STEPS: tl.constexpr, PEAK: tl.constexpr, MULTIPLE: tl.constexpr = 1):
+    """Stores acc * STEPS rounded to nearest (ties to even) in 0..PEAK, as so many multiples; the flag is set where acc is
+    NaN or infinite."""
     bad = mask & ~(tl.abs(acc) <= 3.4028234663852886e38)
     any_bad = tl.max(bad.to(tl.int32))
     tl.atomic_max(flag_ptr, any_bad, mask=any_bad > 0)
     acc = tl.minimum(tl.maximum(acc * STEPS, 0.0), PEAK)
     # Adding 1.5 * 2^23 leaves no bits for a fraction: the addition itself rounds.
     acc = (acc + 12582912.0) - 12582912.0
-    tl.store(out_ptrs, acc.to(tl.int32).to(out_ptrs.dtype.element_ty), mask=mask)
+    tl.store(out_ptrs, (acc.to(tl.int32) * MULTIPLE).to(out_ptrs.dtype.element_ty), mask=mask)
 
 
 @triton.jit
@@ -148,6 +149,7 @@ def epilogue(
     CLAMP: tl.constexpr,
     OUT_PEAK: tl.constexpr,
     OUT_STEPS: tl.constexpr,
+    OUT_REVERSE: tl.constexpr,
 ):
     """Everything after the sums, and the store; output channels in the order of ``packed_conv``."""
     packed = block_o * BLOCK_O + tl.arange(0, BLOCK_O)
@@ -186,6 +188,8 @@ def epilogue(
         acc += tl.load(res_ptr + image * r_image + offset, mask=mask, other=0.0).to(tl.float32)
     if CLAMP:
         acc = limit(acc, low, high)
+    if OUT_REVERSE:
+        channel = plane - 1 - channel
     base = image * o_image + (y0 * SHUFFLE).to(tl.int64) * o_row + x0 * (SHUFFLE * O_PIXEL)
     out_ptrs = out_ptr + base + (down * o_row + across * O_PIXEL + channel)
     if OUT_PEAK > 0:
@@ -232,6 +236,7 @@ def conv_kernel(
     CLAMP: tl.constexpr,
     OUT_PEAK: tl.constexpr,
     OUT_STEPS: tl.constexpr,
+    OUT_REVERSE: tl.constexpr,
     TILE_H: tl.constexpr,
     TILE_W: tl.constexpr,
     SWAP: tl.constexpr,
@@ -303,4 +308,5 @@ def conv_kernel(
         CLAMP,
         OUT_PEAK,
         OUT_STEPS,
+        OUT_REVERSE,
     )

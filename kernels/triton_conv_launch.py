@@ -29,11 +29,13 @@ class FrameTarget:
         frame: [N, height, width, C] uint8 or uint16, channels side by side; any row and image stride.
         units: value of the network's white.
         flag: [1] int32, set to 1 where a value is NaN or infinite.
+        reverse: channels in the reverse of the network's order, BGR for RGB.
     """
 
     frame: Tensor
     units: float
     flag: Tensor
+    reverse: bool = False
 
 
 def conv_launch(
@@ -105,6 +107,7 @@ def conv_launch(
         "CLAMP": conv.clamp is not None,
         "OUT_PEAK": target.peak,
         "OUT_STEPS": target.steps,
+        "OUT_REVERSE": target.reverse,
         "TILE_H": config.tile_h,
         "TILE_W": config.tile_w,
         "SWAP": swapped(config.swap, conv),
@@ -121,7 +124,7 @@ def conv_launch(
 
 @dataclass(frozen=True)
 class Target:
-    """Where a kernel stores: memory, strides in elements, peak (0: floating) and integer steps per unit."""
+    """Where a kernel stores: memory, strides in elements, peak (0: floating), integer steps per unit, channel order."""
 
     data: Tensor
     flag: Tensor
@@ -130,6 +133,7 @@ class Target:
     pixel: int
     peak: int
     steps: float
+    reverse: bool = False
 
 
 def check_input(x: Canvas, conv: PackedConv, tile: tuple[int, int], reach: int) -> None:
@@ -172,7 +176,9 @@ def frame_target(out: FrameTarget, x: Canvas, channels: int, size: tuple[int, in
     if out.flag.dtype != torch.int32 or out.flag.device != x.data.device:
         raise ValueError(f"the flag must be int32 on {x.data.device}, not {out.flag.dtype} on {out.flag.device}")
     peak = PEAKS[frame.dtype]
-    return Target(frame, out.flag, frame.stride(0), frame.stride(1), frame.stride(2), peak, peak / out.units)
+    return Target(
+        frame, out.flag, frame.stride(0), frame.stride(1), frame.stride(2), peak, peak / out.units, out.reverse
+    )
 
 
 def swapped(wanted: bool, conv: PackedConv) -> bool:

@@ -49,6 +49,7 @@ def copy_kernel(
     o_channel,
     CHANNELS: tl.constexpr,
     PEAK: tl.constexpr,
+    REVERSE: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
     """A part of one row; integers (PEAK > 0) are rounded and saturated, and what is not finite is reported."""
@@ -59,6 +60,8 @@ def copy_kernel(
     channel = index % CHANNELS
     mask = x < width
     value = tl.load(x_ptr + image * x_image + y * x_row + x * x_pixel + channel * x_channel, mask=mask, other=0)
+    if REVERSE:
+        channel = CHANNELS - 1 - channel
     out_ptrs = out_ptr + image * o_image + y * o_row + x * o_pixel + channel * o_channel
     if PEAK > 0:
         value = value.to(tl.float32) * gain
@@ -68,12 +71,15 @@ def copy_kernel(
         tl.store(out_ptrs, value.to(out_ptr.dtype.element_ty), mask=mask)
 
 
-def copy_launch(x: Tensor, out: Tensor, gain: float = 1.0, flag: Tensor | None = None) -> Callable[[], None]:
+def copy_launch(
+    x: Tensor, out: Tensor, gain: float = 1.0, flag: Tensor | None = None, reverse: bool = False
+) -> Callable[[], None]:
     """A function that writes ``x * gain`` to ``out``.
 
     Args:
         x, out: [N, H, W, C] of one shape with any strides; floating, uint8 or uint16.
         flag: [1] int32, set to 1 where a value for an integer ``out`` is NaN or infinite; needed for integers only.
+        reverse: the order of the channels is turned round.
 
     Raises:
         ValueError: shapes or devices differ, or a type is not covered.
@@ -89,16 +95,16 @@ def copy_launch(x: Tensor, out: Tensor, gain: float = 1.0, flag: Tensor | None =
     count, height, width, channels = x.shape
     grid = (count * height, -(-width * channels // BLOCK))
     args = (x, out, x if flag is None else flag, height, width, float(gain), *x.stride(), *out.stride())
-    constants: dict[str, Any] = {"CHANNELS": channels, "PEAK": peak, "BLOCK": BLOCK, "enable_fp_fusion": False}
+    constants: dict[str, Any] = {"CHANNELS": channels, "PEAK": peak, "REVERSE": reverse, "BLOCK": BLOCK}
     bound: Any = copy_kernel
-    return lambda: bound[grid](*args, **constants)
+    return lambda: bound[grid](*args, **constants, enable_fp_fusion=False)
 
 
-def load_launch(images: Tensor, out: Canvas, gain: float) -> Callable[[], None]:
+def load_launch(images: Tensor, out: Canvas, gain: float, reverse: bool = False) -> Callable[[], None]:
     """A function that runs ``load_reference`` into a canvas; ``images`` [N, H, W, C] with any strides."""
-    return copy_launch(images, out.nchw().permute(0, 2, 3, 1), gain)
+    return copy_launch(images, out.nchw().permute(0, 2, 3, 1), gain, reverse=reverse)
 
 
-def store_launch(x: Tensor, frame: Tensor, gain: float, flag: Tensor) -> Callable[[], None]:
+def store_launch(x: Tensor, frame: Tensor, gain: float, flag: Tensor, reverse: bool = False) -> Callable[[], None]:
     """A function that runs ``store_reference``; both [N, H, W, C] with any strides."""
-    return copy_launch(x, frame, gain, flag)
+    return copy_launch(x, frame, gain, flag, reverse)

@@ -134,6 +134,7 @@ def pair_kernel(
     CLAMP: tl.constexpr,
     OUT_PEAK: tl.constexpr,
     OUT_STEPS: tl.constexpr,
+    OUT_REVERSE: tl.constexpr,
     REGION_H: tl.constexpr,
     REGION_W: tl.constexpr,
     CHUNK: tl.constexpr,
@@ -237,6 +238,7 @@ def pair_kernel(
                     CLAMP,
                     OUT_PEAK,
                     OUT_STEPS,
+                    OUT_REVERSE,
                 )
         # Nobody overwrites scratch for the next region before everybody has read it.
         tl.debug_barrier()

@@ -112,6 +112,7 @@ def pair_launch(
         "CLAMP": second.clamp is not None,
         "OUT_PEAK": target.peak,
         "OUT_STEPS": target.steps,
+        "OUT_REVERSE": target.reverse,
         "REGION_H": config.region_h,
         "REGION_W": config.region_w,
         "CHUNK": config.chunk,

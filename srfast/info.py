@@ -13,6 +13,7 @@ import torch
 import srfast
 from srfast.backends import BACKENDS, default_device, default_dtype
 from srfast.checkpoint import shipped_models
+from srfast.kernels import cuda
 from srfast.plan import Plan
 
 # Import name and the distributions that provide it.
@@ -100,6 +101,8 @@ def _tools() -> dict[str, str]:
     tools = {}
     for name, use in (("c++", "builds the CPU kernels"), ("nvcc", "builds the CUDA kernels")):
         tools[name] = shutil.which(name) or f"missing ({use}; not needed to run)"
+    built = ", ".join(f"sm_{arch}" for arch in cuda.architectures())
+    tools["CUDA kernels"] = cuda.unavailable_reason() or f"built for {built}"
     try:
         import av
 

@@ -8,6 +8,7 @@ from typing import Protocol, TypeAlias, runtime_checkable
 import torch
 from torch import Tensor
 
+from srfast.kernels.planes import Planes
 from srfast.plan import Plan
 
 # How an executable needs its windows; each is an attribute that it may have:
@@ -24,12 +25,29 @@ class FrameExecutable(Protocol):
 
     def __call__(self, x: Tensor) -> Tensor: ...
 
-    def run_frames(self, frames: Tensor, gain: float, units: float) -> tuple[Tensor, Tensor]:
+    def run_frames(self, frames: Tensor, gain: float, units: float, bgr: bool = False) -> tuple[Tensor, Tensor]:
         """[N, H, W, C] uint8 or uint16, times ``gain``, through the network whose white is ``units``.
+
+        ``bgr`` says that the frames' channels, in and out, are in the reverse of the network's order.
 
         Returns:
             [N, s*H, s*W, C'] of the frames' dtype on the compiled device, rounded to nearest and limited to the range,
             overwritten by the next call; and a [1] integer tensor, not 0 where a value was NaN or infinite.
+        """
+        ...
+
+
+@runtime_checkable
+class PlaneExecutable(Protocol):
+    """An executable that converts video planes in its own kernels as well."""
+
+    def __call__(self, x: Tensor) -> Tensor: ...
+
+    def run_planes(self, planes: Planes, peak: float, units: float) -> tuple[Planes, Tensor]:
+        """``planes``, white as ``peak``, through the network whose white is ``units``.
+
+        Returns:
+            Planes of the larger picture and a flag, as ``FrameExecutable.run_frames`` gives them.
         """
         ...
 

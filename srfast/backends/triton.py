@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from srfast.backends.base import Executable
+from srfast.kernels.planes import PlaneColour, Planes
 from srfast.plan import Plan
 
 if TYPE_CHECKING:
@@ -84,13 +85,14 @@ class TritonExecutable:
             return size.run_tensor(x)
 
     @torch.inference_mode()
-    def run_frames(self, frames: Tensor, gain: float, units: float) -> tuple[Tensor, Tensor]:
+    def run_frames(self, frames: Tensor, gain: float, units: float, bgr: bool = False) -> tuple[Tensor, Tensor]:
         """Integer frames in and out, converted by the kernels.
 
         Args:
             frames: [N, H, W, C] uint8 or uint16, on any device, with any strides.
             gain: network input for each step of the frames' integers.
             units: value of the network's white.
+            bgr: the frames' channels, in and out, are in the reverse of the network's order.
 
         Returns:
             [N, s * H, s * W, C'] of the frames' dtype on the backend's device, overwritten by the next call; and a [1]
@@ -98,7 +100,22 @@ class TritonExecutable:
         """
         with self._on_device():
             size = self._size(*frames.shape[:3])
-            return size.run_frames(frames, gain, units)
+            return size.run_frames(frames, gain, units, bgr)
+
+    @torch.inference_mode()
+    def run_planes(self, planes: Planes, peak: float, units: float) -> tuple[Planes, Tensor]:
+        """Video planes in and out, converted by the kernels.
+
+        Args:
+            planes: on any device; RGB white is ``peak`` to the network.
+            units: value of the network's white.
+
+        Returns:
+            Planes of the larger picture on the backend's device, overwritten by the next call; the flag of ``run_frames``.
+        """
+        with self._on_device():
+            size = self._size(*planes.luma.shape[:3])
+            return size.run_planes(planes, peak, units)
 
     def _size(self, images: int, height: int, width: int) -> _Size:
         from srfast.backends.triton_program import Program
@@ -128,9 +145,11 @@ class _Size:
         self._program, self._graphs = program, graphs
         source = program.source
         self._images, self._channels, self._device = source.images, source.channels, source.data.device
-        self._out_shape = (source.images, source.height * plan.scale, source.width * plan.scale, plan.out_channels)
+        self._out_size = (source.images, source.height * plan.scale, source.width * plan.scale)
+        self._out_shape = (*self._out_size, plan.out_channels)
         self._tensor: tuple[_Sequence, Tensor] | None = None
-        self._frames: dict[tuple[torch.dtype, float, float], tuple[_Sequence, Tensor, Tensor, Tensor]] = {}
+        self._frames: dict[tuple[torch.dtype, float, float, bool], tuple[_Sequence, Tensor, Tensor, Tensor]] = {}
+        self._planes: dict[tuple[PlaneColour, float, float], tuple[_Sequence, Planes, Planes, Tensor]] = {}
 
     def run_tensor(self, x: Tensor) -> Tensor:
         """Fills the source, runs, and copies the result out of its fixed place."""
@@ -147,25 +166,53 @@ class _Size:
         sequence.run()
         return out.clone().permute(0, 3, 1, 2)
 
-    def run_frames(self, frames: Tensor, gain: float, units: float) -> tuple[Tensor, Tensor]:
+    def run_frames(self, frames: Tensor, gain: float, units: float, bgr: bool) -> tuple[Tensor, Tensor]:
         """As ``TritonExecutable.run_frames``."""
-        key = (frames.dtype, gain, units)
+        key = (frames.dtype, gain, units, bgr)
         if key not in self._frames:
-            self._frames[key] = self._frame_sequence(frames, gain, units)
+            self._frames[key] = self._frame_sequence(frames, gain, units, bgr)
         sequence, place, out, flag = self._frames[key]
         place.copy_(frames, non_blocking=True)
         sequence.run()
         return out, flag
 
-    def _frame_sequence(self, frames: Tensor, gain: float, units: float) -> tuple[_Sequence, Tensor, Tensor, Tensor]:
+    def run_planes(self, planes: Planes, peak: float, units: float) -> tuple[Planes, Tensor]:
+        """As ``TritonExecutable.run_planes``."""
+        key = (planes.colour, peak, units)
+        if key not in self._planes:
+            self._planes[key] = self._plane_sequence(planes, peak, units)
+        sequence, place, out, flag = self._planes[key]
+        place.copy_(planes, non_blocking=True)
+        sequence.run()
+        return out, flag
+
+    def _frame_sequence(
+        self, frames: Tensor, gain: float, units: float, bgr: bool
+    ) -> tuple[_Sequence, Tensor, Tensor, Tensor]:
         from srfast.kernels.triton_conv_launch import FrameTarget
 
         place = torch.empty(frames.shape, dtype=frames.dtype, device=self._device)
         out = torch.empty(self._out_shape, dtype=frames.dtype, device=self._device)
         flag = torch.zeros(1, dtype=torch.int32, device=self._device)
-        target = FrameTarget(out, units, flag)
-        launches = [self._program.load(place, gain), *self._program.body, *self._program.finish_frames(target)]
-        return _Sequence([lambda: _clear(flag), *launches], self._graphs), place, out, flag
+        target = FrameTarget(out, units, flag, bgr)
+        launches = [self._program.load(place, gain, bgr), *self._program.body, *self._program.finish_frames(target)]
+        return self._sequence(launches, flag), place, out, flag
+
+    def _plane_sequence(self, planes: Planes, peak: float, units: float) -> tuple[_Sequence, Planes, Planes, Tensor]:
+        images, height, width, _ = planes.luma.shape
+        place = Planes.empty(images, height, width, planes.colour, self._device)
+        out = Planes.empty(*self._out_size, planes.colour, self._device)
+        flag = torch.zeros(1, dtype=torch.int32, device=self._device)
+        end = self._program.finish_planes(out, units, flag)
+        return (
+            self._sequence([self._program.load_planes(place, peak), *self._program.body, *end], flag),
+            place,
+            out,
+            flag,
+        )
+
+    def _sequence(self, launches: list[Launch], flag: Tensor) -> _Sequence:
+        return _Sequence([lambda: _clear(flag), *launches], self._graphs)
 
 
 def _clear(flag: Tensor) -> None:

@@ -8,9 +8,11 @@ from torch import Tensor
 from srfast.backends.triton_small import IN_PLACE, joined_launches, small_launches
 from srfast.backends.triton_steps import Step, row_slots, side_by_side
 from srfast.kernels.canvas import Canvas
+from srfast.kernels.planes import Planes
 from srfast.kernels.triton_conv_launch import FrameTarget, Launch, conv_launch
 from srfast.kernels.triton_frames import load_launch, store_launch
 from srfast.kernels.triton_pair_launch import pair_launch
+from srfast.kernels.triton_planes import load_planes_launch, store_planes_launch
 from srfast.kernels.triton_pointwise import pointwise_launch
 from srfast.plan import Conv, Plan, Shape
 
@@ -63,11 +65,21 @@ class Program:
         result = self._new(self._shapes[self._plan.output])
         peak = 255 if target.frame.dtype == torch.uint8 else 65535
         pixels = result.nchw().permute(0, 2, 3, 1)
-        return [*self.finish(result), store_launch(pixels, target.frame, peak / target.units, target.flag)]
+        store = store_launch(pixels, target.frame, peak / target.units, target.flag, target.reverse)
+        return [*self.finish(result), store]
 
-    def load(self, frames: Tensor, gain: float) -> Launch:
+    def finish_planes(self, planes: Planes, units: float, flag: Tensor) -> list[Launch]:
+        """The last launches, into planes; a colour difference is made of several pixels, so there is one more."""
+        result = self._new(self._shapes[self._plan.output])
+        return [*self.finish(result), store_planes_launch(result, planes, units, flag)]
+
+    def load(self, frames: Tensor, gain: float, reverse: bool) -> Launch:
         """The launch that fills ``source`` from [N, H, W, C] frames times ``gain``."""
-        return load_launch(frames, self.source, gain)
+        return load_launch(frames, self.source, gain, reverse)
+
+    def load_planes(self, planes: Planes, gain: float) -> Launch:
+        """The launch that fills ``source`` from planes, white as ``gain``."""
+        return load_planes_launch(planes, self.source, gain)
 
     def _fill_body(self, steps: list[Step]) -> None:
         last = {name: i for i, step in enumerate(steps) for name in step.reads}

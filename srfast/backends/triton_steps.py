@@ -132,16 +132,19 @@ def _pack(node: Conv, block_o: int, exact: bool, dtype: torch.dtype, device: tor
 
 
 def _pairs(plan: Plan, names: tuple[str, ...]) -> dict[str, tuple[Conv, PairConfig]]:
-    """For the output of a second convolution the first one, where a configuration says that one launch is faster."""
+    """For the output of a second convolution the first one, where a configuration says that one launch is faster.
+
+    From the end on: of a chain, the widest activation is the one before the last convolution.
+    """
     convs = {node.output: node for node in plan.nodes if isinstance(node, Conv) and len(node.sources) == 1}
     pairs: dict[str, tuple[Conv, PairConfig]] = {}
     taken: set[str] = set()
-    for node in convs.values():
+    for node in reversed(convs.values()):
         first = convs.get(node.input)
-        if first is None or first.output == plan.output or plan.users(first.output) != [node]:
+        if first is None or node.output in taken or first.output == plan.output or plan.users(first.output) != [node]:
             continue
         simple = first.shuffle == 1 and first.gain == 1.0 and first.residual is None and first.clamp is None
-        if not simple or node.residual == first.output or first.weight.shape[0] <= 8 or first.output in taken:
+        if not simple or node.residual == first.output or first.weight.shape[0] <= 8:
             continue
         middle, channels, kernel, _ = first.weight.shape
         config = find_pair_config(names, pair_key(channels, kernel, middle, node.kernel, node.weight.shape[0]))

@@ -17,6 +17,7 @@ from srfast.backends.triton_steps import pack_plan
 from srfast.capture import capture
 from srfast.engine import Engine
 from srfast.errors import BackendError
+from srfast.kernels.planes import PlaneColour, load_planes_reference, store_planes_reference
 from srfast.models import SRUGAN, ResidualSR, RRDBNet, SRResNet, SRVGGNetCompact, edsr, msrresnet
 from srfast.nodes import Node
 from srfast.passes import optimise
@@ -175,6 +176,34 @@ def test_frames(last: str, dtype: torch.dtype) -> None:
     assert float(error.max()) <= 0.5 + 4e-3 * peak
 
 
+@pytest.mark.parametrize("last", ["convolution", "clamp"])
+def test_bgr_frames(last: str) -> None:
+    """Channels turned round on both sides by the kernels, with the base that a residual adds among them."""
+    plan = network(NETWORKS["compact"])
+    if last == "clamp":
+        plan = Plan((*plan.nodes, Clamp("clamped", plan.output, 0.0, 1.0)), plan.input, "clamped", 3)
+    frames = (image(1, 3, 5, 3) * 255).to(torch.uint8)
+    run = compile_triton(plan)
+    expected, _ = run.run_frames(frames.flip(3), 1 / 255, 1.0)
+    out, _ = run.run_frames(frames, 1 / 255, 1.0, bgr=True)
+    assert torch.equal(out, expected.flip(3))
+
+
+@pytest.mark.parametrize("colour", [PlaneColour(1), PlaneColour(6, True, torch.uint16)])
+def test_planes(colour: PlaneColour) -> None:
+    """Planes through the kernels equal planes converted in float64 around the network, but for its rounding."""
+    plan = network(NETWORKS["compact"])
+    rgb = image(1, 3, 4, 6)
+    planes = store_planes_reference(rgb, 1.0, colour)
+    out, flag = compile_triton(plan).run_planes(planes, 1.0, 1.0)
+    y = reference(plan, load_planes_reference(planes, 1.0))
+    expected = store_planes_reference(y, 1.0, colour)
+    assert int(flag) == 0
+    for ours, theirs in ((out.luma, expected.luma), (out.chroma, expected.chroma)):
+        error = (ours.double().cpu() - theirs.double()).abs().max() / colour.step
+        assert float(error) <= 0.5 + 6e-3 * colour.peak
+
+
 def test_frames_report_overflow() -> None:
     first = Conv("y", "x", torch.full((3, 3, 3, 3), 6e4), torch.zeros(3))
     plan = Plan((first, Conv("z", "y", torch.ones(3, 3, 1, 1), torch.zeros(3))), "x", "z", 3)
@@ -229,7 +258,22 @@ def test_pairs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("SRFAST_TRITON_CONFIGS", str(tmp_path / "pairs.json"))
     steps = pack_plan(plan, ("default",), HALF, DEVICE)
     assert sum(step.pair is not None for step in steps) == 3  # two residual blocks and the tail
+    assert steps[-1].pair is not None
     assert torch.equal(compile_triton(plan)(x), apart)
+    frames = (image(1, 3, 4, 3) * 255).to(torch.uint8)
+    fused, _ = compile_triton(plan).run_frames(frames, 1 / 255, 1.0)
+    monkeypatch.delenv("SRFAST_TRITON_CONFIGS")
+    assert torch.equal(fused, compile_triton(plan).run_frames(frames, 1 / 255, 1.0)[0])
+
+
+@pytest.mark.parametrize("name", ["rrdb", "msrresnet", "compact"])
+def test_the_tail_is_one_launch_where_asked_for(name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The last two convolutions of every family."""
+    (tmp_path / "pairs.json").write_text(json.dumps({"default": {"pair": {}}}))
+    monkeypatch.setenv("SRFAST_TRITON_CONFIGS", str(tmp_path / "pairs.json"))
+    last = pack_plan(network(NETWORKS[name]), ("default",), HALF, DEVICE)[-1]
+    assert last.first is not None
+    assert last.pair is not None
 
 
 def test_memory_is_reused() -> None:

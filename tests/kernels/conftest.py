@@ -1,9 +1,14 @@
 """Without a GPU the Triton kernels run in Triton's interpreter, which must be chosen before Triton is imported."""
 
 import os
+from collections.abc import Iterator
+from typing import Any
 
+import cuda_emulation
 import pytest
 import torch
+
+from srfast.kernels import cuda
 
 if not torch.cuda.is_available():
     os.environ.setdefault("TRITON_INTERPRET", "1")
@@ -19,3 +24,17 @@ def _gpu_or_skip(request: pytest.FixtureRequest) -> None:
         if os.environ.get("SRFAST_REQUIRE_GPU") == "1":
             pytest.fail("SRFAST_REQUIRE_GPU=1, but PyTorch sees no GPU")
         pytest.skip("needs an NVIDIA GPU")
+
+
+@pytest.fixture(scope="session")
+def emulated_module() -> Any:
+    """The CUDA kernels compiled for the host; kept between runs in ``build``."""
+    return cuda_emulation.load(cuda_emulation.build(cuda_emulation.REPOSITORY / "build" / "emulated"))
+
+
+@pytest.fixture
+def emulated_cuda(emulated_module: Any) -> Iterator[None]:
+    """``srfast.kernels.cuda`` runs the emulated kernels."""
+    before = cuda.use_module(emulated_module)
+    yield
+    cuda.use_module(before)

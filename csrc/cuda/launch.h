@@ -1,0 +1,63 @@
+// How the host starts kernels: every CUDA call is checked, the device and the stream are the caller's.
+#pragma once
+
+#include "params.h"
+
+#include <stdexcept>
+#include <string>
+
+#ifdef SRFAST_EMULATE
+#include "../testing/emulated_launch.h"
+#else
+
+#include <cuda_runtime.h>
+
+namespace srfast {
+
+inline void check(cudaError_t error, const char* what) {
+    if (error != cudaSuccess) throw std::runtime_error(std::string(what) + ": " + cudaGetErrorString(error));
+}
+
+// Where and how to launch. early: while the kernel in front still runs (compute capability 9.0 and later).
+struct Queue {
+    int device;
+    std::uintptr_t stream;
+    bool early;
+};
+
+// Makes a device current for a while.
+class OnDevice {
+public:
+    explicit OnDevice(int device) {
+        check(cudaGetDevice(&before_), "cudaGetDevice");
+        if (device != before_) check(cudaSetDevice(device), "cudaSetDevice");
+    }
+    ~OnDevice() { cudaSetDevice(before_); }
+    OnDevice(const OnDevice&) = delete;
+    OnDevice& operator=(const OnDevice&) = delete;
+
+private:
+    int before_ = 0;
+};
+
+template <class... Params>
+void launch(void (*kernel)(Params...), long long blocks, int threads, int shared, const Queue& queue, const Params&... params) {
+    if (blocks < 1) return;
+    if (blocks > 0x7fffffffLL) throw std::invalid_argument("the image has too many tiles for one launch");
+    const OnDevice guard(queue.device);
+    check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, shared), "cudaFuncSetAttribute (shared memory)");
+    cudaLaunchAttribute attribute{};
+    attribute.id = cudaLaunchAttributeProgrammaticStreamSerialization;
+    attribute.val.programmaticStreamSerializationAllowed = 1;
+    cudaLaunchConfig_t config{};
+    config.gridDim = dim3(static_cast<unsigned>(blocks));
+    config.blockDim = dim3(static_cast<unsigned>(threads));
+    config.dynamicSmemBytes = static_cast<std::size_t>(shared);
+    config.stream = reinterpret_cast<cudaStream_t>(queue.stream);
+    config.attrs = &attribute;
+    config.numAttrs = queue.early ? 1 : 0;
+    check(cudaLaunchKernelEx(&config, kernel, params...), "cudaLaunchKernelEx");
+}
+
+}  // namespace srfast
+#endif

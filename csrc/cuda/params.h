@@ -1,0 +1,73 @@
+// What the kernels are given: addresses, strides in elements, sizes. Plain data, the same on the host and on the GPU.
+#pragma once
+
+#include <cstdint>
+
+namespace srfast {
+
+// Tags of the two 16-bit types; values travel as their bits.
+struct Half {};
+struct Bfloat16 {};
+
+// An image batch, channels side by side.
+struct View {
+    void* data;
+    long long image, row;  // elements from one to the next
+    int pixel;
+};
+
+enum class Act : int { none = 0, prelu = 1, tanh = 2, sigmoid = 3 };
+enum class Out : int { same = 0, uint8 = 1, uint16 = 2 };
+
+struct Epilogue {
+    const float* bias;   // [blocks_o * BO]
+    const float* slope;  // the same
+    View residual;       // data null: none; enlarged residual_up times by nearest neighbour
+    View out;
+    int* flag;  // set to 1 where an integer output is not finite
+    Act act;
+    Out kind;
+    int channels;  // before the shuffle, in the order (row phase, column phase, channel)
+    int shuffle;
+    int residual_up;
+    int clamp;
+    float gain, low, high;
+    float steps;  // integer steps per unit
+};
+
+// clamp(shuffle(act(conv(x) + bias)) * gain + residual)
+struct ConvParams {
+    View x;
+    const void* weight;  // [blocks_o][blocks_c][taps][BO][CB], each row's 16-byte chunks swizzled
+    Epilogue end;
+    int images, height, width;
+    int kernel;
+    int blocks_c;  // of CB input channels
+    int in_channels;
+    int tiles_y, tiles_x;
+    int early;  // launched before the kernel in front has ended (programmatic dependent launch)
+};
+
+// Two convolutions, the first with bias and PReLU only.
+struct PairParams {
+    ConvParams second;  // x, images, height, width and tiles are those of the pair
+    const void* first_weight;
+    const float* first_bias;
+    const float* first_slope;
+};
+
+// Frames to an image of 16-bit values and back. With `chroma`: luma in `frame`, pairs (u, v) of half the size in `chroma`.
+struct FrameParams {
+    View frame, chroma;  // of uint8 or uint16
+    View image;
+    int wide;   // frames are uint16
+    int shift;  // P010: the value is in the upper bits
+    int images, height, width, channels;
+    int swap;         // BGR frames
+    float matrix[9];  // of what is converted, after the offset on the way in, before it on the way out
+    float offset[3];
+    float gain, peak;
+    int* flag;
+};
+
+}  // namespace srfast

@@ -1,0 +1,329 @@
+// A GPU's thread block on the host: threads as fibers, shared memory that knows who wrote what, and barriers.
+//
+// Every access to shared memory is checked against a vector clock of the block's warps: reading bytes that nothing
+// wrote, and two warps' accesses that no barrier orders, are errors. Within a warp lanes count as ordered.
+// Copies that the hardware makes in the background are made as late as the code allows, so what reads too early reads
+// bytes that count as unwritten.
+#pragma once
+
+#include <algorithm>
+#include <cstdint>
+#include <cstring>
+#include <deque>
+#include <exception>
+#include <functional>
+#include <map>
+#include <memory>
+#include <stdexcept>
+#include <string>
+#include <vector>
+
+#ifdef __x86_64__
+extern "C" void srfast_switch(void** from, void* to);
+#else
+#include <ucontext.h>
+#endif
+
+namespace srfast::emulation {
+
+constexpr int kMaxWarps = 32, kAsync = kMaxWarps, kClocks = kMaxWarps + 1;  // the last clock: copies in the background
+constexpr std::size_t kStack = 128 << 10;
+using Clock = std::vector<uint32_t>;
+
+// What a fiber waits for: that *word differs from value.
+struct Wait {
+    const uint64_t* word = nullptr;
+    uint64_t value = 0;
+    const char* what = "";
+};
+
+struct Fiber {
+    int index;
+    std::unique_ptr<char[]> stack;
+    void* pointer = nullptr;
+#ifndef __x86_64__
+    ucontext_t context;
+#endif
+    Wait wait;
+    bool done = false;
+    std::vector<std::vector<std::function<void()>>> groups;  // committed cp.async groups
+    std::vector<std::function<void()>> open;                  // copies not committed yet
+};
+
+// A collective of a warp (or of four): the last to arrive computes for all.
+struct Collective {
+    uint64_t generation = 0;
+    int arrived = 0;
+    const void* operation = nullptr;
+    void* slots[128];
+};
+
+struct Barrier {
+    uint64_t generation = 0;
+    int arrived = 0;
+};
+
+struct Mbarrier {
+    uint64_t phases = 0;
+    int expected = 0, pending = 0;
+    long long bytes = 0;
+    Clock clock = Clock(kClocks), completed = Clock(kClocks);
+};
+
+class Block {
+public:
+    Block(int threads, std::size_t shared, int index, int count)
+        : index(index), count(count), threads_(threads), warps_((threads + 31) / 32), memory_(shared), state_(shared),
+          clocks(warps_ + 1, Clock(kClocks)), fences(kClocks) {
+        for (int w = 0; w < warps_; ++w) clocks[w][w] = 1;
+        collectives.resize(warps_ * 2);
+    }
+
+    int index, count;
+    std::vector<Collective> collectives;  // of each warp, then of each warpgroup
+    std::map<uint32_t, Mbarrier> mbarriers;
+    std::map<int, Barrier> barriers;
+    std::deque<std::function<void()>> background;  // copies of the engines, made when nothing else can go on
+
+    static Block*& current() {
+        static thread_local Block* block = nullptr;
+        return block;
+    }
+    Fiber& fiber() { return *fibers_[running_]; }
+    int warp() const { return running_ / 32; }
+    int threads() const { return threads_; }
+
+    // Runs a kernel's body in all threads. reverse: warps are tried in the opposite order.
+    void run(const std::function<void()>& body, bool reverse) {
+        body_ = &body;
+        current() = this;
+        for (int i = 0; i < threads_; ++i) fibers_.push_back(start(i));
+        int left = threads_;
+        while (left && !error_) {
+            bool progress = false;
+            for (int w = 0; w < warps_ && !error_; ++w) progress |= run_warp(reverse ? warps_ - 1 - w : w, left);
+            if (!progress && !error_) {
+                if (background.empty()) deadlock();
+                auto job = background.front();
+                background.pop_front();
+                try {
+                    job();
+                } catch (...) {
+                    error_ = std::current_exception();
+                }
+            }
+        }
+        current() = nullptr;
+        if (error_) std::rethrow_exception(error_);
+        if (!background.empty()) throw std::runtime_error("the kernel ended with copies under way that nothing waited for");
+        for (const auto& f : fibers_)
+            if (!f->open.empty() || !f->groups.empty())
+                for (const auto& group : f->groups)
+                    if (!group.empty()) throw std::runtime_error("the kernel ended with cp.async copies that nothing waited for");
+    }
+
+    // The running fiber stops until *word differs from value.
+    void block_on(const uint64_t* word, uint64_t value, const char* what) {
+        fiber().wait = {word, value, what};
+        if (*word == value) leave();
+        fiber().wait = {};
+    }
+
+    template <class F>
+    void collective(int slot, int size, const void* operation, void* argument, int lane, const F& all) {
+        Collective& c = collectives[slot];
+        if (c.arrived == 0) c.operation = operation;
+        if (c.operation != operation) throw std::runtime_error("lanes of a warp are in different collective instructions");
+        c.slots[lane] = argument;
+        if (++c.arrived == size) {
+            c.arrived = 0;
+            all(c.slots);
+            ++c.generation;
+        } else {
+            block_on(&c.generation, c.generation, "a warp's collective instruction");
+        }
+    }
+
+    void barrier(int id, int size) {
+        Barrier& b = barriers[id];
+        waiting_[id].push_back(warp());
+        if (++b.arrived == size) {
+            b.arrived = 0;
+            Clock joined(kClocks);
+            for (int w : waiting_[id]) join(joined, clocks[w]);
+            for (int w : waiting_[id]) join(clocks[w], joined);
+            std::vector<int> members = waiting_[id];
+            std::sort(members.begin(), members.end());
+            members.erase(std::unique(members.begin(), members.end()), members.end());
+            for (int w : members) ++clocks[w][w];
+            waiting_[id].clear();
+            ++b.generation;
+        } else {
+            block_on(&b.generation, b.generation, "a barrier");
+        }
+    }
+
+    static void join(Clock& into, const Clock& other) {
+        for (int i = 0; i < kClocks; ++i) into[i] = std::max(into[i], other[i]);
+    }
+
+    void read(uint32_t address, void* to, int bytes, bool asynchronous = false) {
+        check_range(address, bytes, "read");
+        const int w = warp();
+        for (int i = 0; i < bytes; ++i) {
+            State& s = state_[address + i];
+            if (!s.written) fail("reads shared memory that nothing wrote", address + i);
+            if (s.writer != w && clocks[w][s.writer] < s.write_clock) fail("reads what another warp wrote without a barrier between", address + i);
+            if (asynchronous && s.writer != kAsync && fences[s.writer] <= s.fence) fail("is read by the asynchronous proxy without a proxy fence", address + i);
+            note_read(s, w);
+        }
+        std::memcpy(to, memory_.data() + address, bytes);
+    }
+
+    void write(uint32_t address, const void* from, int bytes) {
+        check_write(address, bytes);
+        const int w = warp();
+        for (int i = 0; i < bytes; ++i) settle(state_[address + i], w, clocks[w][w]);
+        std::memcpy(memory_.data() + address, from, bytes);
+    }
+
+    // A copy in the background begins: the bytes count as unwritten until it ends.
+    void begin_copy(uint32_t address, int bytes) {
+        check_write(address, bytes);
+        for (int i = 0; i < bytes; ++i) state_[address + i].written = false;
+    }
+    void end_copy(uint32_t address, const void* from, int bytes, int writer, uint32_t clock) {
+        for (int i = 0; i < bytes; ++i) settle(state_[address + i], writer, clock);
+        std::memcpy(memory_.data() + address, from, bytes);
+    }
+
+    std::vector<char>& memory() { return memory_; }
+
+private:
+    struct State {
+        bool written = false;
+        uint8_t writer = 0;
+        uint8_t reader = 255;  // of the last read; other readers are in `readers`
+        uint32_t write_clock = 0, fence = 0, read_clock = 0;
+        std::unique_ptr<std::map<int, uint32_t>> readers;
+    };
+
+    int threads_, warps_;
+    std::vector<char> memory_;
+    std::vector<State> state_;
+    std::vector<std::unique_ptr<Fiber>> fibers_;
+    std::map<int, std::vector<int>> waiting_;
+    const std::function<void()>* body_ = nullptr;
+    int running_ = 0;
+    std::exception_ptr error_;
+    void* scheduler_ = nullptr;
+#ifndef __x86_64__
+    ucontext_t scheduler_context_;
+#endif
+
+public:
+    std::vector<Clock> clocks;
+    std::vector<uint32_t> fences;  // proxy fences that each warp has made
+
+private:
+    void note_read(State& s, int w) {
+        if (s.reader != 255 && s.reader != w) {
+            if (!s.readers) s.readers = std::make_unique<std::map<int, uint32_t>>();
+            (*s.readers)[s.reader] = s.read_clock;
+        }
+        s.reader = static_cast<uint8_t>(w), s.read_clock = clocks[w][w];
+    }
+
+    void settle(State& s, int writer, uint32_t clock) {
+        s.written = true, s.writer = static_cast<uint8_t>(writer), s.write_clock = clock, s.fence = fences[writer];
+        s.reader = 255, s.readers.reset();
+    }
+
+    void check_write(uint32_t address, int bytes) {
+        check_range(address, bytes, "written");
+        const int w = warp();
+        for (int i = 0; i < bytes; ++i) {
+            const State& s = state_[address + i];
+            const auto unordered = [&](int other, uint32_t clock) { return other != w && clocks[w][other] < clock; };
+            if (s.write_clock && unordered(s.writer, s.write_clock)) fail("overwrites what another warp wrote without a barrier between", address + i);
+            if (s.reader != 255 && unordered(s.reader, s.read_clock)) fail("overwrites what another warp may still read", address + i);
+            if (s.readers)
+                for (const auto& [other, clock] : *s.readers)
+                    if (unordered(other, clock)) fail("overwrites what another warp may still read", address + i);
+        }
+    }
+
+    void check_range(uint32_t address, int bytes, const char* verb) {
+        if (address + static_cast<std::size_t>(bytes) > memory_.size())
+            throw std::runtime_error("shared address " + std::to_string(address) + " is " + verb + ", the block has " + std::to_string(memory_.size()));
+        if (address % static_cast<uint32_t>(std::min(bytes, 16))) throw std::runtime_error("shared address " + std::to_string(address) + " is not aligned to " + std::to_string(bytes) + " bytes");
+    }
+
+    [[noreturn]] void fail(const std::string& what, uint32_t address) {
+        throw std::runtime_error("thread " + std::to_string(running_) + " of block " + std::to_string(index) + " " + what + " (shared byte " + std::to_string(address) + ")");
+    }
+
+    [[noreturn]] void deadlock() {
+        for (const auto& f : fibers_)
+            if (!f->done) throw std::runtime_error("deadlock: thread " + std::to_string(f->index) + " waits for " + f->wait.what);
+        throw std::runtime_error("deadlock");
+    }
+
+    // Runs the warp's fibers until each waits for something; whether any ran.
+    bool run_warp(int warp, int& left) {
+        bool ran = false, again = true;
+        while (again && !error_) {
+            again = false;
+            for (int i = warp * 32; i < std::min(threads_, warp * 32 + 32) && !error_; ++i) {
+                Fiber& f = *fibers_[i];
+                if (f.done || (f.wait.word && *f.wait.word == f.wait.value)) continue;
+                running_ = i;
+                enter(f);
+                left -= f.done;
+                ran = again = true;
+            }
+        }
+        return ran;
+    }
+
+    static void entry() {
+        Block* block = current();
+        try {
+            (*block->body_)();
+        } catch (...) {
+            if (!block->error_) block->error_ = std::current_exception();
+        }
+        block->fiber().done = true;
+        block->leave();
+    }
+
+#ifdef __x86_64__
+    std::unique_ptr<Fiber> start(int i) {
+        auto f = std::make_unique<Fiber>();
+        f->index = i;
+        f->stack.reset(new char[kStack]);
+        auto top = reinterpret_cast<uintptr_t>(f->stack.get() + kStack) & ~uintptr_t{63};
+        auto* frame = reinterpret_cast<void**>(top) - 8;  // six registers, then where to go; the stack as after a call
+        std::fill(frame, frame + 8, nullptr);
+        frame[6] = reinterpret_cast<void*>(&Block::entry);
+        f->pointer = frame;
+        return f;
+    }
+    void enter(Fiber& f) { srfast_switch(&scheduler_, f.pointer); }
+    void leave() { srfast_switch(&fiber().pointer, scheduler_); }
+#else
+    std::unique_ptr<Fiber> start(int i) {
+        auto f = std::make_unique<Fiber>();
+        f->index = i;
+        f->stack.reset(new char[kStack]);
+        getcontext(&f->context);
+        f->context.uc_stack.ss_sp = f->stack.get(), f->context.uc_stack.ss_size = kStack, f->context.uc_link = nullptr;
+        makecontext(&f->context, &Block::entry, 0);
+        return f;
+    }
+    void enter(Fiber& f) { swapcontext(&scheduler_context_, &f.context); }
+    void leave() { swapcontext(&fiber().context, &scheduler_context_); }
+#endif
+};
+
+}  // namespace srfast::emulation

@@ -1,0 +1,111 @@
+// Small kernels that are right or wrong in one way each, to test the emulation layer itself.
+#include "../cuda/ptx.cuh"
+#include "emulated_launch.h"
+
+#include <pybind11/pybind11.h>
+#include <pybind11/stl.h>
+
+#include <functional>
+#include <map>
+
+using namespace srfast;
+
+namespace {
+
+alignas(16) float source[256];
+float result[256];
+
+void exchange(bool barrier, bool write_all) {
+    const int t = thread();
+    if (write_all || t != 5) sts32(static_cast<uint32_t>(t * 4), static_cast<uint32_t>(t));
+    if (barrier) sync_block();
+    result[t] = static_cast<float>(lds32(static_cast<uint32_t>((t + 32) % 64 * 4)));
+}
+
+// A second round that overwrites what slower warps may still read.
+void reuse(bool barrier) {
+    exchange(true, true);
+    if (barrier) sync_block();
+    sts32(static_cast<uint32_t>(thread() * 4), 7);
+}
+
+void copy(bool wait, bool barrier, bool leave) {
+    const int t = thread();
+    if (t < 16) cp_async<16>(static_cast<uint32_t>(t * 16), source + t * 4, true);
+    cp_async_commit();
+    if (leave) return;
+    if (wait)
+        cp_async_wait<0>();
+    else
+        cp_async_wait<1>();
+    if (barrier) sync_block();
+    result[t] = as_float(lds32(static_cast<uint32_t>(t * 4)));
+}
+
+void multiply() {
+    const int lane = thread();
+    for (int i = lane; i < 16 * 16; i += 32) sts16(static_cast<uint32_t>(i * 2), pack2<Half>(source[i], 0.f));
+    sync_warp();
+    uint32_t a[4];
+    ldmatrix_x4(a, static_cast<uint32_t>(lane % 16 * 32 + lane / 16 * 16));
+    // b is the identity's first eight columns: the product is a's.
+    const uint32_t one = pack2<Half>(lane / 4 == lane % 4 * 2 ? 1.f : 0.f, lane / 4 == lane % 4 * 2 + 1 ? 1.f : 0.f);
+    float d[4] = {0.5f, 0.5f, 0.5f, 0.5f};
+    mma<Half>(d, a, one, 0);
+    for (int i = 0; i < 4; ++i) result[(lane / 4 + i / 2 * 8) * 8 + lane % 4 * 2 + i % 2] = d[i];
+}
+
+void diverge() {
+    uint32_t a[4];
+    if (thread() == 3)
+        sync_warp();
+    else
+        ldmatrix_x4(a, static_cast<uint32_t>(thread() % 16 * 16));
+}
+
+const std::map<std::string, std::function<void()>> kernels = {
+    {"exchange", [] { exchange(true, true); }},
+    {"no barrier", [] { exchange(false, true); }},
+    {"unwritten", [] { exchange(true, false); }},
+    {"reuse", [] { reuse(true); }},
+    {"reuse without barrier", [] { reuse(false); }},
+    {"copy", [] { copy(true, true, false); }},
+    {"copy without wait", [] { copy(false, true, false); }},
+    {"copy without barrier", [] { copy(true, false, false); }},
+    {"copy left", [] { copy(true, true, true); }},
+    {"multiply", [] { multiply(); }},
+    {"deadlock",
+     [] {
+         if (thread() != 9) sync_block();
+     }},
+    {"diverge",
+     [] {
+         for (int i = thread(); i < 256; i += 32) sts32(static_cast<uint32_t>(i * 4), 0);
+         sync_warp();
+         diverge();
+     }},
+    {"outside", [] { sts32(4096, 1); }},
+    {"unaligned", [] { sts32(2, 1); }},
+};
+
+std::vector<float> run(const std::string& name, int threads, const std::vector<float>& given) {
+    std::copy(given.begin(), given.end(), source);
+    emulation::Block block(threads, 4096, 0, 1);
+    block.run(kernels.at(name), false);
+    emulation::Block again(threads, 4096, 0, 1);
+    again.run(kernels.at(name), true);
+    return {result, result + 256};
+}
+
+std::vector<float> rounded(const std::vector<float>& values, bool brain) {
+    std::vector<float> out;
+    for (const float v : values) out.push_back(brain ? widen<Bfloat16>(narrow<Bfloat16>(v)) : widen<Half>(narrow<Half>(v)));
+    return out;
+}
+
+}  // namespace
+
+PYBIND11_MODULE(srfast_emulation_faults, m) {
+    m.def("run", &run);
+    m.def("rounded", &rounded);
+}
