@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import srfast
 from srfast.errors import InputError, OutputError, SrfastError
+from srfast.model_commands import add_model_commands
 
 if TYPE_CHECKING:
     from srfast.upscaler import Upscaler
@@ -54,6 +55,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_upscale(
         commands.add_parser("upscale", parents=[common], help="upscale a video, an image or a folder of images")
     )
+    add_model_commands(commands, common)
     demo = commands.add_parser("demo", parents=[common], help="upscale the clip that comes with srfast")
     demo.add_argument("output", nargs="?", default="demo-output", type=Path, help="folder for the results")
     demo.set_defaults(run=_demo)

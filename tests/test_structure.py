@@ -31,6 +31,8 @@ STAGES = [
     {"srfast.upscaler"},
     {"srfast.video", "srfast.progress"},
     {"srfast.info", "srfast.demo"},
+    {"srfast.inspection", "srfast.onnx_export", "srfast.verification"},
+    {"srfast.model_commands"},
     {"srfast.cli"},
     {"srfast.__main__"},
 ]
