@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import cv2
 import numpy as np
@@ -15,12 +17,48 @@ from torch import Tensor
 from srfast.training.imresize import imresize
 from srfast.training.metrics import modcrop
 
+UInt8Image = npt.NDArray[np.uint8]
 SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff"}
+# Decoders fill what is missing of a cut-off file with gray; only the end mark tells.
+END_MARKS = {".png": b"IEND", ".jpg": b"\xff\xd9", ".jpeg": b"\xff\xd9"}
 
 
-def read_rgb(path: Path) -> npt.NDArray[np.uint8]:
-    """Reads an image as uint8 RGB [H, W, 3]."""
-    image = cv2.imread(str(path), cv2.IMREAD_COLOR)
+@dataclass(frozen=True)
+class Batch:
+    """LR [N, C, h, w] and HR [N, C, H, W] in 0..1, labels [N]."""
+
+    lr: Tensor
+    hr: Tensor
+    label: Tensor
+
+    def to(self, device: torch.device) -> Batch:
+        """The same on another device, images channels-last."""
+        lr, hr = (t.to(device, memory_format=torch.channels_last) for t in (self.lr, self.hr))
+        return Batch(lr, hr, self.label.to(device))
+
+
+class Source(Protocol):
+    """Where batches come from: a function of the iteration, so that a resumed run sees what it would have seen."""
+
+    classes: int
+
+    def batch(self, size: int, step: int, rank: int = 0) -> Batch: ...
+
+
+def read_rgb(path: Path) -> UInt8Image:
+    """Reads an image as uint8 RGB [H, W, 3]: gray is repeated, alpha dropped, 16 bits become 8, EXIF rotation applied.
+
+    Raises:
+        ValueError: not an image, or cut off.
+    """
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise ValueError(f"{path} cannot be read: {error.strerror}") from error
+    mark = END_MARKS.get(path.suffix.lower())
+    if mark and mark not in content[-1024:]:
+        raise ValueError(f"{path} is cut off: it has no end mark")
+    image = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR) if content else None
     if image is None:
         raise ValueError(f"{path} is not an image that OpenCV can read")
     return np.ascontiguousarray(image[..., ::-1], dtype=np.uint8)
@@ -28,57 +66,93 @@ def read_rgb(path: Path) -> npt.NDArray[np.uint8]:
 
 def find_images(folders: Iterable[Path]) -> list[Path]:
     """All images below the folders, sorted; an empty result is an error."""
+    folders = list(folders)
     paths = sorted(p for folder in folders for p in Path(folder).rglob("*") if p.suffix.lower() in SUFFIXES)
     if not paths:
         raise ValueError(f"no images below {', '.join(map(str, folders))}")
     return paths
 
 
-def to_tensor(image: npt.NDArray[np.uint8]) -> Tensor:
+def to_tensor(image: UInt8Image) -> Tensor:
     """uint8 [H, W, C] -> float32 [C, H, W] in 0..1."""
     return torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1).float().div_(255.0)
 
 
-class PatchPairs:
-    """Random aligned patches: LR by MATLAB bicubic of the whole image, then cropped, flipped and transposed.
+def shrink(image: UInt8Image, scale: int, degradation: str) -> UInt8Image:
+    """The LR image: MATLAB's bicubic, or a Gaussian filter (sigma 0.4 * scale) sampled at the middle of each block."""
+    if degradation == "bicubic":
+        return imresize(image, 1 / scale)
+    blurred = cv2.GaussianBlur(image.astype(np.float32), (0, 0), 0.4 * scale, borderType=cv2.BORDER_REFLECT)
+    # The middle of a block of an even side lies between two pixels.
+    low, high = (scale - 1) // 2, scale // 2
+    corners = [blurred[y::scale, x::scale] for y in (low, high) for x in (low, high)]
+    return np.ascontiguousarray(np.clip(np.rint(sum(corners) / 4), 0, 255).astype(np.uint8))
 
-    The images are kept in memory as uint8. One seed gives one sequence of batches.
+
+class PatchPairs:
+    """Random aligned patches, cropped from whole LR and HR images, flipped and transposed.
+
+    The images are kept in memory as uint8. What cannot be used is named in ``left_out``.
 
     Args:
-        folders: folders searched for photographs.
+        folders: folders searched for photographs; the label of a patch is the index of its folder.
         scale: HR size / LR size.
         patch: side of the LR patch in pixels.
         seed: seed of the sequence.
+        degradation: see ``shrink``.
+
+    Raises:
+        ValueError: no image can be used.
     """
 
-    def __init__(self, folders: Iterable[Path], scale: int, patch: int, seed: int = 0) -> None:
-        self.scale, self.patch = scale, patch
-        self.random = random.Random(seed)
-        self.pairs: list[tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]] = []
-        for path in find_images(folders):
-            hr = modcrop(read_rgb(path), scale)
-            if min(hr.shape[:2]) >= patch * scale:
-                self.pairs.append((imresize(hr, 1 / scale), hr))
+    def __init__(
+        self, folders: Sequence[Path], scale: int, patch: int, seed: int = 0, degradation: str = "bicubic"
+    ) -> None:
+        self.scale, self.patch, self.seed = scale, patch, seed
+        self.classes = len(folders)
+        self.left_out: list[str] = []
+        self.pairs: list[tuple[UInt8Image, UInt8Image, int]] = []
+        find_images(folders)
+        for label, folder in enumerate(folders):
+            for path in sorted(p for p in Path(folder).rglob("*") if p.suffix.lower() in SUFFIXES):
+                self._add(path, label, degradation)
         if not self.pairs:
-            raise ValueError(f"no image is as large as {patch * scale} pixels, the patch of {patch} times {scale}")
+            raise ValueError(
+                f"no image can give a patch of {patch} times {scale} pixels; left out: {'; '.join(self.left_out[:5])}"
+            )
         # Larger photographs give more patches.
-        self.weights = [lr.shape[0] * lr.shape[1] for lr, _ in self.pairs]
+        self.weights = [lr.shape[0] * lr.shape[1] for lr, _, _ in self.pairs]
 
-    def _one(self) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]:
-        (lr, hr) = self.random.choices(self.pairs, self.weights)[0]
+    def _add(self, path: Path, label: int, degradation: str) -> None:
+        try:
+            hr = modcrop(read_rgb(path), self.scale)
+        except ValueError as error:
+            self.left_out.append(str(error))
+            return
+        if min(hr.shape[:2]) < self.patch * self.scale:
+            size = f"{hr.shape[1]}x{hr.shape[0]}"
+            self.left_out.append(f"{path} is too small: {size}, a patch has {self.patch * self.scale}")
+            return
+        self.pairs.append((shrink(hr, self.scale, degradation), hr, label))
+
+    def _one(self, rng: random.Random) -> tuple[UInt8Image, UInt8Image, int]:
+        (lr, hr, label) = rng.choices(self.pairs, self.weights)[0]
         p, s = self.patch, self.scale
-        y = self.random.randint(0, lr.shape[0] - p)
-        x = self.random.randint(0, lr.shape[1] - p)
+        y = rng.randint(0, lr.shape[0] - p)
+        x = rng.randint(0, lr.shape[1] - p)
         lr, hr = lr[y : y + p, x : x + p], hr[y * s : (y + p) * s, x * s : (x + p) * s]
-        if self.random.random() < 0.5:
+        if rng.random() < 0.5:
             lr, hr = lr[::-1], hr[::-1]
-        if self.random.random() < 0.5:
+        if rng.random() < 0.5:
             lr, hr = lr[:, ::-1], hr[:, ::-1]
-        if self.random.random() < 0.5:
+        if rng.random() < 0.5:
             lr, hr = lr.swapaxes(0, 1), hr.swapaxes(0, 1)
-        return lr, hr
+        return lr, hr, label
 
-    def batch(self, size: int) -> tuple[Tensor, Tensor]:
-        """Returns LR [size, 3, p, p] and HR [size, 3, s*p, s*p], float32 in 0..1."""
-        lr, hr = zip(*(self._one() for _ in range(size)), strict=True)
-        return torch.stack([to_tensor(x) for x in lr]), torch.stack([to_tensor(x) for x in hr])
+    def batch(self, size: int, step: int, rank: int = 0) -> Batch:
+        """The patches of iteration ``step`` in process ``rank``."""
+        rng = random.Random(f"{self.seed}/{rank}/{step}")
+        lr, hr, label = zip(*(self._one(rng) for _ in range(size)), strict=True)
+        return Batch(
+            torch.stack([to_tensor(x) for x in lr]), torch.stack([to_tensor(x) for x in hr]), torch.tensor(label)
+        )

@@ -7,36 +7,36 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from srfast.models import SRResNet, SRVGGNetCompact
-from srfast.training.data import PatchPairs
+from srfast.training.data import Source
 
 
 @torch.no_grad()
-def start_from(model: nn.Module, source: nn.Module, pairs: PatchPairs) -> None:
-    """Copies every tensor of ``source`` that has its place in ``model``, then makes the last convolution fit.
+def start_from(model: nn.Module, trained: nn.Module, data: Source) -> None:
+    """Copies every tensor of ``trained`` that has its place in ``model``, then makes the last convolution fit.
 
     Args:
         model: the network to start, on the CPU; changed in place.
-        source: a trained network of the same kind, possibly of a larger scale.
-        pairs: patches to fit SRResNet's last convolution on.
+        trained: a network of the same kind, possibly of a larger scale.
+        data: pairs to fit SRResNet's last convolution on.
 
     Raises:
         ValueError: the networks share no tensor, or a tensor inside the body differs in shape.
     """
-    mine, theirs = model.state_dict(), source.state_dict()
+    mine, theirs = model.state_dict(), trained.state_dict()
     shared = {k: v for k, v in theirs.items() if k in mine and mine[k].shape == v.shape}
     missing = [k for k in mine if k not in shared]
     last = "conv3." if isinstance(model, SRResNet) else f"body.{len(getattr(model, 'body', ())) - 1}."
     if not shared or any(not k.startswith(last) for k in missing):
         raise ValueError(
-            f"{type(source).__name__} x{source.scale} cannot start {type(model).__name__} x{model.scale}: "
+            f"{type(trained).__name__} x{trained.scale} cannot start {type(model).__name__} x{model.scale}: "
             f"{', '.join(missing[:4])} have no counterpart of the same shape; give a checkpoint of the same width and depth"
         )
     model.load_state_dict({**mine, **shared})
-    if missing and isinstance(model, SRVGGNetCompact) and isinstance(source, SRVGGNetCompact):
+    if missing and isinstance(model, SRVGGNetCompact) and isinstance(trained, SRVGGNetCompact):
         for key in missing:
-            model.state_dict()[key].copy_(_average_phases(theirs[key], source.scale, model.scale))
-    elif isinstance(model, SRResNet) and source.scale != model.scale:
-        _fit_last_convolution(model, pairs)
+            model.state_dict()[key].copy_(_average_phases(theirs[key], trained.scale, model.scale))
+    elif isinstance(model, SRResNet) and trained.scale != model.scale:
+        _fit_last_convolution(model, data)
 
 
 def _average_phases(weight: Tensor, from_scale: int, to_scale: int) -> Tensor:
@@ -49,20 +49,20 @@ def _average_phases(weight: Tensor, from_scale: int, to_scale: int) -> Tensor:
     return split.mean((2, 4)).reshape(-1, *tail)
 
 
-def _fit_last_convolution(model: SRResNet, pairs: PatchPairs, batches: int = 16, side: int = 5) -> None:
+def _fit_last_convolution(model: SRResNet, data: Source, batches: int = 16, side: int = 5) -> None:
     """Least squares of the HR image on the features before ``conv3``, with the inner ``side`` x ``side`` taps."""
     channels = model.conv3.in_channels
     size = channels * side**2 + 1
     gram, moment = torch.zeros(size, size, dtype=torch.float64), torch.zeros(size, 3, dtype=torch.float64)
     model.eval()
-    for _ in range(batches):
-        lr, hr = pairs.batch(2)
-        shallow = model.conv1(lr)
+    for step in range(batches):
+        batch = data.batch(2, step)
+        shallow = model.conv1(batch.lr)
         features = model.upsampling(model.conv2(model.trunk(shallow)) + shallow)
         rows = F.unfold(features, side, padding=side // 2).transpose(1, 2).reshape(-1, size - 1)
         rows = torch.cat((rows, torch.ones(len(rows), 1)), 1)
         gram += (rows.T @ rows).double()
-        moment += (rows.T @ hr.permute(0, 2, 3, 1).reshape(-1, 3)).double()
+        moment += (rows.T @ batch.hr.permute(0, 2, 3, 1).reshape(-1, 3)).double()
     gram += torch.eye(size, dtype=torch.float64) * gram.diagonal().mean() * 1e-4
     solution = torch.linalg.solve(gram, moment).float()
     margin = (model.conv3.kernel_size[0] - side) // 2

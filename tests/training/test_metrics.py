@@ -13,8 +13,8 @@ from srfast.models import SRResNet, SRVGGNetCompact
 from srfast.training.data import PatchPairs, read_rgb
 from srfast.training.evaluate import evaluate, mean_psnr
 from srfast.training.imresize import imresize
+from srfast.training.initialise import forward_train, start_from_interpolation
 from srfast.training.metrics import luma, modcrop, psnr_y, ssim_y
-from srfast.training.train import forward_train, start_from_interpolation
 
 
 @pytest.mark.parametrize("scale", [2, 4])
@@ -45,7 +45,8 @@ def test_patches_are_aligned(tmp_path: Path) -> None:
     """An LR patch is what the HR patch shrinks to, away from its border."""
     ramp = np.add.outer(np.arange(96), np.arange(80)).astype(np.uint8)
     cv2.imwrite(str(tmp_path / "ramp.png"), np.dstack([ramp, ramp // 2, 255 - ramp]))
-    lr, hr = PatchPairs([tmp_path], scale=4, patch=12, seed=1).batch(8)
+    batch = PatchPairs([tmp_path], scale=4, patch=12, seed=1).batch(8, step=0)
+    lr, hr = batch.lr, batch.hr
     assert (lr.shape, hr.shape) == ((8, 3, 12, 12), (8, 3, 48, 48))
     blocks = hr.unfold(2, 4, 4).unfold(3, 4, 4).mean((-1, -2))
     assert (blocks - lr)[:, :, 1:-1, 1:-1].abs().max() < 1.5 / 255

@@ -1,0 +1,236 @@
+"""What a training is: one frozen configuration, and a preset for every published system."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
+
+from srfast.training.adversarial import KINDS
+from srfast.training.frequency import FREQUENCY_LOSSES
+
+CHOICES = {
+    "system": ("psnr", "gan", "digits", "ugan"),
+    "generator": ("srresnet", "compact", "rrdb", "ugan", "digits"),
+    "degradation": ("bicubic", "gaussian"),
+    "schedule": ("constant", "steps", "cosine"),
+    "pixel": ("mse", "l1"),
+    "content": ("none", "vgg", "lpips", "dists"),
+    "adversarial": KINDS,
+    "frequency": ("none", *FREQUENCY_LOSSES),
+    "discriminator_norm": ("batch", "none"),
+    "amp": ("no", "bf16", "fp16"),
+}
+
+
+@dataclass(frozen=True)
+class Config:
+    """A training, without its folders.
+
+    Attributes:
+        system: which losses and networks play together.
+        generator, scale, colours, channels, blocks, growth: the network; ``growth`` is of dense blocks only.
+        degradation: how LR images are made.
+        patch: side of the LR patch, pixels.
+        iterations, batch: length, and patches in each iteration and process.
+        lr, lr_discriminator: peak learning rates of Adam.
+        schedule, milestones, gamma: "steps" multiplies by ``gamma`` at each milestone (iterations); "cosine" warms up over
+            2% of the run and falls to 1% of the peak.
+        betas: of Adam.
+        clip: largest gradient norm, 0 for none.
+        ema: decay of the weight average, which is what is evaluated and exported.
+        freeze_norm: share of the run after which batch normalisation keeps its running statistics; 1 for never.
+        pixel, pixel_weight, content, content_weight, adversarial, adversarial_weight, frequency, frequency_weight: the terms
+            of the generator's loss.
+        phi: i and j of the VGG content loss.
+        backbone: file of the content loss's backbone, or "random"; ``heads``: file of the LPIPS heads.
+        penalty_weight: lambda of the gradient penalty ("ragp").
+        class_weight: weight of the classifier's (digits) or the class head's (SR-UGAN) cross-entropy.
+        discriminator_channels, discriminator_norm: see ``discriminators``.
+        amp: autocast type; "fp16" scales gradients.
+        seed: seeds everything; iteration n of two runs with one configuration sees the same data.
+        save_every, log_every: iterations between states and between log lines.
+
+    Raises:
+        ValueError: a value that cannot be trained with.
+    """
+
+    system: str = "psnr"
+    generator: str = "srresnet"
+    scale: int = 4
+    colours: int = 3
+    channels: int = 64
+    blocks: int = 16
+    growth: int = 32
+    degradation: str = "bicubic"
+    patch: int = 24
+    iterations: int = 10_000
+    batch: int = 16
+    lr: float = 1e-4
+    lr_discriminator: float = 1e-4
+    schedule: str = "constant"
+    milestones: tuple[int, ...] = ()
+    gamma: float = 0.1
+    betas: tuple[float, float] = (0.9, 0.999)
+    clip: float = 0.0
+    ema: float = 0.999
+    freeze_norm: float = 1.0
+    pixel: str = "mse"
+    pixel_weight: float = 1.0
+    content: str = "none"
+    content_weight: float = 1.0
+    phi: tuple[int, int] = (5, 4)
+    backbone: str = ""
+    heads: str = ""
+    adversarial: str = "standard"
+    adversarial_weight: float = 1e-3
+    penalty_weight: float = 10.0
+    frequency: str = "none"
+    frequency_weight: float = 1.0
+    class_weight: float = 0.0
+    discriminator_channels: int = 64
+    discriminator_norm: str = "batch"
+    amp: str = "no"
+    seed: int = 0
+    save_every: int = 1000
+    log_every: int = 50
+
+    def __post_init__(self) -> None:
+        for name, allowed in CHOICES.items():
+            value = getattr(self, name)
+            if value not in allowed:
+                raise ValueError(f"{name} is one of {', '.join(allowed)}, not {value!r}")
+        for name in ("scale", "channels", "patch", "iterations", "batch", "save_every", "log_every"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
+        if self.content != "none" and not self.backbone:
+            raise ValueError(
+                f"the content loss {self.content!r} needs a backbone: give the path of a file in torchvision's layout "
+                "(backbone=FILE), 'random' for untrained features, or content=none"
+            )
+
+    def changed(self, assignments: Sequence[str]) -> Config:
+        """A copy with ``name=value`` applied, each value read as the type of its field.
+
+        Raises:
+            ValueError: no such field, or a value of another type.
+        """
+        kinds = {f.name: type(getattr(self, f.name)) for f in fields(self)}
+        values = {}
+        for assignment in assignments:
+            name, _, text = assignment.partition("=")
+            if name not in kinds:
+                raise ValueError(f"there is no setting {name!r}; there are {', '.join(kinds)}")
+            values[name] = _parse(name, text, kinds[name])
+        return replace(self, **values)  # type: ignore[arg-type]
+
+
+def _parse(name: str, text: str, kind: type) -> object:
+    if kind is str:
+        return text
+    try:
+        value = ast.literal_eval(text)
+        return kind(value if kind is not tuple or isinstance(value, tuple) else (value,))
+    except (ValueError, SyntaxError, TypeError) as error:
+        raise ValueError(f"{name} takes a value like {kind.__name__}, not {text!r}") from error
+
+
+# Ledig et al. 2017, section 3.2: 96x96 HR crops, batch 16, Adam; SRResNet 1e6 iterations at 1e-4, then the GAN 1e5 at 1e-4 and
+# 1e5 at 1e-5. ``freeze_norm`` and the average are this project's.
+SRRESNET = Config(iterations=1_000_000)
+SRGAN = Config(
+    system="gan", iterations=200_000, schedule="steps", milestones=(100_000,), content="vgg", backbone="vgg19.pth"
+)
+# The quick recipe of the shipped weights: L1 (Lim et al. 2017, https://arxiv.org/abs/1707.02921, section 3.2), a larger rate,
+# a cosine, clipped gradients.
+QUICK = Config(
+    iterations=3200,
+    lr=5e-4,
+    schedule="cosine",
+    betas=(0.9, 0.99),
+    clip=0.5,
+    ema=0.998,
+    freeze_norm=0.8,
+    pixel="l1",
+    save_every=200,
+)
+# Wang et al. 2018, https://arxiv.org/abs/1809.00219, section 4.1: 128x128 HR crops, batch 16, 2e-4 halved every 2e5; then 1e-4
+# halved at 50k, 100k, 200k, 300k with L1 * 1e-2 + perceptual + RaGAN * 5e-3 on phi(5,4).
+RRDB = Config(
+    generator="rrdb",
+    blocks=23,
+    patch=32,
+    iterations=1_000_000,
+    lr=2e-4,
+    schedule="steps",
+    milestones=(200_000, 400_000, 600_000, 800_000),
+    gamma=0.5,
+    pixel="l1",
+)
+ESRGAN = replace(
+    RRDB,
+    system="gan",
+    iterations=400_000,
+    lr=1e-4,
+    milestones=(50_000, 100_000, 200_000, 300_000),
+    pixel_weight=1e-2,
+    content="vgg",
+    backbone="vgg19.pth",
+    adversarial="ragan",
+    adversarial_weight=5e-3,
+)
+DIGITS = Config(
+    system="digits",
+    generator="digits",
+    colours=1,
+    blocks=4,
+    patch=7,
+    batch=128,
+    iterations=2000,
+    discriminator_channels=32,
+    save_every=200,
+)
+# MSE of images in -1..1 is four times that of images in 0..1.
+UGAN = Config(
+    system="ugan",
+    generator="ugan",
+    channels=32,
+    growth=16,
+    blocks=8,
+    iterations=100_000,
+    pixel_weight=4.0,
+    content="vgg",
+    backbone="vgg19.pth",
+    class_weight=1.0,
+)
+
+PRESETS: dict[str, Config] = {
+    "srresnet_x4": SRRESNET,
+    "srresnet_x2": replace(SRRESNET, scale=2, patch=48),
+    "srresnet_quick_x4": QUICK,
+    "srresnet_quick_x2": replace(QUICK, scale=2),
+    "compact_x4": replace(QUICK, generator="compact", lr=1e-3),
+    "compact_x2": replace(QUICK, generator="compact", lr=1e-3, scale=2),
+    "srgan_x4": SRGAN,
+    "srgan_x2": replace(SRGAN, scale=2, patch=48),
+    "digits_x4": DIGITS,
+    "digits_x2": replace(DIGITS, scale=2, patch=14),
+    "digits_classifier_x4": replace(DIGITS, class_weight=0.1),
+    "digits_classifier_x2": replace(DIGITS, scale=2, patch=14, class_weight=0.1),
+    "ugan_x4": UGAN,
+    "ugan_x2": replace(UGAN, scale=2, patch=48),
+    "rrdb_x4": RRDB,
+    "esrgan_x4": ESRGAN,
+    "esrgan_lpips_x4": replace(ESRGAN, content="lpips", backbone="vgg16.pth", heads="lpips_vgg.pth"),
+    "esrgan_ragp_x4": replace(ESRGAN, adversarial="ragp", discriminator_norm="none"),
+    "esrgan_lpips_ragp_fft_x4": replace(
+        ESRGAN,
+        content="lpips",
+        backbone="vgg16.pth",
+        heads="lpips_vgg.pth",
+        adversarial="ragp",
+        discriminator_norm="none",
+        frequency="fft",
+        frequency_weight=1e-2,
+    ),
+}

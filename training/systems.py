@@ -1,0 +1,123 @@
+"""The networks and losses that train together: pixels only (SRResNet, RRDB), and with a discriminator (SRGAN, ESRGAN)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from srfast.models import SRUGAN, RRDBNet, SRResNet, SRVGGNetCompact
+from srfast.training import adversarial
+from srfast.training.backbones import Backbone
+from srfast.training.config import Config
+from srfast.training.data import Batch
+from srfast.training.discriminators import SRGANDiscriminator
+from srfast.training.frequency import FREQUENCY_LOSSES
+from srfast.training.initialise import TrainingForward
+from srfast.training.perceptual import DISTS, LPIPS, ContentLoss
+
+Terms = dict[str, Tensor]
+
+
+def build_generator(config: Config) -> nn.Module:
+    """The network that a configuration trains; ``blocks`` counts middle convolutions for Compact."""
+    c = config
+    if c.generator in ("srresnet", "digits"):
+        return SRResNet(c.scale, c.colours, c.colours, c.channels, c.blocks)
+    if c.generator == "compact":
+        return SRVGGNetCompact(c.colours, c.colours, c.channels, c.blocks, c.scale)
+    if c.generator == "rrdb":
+        return RRDBNet(c.colours, c.colours, c.scale, c.channels, c.blocks, c.growth)
+    return SRUGAN(c.scale, c.colours, c.colours, c.channels, c.growth, c.blocks)
+
+
+def build_content_loss(config: Config) -> nn.Module | None:
+    """The perceptual loss of a configuration, or None."""
+    if config.content == "none":
+        return None
+    if config.content == "vgg":
+        return ContentLoss(Backbone("vgg19", config.backbone), *config.phi)
+    backbone = Backbone("vgg16", config.backbone)
+    return LPIPS(backbone, config.heads) if config.content == "lpips" else DISTS(backbone)
+
+
+class System(nn.Module):
+    """A generator trained on pixels, and on a content loss and a frequency loss if the configuration has them.
+
+    Subclasses add a discriminator. Losses come as named, weighted terms; their sum is what is minimised.
+
+    Args:
+        config: the training.
+        classes: number of labels of the data.
+    """
+
+    def __init__(self, config: Config, classes: int = 1) -> None:
+        super().__init__()
+        self.config, self.classes = config, classes
+        self.generator = build_generator(config)
+        self.upscale = TrainingForward(self.generator)
+        self.content = build_content_loss(config)
+        self.discriminator: nn.Module | None = None
+
+    def trained(self) -> dict[str, nn.Module]:
+        """The networks with an optimizer and a state, by name."""
+        networks = {"generator": self.generator}
+        if self.discriminator is not None:
+            networks["discriminator"] = self.discriminator
+        return networks
+
+    def generator_terms(self, batch: Batch, fake: Tensor) -> Terms:
+        """Weighted terms of the generator's loss."""
+        c = self.config
+        distance = F.mse_loss if c.pixel == "mse" else F.l1_loss
+        terms = {c.pixel: c.pixel_weight * distance(fake, batch.hr)}
+        if self.content is not None:
+            shown = [x if x.shape[1] == 3 else x.expand(-1, 3, -1, -1) for x in (fake, batch.hr)]
+            terms[c.content] = c.content_weight * self.content(*shown)
+        if c.frequency != "none":
+            terms[c.frequency] = c.frequency_weight * FREQUENCY_LOSSES[c.frequency](fake, batch.hr)
+        return terms
+
+    def discriminator_terms(self, batch: Batch, fake: Tensor) -> Terms:
+        """Weighted terms of the discriminator's loss; ``fake`` carries no gradient."""
+        raise NotImplementedError(f"{type(self).__name__} has no discriminator")
+
+
+class GanSystem(System):
+    """SRGAN and ESRGAN: pixel, content, adversarial and frequency terms."""
+
+    def __init__(self, config: Config, classes: int = 1) -> None:
+        super().__init__(config, classes)
+        self.discriminator = self.build_discriminator()
+
+    def build_discriminator(self) -> nn.Module:
+        c = self.config
+        return SRGANDiscriminator(c.patch * c.scale, c.discriminator_channels, c.discriminator_norm)
+
+    def validity(self, image: Tensor) -> Tensor:
+        """Logits of being real, [N]."""
+        assert self.discriminator is not None
+        logits: Tensor = self.discriminator(image)
+        return logits.float()
+
+    def generator_terms(self, batch: Batch, fake: Tensor) -> Terms:
+        c = self.config
+        terms = super().generator_terms(batch, fake)
+        real = None
+        if c.adversarial != "standard":
+            with torch.no_grad():
+                real = self.validity(batch.hr)
+        terms["adversarial"] = c.adversarial_weight * adversarial.generator_loss(
+            c.adversarial, real, self.validity(fake)
+        )
+        return terms
+
+    def discriminator_terms(self, batch: Batch, fake: Tensor) -> Terms:
+        c = self.config
+        real_logits, fake_logits = self.validity(batch.hr), self.validity(fake)
+        terms = {"real or not": adversarial.discriminator_loss(c.adversarial, real_logits, fake_logits)}
+        if c.adversarial == "ragp":
+            mix = torch.rand(len(fake), device=fake.device)
+            with torch.autocast(fake.device.type, enabled=False):  # second derivatives in float32
+                terms["penalty"] = c.penalty_weight * adversarial.gradient_penalty(self.validity, batch.hr, fake, mix)
+        return terms

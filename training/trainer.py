@@ -1,0 +1,281 @@
+"""The training loop of every system: mixed precision, weight average, schedules, several processes, exact resume."""
+
+from __future__ import annotations
+
+import copy
+import json
+import math
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from srfast.checkpoint import save_checkpoint
+from srfast.errors import CheckpointError
+from srfast.training.config import Config
+from srfast.training.data import Source
+from srfast.training.states import load_state, save_state
+from srfast.training.systems import System, Terms
+
+Scores = dict[str, float]
+
+
+def learning_rate(config: Config, step: int, peak: float) -> float:
+    """Of iteration ``step`` by the configuration's schedule."""
+    if config.schedule == "steps":
+        return peak * config.gamma ** sum(step >= m for m in config.milestones)
+    if config.schedule == "constant":
+        return peak
+    warmup = max(1, config.iterations // 50)
+    if step < warmup:
+        return peak * (step + 1) / warmup
+    progress = (step - warmup) / max(1, config.iterations - warmup)
+    return peak * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * min(1.0, progress))))
+
+
+class Average:
+    """Exponential moving average of a module's parameters and buffers."""
+
+    def __init__(self, model: nn.Module, decay: float) -> None:
+        self.module = copy.deepcopy(model).eval()
+        self.decay = decay
+
+    @torch.no_grad()
+    def update(self, model: nn.Module, step: int) -> None:
+        decay = min(self.decay, (1 + step) / (10 + step))
+        for mine, theirs in zip(self.module.state_dict().values(), model.state_dict().values(), strict=True):
+            if mine.is_floating_point():
+                mine.lerp_(theirs, 1 - decay)
+            else:
+                mine.copy_(theirs)
+
+
+def freeze_batch_norm(model: nn.Module) -> None:
+    """Trains on with the running statistics, so that training and inference compute the same function."""
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.eval()
+
+
+class Trainer:
+    """Trains a system and keeps its state in a folder.
+
+    Iteration n draws its data and its random numbers from the seed and n alone, so a resumed run goes on exactly as if it had
+    not stopped. With ``torch.distributed`` initialised, each process draws its own data and gradients are averaged.
+
+    Args:
+        system: the networks and losses.
+        source: the data.
+        out: folder of the run; resumes if it holds a state.
+        device: where to train.
+        evaluate: scores of the averaged generator, computed at every save.
+        report: gets each log record.
+
+    Raises:
+        CheckpointError: the folder's state is of another configuration.
+    """
+
+    def __init__(
+        self,
+        system: System,
+        source: Source,
+        out: Path,
+        device: torch.device,
+        evaluate: Callable[[nn.Module], Scores] | None = None,
+        report: Callable[[dict[str, Any], Trainer], None] | None = None,
+    ) -> None:
+        self.config, self.source, self.out, self.device = system.config, source, out, device
+        self.system = system.to(device)
+        self.networks = system.trained()
+        for network in self.networks.values():
+            network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.evaluate, self.report = evaluate, report
+        self.rank = dist.get_rank() if dist.is_initialized() else 0
+        self.optimizers = {
+            name: torch.optim.Adam(network.parameters(), lr=1.0, betas=self.config.betas)
+            for name, network in self.networks.items()
+        }
+        self.scalers = {
+            name: torch.amp.GradScaler(device.type, enabled=self.config.amp == "fp16") for name in self.networks
+        }
+        self.average = Average(system.generator, self.config.ema)
+        self.step, self.stopping = 0, False
+        out.mkdir(parents=True, exist_ok=True)
+        if self.state_path.exists():
+            self._resume(load_state(self.state_path))
+        self._share_start()
+
+    @property
+    def state_path(self) -> Path:
+        return self.out / "state.pt"
+
+    @property
+    def checkpoint_path(self) -> Path:
+        return self.out / f"{self.config.generator}_x{self.config.scale}.safetensors"
+
+    # One iteration
+
+    def advance(self) -> Scores:
+        """One iteration: the discriminator if there is one, then the generator. Returns every loss term."""
+        config = self.config
+        torch.manual_seed((config.seed << 32) + (self.rank << 24) + self.step)
+        self.system.train()
+        if self.step >= config.freeze_norm * config.iterations:
+            freeze_batch_norm(self.system.generator)
+        batch = self.source.batch(config.batch, self.step, self.rank).to(self.device)
+        kind = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(config.amp, torch.float32)
+        discriminator, losses = self.system.discriminator, {}
+        with torch.autocast(self.device.type, kind, enabled=config.amp != "no"):
+            fake = self.system.upscale(batch.lr).float()
+            if discriminator is not None:
+                terms = self.system.discriminator_terms(batch, fake.detach())
+                losses.update({f"discriminator/{k}": v.item() for k, v in terms.items()})
+                self._descend("discriminator", terms, config.lr_discriminator)
+                discriminator.requires_grad_(False)
+            terms = self.system.generator_terms(batch, fake)
+        self._descend("generator", terms, config.lr)
+        if discriminator is not None:
+            discriminator.requires_grad_(True)
+        losses.update({f"generator/{k}": v.item() for k, v in terms.items()})
+        self.average.update(self.system.generator, self.step)
+        self.step += 1
+        if not all(math.isfinite(v) for v in losses.values()):
+            raise FloatingPointError(
+                f"iteration {self.step} gave {losses}; lower lr, set clip=0.5, or go on from {self.state_path} with amp=no"
+            )
+        return losses
+
+    def _descend(self, name: str, terms: Terms, peak: float) -> None:
+        optimizer, scaler = self.optimizers[name], self.scalers[name]
+        parameters = [p for p in self.networks[name].parameters() if p.requires_grad]
+        optimizer.param_groups[0]["lr"] = learning_rate(self.config, self.step, peak)
+        optimizer.zero_grad(set_to_none=True)
+        total: Tensor = torch.stack([t.float() for t in terms.values()]).sum()
+        scaler.scale(total).backward()  # type: ignore[no-untyped-call]
+        _average_gradients(parameters)
+        if self.config.clip:
+            scaler.unscale_(optimizer)
+            nn.utils.clip_grad_norm_(parameters, self.config.clip)
+        scaler.step(optimizer)
+        scaler.update()
+
+    # The run
+
+    def run(self) -> bool:
+        """Trains to the configured length, saving on the way.
+
+        Returns:
+            False if it was interrupted (Ctrl-C, SIGTERM); the state is saved then too.
+        """
+        started, sums, count = time.perf_counter(), Scores(), 0
+        with self._stop_politely():
+            while self.step < self.config.iterations and not self.stopping:
+                for name, value in self.advance().items():
+                    sums[name] = sums.get(name, 0.0) + value
+                count += 1
+                last = self.step == self.config.iterations or self.stopping
+                saving = last or self.step % self.config.save_every == 0
+                if saving or self.step % self.config.log_every == 0:
+                    record: dict[str, Any] = {"step": self.step, "seconds": round(time.perf_counter() - started, 1)}
+                    record |= {name: value / count for name, value in sums.items()}
+                    sums, count = Scores(), 0
+                    if saving:
+                        self.save()
+                        record |= self.scores()
+                    self._log(record)
+        return not self.stopping
+
+    def scores(self) -> Scores:
+        """Scores of the averaged generator."""
+        return self.evaluate(self.average.module) if self.evaluate and self.rank == 0 else {}
+
+    @contextmanager
+    def _stop_politely(self) -> Iterator[None]:
+        """The first Ctrl-C ends after the running iteration, with a saved state; a second one ends at once."""
+
+        def stop(number: int, _: FrameType | None) -> None:
+            if self.stopping:
+                raise KeyboardInterrupt
+            self.stopping = True
+            print("\nstopping after this iteration; once more stops at once", file=sys.stderr)
+
+        before = {s: signal.signal(s, stop) for s in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def _log(self, record: dict[str, Any]) -> None:
+        if self.rank:
+            return
+        with open(self.out / "log.jsonl", "a") as file:
+            file.write(json.dumps(record) + "\n")
+        if self.report:
+            self.report(record, self)
+
+    # States
+
+    def save(self) -> None:
+        """Writes the state and the averaged generator as a checkpoint; each is whole or not there."""
+        if self.rank:
+            return
+        state = {
+            "config": json.dumps(asdict(self.config)),
+            "step": self.step,
+            "networks": {k: v.state_dict() for k, v in self.networks.items()},
+            "optimizers": {k: v.state_dict() for k, v in self.optimizers.items()},
+            "scalers": {k: v.state_dict() for k, v in self.scalers.items()},
+            "average": self.average.module.state_dict(),
+        }
+        save_state(state, self.state_path)
+        try:
+            save_checkpoint(self.average.module, self.checkpoint_path)
+        except OSError as error:
+            raise CheckpointError(f"cannot write {self.checkpoint_path}: {error}; the state is whole") from error
+
+    def _resume(self, state: dict[str, Any]) -> None:
+        theirs, mine = json.loads(state["config"]), json.loads(json.dumps(asdict(self.config)))
+        # A run may be made longer and may report more often; anything else would be another run.
+        free = (
+            {"iterations", "save_every", "log_every"}
+            if self.config.schedule != "cosine"
+            else {"save_every", "log_every"}
+        )
+        changed = [k for k in mine if k not in free and theirs.get(k) != mine[k]]
+        if changed:
+            said = ", ".join(f"{k} was {theirs.get(k)!r} and is now {mine[k]!r}" for k in changed)
+            raise CheckpointError(f"{self.state_path} is of another training: {said}; give another folder")
+        for name, network in self.networks.items():
+            network.load_state_dict(state["networks"][name])
+            self.optimizers[name].load_state_dict(state["optimizers"][name])
+            self.scalers[name].load_state_dict(state["scalers"][name])
+        self.average.module.load_state_dict(state["average"])
+        self.step = state["step"]
+
+    def _share_start(self) -> None:
+        """All processes start from the weights of the first."""
+        if dist.is_initialized():
+            for tensor in [*self.system.state_dict().values(), *self.average.module.state_dict().values()]:
+                dist.broadcast(tensor, 0)
+
+
+def _average_gradients(parameters: list[nn.Parameter]) -> None:
+    """Averages gradients over the processes. By hand, as a GAN's double forward and gradient penalty do not suit DDP's hooks."""
+    if not dist.is_initialized():
+        return
+    gradients = [p.grad for p in parameters if p.grad is not None]
+    flat = torch.cat([g.flatten() for g in gradients])
+    dist.all_reduce(flat)
+    flat /= dist.get_world_size()
+    for gradient, part in zip(gradients, torch.split(flat, [g.numel() for g in gradients]), strict=True):
+        gradient.copy_(part.view_as(gradient))
