@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check -q
 
-.PHONY: demo test lint types gate clean
+.PHONY: demo test lint types gate bench bench-report clean
 
 demo: $(VENV)/installed
 	@$(BIN)/srfast demo demo-output
@@ -22,6 +22,17 @@ types: $(VENV)/installed-dev
 	@ln -s $(CURDIR)/srfast/* build/types/srfast/
 	@ln -s $(CURDIR)/kernels build/types/srfast/kernels && ln -s $(CURDIR)/training build/types/srfast/training
 	cd build/types && MYPYPATH=. ../../$(BIN)/mypy --config-file ../../pyproject.toml -p srfast
+	cd build/types && ln -s ../../benchmarks . && MYPYPATH=. ../../$(BIN)/mypy --config-file ../../pyproject.toml -p benchmarks
+
+# Two passes, to show repeatability, into benchmarks/records/; ONLY chooses pieces (a -k expression of pytest), and
+# ARGS goes on, as ARGS="--gate 'flock /tmp/lock'" on a machine that others use too.
+bench: $(VENV)/installed-bench
+	for run in 1 2; do $(BIN)/python -W ignore -m pytest -p no:cacheprovider benchmarks --record auto --run $$run \
+		$(if $(ONLY),-k "$(ONLY)") $(ARGS) || exit 1; done
+	$(BIN)/python -m benchmarks.compare
+
+bench-report: $(VENV)/installed-bench
+	$(BIN)/python -m benchmarks.report
 
 # Compiles the Triton kernels for six GPU architectures, none of which need be here, and reads their machine code.
 gate: $(VENV)/installed-dev
@@ -39,6 +50,10 @@ $(VENV)/installed: pyproject.toml setup.py constraints.txt
 
 $(VENV)/installed-dev: $(VENV)/installed
 	@$(PIP) install -c constraints.txt -e '.[dev]'
+	@touch $@
+
+$(VENV)/installed-bench: $(VENV)/installed-dev
+	@$(PIP) install -c constraints.txt -e '.[bench]'
 	@touch $@
 
 clean:

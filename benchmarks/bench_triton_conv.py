@@ -93,7 +93,7 @@ def main() -> int:
         return 0
     import triton
 
-    versions = {"torch": torch.__version__, "triton": triton.__version__, "cudnn": torch.backends.cudnn.version()}
+    versions = {"torch": torch.__version__, "triton": triton.__version__, "cudnn": torch.backends.cudnn.version()}  # type: ignore[no-untyped-call]
     print(json.dumps({"gpu": torch.cuda.get_device_name(), **versions}))
     with torch.inference_mode():
         convolutions(options.height, options.width)

@@ -29,17 +29,17 @@ def frame(photo: npt.NDArray[np.uint8], index: int) -> npt.NDArray[np.uint8]:
     zoom = 4 * WIDTH / width
     matrix = np.array([[zoom, 0, 2 * WIDTH - zoom * centre[0]], [0, zoom, 2 * HEIGHT - zoom * centre[1]]])
     large = cv2.warpAffine(photo, matrix, (4 * WIDTH, 4 * HEIGHT), flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT)
-    return cv2.resize(large, (WIDTH, HEIGHT), interpolation=cv2.INTER_AREA)
+    return np.asarray(cv2.resize(large, (WIDTH, HEIGHT), interpolation=cv2.INTER_AREA), dtype=np.uint8)
 
 
 def tone() -> npt.NDArray[np.float32]:
     """Two seconds that swell and fade, [1, samples]."""
     t = np.arange(SAMPLES * FRAMES // RATE) / SAMPLES
-    return (0.1 * np.sin(2 * np.pi * 220 * t) * np.sin(np.pi * t / t[-1])).astype(np.float32)[None]
+    return np.asarray(0.1 * np.sin(2 * np.pi * 220 * t) * np.sin(np.pi * t / t[-1]), dtype=np.float32)[None]
 
 
 def main() -> None:
-    photo = data.astronaut()
+    photo = data.astronaut()  # type: ignore[no-untyped-call]
     with av.open(str(TARGET), "w", options={"movflags": "+faststart"}) as out:
         video = out.add_stream("libx264", rate=RATE, options={"crf": "14", "preset": "veryslow"})
         video.width, video.height, video.pix_fmt = WIDTH, HEIGHT, "yuv420p"

@@ -1,0 +1,109 @@
+"""What records say: ratios with their spread, whether two runs agree, and what became slower since the last record."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from statistics import median, quantiles
+
+from benchmarks.record import Measurement, Record
+
+# Two runs, or two records, whose ratios are further apart than this do not agree.
+AGREE = 0.05
+# Suites whose contenders took turns, so that ratios mean something.
+PAIRED = ("operation", "network", "frame", "video", "waterfall")
+
+
+def percentiles(samples: list[float]) -> tuple[float, float, float]:
+    """20th, 50th and 80th percentile."""
+    if len(samples) == 1:
+        return samples[0], samples[0], samples[0]
+    fifths = quantiles(samples, n=5, method="inclusive")
+    return fifths[0], median(samples), fifths[3]
+
+
+@dataclass(frozen=True)
+class Ratio:
+    """How many times as fast as a contender srfast was.
+
+    Attributes:
+        low, middle, high: 20th, 50th and 80th percentile over the rounds of all runs; contender and srfast of one round.
+        runs: the median of each run.
+    """
+
+    suite: str
+    subject: str
+    case: str
+    contender: str
+    low: float
+    middle: float
+    high: float
+    runs: tuple[float, ...]
+
+    @property
+    def name(self) -> str:
+        return f"{self.suite}: {self.subject}, {self.case}, {self.contender}"
+
+    @property
+    def agrees(self) -> bool:
+        """Whether the runs are within ``AGREE`` of each other; one run alone agrees with nothing."""
+        return len(self.runs) > 1 and max(self.runs) <= (1 + AGREE) * min(self.runs)
+
+
+def ratios(record: Record) -> list[Ratio]:
+    """Of all paired groups, each contender against the group's first."""
+    groups: dict[tuple[str, str, str, int], list[Measurement]] = {}
+    for measurement in record.measurements:
+        if measurement.suite in PAIRED:
+            groups.setdefault(measurement.key, []).append(measurement)
+    taken: dict[tuple[str, str, str, str], list[list[float]]] = {}
+    for (suite, subject, case, _), (ours, *others) in sorted(groups.items(), key=lambda item: item[0][3]):
+        for other in others:
+            each = [b / a for a, b in zip(ours.samples, other.samples, strict=True)]
+            taken.setdefault((suite, subject, case, other.contender), []).append(each)
+    found = []
+    for key, runs in taken.items():
+        low, middle, high = percentiles([value for run in runs for value in run])
+        found.append(Ratio(*key, low, middle, high, tuple(median(run) for run in runs)))
+    return found
+
+
+def times(record: Record, suite: str) -> dict[tuple[str, str], dict[str, list[float]]]:
+    """(subject, case) -> contender -> samples in seconds of all runs."""
+    found: dict[tuple[str, str], dict[str, list[float]]] = {}
+    for m in record.measurements:
+        if m.suite == suite:
+            found.setdefault((m.subject, m.case), {}).setdefault(m.contender, []).extend(m.samples)
+    return found
+
+
+def ceiling(record: Record, name: str) -> float | None:
+    """The median of a ceiling over all runs, if it was measured."""
+    samples = [value for c in record.ceilings if c.name == name for value in c.samples]
+    return median(samples) if samples else None
+
+
+def regressions(new: Record, old: Record) -> list[str]:
+    """Ratios that fell by more than ``AGREE`` since an older record of the same machine, as sentences.
+
+    Raises:
+        ValueError: the records are of different machines.
+    """
+    if new.machine != old.machine:
+        raise ValueError(f"records of different machines cannot be compared: {new.machine} and {old.machine}")
+    before = {ratio.name: ratio.middle for ratio in ratios(old)}
+    found = []
+    for ratio in ratios(new):
+        earlier = before.get(ratio.name)
+        if earlier is not None and ratio.middle < (1 - AGREE) * earlier:
+            found.append(
+                f"{ratio.name}: {ratio.middle:.2f} times as fast, was {earlier:.2f} ({ratio.middle / earlier - 1:+.0%})"
+            )
+    return found
+
+
+def disagreements(record: Record) -> tuple[int, int, list[str]]:
+    """How many ratios have two runs, how many of them agree, and the others as sentences."""
+    twice = [ratio for ratio in ratios(record) if len(ratio.runs) > 1]
+    apart = [ratio for ratio in twice if not ratio.agrees]
+    lines = [f"{r.name}: " + " and ".join(f"{value:.2f}" for value in r.runs) for r in apart]
+    return len(twice), len(twice) - len(apart), lines

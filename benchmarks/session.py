@@ -1,0 +1,207 @@
+"""One piece of the suite: prepares contenders, checks their results, times them in turns, adds them to the record."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from benchmarks import machine, record
+from benchmarks.contenders import EAGER, OURS, Contender
+from benchmarks.peers import MissingError
+from benchmarks.record import Ceiling, Measurement, Piece
+from benchmarks.sampling import Clock, Gate, Run, Turns, rounds_for
+from benchmarks.subjects import Subject
+from srfast.backends import default_dtype
+from srfast.passes import optimise
+
+# Of pytest-benchmark: pedantic(target, setup=..., rounds=...).
+Pedantic = Callable[..., Any]
+
+
+@dataclass
+class Session:
+    """How this run of the suite measures.
+
+    Attributes:
+        path: the record to add to; None measures without one.
+        run: number of this pass over the suite.
+        budget: seconds to spend on a group once it is prepared.
+        longest: seconds for one image above which a contender (other than srfast and eager float32) is left out.
+        gate: command that holds the machine while something is timed.
+        device: where everything runs.
+        least: fewest rounds.
+        without: contenders whose names have a match of this regular expression are left out.
+    """
+
+    path: Path | None
+    run: int
+    budget: float
+    longest: float
+    gate: str | None
+    device: torch.device
+    least: int = 5
+    without: str | None = None
+    _clock: Clock | None = field(default=None, init=False)
+
+    @property
+    def clock(self) -> Clock:
+        """For the device; on a GPU it holds the memory that flushes the cache."""
+        if self._clock is None:
+            self._clock = Clock(self.device)
+        return self._clock
+
+    @torch.inference_mode()
+    def compare(
+        self,
+        suite: str,
+        subject: Subject,
+        size: tuple[int, int],
+        contenders: list[Contender],
+        pedantic: Pedantic | None,
+    ) -> list[Measurement]:
+        """Times contenders in turns on one image.
+
+        Args:
+            suite: as the record calls it.
+            subject: what to run.
+            size: width and height of the image.
+            contenders: srfast first.
+            pedantic: pytest-benchmark's, which then shows the first contender's times.
+
+        Returns:
+            What went into the record.
+        """
+        begun = Begun(f"{suite}: {subject.name} {size[0]}x{size[1]}")
+        torch._dynamo.reset()
+        module, x = subject.module().to(self.device), subject.image(*size).to(self.device)
+        expected = module(x).float().cpu()
+        runs: dict[str, Run] = {}
+        missing: dict[str, str] = {}
+        facts: dict[str, dict[str, float]] = {}
+        images = {c.name: c.images for c in contenders}
+        turn = 0.0
+        for contender in contenders:
+            label = f"{contender.name} ({subject.name}, {size[0]}x{size[1]})"
+            if self.without and re.search(self.without, contender.name):
+                missing[label] = f"left out by --without {self.without!r}"
+                continue
+            try:
+                run = contender.build(module, x)
+                error = difference(run(), expected)
+            except Exception as reason:
+                if contender.name in (OURS, EAGER):
+                    raise
+                missing[label] = str(reason) if isinstance(reason, MissingError) else f"failed: {reason!r:.200}"
+                continue
+            seconds = self.clock(run)
+            if error > contender.tolerance:
+                missing[label] = f"wrong result: differs by {error:.3g} of the largest value"
+            elif seconds / contender.images > self.longest and contender.name not in (OURS, EAGER):
+                missing[label] = f"left out at this size: {seconds / contender.images:.1f} s for an image in a trial"
+            else:
+                runs[contender.name], facts[contender.name] = run, {"error": error}
+                turn += seconds
+        samples, load = self._turns(runs, turn, self.clock, pedantic)
+        work = workload(subject, size, default_dtype(self.device).itemsize) | {"other_load": load}
+        case = f"{size[0]}x{size[1]}"
+        found = [
+            Measurement(
+                suite, subject.name, case, name, "s", [s / images[name] for s in taken], self.run, work | facts[name]
+            )
+            for name, taken in samples.items()
+        ]
+        self.add(found, missing, begun)
+        return found
+
+    @torch.inference_mode()
+    def time(
+        self,
+        suite: str,
+        subject: str,
+        case: str,
+        runs: dict[str, Run],
+        pedantic: Pedantic | None,
+        missing: dict[str, str],
+        host_clock: bool = False,
+    ) -> None:
+        """Times functions that were prepared and checked already, the first one shown by pytest-benchmark."""
+        begun = Begun(f"{suite}: {subject} {case}")
+        clock = Clock(torch.device("cpu")) if host_clock else self.clock
+        samples, load = self._turns(runs, sum(clock(run) for run in runs.values()), clock, pedantic)
+        found = [
+            Measurement(suite, subject, case, name, "s", taken, self.run, {"other_load": load})
+            for name, taken in samples.items()
+        ]
+        self.add(found, missing, begun)
+
+    def _turns(
+        self, runs: dict[str, Run], seconds: float, clock: Clock, pedantic: Pedantic | None
+    ) -> tuple[dict[str, list[float]], float]:
+        """Samples of every run and the load; ``seconds`` is what a round takes."""
+        rounds = rounds_for(seconds, self.budget, self.least)
+        turns = Turns(runs, clock, Gate(self.gate))
+        with turns.gate:
+            if pedantic:
+                pedantic(turns.first, setup=turns.others, rounds=rounds)
+            turns.complete(rounds)
+        return turns.samples(rounds)
+
+    def add(self, found: list[Measurement], missing: dict[str, str], begun: Begun) -> None:
+        """Adds groups to the record and notes the piece."""
+        if self.path is None:
+            return
+        saved = record.open_record(self.path)
+        saved.add(found)
+        saved.missing = {k: v for k, v in saved.missing.items() if k not in {m.contender for m in found}} | missing
+        self._save(saved, begun)
+
+    def add_ceilings(self, ceilings: list[Ceiling], missing: dict[str, str], begun: Begun) -> None:
+        """Replaces this run's ceilings in the record."""
+        if self.path is None:
+            return
+        saved = record.open_record(self.path)
+        saved.ceilings = [c for c in saved.ceilings if c.run != self.run] + ceilings
+        saved.missing |= missing
+        self._save(saved, begun)
+
+    def _save(self, saved: record.Record, begun: Begun) -> None:
+        assert self.path
+        piece = begun.piece(self.run)
+        saved.pieces = [p for p in saved.pieces if (p.name, p.run) != (piece.name, piece.run)] + [piece]
+        record.save(saved, self.path)
+
+
+class Begun:
+    """A piece that has begun: its name, and how the machine stands."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self._started, self._before, self._from = record.now(), machine.clocks(), time.monotonic()
+
+    def piece(self, run: int) -> Piece:
+        """The piece, ended now."""
+        seconds = time.monotonic() - self._from
+        return Piece(self.name, run, self._started, seconds, machine.commit(), self._before, machine.clocks())
+
+
+def difference(out: Any, expected: Tensor) -> float:
+    """Largest difference as a fraction of the largest value; NaN and other shapes count as infinite."""
+    result = out.float().cpu() if isinstance(out, Tensor) else torch.from_numpy(np.asarray(out, dtype=np.float32))
+    if result.shape != expected.shape or not bool(torch.isfinite(result).all()):
+        return float("inf")
+    return float((result - expected).abs().max() / expected.abs().max())
+
+
+def workload(subject: Subject, size: tuple[int, int], element_size: int) -> dict[str, float]:
+    """Operations of the network as written, and bytes if each fused operation went through memory once."""
+    width, height = (n * subject.scale for n in size)
+    moved = optimise(subject.plan()).traffic(height, width, element_size)
+    return {"flop": float(subject.flop(*size)), "bytes": float(moved)}

@@ -1,0 +1,177 @@
+"""A record as Markdown tables; every number comes from the record."""
+
+from __future__ import annotations
+
+from statistics import median
+
+from benchmarks.analysis import Ratio, ceiling, disagreements, percentiles, ratios, times
+from benchmarks.record import Record
+
+FMA = "float32 multiply-adds"
+# The ceiling that a network's rate is held to, first that was measured.
+RATES = ("float16 matrix product", "bfloat16 matrix product", FMA, "float32 matrix product")
+# Columns of the README's table: the size that a device runs in a reasonable time.
+HEADLINE = {
+    "cpu": ("240x136", "64x64"),
+    "gpu": ("480x270", "64x64"),
+}
+
+
+def machine_line(record: Record) -> str:
+    """One sentence on the hardware and versions."""
+    m, v = record.machine, record.versions
+    if m["gpu"]:
+        where = f"{m['gpu']}, driver {m.get('driver')}, CUDA {v.get('cuda')}, cuDNN {v.get('cudnn')}"
+    else:
+        sets = ", ".join(name for name in m["instruction_sets"] if name.startswith(("avx512", "amx"))) or "AVX2"
+        where = f"{m['cores']} cores of {m['cpu']} ({sets})"
+    return (
+        f"{where}; PyTorch {v.get('torch')}, Python {v['python']}, commit {record.commits()[-1]}, {record.taken[:10]}"
+    )
+
+
+def quoted(ratio: Ratio) -> str:
+    """The median with its spread; a star where two runs do not agree, or only one was taken."""
+    return f"{ratio.middle:.2f} ({ratio.low:.2f} to {ratio.high:.2f})" + ("" if ratio.agrees else "\\*")
+
+
+def rate_ceiling(record: Record) -> tuple[str, float] | None:
+    """Name and FLOP/s of the arithmetic ceiling."""
+    for name in RATES:
+        value = ceiling(record, name)
+        if value:
+            return name, value
+    return None
+
+
+def comparison(record: Record, suite: str, columns: list[tuple[str, str]]) -> list[str]:
+    """Contenders down, (subject, case) across: srfast's time and rate, then how many times as fast it was."""
+    taken = times(record, suite)
+    columns = [c for c in columns if c in taken]
+    if not columns:
+        return []
+    lines = ["| | " + " | ".join(f"{subject} {case}" for subject, case in columns) + " |"]
+    lines.append("|---" * (len(columns) + 1) + "|")
+    first = {c: next(iter(taken[c])) for c in columns}
+    ours = {c: taken[c][first[c]] for c in columns}
+    lines.append("| srfast, ms | " + " | ".join(f"{1e3 * median(ours[c]):.3g}" for c in columns) + " |")
+    lines += _rate_row(record, suite, columns, {c: median(ours[c]) for c in columns})
+    found = {(r.subject, r.case, r.contender): r for r in ratios(record) if r.suite == suite}
+    names = dict.fromkeys(name for c in columns for name in taken[c] if name != first[c])
+    for name in names:
+        cells = [quoted(found[c[0], c[1], name]) if (c[0], c[1], name) in found else "-" for c in columns]
+        lines.append(f"| {name} | " + " | ".join(cells) + " |")
+    return lines
+
+
+def _rate_row(
+    record: Record, suite: str, columns: list[tuple[str, str]], seconds: dict[tuple[str, str], float]
+) -> list[str]:
+    flop = {(m.subject, m.case): m.facts["flop"] for m in record.measurements if m.suite == suite and "flop" in m.facts}
+    limit = rate_ceiling(record)
+    if limit is None or not all(c in flop for c in columns):
+        return []
+    cells = [f"{flop[c] / seconds[c] / 1e9:.0f}, {flop[c] / seconds[c] / limit[1]:.0%}" for c in columns]
+    return [f"| srfast, GFLOP/s and share of the {limit[0]} rate | " + " | ".join(cells) + " |"]
+
+
+def headline(record: Record) -> list[tuple[str, str]]:
+    """One size of every network."""
+    taken = times(record, "network")
+    subjects = dict.fromkeys(subject for subject, _ in taken)
+    wanted = HEADLINE["gpu" if record.machine["gpu"] else "cpu"]
+    found = []
+    for subject in subjects:
+        sizes = [case for name, case in taken if name == subject]
+        found.append((subject, next((case for case in wanted if case in sizes), sizes[-1])))
+    return found
+
+
+def videos(record: Record) -> list[str]:
+    """Frames per second of every way from file to file, and how many times as fast srfast's first way was."""
+    taken = times(record, "video")
+    found = {(r.subject, r.case, r.contender): r for r in ratios(record) if r.suite == "video"}
+    lines: list[str] = []
+    for (subject, case), contenders in taken.items():
+        frames = int(case.split(", ")[1].split()[0])
+        if not lines:
+            lines = [
+                "| video, file to file | frames/s | srfast.upscale_video is so many times as fast |",
+                "|---|---|---|",
+            ]
+        for name, samples in contenders.items():
+            ratio = found.get((subject, case, name))
+            rate = f"{frames / median(samples):.3g}"
+            lines.append(f"| {subject}, {case}: {name} | {rate} | {quoted(ratio) if ratio else '1'} |")
+    return lines
+
+
+def growth(record: Record) -> list[str]:
+    """Time and memory against what was varied."""
+    memory = times(record, "memory")
+    lines: list[str] = []
+    for (varied, case), contenders in times(record, "growth").items():
+        if not lines:
+            lines = [
+                "| varied | value | contender | ms: 20th, 50th, 80th percentile | most MB |",
+                "|---|---|---|---|---|",
+            ]
+        for name, samples in contenders.items():
+            spread = " ".join(f"{1e3 * value:.4g}" for value in percentiles(samples))
+            peak = max(memory[varied, case][name]) / 1e6
+            lines.append(f"| {varied} | {case} | {name} | {spread} | {peak:.0f} |")
+    return lines
+
+
+def startup(record: Record) -> list[str]:
+    """Start of Python to the first image."""
+    taken, memory = times(record, "startup"), times(record, "memory")
+    if not taken:
+        return []
+    lines = ["| from the start of Python to the first image | s | most memory of the process, MB |", "|---|---|---|"]
+    for (subject, case), contenders in taken.items():
+        for name, samples in contenders.items():
+            peak = max(memory[f"whole process, {name}", case][name]) / 1e6
+            lines.append(f"| {subject.removeprefix('first image, ')} | {median(samples):.1f} | {peak:.0f} |")
+    return lines
+
+
+def quality(record: Record) -> list[str]:
+    """PSNR-Y and SSIM-Y by model, data set and precision mode."""
+    sets = list(dict.fromkeys(q.data for q in record.quality))
+    if not sets:
+        return []
+    lines = ["| PSNR-Y, dB / SSIM-Y | " + " | ".join(sets) + " |", "|---" * (len(sets) + 1) + "|"]
+    rows: dict[tuple[str, str], dict[str, str]] = {}
+    for q in record.quality:
+        rows.setdefault((q.model, q.mode), {})[q.data] = f"{q.psnr:.2f} / {q.ssim:.4f}"
+    for (model, mode), cells in rows.items():
+        lines.append(f"| {model}, {mode} | " + " | ".join(cells.get(name, "-") for name in sets) + " |")
+    return lines
+
+
+def ceilings(record: Record) -> str:
+    """The measured limits in one sentence."""
+    names = dict.fromkeys(c.name for c in record.ceilings)
+    parts = []
+    for name in names:
+        unit = next(c.unit for c in record.ceilings if c.name == name)
+        parts.append(f"{name} {(ceiling(record, name) or 0) / 1e9:.4g} G{unit}")
+    return "Measured beside it: " + ", ".join(parts) + "." if parts else ""
+
+
+def repeatability(record: Record) -> str:
+    """Whether two runs agree, in one sentence."""
+    twice, agree, _ = disagreements(record)
+    if not twice:
+        return "Only one run was taken (\\*): repeatability is not shown."
+    rest = "" if agree == twice else "; those marked \\* do not"
+    return f"Two runs agree within 5% on {agree} of {twice} ratios{rest}."
+
+
+def missing(record: Record) -> list[str]:
+    """Contenders that could not run, by reason."""
+    by_reason: dict[str, list[str]] = {}
+    for name, reason in record.missing.items():
+        by_reason.setdefault(reason, []).append(name)
+    return [f"- {', '.join(names)}: {reason}" for reason, names in by_reason.items()]

@@ -1,0 +1,39 @@
+"""Whole networks, image and result as tensors, against every peer."""
+
+import pytest
+from pytest_benchmark.fixture import BenchmarkFixture
+
+from benchmarks.contenders import contenders
+from benchmarks.session import Session
+from benchmarks.subjects import NETWORKS, Subject
+
+SMALL, QUARTER, HALF, FULL = (64, 64), (240, 136), (480, 270), (960, 540)
+# The lowest rows of a device are the largest that end in a reasonable time.
+SIZES = {
+    "cpu": {
+        "SRResNet x4": (SMALL, QUARTER),
+        "SRResNet x2": (SMALL, QUARTER),
+        "Compact x4": (SMALL, QUARTER, HALF),
+        "Compact x2": (SMALL, QUARTER),
+        "RRDBNet x4": (SMALL,),
+        "SR-UGAN x4": (SMALL, QUARTER),
+    },
+    "cuda": {
+        "SRResNet x4": (SMALL, HALF, FULL),
+        "SRResNet x2": (HALF, FULL),
+        "Compact x4": (SMALL, HALF, FULL),
+        "Compact x2": (HALF, FULL, (1920, 1080)),
+        "RRDBNet x4": (SMALL, HALF),
+        "SR-UGAN x4": (SMALL, (480, 272)),
+    },
+}
+CASES = [(s, device, size) for device, sizes in SIZES.items() for s in NETWORKS for size in sizes[s.name]]
+
+
+@pytest.mark.parametrize(("subject", "device", "size"), CASES, ids=[f"{s.name}-{d}-{w}x{h}" for s, d, (w, h) in CASES])
+def test_network(
+    bench: Session, benchmark: BenchmarkFixture, subject: Subject, device: str, size: tuple[int, int]
+) -> None:
+    if device != bench.device.type:
+        pytest.skip(f"a size for {device}")
+    bench.compare("network", subject, size, contenders(bench.device), benchmark.pedantic)

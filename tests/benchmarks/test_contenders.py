@@ -1,0 +1,116 @@
+"""Contenders compute the same thing, a wrong one is left out, and a missing one is named."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from benchmarks import loops, peers
+from benchmarks import record as records
+from benchmarks.contenders import EAGER, OURS, Contender, contenders, eager_run, reference_run, srfast_run
+from benchmarks.sampling import Run
+from benchmarks.session import Session, difference
+from benchmarks.subjects import NETWORKS, OPERATIONS, Subject
+from srfast.models import SRVGGNetCompact
+from srfast.upscaler import Upscaler
+
+TINY = Subject("tiny", lambda: SRVGGNetCompact(num_feat=8, num_conv=1, upscale=2))
+
+
+def wrong(module: nn.Module, x: Tensor) -> Run:
+    return lambda: module(x) + 1
+
+
+def absent(module: nn.Module, x: Tensor) -> Run:
+    raise peers.MissingError("not installed: no module")
+
+
+def broken(module: nn.Module, x: Tensor) -> Run:
+    raise RuntimeError("no kernel image")
+
+
+def test_compare(tmp_path: Path) -> None:
+    path = tmp_path / "r.json"
+    session = Session(path, 1, 0.0, 10.0, None, torch.device("cpu"), least=2, without="torch.compile")
+    ways = [
+        Contender(OURS, srfast_run),
+        Contender(EAGER, partial(eager_run, dtype=torch.float32, last=False)),
+        Contender("reference", reference_run),
+        Contender("wrong", wrong),
+        Contender("absent", absent),
+        Contender("broken", broken),
+        Contender("torch.compile", absent),
+    ]
+    found = session.compare("network", TINY, (13, 7), ways, None)
+    assert [m.contender for m in found] == [OURS, EAGER, "reference"]
+    saved = records.load(path)
+    assert [m.contender for m in saved.measurements] == [OURS, EAGER, "reference"]
+    reasons = {name.split(" (")[0]: reason for name, reason in saved.missing.items()}
+    assert reasons["absent"] == "not installed: no module"
+    assert "no kernel image" in reasons["broken"]
+    assert "wrong result" in reasons["wrong"]
+    assert "left out by --without" in reasons["torch.compile"]
+    facts = saved.measurements[0].facts
+    assert facts["flop"] == 2 * (3 * 8 * 9 + 8 * 8 * 9 + 8 * 12 * 9) * 13 * 7
+    assert saved.pieces[0].name == "network: tiny 13x7"
+
+
+def test_a_failing_srfast_is_no_missing_peer() -> None:
+    session = Session(None, 1, 0.0, 10.0, None, torch.device("cpu"), least=1)
+    with pytest.raises(RuntimeError, match="no kernel image"):
+        session.compare("network", TINY, (5, 5), [Contender(OURS, broken)], None)
+
+
+def test_difference() -> None:
+    expected = torch.tensor([1.0, -4.0])
+    assert difference(torch.tensor([1.0, -4.0]), expected) == 0
+    assert difference(np.array([3.0, -4.0]), expected) == 0.5
+    assert difference(torch.tensor([float("nan"), -4.0]), expected) == float("inf")
+    assert difference(torch.zeros(3), expected) == float("inf")
+
+
+def test_names_are_unique() -> None:
+    for device in ("cpu", "cuda"):
+        names = [c.name for c in contenders(torch.device(device))]
+        assert len(set(names)) == len(names)
+        assert names[:2] == [OURS, EAGER]
+    assert len({s.name for s in (*OPERATIONS, *NETWORKS)}) == len(OPERATIONS) + len(NETWORKS)
+
+
+@pytest.mark.parametrize(
+    ("package", "run"),
+    [
+        ("openvino", partial(peers.openvino_run, precision="f32", hint="THROUGHPUT")),
+        ("onnxruntime", peers.onnxruntime_run),
+        ("ncnn", peers.ncnn_run),
+    ],
+)
+def test_peers_agree_or_say_what_is_missing(package: str, run: Any) -> None:
+    module, x = TINY.module(), TINY.image(12, 10)
+    try:
+        __import__(package)
+    except ImportError:
+        with pytest.raises(peers.MissingError, match="not installed"):
+            run(module, x)
+        return
+    with torch.inference_mode():
+        assert difference(run(module, x)(), module(x)) < 1e-4
+
+
+def test_hand_written_loops_give_the_same_frames() -> None:
+    """Real-ESRGAN's padding changes only what is near the bottom and right borders."""
+    generator = np.random.default_rng(0)
+    frame = generator.integers(0, 256, (40, 50, 3), dtype=np.uint8)
+    ours = Upscaler(TINY.module())(frame).astype(int)
+    cpu = torch.device("cpu")
+    plain = loops.eager_frame(TINY.module(), cpu, torch.float32)(frame)
+    real = loops.real_esrgan_frame(TINY.module(), cpu, torch.float32)(frame)
+    assert np.abs(ours - plain).max() <= 1
+    assert real.shape == ours.shape
+    assert np.abs(ours - real)[:-12, :-12].max() <= 1

@@ -1,0 +1,135 @@
+"""The README's numbers come from records, all of them."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from benchmarks import compare, report, tables
+from benchmarks import record as records
+from benchmarks.record import Record
+
+NUMBER = re.compile(r"\d+(?:\.\d+)?")
+
+
+def perturbed(record: Record) -> Record:
+    """The same record with other values everywhere, so that no printed number may stay."""
+    ours = {m.key: m.contender for m in reversed(record.measurements)}
+    measurements = [
+        replace(
+            m,
+            samples=[s * (1.37 if m.contender == ours[m.key] else 3.171) * m.run**0.5 for s in m.samples],
+            facts={k: 7.77 * v for k, v in m.facts.items()},
+        )
+        for m in record.measurements
+    ]
+    return replace(
+        record,
+        measurements=measurements,
+        ceilings=[replace(c, samples=[1.913 * s for s in c.samples]) for c in record.ceilings],
+        quality=[replace(q, psnr=q.psnr + 13.57, ssim=q.ssim * 0.513) for q in record.quality],
+    )
+
+
+def names(record: Record) -> set[str]:
+    """Numbers that are no measurements: in names, versions and the description of the machine."""
+    texts = [tables.machine_line(record), "5% 20th 80th", *(q.model + q.data + q.mode for q in record.quality)]
+    texts += [f"{m.subject} {m.case} {m.contender}" for m in record.measurements]
+    texts += [c.name for c in record.ceilings]
+    return {number for text in texts for number in NUMBER.findall(text)}
+
+
+def unmoved(record: Record) -> list[str]:
+    """Cells that print the same number for another record though no name has it."""
+    before, after = (report.section({"x": r}).splitlines() for r in (record, perturbed(record)))
+    assert len(before) == len(after)
+    fixed = names(record)
+    found = []
+    for a, b in zip(before, after, strict=True):
+        if a == b and set(NUMBER.findall(a)) - fixed:
+            found.append(a)
+        for one, other in zip(a.split("|"), b.split("|"), strict=True):
+            if one == other and one.strip() != "1" and not one.startswith("!") and set(NUMBER.findall(one)) - fixed:
+                found.append(one)
+    return found
+
+
+def test_every_number_follows_the_record(record: Record) -> None:
+    assert unmoved(record) == []
+
+
+def test_a_number_of_its_own_would_be_seen(record: Record, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tables, "ceilings", lambda record: "4.2 times as fast")
+    assert unmoved(record) == ["4.2 times as fast " + tables.repeatability(record)] * 2
+
+
+def test_section(record: Record) -> None:
+    text = report.section({"test": record})
+    assert "| srfast, ms | 101 |" not in text
+    assert "| eager fp32 NCHW | 3.03 (3.00 to 3.06) |" in text
+    assert "| compact_x4, eager fp32 | 31.15 / 0.8802 |" in text
+    assert "| Compact x4, 192x144, 8 frames: plain loop | 7.11 | 2.25 (2.10 to 2.40)\\* |" in text
+    assert "Two runs agree within 5% on 1 of 1 ratios." in text
+    assert "float32 multiply-adds 150 GFLOP/s" in text
+
+
+def test_readme_is_made_from_the_records() -> None:
+    """Run ``make bench-report`` after a new record."""
+    text = report.README.read_text(encoding="utf-8")
+    assert report.splice(text, report.section(report.records())) == text
+
+
+@pytest.mark.parametrize("path", sorted(records.FOLDER.glob("*.json")), ids=lambda p: p.name)
+def test_every_number_follows_its_committed_record(path: Path) -> None:
+    assert unmoved(records.load(path)) == []
+
+
+def test_measured_section_has_no_number_by_hand() -> None:
+    text = report.README.read_text(encoding="utf-8")
+    if not report.records():
+        pytest.skip("no record is committed yet")
+    measured = text.partition("## Measured")[2].partition("\n## ")[0]
+    by_hand = report.splice(measured, "")
+    prose = re.sub(r"`[^`]*`|\]\([^)]*\)", "", by_hand)
+    assert NUMBER.findall(prose) == []
+
+
+def test_markers_are_needed() -> None:
+    with pytest.raises(ValueError, match="README needs"):
+        report.splice("no markers", "new")
+
+
+def test_page_is_self_contained(record: Record) -> None:
+    text = report.page({"test": record})
+    assert "3.03 (3.00 to 3.06)" in text
+    assert "TensorRT fp16 (Compact x4): not installed" in text
+    assert not re.search(r'(?:src|href)="(?!data:)', text)
+
+
+def test_plots(record: Record, tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib", reason="the bench extra is not installed")
+    from benchmarks.plots import draw
+
+    waterfall = [replace(m, suite="waterfall") for m in record.measurements if m.suite == "network"]
+    growth = [replace(m, suite="growth", subject="pixels", case="4096") for m in waterfall[:1]]
+    draw(replace(record, measurements=[*record.measurements, *waterfall, *growth]), tmp_path, "test")
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["test-roofline.png", "test-size.png", "test-waterfall.png"]
+
+
+def test_compare(record: Record, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    old, new = tmp_path / "2026-01-01-test.json", tmp_path / "2026-01-02-test.json"
+    records.save(record, old)
+    records.save(record, new)
+    assert compare.main([str(new)]) == 0
+    slower = [
+        replace(m, samples=[2 * s for s in m.samples]) if m.contender == "srfast" else m for m in record.measurements
+    ]
+    records.save(replace(record, measurements=slower), new)
+    assert compare.main([str(new)]) == 1
+    assert (
+        "slower: network: Compact x4, 240x136, eager fp32 NCHW: 1.51 times as fast, was 3.03 (-50%)"
+        in capsys.readouterr().out
+    )
