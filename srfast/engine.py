@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 from dataclasses import dataclass, field
 
 import torch
@@ -74,6 +75,8 @@ class Engine:
         self._run_float32: Executable | None = None
         self.alignment: int = getattr(self._run, "alignment", plan.alignment)
         self.halo: int | None = getattr(self._run, "halo", plan.halo())
+        self.exact: bool = self.halo is not None and bool(getattr(self._run, "exact", False))
+        self._lock = threading.RLock()  # executables own their buffers
         if self.halo is None and tile:
             raise BackendError(
                 f"this network looks at the whole image, so tiles of {tile} pixels would change its result; use tile 0"
@@ -106,10 +109,75 @@ class Engine:
         images = _padded(images, self.plan.alignment)
         rows, columns = images.shape[1:3]
         out = images.new_empty((count, self.scale * rows, self.scale * columns, self.plan.out_channels))
-        for index in range(count):
-            self._upscale(images[index : index + 1], out[index : index + 1])
-        self.statistics.images += count
+        with self._lock:
+            for index in range(count):
+                self._upscale(images[index : index + 1], out[index : index + 1])
+            self.statistics.images += count
         return out[:, : self.scale * height, : self.scale * width]
+
+    def region(self, images: Tensor, top: int, left: int, height: int, width: int) -> Tensor:
+        """The part of the result that belongs to a rectangle of the input, at about the rectangle's cost.
+
+        It equals the crop of the whole result: bit for bit where ``exact``, else as far as the backend's sums do not
+        depend on the size of its input.
+
+        Args:
+            images: as in a call.
+            top, left, height, width: the rectangle in input pixels.
+
+        Returns:
+            [N, scale * height, scale * width, C'].
+
+        Raises:
+            InputError: the rectangle is empty or not inside the images.
+        """
+        rows, columns = images.shape[1:3]
+        if min(top, left) < 0 or min(height, width) < 1 or top + height > rows or left + width > columns:
+            raise InputError(
+                f"the region {width}x{height} at ({left}, {top}) is not inside the image of {columns}x{rows}"
+            )
+        first, s = (top, left), self.scale
+        padded = _padded(images, self.plan.alignment)
+        if self.halo is None:
+            start, window = (0, 0), padded
+        else:
+            sides = zip(first, (height, width), padded.shape[1:3], strict=True)
+            spans = [_window(a, length, limit, self.halo, self.alignment) for a, length, limit in sides]
+            start = (spans[0].start, spans[1].start)
+            window = padded[:, spans[0], spans[1]]
+        out = self(window)
+        y, x = ((a - b) * s for a, b in zip(first, start, strict=True))
+        return out[:, y : y + height * s, x : x + width * s]
+
+    def refresh(self, image: Tensor, last: Tensor, out: Tensor) -> int:
+        """Computes again the tiles whose window differs from the last image's, by the tiling of a whole image.
+
+        Args:
+            image, last: [1, H, W, C] of one type.
+            out: [1, scale * H, scale * W, C'], the last image's result, which becomes this image's.
+
+        Returns:
+            Input pixels that were computed.
+        """
+        height, width = image.shape[1:3]
+        if height % self.plan.alignment or width % self.plan.alignment:
+            out.copy_(self(image))
+            return height * width
+        with self._lock:
+            whole = self.tiling(height, width)
+            computed = 0
+            for row, column in whole:
+                part = (
+                    slice(0, 1),
+                    slice(row.start, row.start + row.size),
+                    slice(column.start, column.start + column.size),
+                )
+                if not torch.equal(image[part], last[part]):
+                    self._upscale_tiles(image, out, Tiling((row,), (column,)))
+                    computed += row.size * column.size
+            self.statistics.images += 1
+            self.statistics.tiles = len(whole)
+        return computed
 
     def tiling(self, height: int, width: int) -> Tiling:
         """The tiles for images of this size; one tile where tiles cannot be exact."""
@@ -200,6 +268,12 @@ class Engine:
                 "the network gives NaN or infinite values for this image even in float32; check its weights"
             )
         return y
+
+
+def _window(first: int, length: int, limit: int, halo: int, alignment: int) -> slice:
+    """Input of an exact result for ``first .. first + length``: the halo around it, on multiples of the alignment."""
+    start = max(0, first - halo) // alignment * alignment
+    return slice(start, min(limit, -(-(first + length + halo) // alignment) * alignment))
 
 
 def _padded(images: Tensor, alignment: int) -> Tensor:

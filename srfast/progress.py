@@ -33,11 +33,11 @@ class Reporter:
         if self._bar is not None:
             self._bar.stop()
 
-    def update(self, done: int, total: int, seconds: float) -> None:
-        """Reports ``done`` of ``total`` (0 if unknown) after ``seconds``."""
+    def update(self, done: int, total: int, seconds: float, resumed: int = 0) -> None:
+        """Reports ``done`` of ``total`` (0 if unknown) after ``seconds``; ``resumed`` of them were done before."""
         if self._style == "none":
             return
-        fps = done / seconds if seconds else 0.0
+        fps = (done - resumed) / seconds if seconds else 0.0
         if self._bar is not None:
             self._bar.update(self._bar.task_ids[0], completed=done, total=total or None, fps=f"{fps:.2f}")
             return

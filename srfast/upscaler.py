@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import hashlib
 import os
 from collections.abc import Iterable, Iterator
 from typing import Any
@@ -70,6 +72,18 @@ class Upscaler:
             raise ValueError(f"outscale must be positive, not {outscale}")
         self.outscale = outscale or self.plan.scale
         self.engine = Engine(self.plan, backend=backend, device=device, dtype=_dtype(dtype), tile=tile, memory=memory)
+
+    @functools.cached_property
+    def fingerprint(self) -> str:
+        """Hash of the network's structure and weights: equal for equal results on one backend."""
+        digest = hashlib.sha256(str(self.plan).encode())
+
+        def add(tensor: Tensor) -> Tensor:
+            digest.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
+            return tensor
+
+        self.plan.map_tensors(add)
+        return digest.hexdigest()
 
     @property
     def scale(self) -> int:

@@ -134,7 +134,7 @@ def frames_of(path: Path, count: int) -> Iterator[Image]:
         colour = np.stack([image] * 3, 2) if image.ndim == 2 else image[:, :, 2::-1]
         yield np.ascontiguousarray(colour)
         return
-    from srfast.video.reader import require_av
+    from srfast.video.source import require_av
 
     av = require_av()
     try:

@@ -14,6 +14,7 @@ from srfast.plan import Plan
 # How an executable needs its windows; each is an attribute that it may have:
 #   alignment: windows start at multiples of it (default 1), for results that do not depend on the tiling;
 #   halo: input pixels around a part for the same purpose (default: the plan's receptive field);
+#   exact: results are the same bits for any window with that alignment and halo (default False);
 #   bytes_per_pixel: memory for each input pixel of a window (default: as if every activation were whole).
 # [N, C, H, W] of the compiled dtype and device, in any memory format -> [N, C', s*H, s*W] of the same.
 Executable: TypeAlias = Callable[[Tensor], Tensor]

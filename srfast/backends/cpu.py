@@ -71,7 +71,8 @@ class _CpuExecutable:
         transformed = {id(node) for part in compiled for node in part.transformed}
         self.alignment = (TILE if transformed else 1) * plan.alignment
         self.halo = plan.halo(lambda node: TILE if id(node) in transformed else 1)
-        if len(compiled) == len(parts):
+        self.exact = len(compiled) == len(parts)
+        if self.exact:
             self.bytes_per_pixel = sum(part.bytes_per_pixel() for part in compiled)
 
     @torch.inference_mode()

@@ -1,6 +1,17 @@
 """Video files: streams in, streams out, nothing lost."""
 
+from srfast.video.damage import Damage
+from srfast.video.encoder import Encoding
 from srfast.video.pipeline import Progress, UpscaledFrame, VideoResult, iter_video, upscale_video
-from srfast.video.writer import Encoding
+from srfast.video.source import InputOptions
 
-__all__ = ["Encoding", "Progress", "UpscaledFrame", "VideoResult", "iter_video", "upscale_video"]
+__all__ = [
+    "Damage",
+    "Encoding",
+    "InputOptions",
+    "Progress",
+    "UpscaledFrame",
+    "VideoResult",
+    "iter_video",
+    "upscale_video",
+]

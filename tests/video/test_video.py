@@ -273,8 +273,15 @@ def test_truncated_file(tmp_path: Path, upscaler: Upscaler, faststart: bool, kee
     data = source.read_bytes()
     source.write_bytes(data[: int(len(data) * keep)])
     with pytest.raises((InputError, FrameLossError), match=r"in\.mp4"):
-        upscale_video(source, tmp_path / "out.mp4", upscaler)
+        upscale_video(source, tmp_path / "out.mp4", upscaler, strict=True)
     assert leftovers(tmp_path) == ["in.mp4", "whole.mp4"]
+    if faststart:
+        result = upscale_video(source, tmp_path / "out.mp4", upscaler)
+        assert result.frames + result.damage.lost == 60
+        assert result.frames > 45 * keep
+    else:  # without its index nothing can be read
+        with pytest.raises(InputError, match=r"in\.mp4"):
+            upscale_video(source, tmp_path / "out.mp4", upscaler)
 
 
 def test_damaged_file(tmp_path: Path, upscaler: Upscaler) -> None:
@@ -284,8 +291,11 @@ def test_damaged_file(tmp_path: Path, upscaler: Upscaler) -> None:
     data[middle : middle + 3000] = bytes(3000)
     source.write_bytes(data)
     with pytest.raises((InputError, FrameLossError), match=r"in\.mp4"):
-        upscale_video(source, tmp_path / "out.mp4", upscaler)
+        upscale_video(source, tmp_path / "out.mp4", upscaler, strict=True)
     assert leftovers(tmp_path) == ["in.mp4"]
+    result = upscale_video(source, tmp_path / "out.mp4", upscaler)
+    assert result.damage
+    assert result.frames + result.damage.lost == 60
 
 
 def test_existing_output_is_safe(tmp_path: Path, upscaler: Upscaler) -> None:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 FAILED = 1  # exit code of a verification that did not pass
 
 
-def add_model_commands(commands: Any, common: argparse.ArgumentParser) -> None:
+def add(commands: Any, common: argparse.ArgumentParser) -> None:
     """Adds the four commands to the parser."""
     hints = argparse.ArgumentParser(add_help=False, parents=[common])
     hints.add_argument("model", help="a checkpoint file or a shipped model's name")

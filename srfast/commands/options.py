@@ -1,0 +1,136 @@
+"""Arguments that several commands share, and what they mean."""
+
+from __future__ import annotations
+
+import argparse
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from srfast.upscaler import Upscaler
+    from srfast.video import Encoding, InputOptions
+
+# Networks by use: the compact one for video, the better and slower one for images.
+DEFAULT_MODELS = {"video": "compact_x4", "image": "srresnet_x4"}
+COPIED = ("audio", "subtitle", "attachment", "data")
+
+
+def add_model(p: argparse.ArgumentParser) -> None:
+    """The network and where it runs."""
+    model = p.add_argument_group("model")
+    names = ("-n", "--model_name", "--model-name", "-m", "--model", "--model_path", "--model-path")
+    model.add_argument(*names, dest="model", help="a checkpoint file or a shipped model's name (see 'srfast info')")
+    model.add_argument("-s", "--outscale", type=float, help="final enlargement; the model's own by default")
+    engine = p.add_argument_group("engine")
+    engine.add_argument("-t", "--tile", default="auto", help="tile side in input pixels, 0 for none, auto (default)")
+    engine.add_argument("--backend", default="auto", help="auto (default), cpu or reference")
+    engine.add_argument("--device", help="cpu, cuda, cuda:1, ...; the first GPU by default")
+    engine.add_argument("-g", "--gpu-id", "--gpu_id", type=int, help="number of the GPU")
+    engine.add_argument("--dtype", choices=["fp16", "bf16", "fp32"], help="the device's fastest by default")
+    engine.add_argument("--fp32", action="store_true", help="the same as --dtype fp32")
+    engine.add_argument("--max-memory", metavar="SIZE", help="of the whole process, such as 2G; tiles shrink to fit")
+
+
+def add_video(p: argparse.ArgumentParser) -> None:
+    """How a video is read and encoded."""
+    video = p.add_argument_group("video")
+    video.add_argument("-c", "--codec", help="encoder, such as libx264 (default), libx265, libsvtav1, ffv1, h264_nvenc")
+    video.add_argument("--crf", type=float, help="constant quality of the encoder; 18 for libx264 by default")
+    video.add_argument("--pix-fmt", "--pix_fmt", help="pixel format; the input's by default")
+    video.add_argument(
+        "-e", "--encoder-option", action="append", default=[], metavar="K=V", help="further encoder option"
+    )
+    video.add_argument("-f", "--format", help="container of the standard output: y4m (default), rawvideo, mkv, ...")
+    video.add_argument(
+        "--input-format", help="demuxer of the input, such as rawvideo; found from the content by default"
+    )
+    video.add_argument(
+        "--input-option",
+        action="append",
+        default=[],
+        metavar="K=V",
+        help="demuxer option, such as video_size=320x240, pixel_format=yuv420p or framerate=25 for rawvideo",
+    )
+    video.add_argument("--hwaccel", help="hardware decoder: cuda, vaapi, qsv, videotoolbox, ...")
+    for kind in COPIED:
+        video.add_argument(f"--no-copy-{kind}", action="store_true", help=f"leave {kind} streams out")
+
+
+def upscaler_from(args: argparse.Namespace, kind: str, memory: int | None = None) -> Upscaler:
+    """The upscaler that the arguments describe; ``memory`` is what its engine may take, in bytes."""
+    from srfast.upscaler import Upscaler
+
+    if args.tile != "auto" and not args.tile.isdigit():
+        raise ValueError(f"--tile takes auto, 0 or a size in pixels, not {args.tile!r}")
+    device = args.device or (f"cuda:{args.gpu_id}" if args.gpu_id is not None else None)
+    return Upscaler(
+        args.model or DEFAULT_MODELS[kind],
+        outscale=args.outscale,
+        backend=args.backend,
+        device=device,
+        dtype="fp32" if args.fp32 else args.dtype,
+        tile=None if args.tile == "auto" else int(args.tile),
+        memory=memory,
+    )
+
+
+def encoding_from(args: argparse.Namespace) -> Encoding:
+    """The encoding that the arguments describe."""
+    from srfast.video import Encoding
+
+    options = dict(key_value(text) for text in args.encoder_option)
+    return Encoding(args.codec, args.crf, args.pix_fmt, options, args.format)
+
+
+def input_from(args: argparse.Namespace) -> InputOptions:
+    """How to read the input."""
+    from srfast.video import InputOptions
+
+    return InputOptions(args.input_format, dict(key_value(text) for text in args.input_option), args.hwaccel)
+
+
+def copied_from(args: argparse.Namespace) -> tuple[str, ...]:
+    """Kinds of streams to copy."""
+    return tuple(kind for kind in COPIED if not getattr(args, f"no_copy_{kind}"))
+
+
+def key_value(text: str) -> tuple[str, str]:
+    """Splits ``key=value``."""
+    key, separator, value = text.partition("=")
+    if not separator or not key:
+        raise ValueError(f"an option is written key=value, not {text!r}")
+    return key, value
+
+
+def size_in_bytes(text: str) -> int:
+    """Bytes of '800M', '2G', '1.5GiB' or a plain number; units are powers of 1024."""
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([kmgt]?)(?:i?b)?", text.strip().lower())
+    if not match or not float(match[1]):
+        raise ValueError(f"a size is written like 800M or 2G, not {text!r}")
+    return int(float(match[1]) * 1024 ** " kmgt".index(match[2] or " "))
+
+
+def milliseconds(text: str) -> float:
+    """Seconds of '40ms', '0.1s' or a plain number of milliseconds."""
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(ms|s)?", text.strip().lower())
+    if not match or not float(match[1]):
+        raise ValueError(f"a latency is written like 40ms or 0.1s, not {text!r}")
+    return float(match[1]) / (1 if match[2] == "s" else 1000)
+
+
+def paths_from(args: argparse.Namespace) -> tuple[str, str]:
+    """Input and output from positions and options."""
+    rest = list(args.paths)
+    source = args.input or (rest.pop(0) if rest else None)
+    target = args.output or (rest.pop(0) if rest else None)
+    if source is None or target is None or rest:
+        raise ValueError("give one input and one output: srfast upscale IN OUT")
+    return str(source), str(target)
+
+
+def is_image(path: str) -> bool:
+    """True for one image, not for numbered ones."""
+    from srfast.images import SUFFIXES
+
+    return Path(path).suffix.lower() in SUFFIXES and "%" not in path

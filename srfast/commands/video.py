@@ -1,0 +1,63 @@
+"""``srfast upscale`` for videos."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+from srfast.commands.options import copied_from, encoding_from, input_from, milliseconds, size_in_bytes, upscaler_from
+from srfast.errors import FrameLossError
+
+
+def upscale(args: argparse.Namespace, source: str, target: str) -> int:
+    """Runs it; returns 0, or the code of frame loss where the input's damage cost something."""
+    from srfast.output import check_output, whole_file
+    from srfast.progress import Reporter
+    from srfast.video import upscale_video
+    from srfast.video.memory import engine_budget
+    from srfast.video.reader import VideoReader
+    from srfast.video.report import as_dict, verdict
+    from srfast.video.source import can_reopen, is_sequence
+
+    if args.max_latency:
+        from srfast.commands.live import upscale_live
+
+        return int(upscale_live(args, source, target, milliseconds(args.max_latency)))
+    options = input_from(args)
+    size: tuple[int, int] | None = None
+    if can_reopen(source):  # a bad input or output is reported before a model is loaded
+        with VideoReader(source, options) as reader:
+            size = (reader.height, reader.width)
+    if target != "-" and not is_sequence(target):
+        check_output(Path(target), args.overwrite)
+    if args.report:
+        check_output(args.report, overwrite=True)
+    memory = None
+    if args.max_memory:
+        memory = engine_budget(size_in_bytes(args.max_memory), size, args.outscale)
+    upscaler = upscaler_from(args, "video", memory)
+    with Reporter(args.progress) as reporter:
+        result = upscale_video(
+            source,
+            target,
+            upscaler,
+            encoding=encoding_from(args),
+            overwrite=args.overwrite,
+            frames=args.frames,
+            copy=copied_from(args),
+            resume=args.resume,
+            strict=args.strict,
+            reuse=not args.no_reuse,
+            input_options=options,
+            on_progress=lambda p: reporter.update(p.done, p.total, p.seconds, p.resumed),
+        )
+    print(f"{target}: {verdict(result)} on {upscaler}", file=sys.stderr)
+    if args.report:
+        with whole_file(args.report, overwrite=True) as partial:
+            partial.write_text(json.dumps(as_dict(result, source, target, upscaler), indent=2) + "\n")
+    if result.damage:
+        print(f"srfast: error: the input was damaged: {result.damage}; all else is in {target}", file=sys.stderr)
+        return FrameLossError.exit_code
+    return 0

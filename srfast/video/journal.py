@@ -1,0 +1,191 @@
+"""The journal of a run: every packet that was made, in a file that survives the end of the process.
+
+Layout: a line of magic, a line of JSON that describes the run, then records. A record is a header (kind, stream, flags,
+times, time base, length, checksum) and its payload. After each segment comes a commit record; what follows the last valid
+commit is cut off when the run is continued.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import struct
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from fractions import Fraction
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+from srfast.errors import OutputError
+from srfast.video.source import require_av
+
+if TYPE_CHECKING:
+    import av
+
+MAGIC = b"srfast journal 1\n"
+VIDEO = -1  # the number of the encoded stream; copied ones keep that of the input
+_HEADER = struct.Struct("<cihqqqiiII")
+_NONE = -(1 << 63)
+_KEY, _DISCARD = 1, 2
+# Numbers of side data that containers want with a packet (AVPacketSideDataType), by PyAV's names.
+_SIDE_DATA = {"skip_samples": 11, "matroska_block_additional": 15, "webvtt_identifier": 16, "webvtt_settings": 17}
+
+
+@dataclass(frozen=True)
+class Commit:
+    """What a journal holds safely: frames and, by stream, copied packets."""
+
+    frames: int = 0
+    packets: dict[int, int] = field(default_factory=dict)
+    finished: bool = False
+
+
+def journal_path(target: Path) -> Path:
+    """Where the journal of a target lies: a hidden file beside it."""
+    return target.with_name(f".{target.name}.srfast-journal")
+
+
+class Journal:
+    """An open journal, locked against other runs.
+
+    Args:
+        path: of the journal.
+        run: what identifies the run: input, model, encoding.
+        resume: continue a journal that is there.
+
+    Raises:
+        OutputError: it belongs to another run, or another process writes it.
+    """
+
+    def __init__(self, path: Path, run: dict[str, Any], *, resume: bool) -> None:
+        self.path = path
+        self._file: BinaryIO = open(os.open(path, os.O_RDWR | os.O_CREAT, 0o644), "r+b")  # noqa: SIM115
+        try:
+            self._lock()
+            self.commit = Commit()
+            if resume and os.fstat(self._file.fileno()).st_size:
+                self._continue(run)
+            else:
+                self._file.truncate(0)
+                self._file.write(MAGIC + json.dumps(run, sort_keys=True).encode() + b"\n")
+                self._file.flush()
+        except BaseException:
+            self._file.close()
+            raise
+
+    def _lock(self) -> None:
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise OutputError(f"another run is writing this output (its journal {self.path} is locked)") from error
+
+    def _continue(self, run: dict[str, Any]) -> None:
+        header = self._read_header()
+        if header is None:
+            raise OutputError(f"{self.path} is not a journal of srfast; remove it")
+        different = sorted(k for k in {*header, *run} if header.get(k) != run.get(k))
+        if different:
+            raise OutputError(
+                f"the unfinished run in {self.path} had another {', '.join(different)}; "
+                "repeat its command with --resume, or give -y instead to start over"
+            )
+        end = self._file.tell()
+        for kind, _, payload in self._records():
+            if kind == b"C":
+                state = json.loads(payload)
+                packets = {int(k): v for k, v in state["packets"].items()}
+                self.commit = Commit(state["frames"], packets, state["finished"])
+                end = self._file.tell()
+        self._file.seek(end)
+        self._file.truncate(end)
+
+    def _read_header(self) -> dict[str, Any] | None:
+        self._file.seek(0)
+        if self._file.readline(len(MAGIC)) != MAGIC:
+            return None
+        try:
+            header = json.loads(self._file.readline())
+        except ValueError:
+            return None
+        return header if isinstance(header, dict) else None
+
+    def _records(self) -> Iterator[tuple[bytes, tuple[Any, ...], bytes]]:
+        """Kind, header fields and payload, up to the first record that is not whole."""
+        while True:
+            head = self._file.read(_HEADER.size)
+            if len(head) < _HEADER.size:
+                return
+            kind, *fields, length, checksum = _HEADER.unpack(head)
+            payload = self._file.read(length)
+            if len(payload) < length or zlib.crc32(payload, zlib.crc32(head[:-4])) != checksum:
+                return
+            yield kind, tuple(fields), payload
+
+    def _append(self, kind: bytes, fields: tuple[int, ...], payload: bytes) -> None:
+        head = _HEADER.pack(kind, *fields, len(payload), 0)[:-4]
+        self._file.write(head + struct.pack("<I", zlib.crc32(payload, zlib.crc32(head))) + payload)
+
+    def add(self, packet: av.Packet[Any], stream: int) -> None:
+        """Appends a packet of stream ``stream`` (VIDEO or a number of the input)."""
+        base = packet.time_base
+        flags = _KEY * packet.is_keyframe | _DISCARD * packet.is_discard
+        times = (_NONE if t is None else t for t in (packet.pts, packet.dts, packet.duration))
+        self._append(b"P", (stream, flags, *times, base.numerator, base.denominator), _packed(packet))
+
+    def commit_segment(self, commit: Commit) -> None:
+        """Makes all so far survive a power loss."""
+        state = {"frames": commit.frames, "packets": commit.packets, "finished": commit.finished}
+        self._append(b"C", (0, 0, 0, 0, 0, 1, 1), json.dumps(state).encode())
+        self._file.flush()
+        os.fsync(self._file.fileno())
+        self.commit = commit
+
+    def packets(self) -> Iterator[tuple[int, av.Packet[Any]]]:
+        """All packets, each with its stream's number."""
+        self._file.flush()
+        self._read_header()
+        for kind, (stream, flags, pts, dts, duration, numerator, denominator), payload in self._records():
+            if kind != b"P":
+                continue
+            packet = _unpacked(payload)
+            packet.pts, packet.dts = (None if t == _NONE else t for t in (pts, dts))
+            packet.duration = None if duration == _NONE else duration
+            packet.time_base = Fraction(numerator, denominator)
+            packet.is_keyframe = bool(flags & _KEY)
+            yield stream, packet
+
+    def close(self, *, keep: bool) -> None:
+        """Closes it; without ``keep`` it is deleted."""
+        if not keep:
+            self.path.unlink(missing_ok=True)
+        try:
+            self._file.close()
+        except OSError:  # a full disk; what was committed is on it
+            return
+
+
+def _packed(packet: av.Packet[Any]) -> bytes:
+    """Side data, each with number and length, then the data itself."""
+    sides = [(_SIDE_DATA[s.data_type], bytes(s)) for s in packet.iter_sidedata() if s.data_type in _SIDE_DATA]
+    parts = [struct.pack("<B", len(sides))]
+    parts += [struct.pack("<BI", number, len(data)) + data for number, data in sides]
+    return b"".join([*parts, bytes(packet)])
+
+
+def _unpacked(payload: bytes) -> Any:
+    av = require_av()
+    position, sides = 1, []
+    for _ in range(payload[0]):
+        number, length = struct.unpack_from("<BI", payload, position)
+        position += 5
+        sides.append((number, payload[position : position + length]))
+        position += length
+    packet = av.Packet(payload[position:])
+    for number, data in sides:
+        side = av.packet.PacketSideData(number, len(data))
+        if data:
+            side.update(data)
+        packet.set_sidedata(side)
+    return packet

@@ -1,0 +1,140 @@
+"""Output containers: the encoded video, copied streams, and everything that is not a frame."""
+
+from __future__ import annotations
+
+import contextlib
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+from srfast.errors import OutputError
+from srfast.video.encoder import Settings, configure, container_format
+from srfast.video.reader import VideoReader
+from srfast.video.source import reason, require_av
+
+if TYPE_CHECKING:
+    import av
+
+VIDEO_ONLY = ("yuv4mpegpipe", "rawvideo")
+# Containers without times for each frame.
+CONSTANT_RATE = ("avi", "yuv4mpegpipe", "rawvideo")
+
+
+class Muxer:
+    """A container being written.
+
+    Args:
+        target: a path, or a binary file to write to.
+        kind: the container by ffmpeg's name; None tells it from the path's suffix.
+        reader: where metadata, chapters and the copied streams come from.
+        settings: of the video's encoder.
+        streams: the reader's streams whose packets will come too.
+
+    Raises:
+        OutputError: the container or the encoder cannot take this.
+    """
+
+    def __init__(
+        self, target: Path | BinaryIO, kind: str | None, reader: VideoReader, settings: Settings, streams: list[Any]
+    ) -> None:
+        self._av = require_av()
+        suffix = target.suffix.lower() if isinstance(target, Path) else ""
+        self.kind = container_format(suffix, kind)
+        self._label = suffix or self.kind
+        options = {"strict": "-1"} if self.kind == "yuv4mpegpipe" else {}  # more than 8 bits are an extension of Y4M
+        try:
+            file = str(target) if isinstance(target, Path) else target
+            self.container = self._av.open(file, "w", format=self.kind, container_options=options)
+        except (self._av.error.FFmpegError, OSError, ValueError) as error:
+            raise OutputError(f"cannot write {target}: {reason(error)}") from error
+        self._constant = self.container.format.name in CONSTANT_RATE
+        self._last: int | None = None
+        try:
+            self.stream = self._add_video(reader, settings)
+            video_only = self.kind in VIDEO_ONLY
+            self._copies = {} if video_only else self._add_copies(streams)
+            self._describe(reader)
+            self.container.start_encoding()
+        except BaseException as error:
+            self.abandon()
+            if isinstance(error, (self._av.error.FFmpegError, OSError, ValueError)):
+                size = f"{settings.width}x{settings.height} {settings.pix_fmt}"
+                raise OutputError(
+                    f"{self._label} cannot hold {settings.codec} of {size} with these streams: {reason(error)}"
+                ) from error
+            raise
+
+    def _add_video(self, reader: VideoReader, settings: Settings) -> Any:
+        stream = self.container.add_stream(settings.codec, rate=reader.rate, options={})
+        context = stream.codec_context
+        # Its encoder never gets a frame: opening it gives the headers that the container wants.
+        context.options = configure(context, settings)
+        stream.time_base = settings.time_base if not self._constant or not reader.rate else 1 / reader.rate
+        stream.metadata.update(_kept(reader.stream.metadata))
+        stream.disposition = reader.stream.disposition
+        if reader.display_matrix:
+            stream.set_display_matrix(reader.display_matrix)
+        return stream
+
+    def _describe(self, reader: VideoReader) -> None:
+        self.container.metadata.update(_kept(reader.container.metadata))
+        chapters = reader.container.chapters()
+        if chapters:
+            self.container.set_chapters(chapters)
+
+    def _add_copies(self, streams: list[Any]) -> dict[int, Any]:
+        return {source.index: self._add_copy(source) for source in streams}
+
+    def _add_copy(self, source: Any) -> Any:
+        context = source.codec_context
+        name = context.name if context else source.type
+        option = "attachment" if source.type == "video" else source.type
+        advice = f"write .mkv, or pass --no-copy-{option} to leave it out"
+        refusal = f"{self._label} cannot hold the {name} {source.type} stream"
+        if source.type == "attachment":
+            if self.container.format.name not in ("matroska", "webm"):
+                raise OutputError(f"{refusal}; {advice}")
+            stream = self.container.add_attachment(
+                source.name or f"attachment{source.index}", source.mimetype or "application/octet-stream", source.data
+            )
+            stream.metadata.update(source.metadata)
+            return stream
+        try:
+            # A cover picture is copied as it is, so an encoder for it is not needed.
+            stream = self.container.add_stream_from_template(source, opaque=True)
+        except (self._av.error.FFmpegError, ValueError) as error:
+            raise OutputError(f"{refusal} ({reason(error)}); {advice}") from error
+        stream.metadata.update(_kept(source.metadata))
+        stream.disposition = source.disposition
+        return stream
+
+    def video(self, packet: av.Packet[Any]) -> None:
+        """Adds a packet of the video; decoding times that do not rise where segments meet are moved between."""
+        packet.stream = self.stream
+        if packet.dts is not None and self._last is not None and packet.dts <= self._last:
+            packet.dts = self._last + 1
+        self._last = packet.dts if packet.dts is not None else self._last
+        self.container.mux(packet)
+
+    def copy(self, packet: av.Packet[Any], index: int) -> None:
+        """Adds a packet of the reader's stream number ``index``."""
+        stream = self._copies.get(index)
+        if stream is None or stream.type == "attachment":
+            return
+        packet.stream = stream
+        self.container.mux(packet)
+
+    def finish(self) -> None:
+        """Completes the file."""
+        self.container.close()
+
+    def abandon(self) -> None:
+        """Closes without caring for the content, which is to be deleted."""
+        with contextlib.suppress(self._av.error.FFmpegError, OSError, ValueError):
+            self.container.close()
+
+
+def _kept(metadata: dict[str, str]) -> dict[str, str]:
+    """Metadata less what describes the old container and its encoder."""
+    own = {"major_brand", "minor_version", "compatible_brands", "encoder", "duration", "vendor_id"}
+    own |= {"bps", "number_of_frames", "number_of_bytes", "_statistics_writing_app", "_statistics_tags"}
+    return {k: v for k, v in metadata.items() if k.lower().removesuffix("-eng") not in own}

@@ -1,0 +1,263 @@
+"""Where upscaled frames go: a journal that becomes a file, a stream, or numbered images."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import os
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO, Protocol
+
+import cv2
+import numpy as np
+
+from srfast.errors import OutputError
+from srfast.images import write_image
+from srfast.output import check_output, whole_file
+from srfast.video.encoder import FrameEncoder, Settings
+from srfast.video.journal import VIDEO, Commit, Journal, journal_path
+from srfast.video.muxer import Muxer
+from srfast.video.reader import RgbFrame, VideoReader
+
+if TYPE_CHECKING:
+    import av
+
+
+_log = logging.getLogger("srfast")
+
+
+class Sink(Protocol):
+    """Takes frames and copied packets in the order of the input."""
+
+    start: Commit
+    encoded: int
+
+    def frame(self, frame: RgbFrame) -> None: ...
+
+    def packet(self, packet: av.Packet[Any]) -> None: ...
+
+    def finish(self) -> None:
+        """Completes the output under its name."""
+        ...
+
+    def abandon(self, *, keep: bool) -> None:
+        """Ends without an output; ``keep`` leaves what a later run can continue."""
+        ...
+
+
+def holdable(suffix: str, kind: str | None, reader: VideoReader, settings: Settings, streams: list[Any]) -> list[Any]:
+    """The streams that the container takes, found by writing a header; of data streams those that it refuses are left out.
+
+    Raises:
+        OutputError: it refuses the video or another stream.
+    """
+    with tempfile.TemporaryDirectory(prefix="srfast-") as folder:
+        probe = Path(folder) / f"probe{suffix}"
+        try:
+            Muxer(probe, kind, reader, settings, streams).abandon()
+        except OutputError:
+            others = [s for s in streams if s.type != "data"]
+            if len(others) == len(streams):
+                raise
+            Muxer(probe, kind, reader, settings, others).abandon()
+            # As ffmpeg does: timecodes and telemetry of a camera, texts of chapters that are written anew.
+            _log.info("%s cannot hold %d data streams; they are left out", suffix or kind, len(streams) - len(others))
+            return others
+    return streams
+
+
+class JournalSink:
+    """Encodes in segments into a journal; the container is written from it at the end.
+
+    Args:
+        target: the file to make.
+        reader: of the input.
+        settings: of the encoder.
+        streams: those to copy.
+        run: what identifies the run.
+        segment: frames in a segment.
+        overwrite: replace an existing target, and start over where a journal is.
+        resume: continue from a journal.
+
+    Raises:
+        OutputError: the container refuses, or an unfinished run is in the way.
+    """
+
+    def __init__(
+        self,
+        target: Path,
+        reader: VideoReader,
+        settings: Settings,
+        streams: list[Any],
+        run: dict[str, Any],
+        *,
+        segment: int,
+        overwrite: bool,
+        resume: bool,
+    ) -> None:
+        check_output(target, overwrite)
+        self._target, self._reader, self._settings, self._streams = target, reader, settings, streams
+        self._overwrite, self._segment = overwrite, segment
+        path = journal_path(target)
+        if path.exists() and not resume and not overwrite:
+            raise OutputError(
+                f"an unfinished run of {target} is in {path}: give --resume to continue it, or -y to start over"
+            )
+        self._journal = Journal(path, run, resume=resume)
+        self.start = self._journal.commit
+        self.encoded = self.start.frames
+        self._packets = dict(self.start.packets)
+        self._encoder: FrameEncoder | None = None
+
+    def frame(self, frame: RgbFrame) -> None:
+        self._encoder = self._encoder or FrameEncoder(self._settings)
+        self._add(self._encoder.encode(frame))
+        self.encoded += 1
+        if self.encoded % self._segment == 0:
+            self._end_segment()
+
+    def packet(self, packet: av.Packet[Any]) -> None:
+        index = packet.stream.index
+        self._journal.add(packet, index)
+        self._packets[index] = self._packets.get(index, 0) + 1
+
+    def _add(self, packets: list[av.Packet[Any]]) -> None:
+        for packet in packets:
+            self._journal.add(packet, VIDEO)
+
+    def _end_segment(self, finished: bool = False) -> None:
+        if self._encoder is not None:
+            self._add(self._encoder.close())
+            self._encoder = None
+        self._journal.commit_segment(Commit(self.encoded, dict(self._packets), finished))
+
+    def finish(self) -> None:
+        if not self.start.finished:
+            self._end_segment(finished=True)
+        with whole_file(self._target, self._overwrite) as partial:
+            muxer = Muxer(partial, None, self._reader, self._settings, self._streams)
+            try:
+                for index, packet in self._journal.packets():
+                    if index == VIDEO:
+                        muxer.video(packet)
+                    else:
+                        muxer.copy(packet, index)
+                muxer.finish()
+            except BaseException:
+                muxer.abandon()
+                raise
+            with partial.open("rb") as file:
+                os.fsync(file.fileno())
+        self._journal.close(keep=False)
+
+    def abandon(self, *, keep: bool) -> None:
+        self._journal.close(keep=keep and self._journal.commit.frames > 0)
+
+
+class StreamSink:
+    """Encodes and writes at once: pipes, and recordings of live sources.
+
+    Args:
+        target: '-' for the standard output, or the file of a live recording.
+        kind: the container by ffmpeg's name.
+        reader, settings, streams: as for ``JournalSink``.
+        overwrite: replace an existing target.
+    """
+
+    def __init__(
+        self,
+        target: str | Path,
+        kind: str | None,
+        reader: VideoReader,
+        settings: Settings,
+        streams: list[Any],
+        overwrite: bool = False,
+    ) -> None:
+        self.start, self.encoded = Commit(), 0
+        self._files = contextlib.ExitStack()
+        file: Path | BinaryIO = sys.stdout.buffer
+        if str(target) != "-":
+            file = self._files.enter_context(whole_file(Path(target), overwrite))
+        try:
+            self._muxer = Muxer(file, kind, reader, settings, streams)
+            self._encoder = FrameEncoder(settings)
+        except BaseException:
+            self._files.__exit__(*sys.exc_info())
+            raise
+
+    def frame(self, frame: RgbFrame) -> None:
+        self._write(self._encoder.encode(frame))
+        self.encoded += 1
+
+    def packet(self, packet: av.Packet[Any]) -> None:
+        self._muxer.copy(packet, packet.stream.index)
+
+    def _write(self, packets: list[av.Packet[Any]]) -> None:
+        for packet in packets:
+            self._muxer.video(packet)
+
+    def finish(self) -> None:
+        self._write(self._encoder.close())
+        self._muxer.finish()
+        self._files.close()
+
+    def abandon(self, *, keep: bool) -> None:
+        self._muxer.abandon()
+        with contextlib.suppress(_AbandonedError):
+            self._files.__exit__(_AbandonedError, _AbandonedError(), None)
+
+
+class _AbandonedError(Exception):
+    """Makes ``whole_file`` delete what it holds."""
+
+
+class ImageSink:
+    """Writes numbered images; each appears under its name when it is whole, so a run continues where they end.
+
+    Args:
+        pattern: such as ``out/%05d.png``, numbered from 1.
+        run: what identifies the run.
+        overwrite: replace images that exist.
+        resume: keep the images of the unfinished run.
+    """
+
+    def __init__(self, pattern: str, run: dict[str, Any], *, overwrite: bool, resume: bool) -> None:
+        self._pattern, self._overwrite = pattern, overwrite
+        self._mark = journal_path(Path(pattern.replace("%", "")))
+        first = Path(pattern % 1)
+        if not resume or not first.exists():
+            check_output(first, overwrite)
+        done = 0
+        if resume and self._mark.exists():
+            if json.loads(self._mark.read_text()) != json.loads(json.dumps(run)):
+                raise OutputError(f"the unfinished run in {self._mark} was another; give -y instead to start over")
+            done = next(i for i in _counted() if not Path(pattern % (i + 1)).exists())
+        self._mark.write_text(json.dumps(run))
+        self.start, self.encoded = Commit(done), done
+
+    def frame(self, frame: RgbFrame) -> None:
+        codes = {3: cv2.COLOR_RGB2BGR, 4: cv2.COLOR_RGBA2BGRA}
+        image = np.asarray(cv2.cvtColor(frame.image, codes[frame.image.shape[2]]))
+        write_image(Path(self._pattern % (self.encoded + 1)), image, self._overwrite)
+        self.encoded += 1
+
+    def packet(self, packet: av.Packet[Any]) -> None:
+        """Images hold no other streams."""
+
+    def finish(self) -> None:
+        self._mark.unlink(missing_ok=True)
+
+    def abandon(self, *, keep: bool) -> None:
+        if not keep or not self.encoded:
+            self._mark.unlink(missing_ok=True)
+
+
+def _counted() -> Iterator[int]:
+    number = 0
+    while True:
+        yield number
+        number += 1

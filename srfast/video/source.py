@@ -1,0 +1,121 @@
+"""What a video can come from: a file, a pipe, a network address, a camera, numbered images."""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeAlias
+
+from srfast.errors import InputError, MissingDependencyError
+
+Source: TypeAlias = "str | os.PathLike[str]"
+COPIED = ("audio", "subtitle", "attachment", "data")
+_NETWORK_SECONDS = 15.0
+_LARGEST_FRAME = 16384 * 16384  # pixels: a damaged header must not ask for all the memory there is
+
+
+@dataclass(frozen=True)
+class InputOptions:
+    """How to read a source that does not say it itself, in ffmpeg's words.
+
+    Attributes:
+        format: demuxer, such as 'rawvideo'; by default found from the content.
+        options: of the demuxer, such as video_size, pixel_format and framerate for rawvideo.
+        hwaccel: hardware decoder, such as 'cuda' or 'vaapi'; software where it does not take the stream.
+    """
+
+    format: str | None = None
+    options: dict[str, str] = field(default_factory=dict)
+    hwaccel: str | None = None
+
+
+def require_av() -> Any:
+    """The PyAV module.
+
+    Raises:
+        MissingDependencyError: it is not installed.
+    """
+    try:
+        import av
+    except ImportError as error:
+        raise MissingDependencyError(
+            f"video needs PyAV ({error}); install it with: pip install 'srfast[video]'"
+        ) from error
+    return av
+
+
+def is_live(source: Source) -> bool:
+    """True for cameras and network streams, which have no end."""
+    name = os.fspath(source)
+    return bool(re.match(r"(?!file:)[a-zA-Z][a-zA-Z0-9+.-]+://", name)) or name.startswith("/dev/video")
+
+
+def is_sequence(source: Source) -> bool:
+    """True for numbered images such as ``frames/%05d.png``."""
+    return re.search(r"%0?\d*d", os.fspath(source)) is not None
+
+
+def can_reopen(source: Source) -> bool:
+    """True for what can be read again from its start."""
+    return os.fspath(source) != "-" and not is_live(source) and not _is_pipe(Path(source))
+
+
+def _is_pipe(path: Path) -> bool:
+    return path.exists() and not path.is_file() and not stat.S_ISBLK(path.stat().st_mode)
+
+
+def open_source(source: Source, options: InputOptions) -> Any:
+    """Opens an input container.
+
+    Raises:
+        InputError: it is missing, or not a media file.
+    """
+    av = require_av()
+    name = os.fspath(source)
+    file: Any = sys.stdin.buffer if name == "-" else name
+    kind, settings = options.format, dict(options.options)
+    if kind == "y4m":
+        kind = "yuv4mpegpipe"
+    if name == "-" or is_live(source):
+        pass
+    elif is_sequence(source):
+        kind = kind or "image2"
+    else:
+        _check_file(Path(source))
+    if name.startswith("/dev/video"):
+        kind = kind or "v4l2"
+    hwaccel = None
+    try:
+        if options.hwaccel:
+            hwaccel = av.codec.hwaccel.HWAccel(options.hwaccel, allow_software_fallback=True)
+        return av.open(
+            file,
+            format=kind,
+            options=settings,
+            metadata_errors="replace",
+            timeout=_NETWORK_SECONDS if is_live(source) else None,
+            hwaccel=hwaccel,
+        )
+    except (av.error.FFmpegError, OSError, ValueError) as error:
+        raise InputError(f"{name} is not a video that can be read: {reason(error)}") from error
+
+
+def _check_file(path: Path) -> None:
+    if not path.exists() or path.is_dir():
+        raise InputError(f"{path} is {'not a file' if path.exists() else 'missing'}")
+    if path.is_file() and path.stat().st_size == 0:
+        raise InputError(f"{path} is empty (0 bytes)")
+
+
+def limit_size(context: Any) -> None:
+    """Makes the decoder refuse frames of absurd size."""
+    context.options = {**context.options, "max_pixels": str(_LARGEST_FRAME)}
+
+
+def reason(error: BaseException) -> str:
+    """An error of FFmpeg or the system in words."""
+    return str(getattr(error, "strerror", None) or error)

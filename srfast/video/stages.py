@@ -1,0 +1,95 @@
+"""Stages that run at the same time, with short queues between them, and the account of their times."""
+
+from __future__ import annotations
+
+import contextlib
+import queue
+import threading
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Generic, TypeVar
+
+T = TypeVar("T")
+QUEUED = 3  # items between two stages: enough to even out their times, few enough to bound memory
+
+
+class StoppedError(Exception):
+    """Another stage has failed; this one ends."""
+
+
+class Channel(Generic[T]):
+    """A bounded queue from a producing thread whose failure reaches the consumer, and the reverse."""
+
+    def __init__(self, stop: threading.Event, length: int = QUEUED) -> None:
+        self._queue: queue.Queue[T | None] = queue.Queue(length)
+        self._stop = stop
+        self.error: BaseException | None = None
+
+    def put(self, item: T | None) -> None:
+        """Adds an item, or with None the end mark; waits while the queue is full."""
+        while not self._stop.is_set():
+            try:
+                self._queue.put(item, timeout=0.1)
+                return
+            except queue.Full:
+                continue
+        raise StoppedError
+
+    def __iter__(self) -> Iterator[T]:
+        while True:
+            try:
+                item = self._queue.get(timeout=0.1)
+            except queue.Empty:
+                if self.error is not None:
+                    raise self.error from None
+                if self._stop.is_set():
+                    raise StoppedError from None
+                continue
+            if item is None:
+                return
+            yield item
+
+    def feed(self, items: Iterable[T]) -> None:
+        """Puts all items, then the end mark; an error is kept for the consumer."""
+        try:
+            for item in items:
+                self.put(item)
+            self.put(None)
+        except StoppedError:
+            return
+        except BaseException as error:
+            self.error = error
+
+    def stop(self) -> None:
+        """Ends both sides."""
+        self._stop.set()
+
+
+@dataclass
+class StageTimes:
+    """Seconds of work by stage, waiting left out; stages run at the same time, so they add up to more than the whole."""
+
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    @contextlib.contextmanager
+    def measure(self, stage: str) -> Iterator[None]:
+        """Adds the time of its block."""
+        started = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.add(stage, time.perf_counter() - started)
+
+    def add(self, stage: str, seconds: float) -> None:
+        """Adds to a stage; each stage is written by one thread only."""
+        self.seconds[stage] = self.seconds.get(stage, 0.0) + seconds
+
+    def timed(self, stage: str, items: Iterator[T]) -> Iterator[T]:
+        """The items, with the time that each takes to come."""
+        while True:
+            with self.measure(stage):
+                item = next(items, None)
+            if item is None:
+                return
+            yield item
