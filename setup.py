@@ -34,10 +34,13 @@ FLAGS = [
     "-fvisibility=hidden",
     "-Wno-maybe-uninitialized",
 ]
+AVX512 = ["-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mfma"]
 # One source for each instruction set, compiled for it; all others must run on any CPU.
 INSTRUCTION_SETS = {
     "avx2.cpp": ["-mavx2", "-mfma"],
-    "avx512.cpp": ["-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mfma"],
+    "avx512.cpp": AVX512,
+    "vnni.cpp": [*AVX512, "-mavx512vnni"],
+    "amx.cpp": [*AVX512, "-mamx-tile", "-mamx-bf16"],
 }
 
 CUDA_SOURCES = Path("csrc/cuda")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -36,6 +37,32 @@ def unavailable_reason() -> str | None:
 def instruction_sets() -> list[str]:
     """Instruction sets that this build and this CPU both have, fastest first; empty without the module."""
     return list(_cpu.instruction_sets()) if _cpu is not None else []
+
+
+def narrow_sets() -> list[str]:
+    """Instruction sets with narrow convolutions that this build and this CPU both have: 'amx' (bfloat16), 'vnni' (int8).
+
+    'amx_emulated' computes what AMX would, for tests.
+    """
+    return list(_cpu.narrow_sets()) if _cpu is not None else []
+
+
+def narrow_fits(kernel: int, in_channels: int) -> bool:
+    """Whether the narrow kernels cover such a convolution: multiples of 32 input channels, kernels that are not too large."""
+    return _cpu is not None and bool(_cpu.narrow_fits(kernel, in_channels))
+
+
+@dataclass(frozen=True)
+class Narrow:
+    """A convolution in the narrow type of its instruction set. For int8: input x is stored as ``round(x / scale) + zero``.
+
+    Attributes:
+        scale: positive; not used for bfloat16.
+        zero: 0..255, what stands for 0.0.
+    """
+
+    scale: float = 1.0
+    zero: int = 0
 
 
 def default_instruction_set() -> str:
@@ -67,7 +94,7 @@ class Network:
     """Fused convolutions over numbered activations, run in one call for one image size at a time.
 
     Args:
-        instruction_set: one of ``instruction_sets()``; by default ``default_instruction_set()``.
+        instruction_set: one of ``instruction_sets()`` or ``narrow_sets()``; by default ``default_instruction_set()``.
     """
 
     def __init__(self, instruction_set: str | None = None) -> None:
@@ -89,7 +116,7 @@ class Network:
 
     def conv(
         self,
-        source: int,
+        sources: int | Sequence[int],
         target: int,
         weight: Tensor,  # [O, C, k, k]
         bias: Tensor,  # [O]
@@ -101,19 +128,22 @@ class Network:
         residual_factor: int = 1,
         clamp: tuple[float, float] | None = None,
         winograd: bool = False,
+        narrow: Narrow | None = None,
     ) -> None:
         """Adds ``target = clamp(shuffle(prelu(conv(source) + bias)) * gain + residual)``; the tensors are copied.
 
         Args:
-            source, target, residual: numbers of activations.
+            sources, target, residual: numbers of activations; the channels of several sources are read in a row, which
+                direct float32 convolutions cannot.
             residual_factor: the residual is enlarged by it, nearest neighbour.
             winograd: transformed rather than direct; see ``winograd_fits``.
+            narrow: in the narrow type; see ``narrow_fits``.
         """
         out, channels, kernel, width = weight.shape
-        if kernel != width or kernel % 2 == 0 or channels != self._activations[source].channels or bias.shape != (out,):
-            raise ValueError(
-                f"weight {list(weight.shape)} and bias {list(bias.shape)} on {self._activations[source].channels} channels"
-            )
+        inputs = [sources] if isinstance(sources, int) else list(sources)
+        given = [self._activations[i].channels for i in inputs]
+        if kernel != width or kernel % 2 == 0 or channels != sum(given) or bias.shape != (out,):
+            raise ValueError(f"weight {list(weight.shape)} and bias {list(bias.shape)} on {sum(given)} channels")
         if out != self._activations[target].channels * shuffle**2:
             raise ValueError(
                 f"{out} outputs shuffled by {shuffle} do not make {self._activations[target].channels} channels"
@@ -124,15 +154,19 @@ class Network:
             raise ValueError(
                 f"a residual of {self._activations[residual].channels} channels on {self._activations[target]}"
             )
-        if winograd and not winograd_fits(kernel, channels):
-            raise ValueError(f"no Winograd kernel for {kernel}x{kernel} on {channels} channels")
+        if winograd and not all(winograd_fits(kernel, c) for c in given):
+            raise ValueError(f"no Winograd kernel for {kernel}x{kernel} on {given} channels")
+        if narrow and (winograd or not narrow_fits(kernel, channels)):
+            raise ValueError(f"no narrow kernel for {kernel}x{kernel} on {given} channels")
+        if len(given) > 1 and not winograd and not narrow:
+            raise ValueError(f"a direct convolution reads 1 activation, not {len(given)}")
         low, high = clamp or (float("-inf"), float("inf"))
         tensors = [
             t.detach().to("cpu", torch.float32).contiguous()
             for t in (weight, bias, torch.empty(0) if slope is None else slope)
         ]
         self._program.conv(
-            input=source,
+            inputs=inputs,
             output=target,
             residual=-1 if residual is None else residual,
             residual_factor=residual_factor,
@@ -146,7 +180,9 @@ class Network:
             gain=gain,
             low=low,
             high=high,
-            winograd=winograd,
+            algorithm=2 if narrow else int(winograd),
+            input_inverse=1.0 / narrow.scale if narrow else 1.0,
+            input_zero=narrow.zero if narrow else 0,
         )
 
     def row_floats(self, activation: int, width: int) -> int:
@@ -179,8 +215,8 @@ class Network:
         self._program.layout(height=height, width=width, placements=places, arena=arena, steps=steps)
         self._scales, self._size = list(scales), (height, width)
 
-    def run(self, inputs: list[Tensor], outputs: list[Tensor], threads: int) -> None:
-        """Runs the network on one image.
+    def run(self, inputs: list[Tensor], outputs: list[Tensor], threads: int) -> bool:
+        """Runs the network on one image; False if a value of an uint8 output was NaN or infinite.
 
         Args:
             inputs, outputs: [H * scale, W * scale, C] float32 or uint8, contiguous, on the CPU, in the order in which their
@@ -191,7 +227,7 @@ class Network:
         targets = [i for i, a in enumerate(self._activations) if a.output]
         given = [self._address(t, i) for t, i in zip(inputs, sources, strict=True)]
         wanted = [self._address(t, i) for t, i in zip(outputs, targets, strict=True)]
-        self._program.run(inputs=given, outputs=wanted, threads=max(1, threads))
+        return bool(self._program.run(inputs=given, outputs=wanted, threads=max(1, threads)))
 
     def _address(self, tensor: Tensor, activation: int) -> tuple[int, bool]:
         height, width = self._size

@@ -25,6 +25,7 @@ struct CacheLines {
     bool operator!=(const CacheLines&) const { return false; }
 };
 using Floats = std::vector<float, CacheLines<float>>;
+using Bytes = std::vector<std::uint8_t, CacheLines<std::uint8_t>>;
 
 // Rows of an image in memory. Row y lies in slot y % ring; rows outside the image read as zeros.
 // Every row has zeroed columns left and right of the image, as many as its readers reach for.
@@ -39,7 +40,12 @@ struct Image {
     const float* row(int y) const { return y < 0 || y >= height ? zeros : base + (y % ring) * pitch; }
 };
 
-enum class Algorithm { direct = 0, winograd = 1 };
+// Narrow: direct, on inputs converted to the narrow type of the instruction set.
+enum class Algorithm { direct = 0, winograd = 1, narrow = 2 };
+enum class Narrow { none, int8, bf16 };
+
+// The narrow kernels convert as many pixels of as many rows as fit into so many bytes.
+constexpr int kNarrowBytes = 96 << 10, kMaxKernel = 9, kNarrowStep = 32;
 
 // Outputs that are computed together.
 constexpr int kGroup = 64;
@@ -51,38 +57,73 @@ struct Conv {
     float gain = 1.0f, low = 0.0f, high = 0.0f;
     int residual_factor = 1;  // the residual is enlarged this often by nearest neighbour
     // Outputs are ordered (row phase, column phase, channel), so that those of one pixel and row phase are neighbours in memory.
-    // Panels of up to panel_columns outputs: [group][frequency or 1][panel][k][columns], missing outputs zero.
+    // Panels of up to panel_columns outputs: [group][frequency or 1][panel][k][columns], missing outputs zero. Outputs of a
+    // transformed 5x5 kernel are (kernel row, output) there.
     Floats weights;
-    Floats bias, slope;  // padded to a multiple of 16
+    // int8 inputs are round(x * input_inverse) + input_zero; sums are multiplied by `scale` of their output.
+    Bytes narrow_weights;
+    Floats scale;
+    float input_inverse = 1.0f;
+    int input_zero = 0;
+    Floats bias, slope;  // padded, for vectors that begin at any output
 
-    // Side of the Winograd tiles that are read (6 or 8 pixels for 3x3 and 5x5 kernels), and of those that are computed.
-    int tile() const { return kernel + 3; }
+    bool stacked() const { return algorithm == Algorithm::winograd && kernel == 5; }
+    // Outputs that are computed together; with all rows of a 5x5 kernel at most kGroup.
+    int group() const { return stacked() ? kGroup / 5 : kGroup; }
     // Weight matrices of the transform: 3x3 kernels are transformed in both directions, 5x5 along the rows only.
-    int slices() const { return kernel == 3 ? 36 : 40; }
+    int slices() const { return algorithm != Algorithm::winograd ? 1 : kernel == 3 ? 36 : 8; }
     int step() const { return algorithm == Algorithm::winograd ? 4 : 1; }
+    // Floats that a layer keeps between tasks, for rows of this many pixels.
+    std::size_t carry(int width) const {
+        return stacked() ? static_cast<std::size_t>((out_channels + group() - 1) / group()) * 5 * 16 * ((width + 3) / 4 * 4) : 0;
+    }
+    // Where output `index` of the kernels' order (row phase, column phase, channel) is in PyTorch's (channel, phases).
+    int source_output(int index) const {
+        const int phases = shuffle * shuffle, channels = out_channels / phases;
+        return index % channels * phases + index / channels;
+    }
     int row_run() const { return out_channels / shuffle; }  // floats that one pixel writes into one output row: r * channels
+};
+
+// Rows first..last of a convolution (before the shuffle), part `index` of `count`; results do not depend on the split.
+struct Task {
+    const Image* sources;  // whose channels in a row are the input
+    const Image* residual;  // null for none
+    const Image* out;
+    int first, last, index, count;
+    float* scratch;  // of the thread
+    float* carry;    // of the layer: carry(width) floats, for tasks that follow each other
+    bool* bad;       // set where a value that was stored as a byte was NaN or infinite
 };
 
 // One instruction set.
 struct Kernels {
     const char* name;
-    int width;          // floats of a vector
-    int panel_columns;  // outputs of a full panel
+    int width;            // floats of a vector
+    int panel_columns;    // outputs of a full panel
     std::size_t scratch;  // floats that run() needs for itself
-    // Rows first..last of the convolution (before the shuffle); part `index` of `count`, whose results do not depend on the split.
-    void (*run)(const Conv&, const Image& in, const Image* residual, const Image& out, int first, int last, int index, int count,
-                float* scratch);
+    void (*run)(const Conv&, const Task&);
+    Narrow narrow = Narrow::none;  // the type of its narrow convolutions
 };
 
 const Kernels& portable_kernels();
 const Kernels& avx2_kernels();    // only where the build has SRFAST_X86
 const Kernels& avx512_kernels();
+const Kernels& vnni_kernels();
+const Kernels& amx_kernels();
+const Kernels& emulated_amx_kernels();  // needs AVX-512 only; slow, for tests
 
-// What this build has and this CPU runs, fastest first.
+// What this build has and this CPU runs in float32, fastest first.
 std::vector<const Kernels*> usable_kernels();
+// The same for those with narrow convolutions, which need to be asked for.
+std::vector<const Kernels*> narrow_kernels();
 
 // Orders, transforms and pads `weight` [O, C, k, k], `bias` [O] and `slope` [slopes] (0, 1 or O) for the kernels. The other
 // fields of `conv` are set before.
 void pack(Conv& conv, const Kernels& kernels, const float* weight, const float* bias, const float* slope, int slopes);
+// Whether the narrow kernels have room for such a convolution.
+bool narrow_fits(int kernel, int in_channels);
+// Rounds the weights to the narrow type: int8 with a scale for every output, whose bias makes up for input_zero, or bfloat16.
+void pack_narrow(Conv& conv, Narrow type, const float* weight);
 
 }  // namespace srfast

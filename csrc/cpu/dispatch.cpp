@@ -1,19 +1,62 @@
 #include "conv.h"
 
+#if defined(SRFAST_X86)
+#include <cpuid.h>
+#endif
+#if defined(SRFAST_X86) && defined(__linux__)
+#include <sys/syscall.h>
+#include <unistd.h>
+#endif
+
 namespace srfast {
+namespace {
+
+#if defined(SRFAST_X86)
+// __builtin_cpu_supports also asks whether the operating system saves the registers.
+bool has_avx2() { return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"); }
+bool has_avx512() {
+    return has_avx2() && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+           __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
+}
+
+// AMX-TILE and AMX-BF16 in CPUID, tile registers that the system saves (XCR0), and its permission to use them: Linux gives
+// the large tile state only to processes that ask for it.
+bool has_amx() {
+#if defined(__linux__)
+    unsigned a, b, c, d;
+    if (!__get_cpuid_count(7, 0, &a, &b, &c, &d) || !(d & 1u << 24) || !(d & 1u << 22)) return false;
+    unsigned low, high;
+    __asm__ volatile("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
+    constexpr unsigned tile_state = 3u << 17;
+    constexpr int request_permission = 0x1023, tile_data = 18;  // ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA
+    return (low & tile_state) == tile_state && syscall(SYS_arch_prctl, request_permission, tile_data) == 0;
+#else
+    return false;
+#endif
+}
+#endif
+
+}  // namespace
 
 std::vector<const Kernels*> usable_kernels() {
     std::vector<const Kernels*> found;
 #if defined(SRFAST_X86)
-    // __builtin_cpu_supports also asks whether the operating system saves the registers.
     __builtin_cpu_init();
-    const bool fma = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
-    const bool wide = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-                      __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
-    if (fma && wide) found.push_back(&avx512_kernels());
-    if (fma) found.push_back(&avx2_kernels());
+    if (has_avx512()) found.push_back(&avx512_kernels());
+    if (has_avx2()) found.push_back(&avx2_kernels());
 #endif
     found.push_back(&portable_kernels());
+    return found;
+}
+
+std::vector<const Kernels*> narrow_kernels() {
+    std::vector<const Kernels*> found;
+#if defined(SRFAST_X86)
+    __builtin_cpu_init();
+    if (has_avx512() && has_amx()) found.push_back(&amx_kernels());
+    if (has_avx512() && __builtin_cpu_supports("avx512vnni")) found.push_back(&vnni_kernels());
+    if (has_avx512()) found.push_back(&emulated_amx_kernels());
+#endif
     return found;
 }
 

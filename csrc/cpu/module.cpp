@@ -15,30 +15,43 @@ using namespace srfast;
 
 namespace {
 
-std::vector<std::string> instruction_sets() {
-    std::vector<std::string> names;
-    for (const Kernels* kernels : usable_kernels()) names.emplace_back(kernels->name);
-    return names;
+std::vector<std::string> names(const std::vector<const Kernels*>& found) {
+    std::vector<std::string> result;
+    for (const Kernels* kernels : found) result.emplace_back(kernels->name);
+    return result;
 }
 
 const Kernels& find(const std::string& name) {
-    for (const Kernels* kernels : usable_kernels())
-        if (name == kernels->name) return *kernels;
+    for (const auto& found : {usable_kernels(), narrow_kernels()})
+        for (const Kernels* kernels : found)
+            if (name == kernels->name) return *kernels;
     throw std::invalid_argument("this build or CPU has no kernels for '" + name + "'");
 }
 
 const float* floats(std::uintptr_t address) { return reinterpret_cast<const float*>(address); }
 
-void add_conv(Program& program, int input, int output, int residual, int residual_factor, std::uintptr_t weight,
+void add_conv(Program& program, const std::vector<int>& inputs, int output, int residual, int residual_factor, std::uintptr_t weight,
               std::uintptr_t bias, std::uintptr_t slope, int slopes, int out_channels, int kernel, int shuffle, double gain,
-              double low, double high, bool winograd) {
-    Program::Layer layer{{}, input, output, residual};
+              double low, double high, int algorithm, double input_inverse, int input_zero) {
+    Program::Layer layer{{}, inputs, output, residual};
     Conv& conv = layer.conv;
-    conv.algorithm = winograd ? Algorithm::winograd : Algorithm::direct;
-    conv.in_channels = program.channels(input), conv.out_channels = out_channels;
+    conv.algorithm = static_cast<Algorithm>(algorithm);
+    conv.input_inverse = static_cast<float>(input_inverse), conv.input_zero = input_zero;
+    const bool winograd = conv.algorithm == Algorithm::winograd, direct = conv.algorithm == Algorithm::direct;
+    if (conv.algorithm == Algorithm::narrow && program.kernels().narrow == Narrow::none)
+        throw std::invalid_argument("this instruction set has no narrow convolutions");
+    for (const int input : inputs) conv.in_channels += program.channels(input);
+    conv.out_channels = out_channels;
     conv.kernel = kernel, conv.shuffle = shuffle, conv.residual_factor = residual_factor;
+    if (inputs.empty() || (inputs.size() > 1 && direct))
+        throw std::invalid_argument("a direct convolution has one input, others have some");
+    for (const int input : inputs)
+        if (!direct && program.channels(input) % 16)
+            throw std::invalid_argument("only direct convolutions read other than multiples of 16 channels");
     if (winograd && ((kernel != 3 && kernel != 5) || conv.in_channels % 16))
         throw std::invalid_argument("the Winograd kernels are 3x3 or 5x5 on a multiple of 16 channels");
+    if (!winograd && !direct && !narrow_fits(kernel, conv.in_channels))
+        throw std::invalid_argument("no narrow kernel for such a convolution");
     if (shuffle < 1 || program.channels(output) * shuffle * shuffle != out_channels || residual_factor < 1 || kernel % 2 == 0)
         throw std::invalid_argument("a convolution's channels do not fit its output");
     if (residual >= 0 && program.channels(residual) != program.channels(output))
@@ -69,22 +82,24 @@ std::vector<Program::External> externals(const std::vector<Address>& addresses) 
     return result;
 }
 
-void run(Program& program, const std::vector<Address>& inputs, const std::vector<Address>& outputs, int threads) {
-    program.run(externals(inputs), externals(outputs), threads);
+bool run(Program& program, const std::vector<Address>& inputs, const std::vector<Address>& outputs, int threads) {
+    return program.run(externals(inputs), externals(outputs), threads);
 }
 
 }  // namespace
 
 PYBIND11_MODULE(_cpu, m) {
     m.doc() = "Compiled CPU kernels; use srfast.kernels.cpu, which checks what it passes.";
-    m.def("instruction_sets", &instruction_sets, "Those of this build that this CPU runs, fastest first.");
+    m.def("narrow_sets", [] { return names(narrow_kernels()); }, "Those with narrow convolutions: amx, vnni, amx_emulated.");
+    m.def("instruction_sets", [] { return names(usable_kernels()); }, "Those of this build that this CPU runs, fastest first.");
+    m.def("narrow_fits", &narrow_fits, py::arg("kernel"), py::arg("in_channels"));
     py::class_<Program>(m, "Program")
         .def(py::init([](const std::string& name) { return std::make_unique<Program>(find(name)); }), py::arg("instruction_set"))
         .def("activation", &Program::add_activation, py::arg("channels"), py::arg("input"), py::arg("output"))
-        .def("conv", &add_conv, py::kw_only(), py::arg("input"), py::arg("output"), py::arg("residual"),
+        .def("conv", &add_conv, py::kw_only(), py::arg("inputs"), py::arg("output"), py::arg("residual"),
              py::arg("residual_factor"), py::arg("weight"), py::arg("bias"), py::arg("slope"), py::arg("slopes"),
              py::arg("out_channels"), py::arg("kernel"), py::arg("shuffle"), py::arg("gain"), py::arg("low"), py::arg("high"),
-             py::arg("winograd"))
+             py::arg("algorithm"), py::arg("input_inverse"), py::arg("input_zero"))
         .def("row_floats", &Program::row_floats, py::arg("activation"), py::arg("width"))
         .def("layout", &layout, py::kw_only(), py::arg("height"), py::arg("width"), py::arg("placements"), py::arg("arena"),
              py::arg("steps"))

@@ -5,13 +5,6 @@
 namespace srfast {
 namespace {
 
-// Where output `index` of the kernels' order (row phase, column phase, channel) is in PyTorch's (channel, phases).
-int source_output(const Conv& conv, int index) {
-    const int r = conv.shuffle, channels = conv.out_channels / (r * r);
-    const int phase = index / channels, channel = index % channels;
-    return channel * r * r + phase;
-}
-
 using Matrix = std::array<std::array<double, 5>, 8>;
 
 // G of the Winograd transform, [tile][kernel]; the points are those of conv_impl.h.
@@ -30,7 +23,7 @@ Matrix weight_transform(int kernel) {
     return g;
 }
 
-// In float64: G w G^T for 3x3 kernels, w G^T (kernel rows as they are) for 5x5; row by row of kernel + 3 values.
+// In float64: G w G^T for 3x3 kernels, as 6 x 6 values; w G^T for 5x5 (kernel rows as they are), as 8 values a kernel row.
 std::array<double, 40> transformed(const float* w, int kernel, const Matrix& g) {
     const int tile = kernel + 3;
     std::array<double, 40> result{};
@@ -54,34 +47,44 @@ int round_up(int n, int unit) { return (n + unit - 1) / unit * unit; }
 void pack(Conv& conv, const Kernels& kernels, const float* weight, const float* bias, const float* slope, int slopes) {
     const int taps = conv.kernel * conv.kernel, in = conv.in_channels, out = conv.out_channels;
     const bool winograd = conv.algorithm == Algorithm::winograd;
-    const int slices = winograd ? conv.slices() : 1, depth = winograd ? in : in * taps;
+    const int slices = conv.slices(), depth = winograd ? in : in * taps, rows = conv.stacked() ? conv.kernel : 1;
     const auto g = weight_transform(winograd ? conv.kernel : 3);
     std::size_t group_start = 0;
-    conv.bias.assign(round_up(out, 16), 0.0f);
-    conv.slope.assign(round_up(out, 16), 0.0f);
+    conv.bias.assign(round_up(out, 16) + 16, 0.0f);
+    conv.slope.assign(round_up(out, 16) + 16, 0.0f);
     conv.weights.clear();
-    for (int first = 0; first < out; first += kGroup) {
-        const int outputs = out - first < kGroup ? out - first : kGroup, columns = round_up(outputs, kernels.width);
+    if (conv.algorithm == Algorithm::narrow) {
+        for (int o = 0; o < out; ++o) {
+            const int source = conv.source_output(o);
+            conv.bias[o] = bias[source];
+            conv.slope[o] = slopes ? slope[slopes == 1 ? 0 : source] : 0.0f;
+        }
+        return pack_narrow(conv, kernels.narrow, weight);
+    }
+    for (int first = 0; first < out; first += conv.group()) {
+        const int outputs = out - first < conv.group() ? out - first : conv.group();
+        const int columns = round_up(rows * outputs, kernels.width);
         conv.weights.resize(group_start + static_cast<std::size_t>(slices) * depth * columns, 0.0f);
+        // Element (slice, k) of a column.
+        const auto at = [&](int column, int slice, int k) -> float& {
+            const int panel = column / kernels.panel_columns * kernels.panel_columns, left = columns - panel;
+            const int wide = left < kernels.panel_columns ? left : kernels.panel_columns;
+            return conv.weights[group_start + (static_cast<std::size_t>(slice) * columns + panel) * depth +
+                                static_cast<std::size_t>(k) * wide + (column - panel)];
+        };
         for (int o = 0; o < outputs; ++o) {
-            const int source = source_output(conv, first + o);
+            const int source = conv.source_output(first + o);
             conv.bias[first + o] = bias[source];
             conv.slope[first + o] = slopes ? slope[slopes == 1 ? 0 : source] : 0.0f;
-            const int panel = o / kernels.panel_columns * kernels.panel_columns;
-            const int left = columns - panel, wide = left < kernels.panel_columns ? left : kernels.panel_columns;
-            // Element (slice, k) of this output.
-            const auto at = [&](int slice, int k) -> float& {
-                return conv.weights[group_start + (static_cast<std::size_t>(slice) * columns + panel) * depth +
-                                    static_cast<std::size_t>(k) * wide + (o - panel)];
-            };
             for (int c = 0; c < in; ++c) {
                 const float* w = weight + (static_cast<std::size_t>(source) * in + c) * taps;
-                if (winograd) {
-                    const auto u = transformed(w, conv.kernel, g);
-                    for (int f = 0; f < slices; ++f) at(f, c) = static_cast<float>(u[f]);
-                } else {
-                    for (int t = 0; t < taps; ++t) at(0, t * in + c) = w[t];
+                if (!winograd) {
+                    for (int t = 0; t < taps; ++t) at(o, 0, t * in + c) = w[t];
+                    continue;
                 }
+                const auto u = transformed(w, conv.kernel, g);
+                for (int r = 0; r < rows; ++r)
+                    for (int f = 0; f < slices; ++f) at(r * outputs + o, f, c) = static_cast<float>(u[r * slices + f]);
             }
         }
         group_start = conv.weights.size();

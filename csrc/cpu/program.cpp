@@ -3,6 +3,7 @@
 #include "pool.h"
 
 #include <algorithm>
+#include <atomic>
 #include <cstring>
 #include <stdexcept>
 #include <string>
@@ -19,17 +20,28 @@ int Program::add_activation(int channels, bool input, bool output) {
     return static_cast<int>(activations_.size()) - 1;
 }
 
+bool Program::Layer::reads(int activation) const {
+    return std::find(inputs.begin(), inputs.end(), activation) != inputs.end();
+}
+
 bool Program::direct_output(int activation) const {
     if (!activations_[activation].output) return false;
     for (const Layer& layer : layers_)
-        if (layer.input == activation || layer.residual == activation) return false;
+        if (layer.reads(activation) || layer.residual == activation) return false;
     return true;
+}
+
+// The activation of external input `input`; -1 for none.
+int Program::input_activation(int input) const {
+    for (int i = 0, n = 0; i < static_cast<int>(activations_.size()); ++i)
+        if (activations_[i].input && n++ == input) return i;
+    return -1;
 }
 
 void Program::reach(int activation, int& before, int& after) const {
     before = after = 0;
     for (const Layer& layer : layers_) {
-        if (layer.input != activation) continue;
+        if (!layer.reads(activation)) continue;
         const int half = layer.conv.kernel / 2;
         before = std::max(before, half);
         // Kernels compute whole tiles and whole groups of pixels, of which they drop what lies beyond the image.
@@ -61,6 +73,9 @@ void Program::layout(int height, int width, std::vector<Placement> placements, s
     placements_ = std::move(placements);
     check_steps(steps);
     steps_ = std::move(steps);
+    carries_.clear();
+    for (const Layer& layer : layers_)
+        carries_.emplace_back(layer.conv.carry(width * placements_[layer.inputs.front()].scale));
     if (arena_.size() < arena) arena_ = Floats(arena);
     if (static_cast<std::ptrdiff_t>(zeros_.size()) < widest) zeros_ = Floats(static_cast<std::size_t>(widest));
 }
@@ -80,18 +95,20 @@ void Program::check_steps(const std::vector<Step>& steps) const {
         if (!load && step.layer >= static_cast<int>(layers_.size())) fail("a step names no layer");
         int output = -1, shuffle = 1;
         if (load) {
-            for (int i = 0, n = 0; i < static_cast<int>(activations_.size()); ++i)
-                if (activations_[i].input && n++ == -1 - step.layer) output = i;
+            output = input_activation(-1 - step.layer);
             if (output < 0) fail("a step loads no input");
         } else {
             const Layer& layer = layers_[step.layer];
             const Conv& conv = layer.conv;
-            const int rows = height_ * placements_[layer.input].scale, half = conv.kernel / 2;
+            const int scale = placements_[layer.inputs.front()].scale, rows = height_ * scale, half = conv.kernel / 2;
             output = layer.output, shuffle = conv.shuffle;
             if (step.first % conv.step() || (step.last != rows && step.last % conv.step())) fail("a step cuts a tile");
-            if (placements_[output].scale != placements_[layer.input].scale * shuffle) fail("a layer's scales do not fit");
+            if (placements_[output].scale != scale * shuffle) fail("a layer's scales do not fit");
             const int reads = (step.last - step.first + conv.step() - 1) / conv.step() * conv.step();
-            readable(layer.input, step.first - half, step.first + reads + half, "input");
+            for (const int input : layer.inputs) {
+                if (placements_[input].scale != scale) fail("a layer's scales do not fit");
+                readable(input, step.first - half, step.first + reads + half, "input");
+            }
             if (layer.residual >= 0) {
                 const int factor = conv.residual_factor;
                 if (placements_[layer.residual].scale * factor != placements_[output].scale) fail("a residual's scale does not fit");
@@ -126,7 +143,7 @@ Image Program::image(int activation) const {
     return image;
 }
 
-void Program::run(const std::vector<External>& inputs, const std::vector<External>& outputs, int threads) {
+bool Program::run(const std::vector<External>& inputs, const std::vector<External>& outputs, int threads) {
     if (steps_.empty()) fail("a program needs a layout before it runs");
     std::vector<Image> images;
     std::size_t given = 0, taken = 0;
@@ -150,26 +167,33 @@ void Program::run(const std::vector<External>& inputs, const std::vector<Externa
     threads = std::max(threads, 1);
     while (static_cast<int>(scratch_.size()) < threads) scratch_.emplace_back(kernels_.scratch);
     Barrier barrier(threads);
-    Pool::instance().run(threads, [&](int index) { work(images, inputs, index, threads, scratch_[index].data(), barrier); });
+    Run shared{images, {}, inputs, barrier};
+    for (const Layer& layer : layers_) {
+        shared.sources.emplace_back();
+        for (const int input : layer.inputs) shared.sources.back().push_back(images[input]);
+    }
+    std::atomic<bool> finite{true};
+    Pool::instance().run(threads, [&](int index) {
+        if (!work(shared, index, threads)) finite = false;
+    });
     given = 0;
     for (std::size_t i = 0; i < activations_.size(); ++i) {
         if (!activations_[i].output) continue;
         const External& to = outputs[given++];
         if (!direct_output(static_cast<int>(i))) store(images[i], static_cast<float*>(to.data));
     }
+    return finite;
 }
 
-void Program::work(const std::vector<Image>& images, const std::vector<External>& inputs, int index, int count, float* scratch,
-                   Barrier& barrier) const {
+bool Program::work(const Run& run, int index, int count) {
+    const std::vector<Image>& images = run.images;
+    bool bad = false;
     for (const Step& step : steps_) {
         if (step.layer < 0) {
-            int target = -1;
-            for (int i = 0, n = 0; i < static_cast<int>(images.size()); ++i)
-                if (activations_[i].input && n++ == -1 - step.layer) target = i;
-            const int rows = step.last - step.first;
+            const int target = input_activation(-1 - step.layer), rows = step.last - step.first;
             const int first = step.first + rows * index / count, last = step.first + rows * (index + 1) / count;
             clear_borders(images[target], target, first, last);
-            load(inputs[-1 - step.layer], images[target], first, last);
+            load(run.inputs[-1 - step.layer], images[target], first, last);
         } else {
             const Layer& layer = layers_[step.layer];
             const Image* residual = layer.residual < 0 ? nullptr : &images[layer.residual];
@@ -177,11 +201,12 @@ void Program::work(const std::vector<Image>& images, const std::vector<External>
             if (!direct_output(layer.output))
                 clear_borders(images[layer.output], layer.output, step.first * r + rows * index / count,
                               step.first * r + rows * (index + 1) / count);
-            kernels_.run(layer.conv, images[layer.input], residual, images[layer.output], step.first, step.last, index, count,
-                         scratch);
+            kernels_.run(layer.conv, {run.sources[step.layer].data(), residual, &images[layer.output], step.first, step.last, index,
+                                      count, scratch_[index].data(), carries_[step.layer].data(), &bad});
         }
-        barrier.wait();
+        run.barrier.wait();
     }
+    return !bad;
 }
 
 // The columns left and right of the image, in rows first..last: other activations may have used the memory.

@@ -13,7 +13,10 @@ public:
 
     struct Layer {
         Conv conv;
-        int input, output, residual;  // activations; residual -1 for none
+        std::vector<int> inputs;  // activations whose channels in a row are read
+        int output, residual;     // residual -1 for none
+
+        bool reads(int activation) const;
     };
     // Rows first..last of a layer, or for layer -1 - i, of input i being loaded.
     struct Step {
@@ -41,7 +44,8 @@ public:
     void layout(int height, int width, std::vector<Placement> placements, std::size_t arena, std::vector<Step> steps);
 
     // Inputs and outputs in the order in which their activations were added.
-    void run(const std::vector<External>& inputs, const std::vector<External>& outputs, int threads);
+    // False if a value that was stored as a byte was NaN or infinite.
+    bool run(const std::vector<External>& inputs, const std::vector<External>& outputs, int threads);
 
 private:
     struct Activation {
@@ -52,13 +56,20 @@ private:
     // Written to the caller's memory as it is computed; an output that layers read is copied there at the end.
     bool direct_output(int activation) const;
     void reach(int activation, int& before, int& after) const;
+    int input_activation(int input) const;
     void check_steps(const std::vector<Step>& steps) const;
     Image image(int activation) const;
     void clear_borders(const Image& image, int activation, int first, int last) const;
     void store(const Image& from, float* to) const;
     void load(const External& from, const Image& to, int first, int last) const;
-    void work(const std::vector<Image>& images, const std::vector<External>& inputs, int index, int count, float* scratch,
-              class Barrier& barrier) const;
+    // What the threads of one run share.
+    struct Run {
+        const std::vector<Image>& images;
+        std::vector<std::vector<Image>> sources;  // of every layer
+        const std::vector<External>& inputs;
+        class Barrier& barrier;
+    };
+    bool work(const Run& run, int index, int count);
 
     const Kernels& kernels_;
     std::vector<Activation> activations_;
@@ -67,7 +78,8 @@ private:
     std::vector<Step> steps_;
     int height_ = 0, width_ = 0;
     Floats arena_, zeros_;
-    std::vector<Floats> scratch_;
+    std::vector<Floats> scratch_;  // of every thread
+    std::vector<Floats> carries_;  // of every layer
 };
 
 }  // namespace srfast

@@ -8,15 +8,19 @@ is missing or the type is bfloat16.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from srfast.backends.base import Executable, release_after
+from srfast.backends.cpu_int8 import Int8
 from srfast.backends.cpu_network import TILE, CompiledPart, is_compiled, is_folded
 from srfast.backends.cpu_onednn import missing_reason, onednn_step
 from srfast.kernels import cpu as kernels
 from srfast.plan import Plan
+
+INT8_SET = "vnni"  # the instruction set of 8-bit convolutions
 
 Part = Callable[[dict[str, Tensor]], None]
 
@@ -34,13 +38,17 @@ class CpuBackend:
             multiplications, at about twice the rounding error of direct float32 convolutions (still hundreds of times below
             that of bfloat16). Without it every sum is formed directly.
         compiled: False leaves float32 to oneDNN as well.
+        int8: what ``cpu_int8.calibrate`` made of the plan: its convolutions run in 8 bits.
     """
 
     name = "cpu"
 
-    def __init__(self, *, winograd: bool = True, compiled: bool = True) -> None:
+    def __init__(self, *, winograd: bool = True, compiled: bool = True, int8: Int8 | None = None) -> None:
+        if int8 and INT8_SET not in kernels.narrow_sets():
+            raise ValueError("8-bit convolutions need the compiled kernels and a CPU with AVX512-VNNI")
         self.winograd = winograd
         self.compiled = compiled
+        self.int8 = int8
 
     def not_supported_reasons(self, plan: Plan, device: torch.device, dtype: torch.dtype) -> list[str]:
         reasons = []
@@ -58,7 +66,14 @@ class CpuBackend:
     def compile(self, plan: Plan, device: torch.device, dtype: torch.dtype) -> Executable:
         plan = plan.map_tensors(lambda t: t.to(dtype))
         compiled = self.compiled and dtype == torch.float32 and kernels.unavailable_reason() is None
-        return _CpuExecutable(plan, _parts(plan, compiled, self.winograd))
+        narrow: dict[str, Any] = {}
+        if self.int8 and compiled:
+            narrow = {"narrow": self.int8.convs, "instruction_set": INT8_SET}
+        parts = _parts(plan, compiled, self.winograd, **narrow)
+        first = parts[0][0]
+        if len(parts) == 1 and isinstance(first, CompiledPart) and first.outputs == [plan.output]:
+            return _FrameExecutable(plan, parts, first)
+        return _CpuExecutable(plan, parts)
 
 
 class _CpuExecutable:
@@ -86,18 +101,41 @@ class _CpuExecutable:
         return values[self._plan.output]
 
 
-def _parts(plan: Plan, compiled: bool, winograd: bool) -> list[tuple[Part, range]]:
+class _FrameExecutable(_CpuExecutable):
+    """A plan that is one compiled part: bytes are read and written by its first and last kernel."""
+
+    def __init__(self, plan: Plan, parts: list[tuple[Part, range]], part: CompiledPart) -> None:
+        super().__init__(plan, parts)
+        self._part = part
+
+    @torch.inference_mode()
+    def run_frames(self, frames: Tensor, gain: float, units: float) -> tuple[Tensor, Tensor]:
+        """As ``FrameExecutable.run_frames``; the result is not overwritten by the next call."""
+        if frames.dtype == torch.uint8 and gain == 1.0 and units == 255.0:
+            (y,), finite = self._part.run([frames], torch.uint8)
+            return y, torch.tensor([not finite])
+        peak = float(torch.iinfo(frames.dtype).max)
+        (y,), finite = self._part.run([frames.float() * gain], torch.float32)
+        bad = ~torch.isfinite(y.sum(dtype=torch.float32)) | (not finite)
+        return (y * (peak / units)).round_().clamp_(0, peak).to(frames.dtype), bad.view(1)
+
+
+def _parts(plan: Plan, compiled: bool, winograd: bool, **narrow: Any) -> list[tuple[Part, range]]:
     """The plan in parts, each with the indices of its nodes."""
     release = release_after(plan)
     parts: list[tuple[Part, range]] = []
     index = 0
     while index < len(plan.nodes):
         end = index
-        while compiled and end < len(plan.nodes) and (is_compiled(plan.nodes[end]) or is_folded(plan, end)):
+        while (
+            compiled
+            and end < len(plan.nodes)
+            and (is_compiled(plan, plan.nodes[end], winograd) or is_folded(plan, end, winograd))
+        ):
             end += 1
         # An enlarged skip is only folded together with the convolution that adds it.
-        if end > index and any(is_compiled(node) for node in plan.nodes[index:end]):
-            parts.append((CompiledPart(plan, range(index, end), winograd=winograd), range(index, end)))
+        if end > index and any(is_compiled(plan, node, winograd) for node in plan.nodes[index:end]):
+            parts.append((CompiledPart(plan, range(index, end), winograd=winograd, **narrow), range(index, end)))
         else:
             end = index + 1
             parts.append((_single(plan, index, release[index]), range(index, end)))

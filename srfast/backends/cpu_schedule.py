@@ -23,20 +23,25 @@ class Layer:
     """One convolution as the schedule sees it.
 
     Attributes:
-        input, output, residual: numbers of activations; residual None for none.
+        inputs, output, residual: numbers of activations; residual None for none.
         half: rows read above and below each row.
         step: rows of its tiles (before the shuffle).
         shuffle: rows written for each row.
         residual_factor: output rows for each row of the residual.
     """
 
-    input: int
+    inputs: tuple[int, ...]
     output: int
     residual: int | None
     half: int
     step: int
     shuffle: int
     residual_factor: int = 1
+
+    @property
+    def input(self) -> int:
+        """The first of the inputs; all have the same size."""
+        return self.inputs[0]
 
 
 @dataclass(frozen=True)
@@ -80,7 +85,7 @@ def chains(layers: list[Layer], sizes: list[int], heights: list[int], widths: li
     """
     starts: list[tuple[int, bool]] = []
     for i, layer in enumerate(layers):
-        linked = i > 0 and layers[i - 1].output == layer.input and sizes[layer.input] > CACHED_BYTES
+        linked = i > 0 and layers[i - 1].output in layer.inputs and sizes[layer.input] > CACHED_BYTES
         if not linked or (
             _widens(layer, sizes) and not any(_widens(before, sizes) for before in layers[starts[-1][0] : i])
         ):
@@ -160,17 +165,18 @@ class _Run:
         layer = self.layers[index]
         rows = self.heights[layer.input]
         last = min(target, rows)
-        if self.written[layer.input] < rows:
-            last = min(last, self.written[layer.input] - layer.half)
+        for activation in layer.inputs:
+            if self.written[activation] < rows:
+                last = min(last, self.written[activation] - layer.half)
         if layer.residual is not None and self.written[layer.residual] < self.heights[layer.residual]:
             last = min(last, self.written[layer.residual] * layer.residual_factor // layer.shuffle)
         if last < rows:
             last = last // layer.step * layer.step
         if last <= self.done[index]:
             return
-        for activation in (layer.input, layer.residual):
-            if activation is not None:
-                self.spans[activation] = (self.spans[activation][0], len(self.steps))
+        for read in (*layer.inputs, layer.residual):
+            if read is not None:
+                self.spans[read] = (self.spans[read][0], len(self.steps))
         self._write(layer.output, last * layer.shuffle)
         self.steps.append(Step(index, self.done[index], last))
         self.done[index] = last
@@ -186,7 +192,7 @@ class _Run:
         """The first row that a reader still has to read."""
         first = self.written[activation]
         for layer, done in zip(self.layers, self.done, strict=True):
-            if layer.input == activation and done < self.heights[activation]:
+            if activation in layer.inputs and done < self.heights[activation]:
                 first = min(first, max(0, done - layer.half))
             if layer.residual == activation and done < self.heights[layer.input]:
                 first = min(first, done * layer.shuffle // layer.residual_factor)

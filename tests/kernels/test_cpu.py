@@ -142,6 +142,57 @@ def test_non_finite_values_stay_visible(isa: str) -> None:
             assert _run(isa, x, weight, bias, winograd=winograd, **options)[3, 3].isnan().all()
 
 
+@pytest.mark.parametrize("isa", cpu.instruction_sets())
+@pytest.mark.parametrize(("kernel", "parts"), [(3, (64, 32, 32)), (3, (48, 16, 96)), (5, (32, 64))])
+def test_several_inputs_are_read_in_a_row(isa: str, kernel: int, parts: tuple[int, ...]) -> None:
+    x, weight, bias = _case(sum(parts), 32, kernel, (7, 13))
+    network = cpu.Network(isa)
+    sources = [network.activation(n, input=True) for n in parts]
+    target = network.activation(32, output=True)
+    network.conv(sources, target, weight, bias, winograd=True)
+    rows = [7 * network.row_floats(i, 13) for i in sources]
+    network.layout(
+        7,
+        13,
+        scales=[1] * (len(parts) + 1),
+        rings=[7] * (len(parts) + 1),
+        offsets=[sum(rows[:i]) for i in range(len(rows))] + [0],
+        arena=sum(rows),
+        steps=[(-1 - i, 0, 7) for i in range(len(parts))] + [(0, 0, 4), (0, 4, 7)],
+    )
+    out = torch.zeros(7, 13, 32)
+    network.run([part.contiguous() for part in x.split(parts, 2)], [out], 2)
+    assert _error(out, x, weight, bias) < 3e-5
+    assert torch.equal(out, _run(isa, x, weight, bias, winograd=True))
+    with pytest.raises(ValueError, match="direct"):
+        network.conv(sources, target, weight, bias)
+
+
+@pytest.mark.parametrize("isa", cpu.instruction_sets())
+@pytest.mark.parametrize("rows", [4, 8, 12])
+def test_sums_of_5x5_kernels_go_on_in_the_next_step(isa: str, rows: int) -> None:
+    case = _case(16, 12, 5, (21, 30))
+    whole = _run(isa, *case, winograd=True)
+    network, inputs, out = _network(isa, *case, winograd=True)
+    steps = [(-1, 0, 21)] + [(0, y, min(y + rows, 21)) for y in range(0, 21, rows)]
+    floats = network.row_floats(0, 30) * 21
+    network.layout(21, 30, scales=[1, 1], rings=[21, 21], offsets=[0, 0], arena=floats, steps=steps)
+    for threads in (1, 2, 2, 5):  # again: nothing is left over from the run before
+        network.run(inputs, [out], threads)
+        assert torch.equal(out, whole)
+
+
+@pytest.mark.parametrize("isa", cpu.instruction_sets())
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
+def test_bytes_that_stand_for_no_number_are_reported(isa: str, value: float) -> None:
+    x = torch.full((3, 40, 1), 300.0)
+    network, _, _ = _network(isa, x, torch.ones(1, 1, 1, 1), torch.zeros(1), winograd=False)
+    out = torch.zeros(3, 40, 1, dtype=torch.uint8)
+    assert network.run([x], [out], 2)
+    x[2, 17] = value
+    assert not network.run([x], [out], 2)
+
+
 def test_wrong_tensors_are_refused() -> None:
     x, weight, bias = _case(16, 16, 3, (5, 6))
     network, inputs, out = _network(cpu.instruction_sets()[0], x, weight, bias, winograd=True)

@@ -7,14 +7,15 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from srfast.backends import cpu_schedule
+from srfast.backends import FrameExecutable, cpu_schedule
 from srfast.backends.cpu import CpuBackend
 from srfast.backends.cpu_network import CompiledPart
 from srfast.backends.reference import ReferenceBackend
 from srfast.capture import capture
 from srfast.engine import Engine
+from srfast.errors import SrfastError
 from srfast.kernels import cpu
-from srfast.models import SRResNet, SRVGGNetCompact
+from srfast.models import RRDBNet, SRResNet, SRVGGNetCompact
 from srfast.passes import in_units, optimise
 from srfast.plan import Plan
 from srfast.tiling import tile_by_size, windows
@@ -64,6 +65,7 @@ def _plan(name: str) -> Plan:
         "srresnet": lambda: SRResNet(4, num_blocks=2),
         "narrow": lambda: SRResNet(2, channels=24, num_blocks=1),
         "compact": lambda: SRVGGNetCompact(num_conv=3),
+        "rrdb": lambda: RRDBNet(num_feat=32, num_block=1, num_grow_ch=16),
         "mixed": Mixed,
         "enlarged": Enlarged,
     }
@@ -72,7 +74,7 @@ def _plan(name: str) -> Plan:
 
 @pytest.mark.parametrize("winograd", [True, False])
 @pytest.mark.parametrize("size", [(1, 1), (3, 17), (23, 19), (37, 53)])
-@pytest.mark.parametrize("name", ["srresnet", "narrow", "compact", "mixed", "enlarged"])
+@pytest.mark.parametrize("name", ["srresnet", "narrow", "compact", "rrdb", "mixed", "enlarged"])
 def test_plans_equal_float64(name: str, size: tuple[int, int], winograd: bool) -> None:
     plan = in_units(_plan(name), 255.0, 255.0)
     x = torch.rand(2, 3, *size).mul(255).round()
@@ -116,6 +118,23 @@ def test_tiles_equal_the_whole_image_bit_for_bit(name: str, size: tuple[int, int
         engine = Engine(plan, tile=tile, dtype=torch.float32)
         assert torch.equal(engine(image), whole), tile
         assert engine.statistics.tiles > 1
+
+
+@needs_kernels
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.uint16])
+def test_frames_go_through_the_kernels_as_they_are(dtype: torch.dtype) -> None:
+    plan, peak = _plan("srresnet"), torch.iinfo(dtype).max
+    frames = torch.randint(0, peak + 1, (2, 13, 22, 3), dtype=torch.int32).to(dtype)
+    engine = Engine(plan, dtype=torch.float32)
+    expected = Engine(plan, dtype=torch.float32, backend="reference")(frames.float() / peak)
+    y = engine(frames)
+    assert y.dtype == dtype and isinstance(engine._run, FrameExecutable)
+    off = (y.double() - expected.double().clamp(0, 1) * peak).abs().max()
+    assert off <= 0.5 + peak * 1e-5
+    # A network that overflows is computed again, and refused when that does not help.
+    broken = plan.map_tensors(lambda t: t * 1e30)
+    with pytest.raises(SrfastError, match="NaN or infinite"):
+        Engine(broken, dtype=torch.float32)(frames)
 
 
 @needs_kernels

@@ -1,0 +1,61 @@
+// Direct convolution: the taps of one kernel row and their channels are one stretch of memory.
+#pragma once
+
+#include "epilogue.h"
+
+namespace {
+
+template <int N>
+SRFAST_INLINE void direct_pixels(const Conv& conv, const Image& in, int y, int x, const float* weights, float* sums) {
+    constexpr int M = Vec::accumulators / N;
+    const int half = conv.kernel / 2, depth = conv.kernel * conv.in_channels;
+    Vec acc[M][N];
+    clear(acc);
+    for (int i = 0; i < conv.kernel; ++i) {
+        const float* from = in.row(y + i - half) + static_cast<std::ptrdiff_t>(x - half) * in.channels;
+        multiply(acc, from, in.channels, depth, weights + static_cast<std::ptrdiff_t>(i) * depth * N * Vec::width);
+    }
+#pragma GCC unroll 24
+    for (int m = 0; m < M; ++m)
+#pragma GCC unroll 4
+        for (int n = 0; n < N; ++n) acc[m][n].store(sums + m * kGroup + n * Vec::width);
+}
+
+template <int N>
+void direct_panel(const Conv& conv, const Image& in, int y, int x, int pixels, const float* weights, float* sums) {
+    constexpr int M = Vec::accumulators / N;
+    for (int p = 0; p < pixels; p += M) direct_pixels<N>(conv, in, y, x + p, weights, sums + p * kGroup);
+}
+
+void run_direct(const Conv& conv, const Task& task) {
+    const Image& in = task.sources[0];
+    float* scratch = task.scratch;
+    constexpr int pixels = Vec::accumulators;
+    const long columns = (in.width + pixels - 1) / pixels;
+    const Range range = part((task.last - task.first) * columns, 1, task.index, task.count);
+    const std::ptrdiff_t depth = static_cast<std::ptrdiff_t>(conv.kernel) * conv.kernel * conv.in_channels;
+    const float* weights = conv.weights.data();
+    for (int g = 0; g < groups(conv); ++g) {
+        const Group group = group_of(conv, g);
+        for (long i = range.first; i < range.last; ++i) {
+            const int y = task.first + static_cast<int>(i / columns), x = static_cast<int>(i % columns) * pixels;
+            const int wide = x + pixels <= in.width ? pixels : in.width - x;
+            const float* panel = weights;
+            for (int v = 0; v < group.vectors; v += Vec::columns) {
+                const int vectors = group.vectors - v < Vec::columns ? group.vectors - v : Vec::columns;
+                float* sums = scratch + v * Vec::width;
+                if (vectors == 1) direct_panel<1>(conv, in, y, x, wide, panel, sums);
+                if (vectors == 2) direct_panel<2>(conv, in, y, x, wide, panel, sums);
+                if constexpr (Vec::columns >= 4) {
+                    if (vectors == 3) direct_panel<3>(conv, in, y, x, wide, panel, sums);
+                    if (vectors == 4) direct_panel<4>(conv, in, y, x, wide, panel, sums);
+                }
+                panel += depth * vectors * Vec::width;
+            }
+            finish(conv, task, y, x, wide, scratch, kGroup, group);
+        }
+        weights += depth * group.vectors * Vec::width;
+    }
+}
+
+}  // namespace

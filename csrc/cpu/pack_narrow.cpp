@@ -1,0 +1,68 @@
+#include "conv.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+
+namespace srfast {
+namespace {
+
+std::uint16_t to_bf16(float value) {
+    std::uint32_t bits;
+    std::memcpy(&bits, &value, 4);
+    return static_cast<std::uint16_t>((bits + 0x7fff + (bits >> 16 & 1)) >> 16);
+}
+
+}  // namespace
+
+bool narrow_fits(int kernel, int in_channels) {
+    // bfloat16 takes two bytes, and a product covers kNarrowStep pixels.
+    return kernel <= kMaxKernel && in_channels % 32 == 0 &&
+           2 * kernel * in_channels * (kNarrowStep + kernel - 1) <= kNarrowBytes;
+}
+
+void pack_narrow(Conv& conv, Narrow type, const float* weight) {
+    const int taps = conv.kernel * conv.kernel, in = conv.in_channels, out = conv.out_channels;
+    const int joined = type == Narrow::int8 ? 4 : 2, size = 4 / joined;  // channels side by side, bytes of a value
+    conv.scale.assign(conv.bias.size(), 1.0f);
+    std::size_t start = 0;
+    for (int first = 0; first < out; first += kGroup) {
+        // Vectors of 16 outputs, in panels of two; bfloat16 tiles always come in pairs.
+        const int outputs = std::min(out - first, kGroup), vectors = (outputs + 15) / 16;
+        const std::size_t vector_bytes = static_cast<std::size_t>(taps) * in * 16 * size;
+        const int padded = type == Narrow::bf16 ? (vectors + 1) / 2 * 2 : vectors;
+        conv.narrow_weights.resize(start + padded * vector_bytes, 0);
+        for (int o = 0; o < outputs; ++o) {
+            const int source = conv.source_output(first + o), v = o / 16, wide = std::min(padded - v / 2 * 2, 2);
+            const float* w = weight + static_cast<std::size_t>(source) * in * taps;
+            float largest = 0.0f;
+            for (int i = 0; i < in * taps; ++i) largest = std::max(largest, std::fabs(w[i]));
+            const float scale = largest > 0.0f ? largest / 127.0f : 1.0f;
+            long sum = 0;
+            for (int t = 0; t < taps; ++t)
+                for (int c = 0; c < in; ++c) {
+                    const float value = w[c * taps + t];
+                    // int8: [panel][tap][4 channels][vector][output][channel]; bfloat16: 32 channels of a vector lie together.
+                    const int block = type == Narrow::int8 ? 4 : 32, inner = c % block;
+                    std::size_t at = (static_cast<std::size_t>(t) * in / block + c / block) * wide + v % 2;
+                    at = (at * (block / joined) + inner / joined) * 16 + o % 16;
+                    std::uint8_t* to = &conv.narrow_weights[start + v / 2 * 2 * vector_bytes + (at * joined + inner % joined) * size];
+                    if (type == Narrow::int8) {
+                        const long rounded = std::lrintf(value / scale);
+                        *to = static_cast<std::uint8_t>(static_cast<std::int8_t>(rounded));
+                        sum += rounded;
+                    } else {
+                        const std::uint16_t half = to_bf16(value);
+                        std::memcpy(to, &half, 2);
+                    }
+                }
+            if (type == Narrow::int8) {
+                conv.scale[first + o] = scale / conv.input_inverse;
+                conv.bias[first + o] -= static_cast<float>(static_cast<double>(sum) * conv.input_zero * scale / conv.input_inverse);
+            }
+        }
+        start = conv.narrow_weights.size();
+    }
+}
+
+}  // namespace srfast

@@ -1,0 +1,91 @@
+// AVX-512 with VNNI: the float32 kernels of AVX-512, and 8-bit ones of 64 multiply-adds an instruction.
+#include "conv_impl.h"
+#include "narrow.h"
+
+namespace {
+
+struct Int8 {
+    using Element = std::uint8_t;
+    struct Unit {};
+    static constexpr int pixels = 48, step = 12;
+    static constexpr int columns = 2;  // vectors of a panel: its weights of 3x3 taps on 64 channels stay in L1
+
+    static bool convert(const Conv& conv, const float* from, int channels, Element* to) {
+        const __m512 inverse = _mm512_set1_ps(conv.input_inverse), zero = _mm512_set1_ps(static_cast<float>(conv.input_zero));
+        __mmask16 bad = 0;
+        for (int c = 0; c < channels; c += 16) {
+            const __m512 x = _mm512_loadu_ps(from + c);
+            bad |= _mm512_cmp_ps_mask(_mm512_sub_ps(x, x), _mm512_setzero_ps(), _CMP_NEQ_UQ);
+            // Limited before the conversion, which has no saturation of its own.
+            const __m512 q = _mm512_min_ps(_mm512_max_ps(_mm512_fmadd_ps(x, inverse, zero), _mm512_setzero_ps()), _mm512_set1_ps(255.0f));
+            _mm_storeu_si128(reinterpret_cast<__m128i*>(to + c), _mm512_cvtusepi32_epi8(_mm512_cvtps_epi32(q)));
+        }
+        return bad == 0;
+    }
+
+    static std::ptrdiff_t group_bytes(const Conv& conv, const Group& group) {
+        return static_cast<std::ptrdiff_t>(conv.kernel) * conv.kernel * conv.in_channels * group.vectors * 16;
+    }
+
+    template <int N>
+    static void panel(const Conv& conv, const Element* const* rows, const std::uint8_t* weights, int output, int count, float* sums) {
+        constexpr int M = step;
+        const int channels = conv.in_channels, taps = conv.kernel * channels;
+        for (int p = 0; p < count; p += M, sums += M * kGroup) {
+            __m512i acc[M][N];
+#pragma GCC unroll 12
+            for (int m = 0; m < M; ++m)
+#pragma GCC unroll 2
+                for (int n = 0; n < N; ++n) acc[m][n] = _mm512_setzero_si512();
+            const std::uint8_t* w = weights;
+            for (int i = 0; i < conv.kernel; ++i) {
+                const Element* from = rows[i] + static_cast<std::ptrdiff_t>(p) * channels;
+                for (int k = 0; k < taps; k += 4, w += 64 * N) {
+                    __m512i b[N];
+#pragma GCC unroll 2
+                    for (int n = 0; n < N; ++n) b[n] = _mm512_load_si512(w + 64 * n);
+#pragma GCC unroll 12
+                    for (int m = 0; m < M; ++m) {
+                        int four;
+                        std::memcpy(&four, from + m * channels + k, 4);
+                        const __m512i a = _mm512_set1_epi32(four);
+#pragma GCC unroll 2
+                        for (int n = 0; n < N; ++n) acc[m][n] = _mm512_dpbusd_epi32(acc[m][n], a, b[n]);
+                    }
+                }
+            }
+#pragma GCC unroll 12
+            for (int m = 0; m < M; ++m)
+#pragma GCC unroll 2
+                for (int n = 0; n < N; ++n) {
+                    const __m512 scale = _mm512_loadu_ps(&conv.scale[static_cast<std::size_t>(output) + n * 16]);
+                    _mm512_storeu_ps(sums + m * kGroup + n * 16, _mm512_mul_ps(_mm512_cvtepi32_ps(acc[m][n]), scale));
+                }
+        }
+    }
+
+    static void products(const Unit&, const Conv& conv, const Element* const* rows, const std::uint8_t* weights, const Group& group,
+                         int count, float* sums) {
+        const std::ptrdiff_t vector = static_cast<std::ptrdiff_t>(conv.kernel) * conv.kernel * conv.in_channels * 16;
+        for (int v = 0; v < group.vectors; v += columns, weights += columns * vector) {
+            const int output = group.first + v * 16;
+            group.vectors - v >= 2 ? panel<2>(conv, rows, weights, output, count, sums + v * 16)
+                                   : panel<1>(conv, rows, weights, output, count, sums + v * 16);
+        }
+    }
+};
+
+void run_with_int8(const Conv& conv, const Task& task) {
+    conv.algorithm == srfast::Algorithm::narrow ? run_narrow<Int8>(conv, task) : run(conv, task);
+}
+
+}  // namespace
+
+namespace srfast {
+
+const Kernels& vnni_kernels() {
+    static const Kernels kernels{"vnni", Vec::width, kPanel, kScratch, run_with_int8, Narrow::int8};
+    return kernels;
+}
+
+}  // namespace srfast

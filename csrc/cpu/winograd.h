@@ -1,0 +1,231 @@
+// 3x3 convolutions by the Winograd transform in both directions. A block of tiles is transformed, multiplied and transformed
+// back; all of that and the weights stay in the L2 cache.
+#pragma once
+
+#include "epilogue.h"
+#include "transforms.h"
+
+namespace {
+
+constexpr int kTile = 6;     // pixels of a tile that are read, along each side
+constexpr int kPlanes = 36;  // frequencies
+constexpr int kChunk = 64;   // input channels at a time
+constexpr int kBlock = 24;   // tiles of a block, at most
+// Odd in cache lines, so that the frequencies of a tile fall into different sets.
+constexpr int kPitch = kBlock * kChunk + 16;
+
+// One vector of channels of one tile, whose rows begin at rows[i] + offset.
+SRFAST_INLINE void tile_in(const float* const (&rows)[kTile], std::ptrdiff_t offset, std::ptrdiff_t channels, float* to) {
+    Vec t[kTile][kTile];
+#pragma GCC unroll 8
+    for (int i = 0; i < kTile; ++i) {
+        Vec d[kTile];
+#pragma GCC unroll 8
+        for (int j = 0; j < kTile; ++j) d[j] = Vec::load(rows[i] + offset + j * channels);
+        transform_in(d, t[i]);
+    }
+#pragma GCC unroll 8
+    for (int j = 0; j < kTile; ++j) {
+        Vec d[kTile], result[kTile];
+#pragma GCC unroll 8
+        for (int i = 0; i < kTile; ++i) d[i] = t[i][j];
+        transform_in(d, result);
+#pragma GCC unroll 8
+        for (int i = 0; i < kTile; ++i) result[i].store(to + (i * kTile + j) * kPitch);
+    }
+}
+
+// One vector of outputs of one tile: gives store(row, column, value) the sums.
+template <class Store>
+SRFAST_INLINE void tile_out(const float* from, Store store) {
+    Vec t[kTile][kStep];
+#pragma GCC unroll 8
+    for (int i = 0; i < kTile; ++i) {
+        Vec m[kTile];
+#pragma GCC unroll 8
+        for (int j = 0; j < kTile; ++j) m[j] = Vec::load(from + (i * kTile + j) * kPitch);
+        transform_out(m, t[i]);
+    }
+#pragma GCC unroll 4
+    for (int x = 0; x < kStep; ++x) {
+        Vec m[kTile], y[kStep];
+#pragma GCC unroll 8
+        for (int i = 0; i < kTile; ++i) m[i] = t[i][x];
+        transform_out(m, y);
+#pragma GCC unroll 4
+        for (int i = 0; i < kStep; ++i) store(i, x, y[i]);
+    }
+}
+
+// The tiles of a block: first pixels of their results. Divisions are slow.
+struct Places {
+    int count;
+    int y[kBlock], x[kBlock];
+
+    Places(const Task& task, int columns, long first, int size) : count(size) {
+        int row = task.first + static_cast<int>(first / columns) * kStep, column = static_cast<int>(first % columns) * kStep;
+        for (int t = 0; t < size; ++t) {
+            y[t] = row, x[t] = column;
+            column += kStep;
+            if (column >= columns * kStep) row += kStep, column = 0;
+        }
+    }
+};
+
+void block_in(const Piece& piece, const Places& places, float* to) {
+    const float* rows[kTile];
+    const std::ptrdiff_t channels = piece.image->channels;
+    for (int t = 0; t < places.count; ++t) {
+        if (t == 0 || places.y[t] != places.y[t - 1])
+            for (int i = 0; i < kTile; ++i) rows[i] = piece.image->row(places.y[t] - 1 + i) + piece.channel;
+        for (int c = 0; c < piece.depth; c += Vec::width) tile_in(rows, (places.x[t] - 1) * channels + c, channels, to + t * kChunk + c);
+    }
+}
+
+constexpr int kVectors = kGroup / Vec::width;
+
+// Where the vectors of a group go: column 0 of the rows of one row of tiles.
+struct Targets {
+    float* to[kVectors][kStep];
+    const float* add[kVectors][kStep];
+
+    void set(const Conv& conv, const Task& task, const Group& group, int y) {
+        const int run = conv.row_run();
+        const Image& out = *task.out;
+        for (int v = 0; v < group.vectors; ++v) {
+            const int output = group.first + v * Vec::width, phase = output / run, offset = output % run;
+            for (int i = 0; i < kStep; ++i) {
+                const int row = (y + i) * conv.shuffle + phase;
+                to[v][i] = out.base + (row % out.ring) * out.pitch + offset;
+                add[v][i] = task.residual ? task.residual->row(row) + offset : nullptr;
+            }
+        }
+    }
+};
+
+// Every output of a whole tile, finished in registers; `at` is its first column's offset.
+template <bool Prelu, bool Residual>
+void whole_tile_out(const Conv& conv, const Targets& targets, std::ptrdiff_t at, const Group& group, const float* from) {
+    const std::ptrdiff_t run = conv.row_run();
+    const Vec gain = Vec::set1(conv.gain);
+    for (int v = 0; v < group.vectors; ++v) {
+        const Vec bias = Vec::load(&conv.bias[group.first + v * Vec::width]);
+        const Vec slope = Vec::load(&conv.slope[group.first + v * Vec::width]);
+        tile_out(from + v * Vec::width, [&](int i, int j, Vec value) {
+            value = value + bias;
+            if (Prelu) value = prelu(value, slope);
+            if (Residual) value = fma(value, gain, Vec::load(targets.add[v][i] + at + j * run));
+            value.store(targets.to[v][i] + at + j * run);
+        });
+    }
+}
+
+void block_out(const Conv& conv, const Task& task, const Places& places, const Group& group, const float* from) {
+    alignas(64) float sums[kStep * kStep * kGroup];
+    const int width = task.out->width / conv.shuffle;
+    const bool plain = fills_vectors(conv, *task.out, group) && (conv.gain == 1.0f || task.residual) && !conv.clamp;
+    Targets targets;
+    for (int t = 0; t < places.count; ++t) {
+        const int y = places.y[t], x = places.x[t];
+        if (plain && (t == 0 || y != places.y[t - 1])) targets.set(conv, task, group, y);
+        const float* tile = from + t * kGroup;
+        if (plain && x + kStep <= width && y + kStep <= task.last) {
+            const std::ptrdiff_t at = static_cast<std::ptrdiff_t>(x) * conv.row_run();
+            if (conv.prelu)
+                task.residual ? whole_tile_out<true, true>(conv, targets, at, group, tile)
+                              : whole_tile_out<true, false>(conv, targets, at, group, tile);
+            else
+                task.residual ? whole_tile_out<false, true>(conv, targets, at, group, tile)
+                              : whole_tile_out<false, false>(conv, targets, at, group, tile);
+            continue;
+        }
+        for (int v = 0; v < group.vectors; ++v)
+            tile_out(tile + v * Vec::width,
+                     [&](int i, int j, Vec value) { value.store(sums + (i * kStep + j) * kGroup + v * Vec::width); });
+        const int wide = x + kStep <= width ? kStep : width - x;
+        for (int i = 0; i < kStep && y + i < task.last; ++i)
+            finish(conv, task, y + i, x, wide, sums + i * kStep * kGroup, kGroup, group);
+    }
+}
+
+// What the products of one chunk fetch meanwhile: what the next transform reads, and with the last chunk what the results
+// overwrite and are added to.
+struct Fetch {
+    const Piece next;
+    const Places& in;    // tiles of the next transform
+    const Conv& conv;
+    const Task& task;
+    const Places* out;   // tiles of the results, if they are fetched
+    const Group& group;
+    int call = 0;
+
+    Touch operator()() {
+        const char* idle = reinterpret_cast<const char*>(conv.bias.data());
+        Touch touch{idle, idle, idle, 0, 0};
+        if (call < in.count * kTile) {
+            const Image& image = *next.image;
+            const int t = call / kTile;
+            touch.in = reinterpret_cast<const char*>(image.row(in.y[t] - 1 + call % kTile) +
+                                                     static_cast<std::ptrdiff_t>(in.x[t] + 1) * image.channels + next.channel);
+            touch.in_step = static_cast<std::ptrdiff_t>(sizeof(float)) * image.channels;
+        }
+        if (out && call < out->count * kStep) fetch_results(touch);
+        ++call;
+        return touch;
+    }
+
+    void fetch_results(Touch& touch) const {
+        const int t = call / kStep, run = conv.row_run();
+        const int row = (out->y[t] + call % kStep) * conv.shuffle + group.first / run;
+        const Image& image = *task.out;
+        if (row >= image.height) return;
+        const std::ptrdiff_t offset = static_cast<std::ptrdiff_t>(out->x[t]) * run + group.first % run;
+        touch.out = reinterpret_cast<const char*>(image.base + (row % image.ring) * image.pitch + offset);
+        touch.out_step = static_cast<std::ptrdiff_t>(sizeof(float)) * run;
+        if (task.residual) touch.add = reinterpret_cast<const char*>(task.residual->row(row) + offset);
+    }
+};
+
+void run_winograd(const Conv& conv, const Task& task) {
+    const int columns = (task.sources[0].width + kStep - 1) / kStep;
+    const long total = static_cast<long>((task.last - task.first + kStep - 1) / kStep) * columns;
+    const float* weights = conv.weights.data();
+    for (int g = 0; g < groups(conv); ++g) {
+        const Group group = group_of(conv, g);
+        // Blocks of whole row groups of the products: large enough for the weights' sake, small enough to leave L2 to them.
+        const int unit = Vec::accumulators / (group.vectors < Vec::columns ? group.vectors : Vec::columns);
+        const int most = (11 / unit + 1) * unit;
+        const Range range = part(total, unit, task.index, task.count);
+        const int blocks = static_cast<int>((range.last - range.first + most - 1) / most);
+        // With one panel and one chunk, products overwrite the transforms they are made from.
+        const bool in_place = group.vectors <= Vec::columns && conv.in_channels <= kChunk;
+        float* transformed = task.scratch;
+        float* products = in_place ? transformed : transformed + kPlanes * kPitch;
+        const std::ptrdiff_t slice = static_cast<std::ptrdiff_t>(group.vectors) * Vec::width * conv.in_channels;
+        const bool fetch_results = fills_vectors(conv, *task.out, group);
+        const auto block_at = [&](int b) {
+            const Range block = part(range.last - range.first, unit, b, blocks);
+            return Places(task, columns, range.first + block.first, static_cast<int>(block.last - block.first));
+        };
+        for (int b = 0; b < blocks; ++b) {
+            const Places here = block_at(b);
+            const Places after = b + 1 < blocks ? block_at(b + 1) : Places(task, columns, 0, 0);
+            for (int chunk = 0; chunk < conv.in_channels; chunk += kChunk) {
+                const int depth = conv.in_channels - chunk < kChunk ? conv.in_channels - chunk : kChunk;
+                each_piece(task, chunk, depth, [&](const Piece& piece, int at) { block_in(piece, here, transformed + at); });
+                const bool last = chunk + depth == conv.in_channels;
+                Fetch next{first_piece(task, last ? 0 : chunk + depth), last ? after : here, conv, task,
+                           last && fetch_results ? &here : nullptr, group};
+                for (int f = 0; f < kPlanes; ++f)
+                    multiply_block(group.vectors, kChunk, depth, transformed + f * kPitch, here.count, weights + f * slice,
+                                   conv.in_channels, chunk, products + f * kPitch, next);
+            }
+            block_out(conv, task, here, group, products);
+        }
+        weights += kPlanes * slice;
+    }
+}
+
+constexpr std::size_t kWinogradScratch = 2 * kPlanes * kPitch;
+
+}  // namespace

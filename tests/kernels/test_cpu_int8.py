@@ -1,0 +1,42 @@
+"""8-bit networks: what calibration finds and says, and what becomes 8-bit."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from srfast.backends.cpu import INT8_SET, CpuBackend
+from srfast.backends.cpu_int8 import calibrate, narrow_convs
+from srfast.capture import capture
+from srfast.kernels import cpu
+from srfast.models import RRDBNet, SRResNet
+from srfast.passes import in_units, optimise
+
+pytestmark = pytest.mark.skipif(INT8_SET not in cpu.narrow_sets(), reason="this CPU has no AVX512-VNNI")
+CPU = torch.device("cpu")
+
+
+@pytest.mark.parametrize("name", ["srresnet", "rrdb"])
+def test_calibrated_networks_stay_close(name: str) -> None:
+    torch.manual_seed(0)
+    model = SRResNet(4, num_blocks=2) if name == "srresnet" else RRDBNet(num_feat=32, num_block=1, num_grow_ch=16)
+    plan = in_units(optimise(capture(model.eval())), 255.0, 255.0)
+    convs = [node.output for node in narrow_convs(plan)]
+    assert convs and plan.nodes[0].output not in convs and plan.output not in convs
+    x = torch.rand(2, 3, 24, 31).mul(255).round()
+    exact = CpuBackend().compile(plan, CPU, torch.float32)(x)
+    int8 = calibrate(plan, x, peak=float(exact.abs().max()))
+    assert set(int8.convs) == set(convs)
+    y = CpuBackend(int8=int8).compile(plan, CPU, torch.float32)(x)
+    error = (y - exact).square().mean()
+    assert error > 0  # it is not the float32 network
+    measured = 10 * torch.log10(exact.abs().max() ** 2 / error)
+    assert int8.psnr > 35 and abs(measured - int8.psnr) < 0.1
+    x[0, 0, 3, 3] = float("nan")
+    assert CpuBackend(int8=int8).compile(plan, CPU, torch.float32)(x).isnan().any()
+
+
+def test_images_are_needed() -> None:
+    plan = optimise(capture(SRResNet(4, num_blocks=1).eval()))
+    with pytest.raises(ValueError, match="images"):
+        calibrate(plan, torch.empty(0, 3, 8, 8), 1.0)
