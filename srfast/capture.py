@@ -10,7 +10,8 @@ from typing import Any
 
 from torch import fx, nn
 
-from srfast.capture_ops import FUNCTIONS, MODULES, Value
+from srfast.capture_functional import FUNCTIONS
+from srfast.capture_ops import MODULES, Value
 from srfast.errors import UnsupportedModelError
 from srfast.plan import Concat, Conv, Node, Plan, Shuffle, Unshuffle
 

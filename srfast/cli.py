@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import srfast
-from srfast.commands import plan, upscale
+from srfast.commands import models, plan, upscale
 from srfast.errors import OutputError, SrfastError
 
 
@@ -49,6 +49,7 @@ def _parser() -> argparse.ArgumentParser:
     info.set_defaults(run=_info)
     upscale.add(commands, common)
     plan.add(commands, common)
+    models.add(commands, common)
     demo = commands.add_parser("demo", parents=[common], help="upscale the clip that comes with srfast")
     demo.add_argument("output", nargs="?", default="demo-output", type=Path, help="folder for the results")
     demo.set_defaults(run=_demo)

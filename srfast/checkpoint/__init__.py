@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
 import json
 import math
@@ -19,6 +20,7 @@ from torch import Tensor, nn
 
 from srfast.checkpoint.detection import check_weights, detect, unwrapped
 from srfast.checkpoint.layouts import MAX_BLOCKS, MODULES, Hints, Layout, Recipe
+from srfast.checkpoint.onnx_files import read_onnx
 from srfast.checkpoint.safetensors_files import read_safetensors
 from srfast.checkpoint.torch_files import LEGACY_MAGIC, read_torch
 from srfast.errors import CheckpointError
@@ -43,7 +45,7 @@ class LoadedModel:
         layout: who writes such keys.
         values: what the network itself sees and gives; the module converts.
         arguments: of the module's class.
-        file_kind: "safetensors", "PyTorch zip" or "PyTorch legacy".
+        file_kind: "safetensors", "PyTorch zip", "PyTorch legacy" or "ONNX".
     """
 
     module: nn.Module
@@ -71,7 +73,8 @@ def load_model(
     """Loads a checkpoint into a module in eval mode, float32, on the CPU.
 
     Args:
-        source: path of a .safetensors, .pth, .pt or .ckpt file that holds a state_dict, or the name of a shipped model.
+        source: path of a .safetensors, .pth, .pt or .ckpt file that holds a state_dict, of an .onnx file, or the name of a
+            shipped model.
         scale: 3 for networks whose keys are the same for 2 and 3 (one upsampling step by repeated pixels).
         act: "leakyrelu" for an SRVGGNetCompact that has it; its keys are those of one with ReLU.
         res_scale: of EDSR's blocks; by default 0.1 from 256 channels on, else 1, as published.
@@ -85,6 +88,8 @@ def load_model(
         known = ", ".join(names) or "none"
         raise CheckpointError(f"no checkpoint file and no shipped model is called {str(source)!r} (shipped: {known})")
     content, metadata, kind = _read(path)
+    if isinstance(content, nn.Module):
+        return _from_graph(content, path, scale)
     try:
         state = unwrapped(content)
         check_weights(state)
@@ -98,6 +103,22 @@ def load_model(
     return LoadedModel(
         module, layout.architecture, found, path.stem, layout.origin, layout.values, recipe.arguments, kind
     )
+
+
+def _from_graph(module: nn.Module, path: Path, scale: int | None) -> LoadedModel:
+    """An ONNX network, whose enlargement only shows when it runs."""
+    channels = next((m.in_channels for m in module.modules() if isinstance(m, nn.Conv2d)), 3)
+    try:
+        with torch.inference_mode():  # on the meta device nothing is computed, and no memory taken
+            found = copy.deepcopy(module).to("meta")(torch.zeros(1, channels, 16, 16, device="meta")).shape[-1] // 16
+    except (RuntimeError, ValueError, TypeError, IndexError) as error:
+        raise CheckpointError(
+            f"{path} cannot run on an image of 16x16: {' '.join(str(error).split())[:200]}"
+        ) from error
+    if scale not in (None, found):
+        raise CheckpointError(f"{path} enlarges by {found}, not {scale}")
+    values = "0..1, RGB, as far as is known: ONNX files do not tell"
+    return LoadedModel(module.eval(), "ONNX graph", found, path.stem, "ONNX", values, {}, "ONNX")
 
 
 def _read(path: Path) -> tuple[Any, Mapping[str, str], str]:
@@ -116,6 +137,8 @@ def _read(path: Path) -> tuple[Any, Mapping[str, str], str]:
         return read_torch(path), {}, "PyTorch zip"
     if head.startswith(LEGACY_MAGIC):
         return read_torch(path), {}, "PyTorch legacy"
+    if path.suffix == ".onnx":
+        return read_onnx(path), {}, "ONNX"
     if head[8:9] == b"{" or path.suffix == ".safetensors":
         return *read_safetensors(path), "safetensors"
     raise CheckpointError(f"{path} is not a PyTorch checkpoint: {_what(head)}")

@@ -1,0 +1,143 @@
+"""Hostile and damaged files: each refused with a clear error, within a second, with nothing run and memory bounded."""
+
+from __future__ import annotations
+
+import contextlib
+import random
+import resource
+import time
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+
+import hostile_files as hostile
+import pytest
+import safetensors.torch
+import torch
+
+from srfast.checkpoint import load_model
+from srfast.errors import CheckpointError
+from srfast.models import SRVGGNetCompact
+
+
+def start_measuring() -> None:
+    """Forgets the largest memory so far, where the system can (Linux)."""
+    with contextlib.suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5")
+
+
+def peak() -> int:
+    """Largest resident memory since then, in kB."""
+    status = Path("/proc/self/status")
+    if status.exists():
+        return int(next(line.split()[1] for line in status.read_text().splitlines() if line.startswith("VmHWM")))
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+
+def refuse(name: str, path: Path) -> str | None:
+    """None where the file is refused as it should be, else what is wrong."""
+    start_measuring()
+    before, started = peak(), time.process_time()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            load_model(path)
+    except CheckpointError as error:
+        seconds = time.process_time() - started
+        grown = peak() - before
+        text = str(error)
+        if seconds > 1:
+            return f"{name}: took {seconds:.1f} s"
+        if grown > 160_000:
+            return f"{name}: took {grown / 1000:.0f} MB"
+        return None if path.name in text or "checkpoint" in text else f"{name}: unclear: {text[:200]}"
+    except BaseException as error:
+        return f"{name}: {type(error).__name__}: {error}"
+    return f"{name}: was loaded"
+
+
+def failures(cases: Iterator[hostile.Case], folder: Path) -> tuple[list[str], int]:
+    wrong, count = [], 0
+    for name, data in cases:
+        suffix = ".safetensors" if "safetensors" in name or "metadata" in name else ".pth"
+        path = folder / f"case{count}{suffix}"
+        path.write_bytes(data)
+        wrong.append(refuse(name, path))
+        count += 1
+        path.unlink()
+    return [w for w in wrong if w], count
+
+
+@pytest.mark.parametrize("family", hostile.FAMILIES)
+def test_refused(tmp_path: Path, family: str) -> None:
+    wrong, count = failures(hostile.FAMILIES[family](), tmp_path)
+    assert wrong == []
+    assert count >= 7
+
+
+def test_no_code_is_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    canary = tmp_path / hostile.CANARY
+    folder = tmp_path / "files"
+    folder.mkdir()
+    monkeypatch.chdir(tmp_path)
+    wrong, count = failures(hostile.executing(canary), folder)
+    assert wrong == []
+    assert count > 90
+    assert not canary.exists()
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["files"]
+
+
+def test_the_cases_would_run_code(tmp_path: Path) -> None:
+    """The same pickles do run where they are trusted, so the test above means something."""
+    import pickle
+
+    canary = tmp_path / hostile.CANARY
+    body = next(data for name, data in hostile.executing(canary) if name == "bare pickle calls os.system")
+    pickle.loads(body)
+    assert canary.exists()
+
+
+def test_what_is_no_file(tmp_path: Path) -> None:
+    wrong = [refuse(name, path) for name, path in hostile.paths(tmp_path)]
+    assert [w for w in wrong if w] == []
+
+
+def test_the_message_says_how_to_save_again(tmp_path: Path) -> None:
+    path = tmp_path / "module.pth"
+    torch.save(SRVGGNetCompact(num_feat=4, num_conv=0), path)
+    with pytest.raises(CheckpointError, match=r"SRVGGNetCompact.*torch\.save\(model\.state_dict\(\)"):
+        load_model(path)
+
+
+def test_files_without_checksums_load(tmp_path: Path) -> None:
+    path = tmp_path / "w.pth"
+    torch.serialization.set_crc32_options(False)
+    try:
+        torch.save(SRVGGNetCompact(num_feat=4, num_conv=0).state_dict(), path)
+    finally:
+        torch.serialization.set_crc32_options(True)
+    assert load_model(path).scale == 4
+
+
+@pytest.mark.parametrize("kind", ["zip", "legacy", "safetensors"])
+def test_flipped_bits(tmp_path: Path, kind: str) -> None:
+    """A flipped bit gives an error or, where it only changed a number, a network with finite weights; never anything else."""
+    torch.manual_seed(0)
+    state = SRVGGNetCompact(num_feat=4, num_conv=1, upscale=2).state_dict()
+    path = tmp_path / "flipped"
+    if kind == "safetensors":
+        safetensors.torch.save_file(state, path)
+    else:
+        torch.save(state, path, _use_new_zipfile_serialization=kind == "zip")
+    data, noise, loaded = path.read_bytes(), random.Random(1), 0
+    for _ in range(150):
+        changed = bytearray(data)
+        changed[noise.randrange(len(data))] ^= 1 << noise.randrange(8)
+        path.write_bytes(changed)
+        try:
+            model = load_model(path)
+        except CheckpointError:
+            continue
+        loaded += 1
+        assert all(torch.isfinite(v).all() for v in model.module.state_dict().values())
+    assert loaded < 150
