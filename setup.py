@@ -5,7 +5,7 @@
 
 Without a C++ compiler the installation goes on without ``srfast._cpu``, without nvcc (CUDA 12.4 or newer) without
 ``srfast._cuda``; ``srfast info`` then says what is missing. ``SRFAST_BUILD_CUDA=0`` leaves the CUDA kernels out,
-``SRFAST_CUDA_ARCHS="80 90a"`` builds them for these architectures only.
+``SRFAST_CUDA_ARCHS="80 86 89"`` builds them for these architectures: by default wheels have all, checkouts two.
 """
 
 from __future__ import annotations
@@ -45,7 +45,9 @@ INSTRUCTION_SETS = {
 
 CUDA_SOURCES = Path("csrc/cuda")
 CUDA_OLDEST = (12, 4)
+CUDA_FEW = ("80", "90a")  # in a checkout, where a build for all would take minutes at every change
 CUDA_ARCHITECTURES = ("80", "86", "89", "90a", "100", "120")
+HOPPER_SOURCES = ("hopper",)  # instructions that no other architecture has
 NVCC_FLAGS = ["-std=c++17", "-O3", "-Xcompiler", "-fPIC,-fvisibility=hidden", "-cudart", "static"]
 
 
@@ -61,7 +63,7 @@ class BuildCompiled(build_ext):
     def build_cuda(self, ext: Extension) -> None:
         nvcc = find_nvcc()
         assert nvcc is not None
-        archs = cuda_architectures(nvcc)
+        archs = cuda_architectures(nvcc, CUDA_FEW if self.inplace or self.editable_mode else CUDA_ARCHITECTURES)
         codes = [f"-gencode=arch=compute_{arch},code=sm_{arch}" for arch in archs]
         folder = Path(self.build_temp) / "cuda"
         folder.mkdir(parents=True, exist_ok=True)
@@ -69,7 +71,8 @@ class BuildCompiled(build_ext):
 
         def compiled(source: str) -> str:
             target = folder / (Path(source).stem + ".o")
-            kinds = codes if source.endswith(".cu") else [f'-DSRFAST_ARCHITECTURES="{" ".join(archs)}"', "-x", "cu"]
+            hopper = ["-gencode=arch=compute_90a,code=sm_90a"] if Path(source).stem in HOPPER_SOURCES else codes
+            kinds = hopper if source.endswith(".cu") else [f'-DSRFAST_ARCHITECTURES="{" ".join(archs)}"', "-x", "cu"]
             self.spawn([nvcc, *NVCC_FLAGS, *kinds, *includes, "-c", source, "-o", str(target)])
             return str(target)
 
@@ -117,14 +120,14 @@ def nvcc_version(nvcc: str) -> tuple[int, int]:
     return (int(found[1]), int(found[2])) if found else (0, 0)
 
 
-def cuda_architectures(nvcc: str) -> list[str]:
-    """What to build for: SRFAST_CUDA_ARCHS, or all that the kernels are made for and this nvcc knows."""
+def cuda_architectures(nvcc: str, wanted: tuple[str, ...]) -> list[str]:
+    """What to build for: SRFAST_CUDA_ARCHS, or those of ``wanted`` that this nvcc knows."""
     asked = os.environ.get("SRFAST_CUDA_ARCHS", "").replace(",", " ").replace(";", " ").split()
     strange = sorted(set(asked) - set(CUDA_ARCHITECTURES))
     if strange:
         raise SystemExit(f"SRFAST_CUDA_ARCHS={strange[0]}: the kernels are made for {', '.join(CUDA_ARCHITECTURES)}")
     known = subprocess.run([nvcc, "--list-gpu-code"], capture_output=True, text=True, check=True).stdout.split()
-    return asked or [arch for arch in CUDA_ARCHITECTURES if f"sm_{arch.rstrip('a')}" in known]
+    return asked or [arch for arch in wanted if f"sm_{arch.rstrip('a')}" in known]
 
 
 def cuda_extension() -> list[Extension]:

@@ -319,3 +319,23 @@ def view(canvas: Canvas, align: int) -> tuple[int, int, int, int]:
             f"pixels must begin at multiples of {align} bytes; a canvas of {list(canvas.data.shape)} has {sizes}"
         )
     return view
+
+
+def shared_bytes(conv: CudaConv) -> int:
+    """Bytes of shared memory that a block of the convolution's kernel needs."""
+    empty = dict.fromkeys(("x", "residual", "out"), (0, 0, 0, 0))
+    params: dict[str, Any] = {
+        **empty,
+        **dict.fromkeys(("weight", "bias", "slope", "flag", "kind"), 0),
+        **dict.fromkeys(("images", "height", "width", "residual_up", "steps", "gain"), 1),
+        **dict.fromkeys(("low", "high"), 0.0),
+        "act": conv.act,
+        "channels": conv.channels,
+        "shuffle": conv.shuffle,
+        "clamp": False,
+        "kernel": conv.kernel,
+        "blocks_c": 1 if conv.variant.pixel else conv.blocks_c,
+        "in_channels": conv.in_channels,
+    }
+    prepared = cuda.module().Conv(type=0, variant=conv.variant.fields(), params=params)
+    return int(prepared.run((-1, 0, False)))

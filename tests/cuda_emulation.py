@@ -16,7 +16,7 @@ import pytest
 
 REPOSITORY = Path(__file__).parent.parent
 NAME = "srfast_cuda_emulated"
-FLAGS = ("-std=c++17", "-O2", "-g0", "-fPIC", "-shared", "-Wall", "-Wno-unknown-pragmas", "-Werror", "-DSRFAST_EMULATE")
+FLAGS = ("-std=c++17", "-O1", "-g0", "-fPIC", "-shared", "-Wall", "-Wno-unknown-pragmas", "-Werror", "-DSRFAST_EMULATE")
 
 
 def build(folder: Path, sources: tuple[str, ...] = ("emulated.cpp", "fiber_switch.cpp"), name: str = NAME) -> Path:

@@ -122,6 +122,7 @@ def test_what_ships(tmp_path: Path) -> None:
         "srfast/py.typed",
         "srfast/kernels/conv.py",
         "srfast/kernels/configs.json",
+        "srfast/kernels/cuda_configs.json",
         "srfast/training/train.py",
         "srfast/weights/srresnet_x4.safetensors",
         "srfast/weights/compact_x4.md",

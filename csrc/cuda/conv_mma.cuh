@@ -96,8 +96,9 @@ SRFAST_DEVICE Tile tile_of(const ConvParams& p, int blocks_o) {
     return {rest / p.tiles_y, rest % p.tiles_y * TILE_H, tx * TILE_W, p.height, p.width, block() % blocks_o};
 }
 
+// Two blocks of the larger tile would have too few registers.
 template <class T, class S>
-SRFAST_KERNEL(S::THREADS, 2) conv_mma(SRFAST_PARAM ConvParams p) {
+SRFAST_KERNEL(S::THREADS, S::THREADS > 128 ? 1 : 2) conv_mma(SRFAST_PARAM ConvParams p) {
     const int kernel = S::KERNEL ? S::KERNEL : p.kernel, taps = kernel * kernel, pitch = S::TILE_W + kernel - 1;
     const int blocks_o = (p.end.channels + S::BO - 1) / S::BO, steps = p.blocks_c * taps;
     const Tile tile = tile_of<S::TILE_H, S::TILE_W>(p, blocks_o);

@@ -99,14 +99,14 @@ SRFAST_DEVICE void store_value(const Epilogue& e, int image, int y, int x, int c
 }
 
 // The sums of a tile, [TILE_H * WIDTH][BO] in shared memory, to the result. Rows of sums are WIDTH pixels of which
-// the first `columns` count, and `rows` of them.
+// the first `columns` count, and `rows` of them. THREADS threads share the work; this one is number `index`.
 template <class T, int BO, int WIDTH, int THREADS>
-SRFAST_DEVICE void finish_tile(const Epilogue& e, const Tile& t, uint32_t sums, int rows, int columns) {
+SRFAST_DEVICE void finish_tile(const Epilogue& e, const Tile& t, uint32_t sums, int rows, int columns, int index = thread()) {
     constexpr int units = BO / 8;
     const int plane = e.channels / (e.shuffle * e.shuffle);
     const bool whole = e.kind == Out::same && plane % 8 == 0 && e.residual_up == 1;
 #pragma unroll 1
-    for (int i = thread(); i < rows * WIDTH * units; i += THREADS) {
+    for (int i = index; i < rows * WIDTH * units; i += THREADS) {
         const int pixel = i / units, unit = i % units, packed = t.block_o * BO + unit * 8;
         const int column = pixel % WIDTH, y = t.y0 + pixel / WIDTH, x = t.x0 + column;
         if (y >= t.height || x >= t.width || column >= columns || packed >= e.channels) continue;

@@ -100,11 +100,11 @@ SRFAST_KERNEL(kFrameThreads, 1) yuv_out(SRFAST_PARAM FrameParams p) {
 }
 
 template <class T>
-void run_frames(FrameJob job, const FrameParams& p, const Queue& queue) {
+int run_frames(FrameJob job, const FrameParams& p, const Queue& queue) {
     const bool halves = job == FrameJob::yuv_out;
     const long long pixels = 1LL * p.images * (halves ? (p.height + 1) / 2 : p.height) * (halves ? (p.width + 1) / 2 : p.width);
     void (*const kernels[])(FrameParams) = {packed_in<T>, packed_out<T>, yuv_in<T>, yuv_out<T>};
-    launch(kernels[static_cast<int>(job)], (pixels + kFrameThreads - 1) / kFrameThreads, kFrameThreads, 0, queue, p);
+    return launch(kernels[static_cast<int>(job)], (pixels + kFrameThreads - 1) / kFrameThreads, kFrameThreads, 0, queue, p);
 }
 
 }  // namespace srfast

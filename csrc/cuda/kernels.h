@@ -7,6 +7,8 @@ namespace srfast {
 
 enum class Type : int { half = 0, bfloat16 = 1 };
 
+// All return the bytes of shared memory of a block, see `launch`.
+
 // How a convolution is cut up; what exists is listed by `conv_variants`.
 struct Variant {
     int block_c;  // input channels at a time; for narrow images 0
@@ -19,10 +21,13 @@ struct Variant {
 enum class FrameJob : int { packed_in = 0, packed_out = 1, yuv_in = 2, yuv_out = 3 };
 
 template <class T>
-void run_conv(const Variant& v, const ConvParams& p, const Queue& queue);
+int run_conv(const Variant& v, const ConvParams& p, const Queue& queue);
 template <class T>
-void run_pair(const PairParams& p, const Queue& queue);
+int run_pair(const PairParams& p, const Queue& queue);
 template <class T>
-void run_frames(FrameJob job, const FrameParams& p, const Queue& queue);
+int run_frames(FrameJob job, const FrameParams& p, const Queue& queue);
+
+// Measurements of the GPU, see experiments.cuh: `rounds` reads of `bytes`.
+int read_rate(const void* data, long long bytes, int rounds, int* sink, const Queue& queue);
 
 }  // namespace srfast

@@ -18,7 +18,7 @@ inline void check(cudaError_t error, const char* what) {
     if (error != cudaSuccess) throw std::runtime_error(std::string(what) + ": " + cudaGetErrorString(error));
 }
 
-// Where and how to launch. early: while the kernel in front still runs (compute capability 9.0 and later).
+// Where and how to launch. device -1: nowhere, only the need of shared memory is wanted. early: while the kernel in front still runs (compute capability 9.0 and later).
 struct Queue {
     int device;
     std::uintptr_t stream;
@@ -40,9 +40,10 @@ private:
     int before_ = 0;
 };
 
+// Returns the bytes of shared memory of a block; on device -1 that is all it does.
 template <class... Params>
-void launch(void (*kernel)(Params...), long long blocks, int threads, int shared, const Queue& queue, const Params&... params) {
-    if (blocks < 1) return;
+int launch(void (*kernel)(Params...), long long blocks, int threads, int shared, const Queue& queue, const Params&... params) {
+    if (queue.device < 0 || blocks < 1) return shared;
     if (blocks > 0x7fffffffLL) throw std::invalid_argument("the image has too many tiles for one launch");
     const OnDevice guard(queue.device);
     check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, shared), "cudaFuncSetAttribute (shared memory)");
@@ -57,6 +58,7 @@ void launch(void (*kernel)(Params...), long long blocks, int threads, int shared
     config.attrs = &attribute;
     config.numAttrs = queue.early ? 1 : 0;
     check(cudaLaunchKernelEx(&config, kernel, params...), "cudaLaunchKernelEx");
+    return shared;
 }
 
 }  // namespace srfast

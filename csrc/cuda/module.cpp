@@ -1,5 +1,5 @@
 // Python's view of the kernels: addresses, sizes and a stream. srfast/kernels/cuda.py checks the tensors.
-#include "kernels.h"
+#include "hopper.h"
 
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
@@ -62,11 +62,8 @@ ConvParams conv_params(const py::dict& d, int tile_h, int tile_w) {
 Queue queue(const std::tuple<int, std::uintptr_t, bool>& q) { return {std::get<0>(q), std::get<1>(q), std::get<2>(q)}; }
 
 template <class F>
-void by_type(int type, const F& run) {
-    if (type == 0)
-        run(Half{});
-    else
-        run(Bfloat16{});
+int by_type(int type, const F& run) {
+    return type == 0 ? run(Half{}) : run(Bfloat16{});
 }
 
 // A prepared launch: everything is read from Python once.
@@ -75,15 +72,34 @@ public:
     ConvLaunch(int type, const std::array<int, 6>& v, const py::dict& given)
         : type_(type), variant_{v[0], v[1], v[2], v[3], v[4], v[5]}, params_(conv_params(given, v[3], v[4])) {}
 
-    void run(const std::tuple<int, std::uintptr_t, bool>& where) {
+    int run(const std::tuple<int, std::uintptr_t, bool>& where) {
         const Queue q = queue(where);
         params_.early = q.early;
-        by_type(type_, [&](auto t) { run_conv<decltype(t)>(variant_, params_, q); });
+        return by_type(type_, [&](auto t) { return run_conv<decltype(t)>(variant_, params_, q); });
     }
 
 private:
     int type_;
     Variant variant_;
+    ConvParams params_;
+};
+
+// The Hopper convolution. The copy engine's descriptor is made at each launch, a matter of nanoseconds.
+class HopperLaunch {
+public:
+    HopperLaunch(int type, bool shifted, int rows, int blocks, const py::dict& given)
+        : type_(type), shifted_(shifted), rows_(rows), blocks_(blocks), params_(conv_params(given, 1, 1)) {}
+
+    int run(const std::tuple<int, std::uintptr_t, bool>& where) {
+        const Queue q = queue(where);
+        params_.early = q.early;
+        return by_type(type_, [&](auto t) { return run_conv_hopper<decltype(t)>(params_, shifted_, rows_, blocks_, q); });
+    }
+
+private:
+    int type_;
+    bool shifted_;
+    int rows_, blocks_;
     ConvParams params_;
 };
 
@@ -98,10 +114,10 @@ public:
             throw std::invalid_argument("the fused pair is of two 3x3 convolutions of 64 channels");
     }
 
-    void run(const std::tuple<int, std::uintptr_t, bool>& where) {
+    int run(const std::tuple<int, std::uintptr_t, bool>& where) {
         const Queue q = queue(where);
         params_.second.early = q.early;
-        by_type(type_, [&](auto t) { run_pair<decltype(t)>(params_, q); });
+        return by_type(type_, [&](auto t) { return run_pair<decltype(t)>(params_, q); });
     }
 
 private:
@@ -126,8 +142,8 @@ public:
         params_.flag = pointer<int>(d["flag"].cast<std::uintptr_t>());
     }
 
-    void run(const std::tuple<int, std::uintptr_t, bool>& where) {
-        by_type(type_, [&](auto t) { run_frames<decltype(t)>(job_, params_, queue(where)); });
+    int run(const std::tuple<int, std::uintptr_t, bool>& where) {
+        return by_type(type_, [&](auto t) { return run_frames<decltype(t)>(job_, params_, queue(where)); });
     }
 
 private:
@@ -158,4 +174,13 @@ PYBIND11_MODULE(SRFAST_MODULE, m) {
     py::class_<FrameLaunch>(m, "Frames")
         .def(py::init<int, int, const py::dict&>(), py::arg("type"), py::arg("job"), py::arg("params"))
         .def("run", &FrameLaunch::run, py::arg("queue"), py::call_guard<py::gil_scoped_release>());
+    py::class_<HopperLaunch>(m, "Hopper")
+        .def(py::init<int, bool, int, int, const py::dict&>(), py::arg("type"), py::arg("shifted"), py::arg("rows"), py::arg("blocks"), py::arg("params"))
+        .def("run", &HopperLaunch::run, py::arg("queue"), py::call_guard<py::gil_scoped_release>());
+    m.def("read_rate", [](std::uintptr_t data, long long bytes, int rounds, std::uintptr_t sink, const std::tuple<int, std::uintptr_t, bool>& where) {
+        return read_rate(pointer<const void>(data), bytes, rounds, pointer<int>(sink), queue(where));
+    });
+    m.def("matrix_rate", [](int columns, std::uintptr_t source, int rounds, int blocks, const std::tuple<int, std::uintptr_t, bool>& where) {
+        return matrix_rate_hopper(columns, pointer<const void>(source), rounds, blocks, queue(where));
+    });
 }

@@ -99,8 +99,8 @@ SRFAST_KERNEL(256, 1) pair_mma(SRFAST_PARAM PairParams p) {
 }
 
 template <class T>
-void run_pair(const PairParams& p, const Queue& queue) {
-    launch(pair_mma<T>, 1LL * p.second.images * p.second.tiles_y * p.second.tiles_x, 256, PairShape::SHARED, queue, p);
+int run_pair(const PairParams& p, const Queue& queue) {
+    return launch(pair_mma<T>, 1LL * p.second.images * p.second.tiles_y * p.second.tiles_x, 256, PairShape::SHARED, queue, p);
 }
 
 }  // namespace srfast

@@ -28,6 +28,8 @@ struct alignas(16) Words4 {
 SRFAST_DEVICE int thread() { return static_cast<int>(threadIdx.x); }
 SRFAST_DEVICE int block() { return static_cast<int>(blockIdx.x); }
 SRFAST_DEVICE int blocks() { return static_cast<int>(gridDim.x); }
+// A value that is the same in all lanes of the warp, as the compiler can see.
+SRFAST_DEVICE int uniform(int value) { return __shfl_sync(0xffffffffu, value, 0); }
 SRFAST_DEVICE void sync_block() { __syncthreads(); }
 SRFAST_DEVICE void sync_warp() { __syncwarp(); }
 
@@ -110,8 +112,16 @@ SRFAST_DEVICE Words4 ldg128(const void* p) {
     const uint4 v = __ldg(static_cast<const uint4*>(p));
     return {{v.x, v.y, v.z, v.w}};
 }
+// By way of the L2 cache only, every time.
+SRFAST_DEVICE Words4 ldg128_cached(const void* p) {
+    Words4 v;
+    asm volatile("ld.global.cg.v4.u32 {%0,%1,%2,%3}, [%4];" : "=r"(v.w[0]), "=r"(v.w[1]), "=r"(v.w[2]), "=r"(v.w[3]) : "l"(p));
+    return v;
+}
 SRFAST_DEVICE float ldg_float(const float* p) { return __ldg(p); }
-SRFAST_DEVICE void stg128(void* p, Words4 v) { *static_cast<uint4*>(p) = make_uint4(v.w[0], v.w[1], v.w[2], v.w[3]); }
+SRFAST_DEVICE void stg128(void* p, Words4 v) {
+    asm volatile("st.global.v4.u32 [%0], {%1,%2,%3,%4};" ::"l"(p), "r"(v.w[0]), "r"(v.w[1]), "r"(v.w[2]), "r"(v.w[3]) : "memory");
+}
 SRFAST_DEVICE void raise_flag(int* p) { atomicExch(p, 1); }
 
 // Copies BYTES from global to shared memory; writes zeros if not valid.

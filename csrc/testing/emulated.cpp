@@ -2,6 +2,8 @@
 #define SRFAST_MODULE srfast_cuda_emulated
 #include "../cuda/conv_bfloat16.cu"
 #include "../cuda/conv_half.cu"
+#include "../cuda/experiments.cu"
 #include "../cuda/frames.cu"
+#include "../cuda/hopper.cu"
 #include "../cuda/module.cpp"
 #include "../cuda/pair.cu"

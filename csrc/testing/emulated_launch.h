@@ -13,12 +13,14 @@ struct Queue {
     bool early;
 };
 
+// Returns the bytes of shared memory of a block; on device -1 that is all it does.
 template <class... Params>
-void launch(void (*kernel)(Params...), long long blocks, int threads, int shared, const Queue&, const Params&... params) {
-    for (long long b = 0; b < blocks; ++b) {
+int launch(void (*kernel)(Params...), long long blocks, int threads, int shared, const Queue& queue, const Params&... params) {
+    for (long long b = 0; b < (queue.device < 0 ? 0 : blocks); ++b) {
         emulation::Block block(threads, static_cast<std::size_t>(shared), static_cast<int>(b), static_cast<int>(blocks));
         block.run([&] { kernel(params...); }, b % 2 == 1);
     }
+    return shared;
 }
 
 }  // namespace srfast

@@ -30,6 +30,7 @@ inline void sync_warp() {
     static const char operation = 0;
     here().collective(here().warp(), 32, &operation, nullptr, thread() % 32, [](void**) {});
 }
+inline int uniform(int value) { return value; }
 inline uint32_t shared_base() { return 0; }
 
 inline float as_float(uint32_t bits) {
@@ -119,6 +120,7 @@ inline Words4 ldg128(const void* p) {
     std::memcpy(&v, p, 16);
     return v;
 }
+inline Words4 ldg128_cached(const void* p) { return ldg128(p); }
 inline float ldg_float(const float* p) { return *p; }
 inline void stg128(void* p, Words4 v) {
     check_aligned(p);

@@ -7,6 +7,7 @@
 #pragma once
 
 #include <algorithm>
+#include <array>
 #include <cstdint>
 #include <cstring>
 #include <deque>
@@ -77,12 +78,19 @@ public:
           clocks(warps_ + 1, Clock(kClocks)), fences(kClocks) {
         for (int w = 0; w < warps_; ++w) clocks[w][w] = 1;
         collectives.resize(warps_ * 2);
+        matrix.resize(warps_ / 4 + 1);
     }
 
     int index, count;
     std::vector<Collective> collectives;  // of each warp, then of each warpgroup
     std::map<uint32_t, Mbarrier> mbarriers;
     std::map<int, Barrier> barriers;
+    struct Matrix {
+        std::vector<std::function<void()>> open;
+        std::vector<std::vector<std::function<void()>>> committed;
+    };
+    std::vector<Matrix> matrix;  // products under way, of each warpgroup
+    uint32_t copies = 0;         // made in the background
     std::deque<std::function<void()>> background;  // copies of the engines, made when nothing else can go on
 
     static Block*& current() {

@@ -8,6 +8,7 @@ import torch
 
 from srfast.backends.base import Backend, Executable, FrameExecutable
 from srfast.backends.cpu import CpuBackend, has_bf16
+from srfast.backends.cuda import CudaBackend
 from srfast.backends.reference import ReferenceBackend
 from srfast.backends.triton import TritonBackend
 from srfast.errors import BackendError
@@ -23,7 +24,7 @@ __all__ = [
     "select_backend",
 ]
 
-BACKENDS: tuple[Backend, ...] = (TritonBackend(), CpuBackend(), ReferenceBackend())
+BACKENDS: tuple[Backend, ...] = (TritonBackend(), CudaBackend(), CpuBackend(), ReferenceBackend())
 
 _log = logging.getLogger("srfast")
 
@@ -50,7 +51,7 @@ def select_backend(plan: Plan, device: torch.device, dtype: torch.dtype, name: s
     if name != "auto" and name not in names:
         raise BackendError(f"no backend is called {name!r}; there are auto, {', '.join(names)}")
     passed: list[str] = []
-    for backend in BACKENDS:
+    for backend in _ordered(plan, device):
         if name not in ("auto", backend.name):
             continue
         reasons = backend.not_supported_reasons(plan, device, dtype)
@@ -60,3 +61,9 @@ def select_backend(plan: Plan, device: torch.device, dtype: torch.dtype, name: s
             return backend
         passed.append(f"{backend.name}: {', '.join(reasons)}")
     raise BackendError(f"cannot run on {device} in {str(dtype).removeprefix('torch.')}: {'; '.join(passed)}")
+
+
+def _ordered(plan: Plan, device: torch.device) -> list[Backend]:
+    """Fastest first: the CUDA kernels only where they were measured to be."""
+    first = [b for b in BACKENDS if isinstance(b, CudaBackend) and b.measured_faster(plan, device)]
+    return [*first, *(backend for backend in BACKENDS if backend not in first)]

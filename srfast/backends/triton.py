@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 from collections import OrderedDict
-from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING
 
@@ -12,13 +11,13 @@ import torch
 from torch import Tensor
 
 from srfast.backends.base import Executable
+from srfast.backends.graphs import Launch, Sequence
 from srfast.kernels.planes import PlaneColour, Planes
 from srfast.plan import Plan
 
 if TYPE_CHECKING:
     from srfast.backends.triton_program import Program
 
-Launch = Callable[[], None]
 _DTYPES = (torch.float16, torch.bfloat16)
 _OLDEST = (8, 0)
 # Input pixels for each multiprocessor that leave little of it idle: four programs of 128 pixels, one after another.
@@ -154,9 +153,9 @@ class _Size:
         self._images, self._channels, self._device = source.images, source.channels, source.data.device
         self._out_size = (source.images, source.height * plan.scale, source.width * plan.scale)
         self._out_shape = (*self._out_size, plan.out_channels)
-        self._tensor: tuple[_Sequence, Tensor] | None = None
-        self._frames: dict[tuple[torch.dtype, float, float, bool], tuple[_Sequence, Tensor, Tensor, Tensor]] = {}
-        self._planes: dict[tuple[PlaneColour, float, float], tuple[_Sequence, Planes, Planes, Tensor]] = {}
+        self._tensor: tuple[Sequence, Tensor] | None = None
+        self._frames: dict[tuple[torch.dtype, float, float, bool], tuple[Sequence, Tensor, Tensor, Tensor]] = {}
+        self._planes: dict[tuple[PlaneColour, float, float], tuple[Sequence, Planes, Planes, Tensor]] = {}
 
     def run_tensor(self, x: Tensor) -> Tensor:
         """Fills the source, runs, and copies the result out of its fixed place."""
@@ -167,7 +166,7 @@ class _Size:
             out = torch.empty(self._out_shape, dtype=source.data.dtype, device=self._device)
             target = Canvas(out, self._out_shape[1], self._out_shape[2], self._out_shape[3], 0)
             launches = [*self._program.body, *self._program.finish(target)]
-            self._tensor = _Sequence(launches, self._graphs), out
+            self._tensor = Sequence(launches, self._graphs), out
         sequence, out = self._tensor
         source.nchw().copy_(x)
         sequence.run()
@@ -195,7 +194,7 @@ class _Size:
 
     def _frame_sequence(
         self, frames: Tensor, gain: float, units: float, bgr: bool
-    ) -> tuple[_Sequence, Tensor, Tensor, Tensor]:
+    ) -> tuple[Sequence, Tensor, Tensor, Tensor]:
         from srfast.kernels.triton_conv_launch import FrameTarget
 
         place = torch.empty(frames.shape, dtype=frames.dtype, device=self._device)
@@ -205,7 +204,7 @@ class _Size:
         launches = [self._program.load(place, gain, bgr), *self._program.body, *self._program.finish_frames(target)]
         return self._sequence(launches, flag), place, out, flag
 
-    def _plane_sequence(self, planes: Planes, peak: float, units: float) -> tuple[_Sequence, Planes, Planes, Tensor]:
+    def _plane_sequence(self, planes: Planes, peak: float, units: float) -> tuple[Sequence, Planes, Planes, Tensor]:
         images, height, width, _ = planes.luma.shape
         place = Planes.empty(images, height, width, planes.colour, self._device)
         out = Planes.empty(*self._out_size, planes.colour, self._device)
@@ -218,38 +217,9 @@ class _Size:
             flag,
         )
 
-    def _sequence(self, launches: list[Launch], flag: Tensor) -> _Sequence:
-        return _Sequence([lambda: _clear(flag), *launches], self._graphs)
+    def _sequence(self, launches: list[Launch], flag: Tensor) -> Sequence:
+        return Sequence([lambda: _clear(flag), *launches], self._graphs)
 
 
 def _clear(flag: Tensor) -> None:
     flag.zero_()
-
-
-class _Sequence:
-    """Launches in a row: the first run launches (and compiles) one by one, later ones replay a CUDA graph of them."""
-
-    def __init__(self, launches: list[Launch], graphs: bool) -> None:
-        self._launches, self._graphs = launches, graphs
-        self._graph: torch.cuda.CUDAGraph | None = None
-        self._warm = False
-
-    def run(self) -> None:
-        if self._graph is not None:
-            self._graph.replay()
-        elif self._warm and self._graphs:
-            self._capture()
-            self.run()
-        else:
-            self._launch()
-            self._warm = True
-
-    def _launch(self) -> None:
-        for launch in self._launches:
-            launch()
-
-    def _capture(self) -> None:
-        graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph):
-            self._launch()
-        self._graph = graph

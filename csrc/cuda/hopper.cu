@@ -1,0 +1,10 @@
+#include "hopper.cuh"
+
+template int srfast::run_conv_hopper<srfast::Half>(const ConvParams&, bool, int, int, const Queue&);
+template int srfast::run_conv_hopper<srfast::Bfloat16>(const ConvParams&, bool, int, int, const Queue&);
+
+int srfast::matrix_rate_hopper(int columns, const void* source, int rounds, int blocks, const Queue& queue) {
+    if (columns != 64 && columns != 120) throw std::invalid_argument("the matrix rate is measured for 64 or 120 columns");
+    const RateParams params{source, rounds, nullptr};
+    return launch(columns == 64 ? matrix_rate<64> : matrix_rate<120>, blocks, 256, 65536, queue, params);
+}

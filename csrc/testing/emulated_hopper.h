@@ -1,0 +1,169 @@
+// cuda/hopper_ptx.cuh on the host, as the PTX ISA states it.
+//
+// Modelled with confidence: mbarriers, whole swizzled tiles. Modelled after one reading of the documentation only: that
+// a matrix descriptor may begin at any pixel of a tile swizzled by 128 bytes, because the swizzle acts on the address.
+#pragma once
+
+#include "emulated_ptx.h"
+
+namespace srfast {
+
+struct alignas(64) TensorMap {
+    const uint16_t* data;
+    long long image, row;
+    int pixel, images, height, width, channels, box;  // box: pixels of a row that are copied at a time
+};
+
+inline void mbarrier_init(uint32_t a, int count) {
+    auto& b = here().mbarriers[a];
+    b.expected = b.pending = count;
+}
+inline void mbarrier_publish() {}
+inline void copies_see_writes() { ++here().fences[here().warp()]; }
+
+inline void mbarrier_complete(emulation::Mbarrier& b) {
+    if (b.pending == 0 && b.bytes == 0) {
+        b.pending = b.expected;
+        b.completed = b.clock;
+        ++b.phases;
+    }
+}
+inline emulation::Mbarrier& mbarrier_at(uint32_t a) {
+    const auto found = here().mbarriers.find(a);
+    if (found == here().mbarriers.end()) throw std::runtime_error("an mbarrier is used that nothing initialised");
+    return found->second;
+}
+inline void mbarrier_expect(uint32_t a, int bytes) {
+    Block& block = here();
+    auto& b = mbarrier_at(a);
+    if (b.pending == 0) throw std::runtime_error("more threads arrive at an mbarrier than it was made for");
+    Block::join(b.clock, block.clocks[block.warp()]);
+    ++block.clocks[block.warp()][block.warp()];
+    b.bytes += bytes;
+    --b.pending;
+    mbarrier_complete(b);
+}
+inline void mbarrier_arrive(uint32_t a) { mbarrier_expect(a, 0); }
+inline void mbarrier_wait(uint32_t a, uint32_t parity) {
+    Block& block = here();
+    auto& b = mbarrier_at(a);
+    while ((b.phases & 1) == parity) block.block_on(&b.phases, b.phases, "an mbarrier");
+    Block::join(block.clocks[block.warp()], b.completed);
+}
+
+// Copies under way: made when every thread waits.
+inline void copy_later(uint32_t dst, std::vector<char> (*gather)(const void*, const int*), const void* source, const int (&at)[4], int bytes, uint32_t barrier) {
+    Block& block = here();
+    block.begin_copy(dst, bytes);
+    std::array<int, 4> place{at[0], at[1], at[2], at[3]};
+    block.background.push_back([=, &block] {
+        const std::vector<char> values = gather(source, place.data());
+        const uint32_t clock = ++block.copies;
+        block.end_copy(dst, values.data(), bytes, emulation::kAsync, clock);
+        auto& b = block.mbarriers.at(barrier);
+        b.clock[emulation::kAsync] = std::max(b.clock[emulation::kAsync], clock);
+        b.bytes -= bytes;
+        mbarrier_complete(b);
+    });
+}
+inline void copy_box(uint32_t dst, const TensorMap& map, uint32_t barrier, int channel, int x, int y, int image) {
+    if (dst % 1024) throw std::runtime_error("a swizzled box must begin at a multiple of 1024 bytes");
+    copy_later(
+        dst,
+        [](const void* source, const int* at) {
+            const TensorMap& m = *static_cast<const TensorMap*>(source);
+            std::vector<char> values(static_cast<std::size_t>(m.box) * 128, 0);
+            for (int p = 0; p < m.box; ++p) {
+                const int px = at[1] + p, py = at[2];
+                if (px < 0 || px >= m.width || py < 0 || py >= m.height || at[3] >= m.images) continue;
+                const uint16_t* from = m.data + at[3] * m.image + py * m.row + static_cast<long long>(px) * m.pixel + at[0];
+                for (int c = 0; c < 8; ++c) std::memcpy(values.data() + p * 128 + (c ^ p % 8) * 16, from + c * 8, 16);
+            }
+            return values;
+        },
+        &map, {channel, x, y, image}, map.box * 128, barrier);
+}
+inline void copy_bulk(uint32_t dst, const void* src, int bytes, uint32_t barrier) {
+    copy_later(
+        dst, [](const void* source, const int* at) { return std::vector<char>(static_cast<const char*>(source), static_cast<const char*>(source) + at[0]); }, src,
+        {bytes, 0, 0, 0}, bytes, barrier);
+}
+
+template <int>
+void more_registers() {}
+template <int>
+void fewer_registers() {}
+inline void sync_group(int id, int threads) { here().barrier(id, threads); }
+
+// The warpgroup's instructions under way, made at the wait: what changes in between is seen.
+template <class F>
+void with_warpgroup(const void* operation, void* argument, const F& all) {
+    const int group = thread() / 128;
+    here().collective(here().threads() / 32 + group, 128, operation, argument, thread() % 128, all);
+}
+inline void wgmma_fence() {}
+inline void wgmma_commit() {
+    auto& pending = here().matrix[thread() / 128];
+    static const char operation = 0;
+    with_warpgroup(&operation, nullptr, [&](void**) {
+        pending.committed.push_back(std::move(pending.open));
+        pending.open.clear();
+    });
+}
+template <int GROUPS>
+void wgmma_wait() {
+    auto& pending = here().matrix[thread() / 128];
+    static const char operation = 0;
+    with_warpgroup(&operation, nullptr, [&](void**) {
+        while (pending.committed.size() > GROUPS) {
+            for (auto& job : pending.committed.front()) job();
+            pending.committed.erase(pending.committed.begin());
+        }
+    });
+}
+
+// Sixteen values of a row of a matrix that a descriptor with the 128-byte swizzle describes.
+template <class T>
+void read_row(uint64_t descriptor, int row, float* to) {
+    if (descriptor >> 62 != 1 || (descriptor >> 49 & 7) != 0) throw std::runtime_error("only descriptors with the 128-byte swizzle and base offset 0 are modelled");
+    const uint32_t start = static_cast<uint32_t>(descriptor & 0x3fff) << 4, stride = static_cast<uint32_t>(descriptor >> 32 & 0x3fff) << 4;
+    for (int half = 0; half < 2; ++half) {
+        uint32_t a = start + static_cast<uint32_t>(row / 8) * stride + static_cast<uint32_t>(row % 8 * 128 + half * 16);
+        a ^= (a >> 7 & 7) << 4;
+        uint16_t values[8];
+        here().read(a, values, 16, true);
+        for (int i = 0; i < 8; ++i) to[half * 8 + i] = widen<T>(values[i]);
+    }
+}
+
+template <class T, int N>
+void wgmma(float (&d)[N / 2], uint64_t a, uint64_t b) {
+    struct Lane {
+        float* d;
+        uint64_t a, b;
+    } lane{d, a, b};
+    static const char operation = 0;
+    auto& pending = here().matrix[thread() / 128];
+    with_warpgroup(&operation, &lane, [&](void** slots) {
+        std::vector<float*> sums;
+        for (int i = 0; i < 128; ++i) {
+            const Lane& l = *static_cast<Lane*>(slots[i]);
+            if (l.a != a || l.b != b) throw std::runtime_error("the threads of a warpgroup give different descriptors");
+            sums.push_back(l.d);
+        }
+        pending.open.push_back([=] {
+            std::vector<float> left(64 * 16), right(N * 16);
+            for (int r = 0; r < 64; ++r) read_row<T>(a, r, left.data() + r * 16);
+            for (int r = 0; r < N; ++r) read_row<T>(b, r, right.data() + r * 16);
+            for (int t = 0; t < 128; ++t)
+                for (int i = 0; i < N / 2; ++i) {
+                    const int row = t / 32 * 16 + t % 32 / 4 + i / 2 % 2 * 8, column = i / 4 * 8 + t % 4 * 2 + i % 2;
+                    float sum = 0;
+                    for (int k = 0; k < 16; ++k) sum += left[row * 16 + k] * right[column * 16 + k];
+                    sums[t][i] += sum;
+                }
+        });
+    });
+}
+
+}  // namespace srfast

@@ -1,0 +1,112 @@
+"""The CUDA backend on whole networks, its kernels emulated on the host."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import cuda_emulation
+import pytest
+import torch
+from torch import Tensor, nn
+
+from srfast.backends import BACKENDS, select_backend
+from srfast.backends.cuda import CudaBackend, _measured_gain
+from srfast.backends.reference import ReferenceBackend
+from srfast.capture import capture
+from srfast.kernels import cuda
+from srfast.kernels.cuda_config import VARIABLE
+from srfast.models import RRDBNet, SRResNet, SRVGGNetCompact
+from srfast.passes import in_units, optimise
+from srfast.plan import Plan
+
+CPU, HALF = torch.device("cpu"), torch.float16
+
+
+@pytest.fixture(autouse=True)
+def emulated() -> object:
+    module = cuda_emulation.load(cuda_emulation.build(cuda_emulation.REPOSITORY / "build" / "emulated"))
+    before = cuda.use_module(module)
+    yield
+    cuda.use_module(before)
+
+
+def image(channels: int, height: int, width: int) -> Tensor:
+    return torch.rand(1, channels, height, width, generator=torch.Generator().manual_seed(0))
+
+
+def plan_of(network: nn.Module) -> Plan:
+    torch.manual_seed(0)
+    for p in network.parameters():
+        nn.init.normal_(p, std=0.05)
+    return optimise(capture(network.eval()))
+
+
+NETWORKS = {
+    "srresnet": lambda: SRResNet(4, channels=64, num_blocks=1),
+    "compact": lambda: SRVGGNetCompact(num_feat=16, num_conv=1, upscale=4),
+    "rrdb": lambda: RRDBNet(3, 3, scale=4, num_feat=16, num_block=1, num_grow_ch=16),
+}
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_networks(name: str) -> None:
+    plan = plan_of(NETWORKS[name]())
+    x = image(3, 5, 7).half()
+    run = CudaBackend().compile(plan, CPU, HALF)
+    expected = ReferenceBackend().compile(plan, CPU, torch.float32)(x.float())
+    for _ in range(2):  # the second time in the same memory
+        error = float((run(x).float() - expected).abs().max())
+        assert error <= 4e-3 * float(expected.abs().max())
+
+
+def test_chosen_kernels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fused pairs and the Hopper kernel where a file asks for them; results stay close, pairs stay equal."""
+    plan, x = plan_of(SRResNet(2, channels=64, num_blocks=1)), image(3, 4, 5).half()
+    expected = CudaBackend().compile(plan, CPU, HALF)(x)
+    pair = {"pair 3x3 64->64, 3x3 ->64": {"speedup": 1.5}}
+    hopper = {"conv 3x3 64->64": {"kernel": "wgmma_shifted"}}
+    large = {"conv 3x3 64->64": {"kernel": "mma_large"}}
+    for entries, equal in ((pair, True), (hopper, False), (large, True)):
+        file = tmp_path / f"{len(list(tmp_path.iterdir()))}.json"
+        file.write_text(json.dumps({"default": entries}))
+        monkeypatch.setenv(VARIABLE, str(file))
+        got = CudaBackend().compile(plan, CPU, HALF)(x)
+        torch.testing.assert_close(got, expected, rtol=0 if equal else 1e-2, atol=0 if equal else 1e-2)
+
+
+@pytest.mark.parametrize("bgr", [False, True])
+def test_frames(bgr: bool) -> None:
+    plan = in_units(plan_of(SRVGGNetCompact(num_feat=16, num_conv=0, upscale=2)), 1.0, 255.0)
+    frames = (image(3, 6, 9).permute(0, 2, 3, 1) * 255).to(torch.uint8)
+    out, flag = CudaBackend().compile(plan, CPU, HALF).run_frames(frames, 1 / 255, 255.0, bgr)  # type: ignore[attr-defined]
+    given = (frames.flip(3) if bgr else frames).permute(0, 3, 1, 2).float() / 255
+    expected = ReferenceBackend().compile(plan, CPU, torch.float32)(given).permute(0, 2, 3, 1)
+    expected = (expected.flip(3) if bgr else expected).round().clamp(0, 255)
+    assert int((out.float() - expected).abs().max()) <= 1
+    assert int(flag) == 0
+
+
+def test_reasons() -> None:
+    plan = plan_of(NETWORKS["compact"]())
+    backend = CudaBackend()
+    assert backend.not_supported_reasons(plan, CPU, HALF) == []
+    assert "not float32" in backend.not_supported_reasons(plan, CPU, torch.float32)[0]
+    cuda.use_module(None)
+    reasons = backend.not_supported_reasons(plan, CPU, HALF)
+    assert "put nvcc of CUDA 12.4 or newer on PATH" in reasons[0]
+    assert "it runs on GPUs, not on cpu" in reasons[1]
+
+
+def test_auto_wants_measurements(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is measured in what ships, so Triton comes first; an entry for every shape changes that."""
+    plan = plan_of(NETWORKS["compact"]())
+    names = [backend.name for backend in BACKENDS]
+    assert names.index("triton") < names.index("cuda") < names.index("cpu")
+    assert _measured_gain(plan, ("sm90", "default")) == 0
+    file = tmp_path / "configs.json"
+    file.write_text(json.dumps({"sm90": {"conv": {"speedup": 1.25}}}))
+    monkeypatch.setenv(VARIABLE, str(file))
+    assert _measured_gain(plan, ("sm90", "default")) == pytest.approx(1.25)
+    assert _measured_gain(plan, ("sm80", "default")) == 0
+    assert select_backend(plan, CPU, torch.float32).name != "cuda"

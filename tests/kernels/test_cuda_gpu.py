@@ -1,0 +1,126 @@
+"""The CUDA kernels on a GPU: what the emulation cannot show. Also under compute-sanitizer (memcheck, racecheck)."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+from srfast.backends.cuda import CudaBackend
+from srfast.capture import capture
+from srfast.engine import Engine
+from srfast.kernels import cuda
+from srfast.kernels.canvas import Canvas
+from srfast.kernels.conv import conv_reference
+from srfast.kernels.cuda_conv import VARIANTS, Variant, conv_launch, pack_conv
+from srfast.kernels.cuda_hopper import hopper_launch
+from srfast.kernels.cuda_pair import pair_launch
+from srfast.models import SRResNet, SRVGGNetCompact
+from srfast.passes import optimise
+
+pytestmark = pytest.mark.needs_gpu
+HALF = torch.float16
+
+
+@pytest.fixture(autouse=True)
+def _compiled() -> None:
+    reason = cuda.unavailable_reason()
+    if reason:
+        pytest.fail(reason)
+
+
+def on_gpu(x: Tensor) -> Canvas:
+    canvas = Canvas.allocate(x.shape[0], x.shape[1], x.shape[2], x.shape[3], dtype=x.dtype, device="cuda")
+    canvas.nchw().copy_(x)
+    return canvas
+
+
+def numbers(*shape: int, seed: int = 0) -> Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed)).half().cuda()
+
+
+def problem(channels: int, out: int, kernel: int, size: tuple[int, int]) -> tuple[Tensor, Tensor, Tensor]:
+    weight = numbers(out, channels, kernel, kernel, seed=1) * (channels * kernel**2) ** -0.5
+    return numbers(2, channels, *size), weight.float(), numbers(out, seed=2).float()
+
+
+def expected_of(x: Tensor, weight: Tensor, bias: Tensor, **options: object) -> Tensor:
+    with torch.backends.cudnn.flags(allow_tf32=False):
+        return conv_reference(x.float(), weight.half().float(), bias, **options)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("size", [(1, 1), (17, 64), (135, 241)])
+@pytest.mark.parametrize("variant", VARIANTS, ids=str)
+def test_convolutions(variant: Variant, size: tuple[int, int]) -> None:
+    channels = variant.pixel - 1 if variant.pixel else variant.block_c
+    x, weight, bias = problem(channels, variant.block_o + 16, variant.kernel or 5, size)
+    out = on_gpu(torch.zeros(2, weight.shape[0], *size, dtype=HALF))
+    conv_launch(on_gpu(x), pack_conv(weight, bias, variant=variant, device="cuda"), out)()
+    torch.testing.assert_close(out.nchw().float(), expected_of(x, weight, bias), rtol=2e-3, atol=2e-3)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (29, 31), (135, 241)])
+def test_pair_has_the_bits_of_two_launches(size: tuple[int, int]) -> None:
+    x, weight, bias = problem(64, 64, 3, size)
+    packed = pack_conv(weight, bias, act="prelu", slope=torch.tensor([0.2]), device="cuda")
+    source, middle, expected, out = (on_gpu(x), *(on_gpu(torch.zeros_like(x)) for _ in range(3)))
+    conv_launch(source, packed, middle)()
+    conv_launch(middle, packed, expected, source)()
+    pair_launch(source, packed, packed, out, source)()
+    assert torch.equal(out.data, expected.data)
+
+
+@pytest.mark.parametrize("shifted", [False, True])
+@pytest.mark.parametrize("size", [(1, 1), (17, 64), (135, 241), (540, 960)])
+def test_hopper(size: tuple[int, int], shifted: bool) -> None:
+    """``shifted`` is experiment E1: if only it fails, configurations must not name "wgmma_shifted"."""
+    if torch.cuda.get_device_capability()[0] != 9:
+        pytest.skip("needs a Hopper GPU")
+    x, weight, bias = problem(64, 64, 3, size)
+    out = on_gpu(torch.zeros_like(x))
+    hopper_launch(on_gpu(x), pack_conv(weight, bias, device="cuda"), out, shifted=shifted)()
+    torch.testing.assert_close(out.nchw().float(), expected_of(x, weight, bias), rtol=2e-3, atol=2e-3)
+
+
+@pytest.mark.parametrize("early", [False, True])
+def test_launches_in_a_graph(early: bool) -> None:
+    """Programmatic dependent launches keep their order."""
+    x, weight, bias = problem(64, 64, 3, (96, 160))
+    packed = pack_conv(weight, bias, device="cuda")
+    canvases = [on_gpu(x), on_gpu(torch.zeros_like(x))]
+
+    def run() -> Tensor:
+        canvases[0].nchw().copy_(x)
+        for i in range(8):
+            conv_launch(canvases[i % 2], packed, canvases[(i + 1) % 2], early=early and i > 0)()
+        return canvases[0].data
+
+    if early and torch.cuda.get_device_capability()[0] < 9:
+        pytest.skip("needs compute capability 9.0")
+    expected = run().clone()
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        run()
+    for _ in range(5):
+        graph.replay()
+        assert torch.equal(canvases[0].data, expected)
+
+
+@pytest.mark.parametrize("network", [SRResNet(scale=4), SRVGGNetCompact(upscale=4)])
+def test_error_is_at_most_twice_eager(network: torch.nn.Module) -> None:
+    torch.manual_seed(0)
+    network = network.eval().cuda()
+    x = torch.rand(1, 3, 135, 240, generator=torch.Generator().manual_seed(0)).cuda()
+    with torch.inference_mode(), torch.backends.cudnn.flags(allow_tf32=False):
+        expected = network(x)
+        run = CudaBackend().compile(optimise(capture(network)), torch.device("cuda"), HALF)
+        ours = max(float((run(x.half()).float() - expected).abs().max()) for _ in range(3))
+        allowed = float((network.half()(x.half()).float() - expected).abs().max())
+    assert ours <= 2 * allowed
+
+
+def test_tiles_equal_the_whole_image() -> None:
+    plan = optimise(capture(SRVGGNetCompact(num_conv=4, upscale=2)))
+    frames = (torch.rand(1, 190, 333, 3, generator=torch.Generator().manual_seed(0)) * 255).to(torch.uint8)
+    whole = Engine(plan, device="cuda", tile=0, backend="cuda")
+    assert torch.equal(whole(frames), Engine(plan, device="cuda", tile=64, backend="cuda")(frames))
