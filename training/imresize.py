@@ -40,6 +40,14 @@ def _resize_rows(image: UInt8Image, out_length: int, scale: float) -> UInt8Image
     return rounded
 
 
+def imresize_float(image: npt.NDArray[np.float64], scale: float) -> npt.NDArray[np.float64]:
+    """The same for float64 [H, W], without rounding or clamping, as MATLAB does it for doubles."""
+    for _ in range(2):
+        index, weights = _contributions(image.shape[0], int(np.ceil(scale * image.shape[0])), scale)
+        image = np.einsum("ot,otw->wo", weights, image[index])
+    return image
+
+
 def imresize(image: UInt8Image, scale: float) -> UInt8Image:
     """Resizes [H, W] or [H, W, C] uint8 to ceil(scale * H) x ceil(scale * W), rows first and columns second."""
     if image.dtype != np.uint8 or image.ndim not in (2, 3):

@@ -1,0 +1,61 @@
+"""Two processes train as one with twice the batch."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
+from torch import Tensor
+
+from srfast.training.config import Config
+from srfast.training.data import Batch
+from srfast.training.systems import System
+from srfast.training.trainer import Trainer
+
+CONFIG = Config(generator="compact", scale=2, channels=4, blocks=1, patch=6, batch=2, iterations=3, clip=1.0)
+
+
+class Halves:
+    """Rank r sees half r of a batch of four; one process alone sees all of it."""
+
+    classes = 1
+
+    def batch(self, size: int, step: int, rank: int = 0) -> Batch:
+        generator = torch.Generator().manual_seed(step)
+        lr, hr = (torch.rand(4, 3, side, side, generator=generator) for side in (6, 12))
+        part = slice(rank * size, (rank + 1) * size)
+        return Batch(lr[part], hr[part], torch.zeros(size, dtype=torch.long))
+
+
+def train(config: Config, folder: Path) -> dict[str, Tensor]:
+    torch.manual_seed(dist.get_rank() if dist.is_initialized() else 0)  # ranks start apart and are made equal
+    trainer = Trainer(System(config), Halves(), folder, torch.device("cpu"))
+    for _ in range(3):
+        trainer.advance()
+    trainer.save()
+    return trainer.system.generator.state_dict()
+
+
+def worker(rank: int, folder: str, port: int) -> None:
+    torch.set_num_threads(1)
+    os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
+    dist.init_process_group("gloo", rank=rank, world_size=2)
+    torch.save(train(CONFIG, Path(folder)), f"{folder}/rank{rank}.pt")
+    dist.destroy_process_group()
+
+
+@pytest.mark.skipif(not dist.is_available() or not dist.is_gloo_available(), reason="this PyTorch has no gloo")
+def test_two_processes_equal_one_with_twice_the_batch(tmp_path: Path) -> None:
+    from dataclasses import replace
+
+    mp.spawn(worker, (str(tmp_path), 20_000 + os.getpid() % 20_000), nprocs=2)
+    first, second = (torch.load(tmp_path / f"rank{r}.pt", weights_only=True) for r in range(2))
+    alone = train(replace(CONFIG, batch=4), tmp_path / "alone")
+    for name, expected in alone.items():
+        assert torch.equal(first[name], second[name])
+        torch.testing.assert_close(first[name], expected, rtol=1e-4, atol=1e-6)
+    assert (tmp_path / "state.pt").is_file()
