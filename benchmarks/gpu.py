@@ -118,6 +118,8 @@ def environment(out: Path, dry: bool) -> dict[str, str]:
         added["SRFAST_CUDA_ARCHS"] = architecture  # building for all takes many minutes
     if (out / "configs.json").exists():
         added["SRFAST_TRITON_CONFIGS"] = str(out / "configs.json")
+    if (out / "cuda_configs.json").exists():  # the experiments leave it
+        added["SRFAST_CUDA_CONFIGS"] = str(out / "cuda_configs.json")
     if not dry:
         added["SRFAST_REQUIRE_GPU"] = "1"
     return os.environ | added
