@@ -22,7 +22,7 @@ from typing import Any  # noqa: E402
 import torch  # noqa: E402
 
 from benchmarks.contenders import contenders  # noqa: E402
-from benchmarks.sampling import Clock, Gate, Run  # noqa: E402
+from benchmarks.sampling import Clock, Run  # noqa: E402
 from benchmarks.subjects import by_name  # noqa: E402
 from srfast.backends import default_device  # noqa: E402
 from srfast.capture import capture  # noqa: E402
@@ -42,7 +42,6 @@ class Task:
         threads: of every runtime; 0 for the default.
         tile: of the engine; 0 never tiles.
         frames: above 0, a video of so many frames instead of an image; a call is the whole video.
-        gate: as the suite's.
     """
 
     subject: str
@@ -54,7 +53,6 @@ class Task:
     threads: int = 0
     tile: int = 0
     frames: int = 0
-    gate: str | None = None
 
 
 def build(task: Task, device: torch.device, folder: Path) -> Run:
@@ -111,8 +109,7 @@ def perform(task: Task) -> dict[str, Any]:
             torch.cuda.synchronize()
         first = time.time() - STARTED
         clock = Clock(torch.device("cpu") if task.frames else device)
-        with Gate(task.gate):
-            samples = [clock(run) for _ in range(task.calls)]
+        samples = [clock(run) for _ in range(task.calls)]
     peak = torch.cuda.max_memory_allocated() if device.type == "cuda" else resident("VmHWM")
     return {"first": first, "samples": samples, "before": before, "peak": peak}
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
 
 from benchmarks import record
+from benchmarks.sampling import Gate
 from benchmarks.session import Session
 from srfast.backends import default_device
 
@@ -15,7 +17,7 @@ from srfast.backends import default_device
 def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("srfast benchmarks")
     group.addoption("--record", help="record to add to: a file, or 'auto' for records/<date>-<device>.json")
-    group.addoption("--run", type=int, default=1, help="pass over the suite: 1, then 2 to show repeatability")
+    group.addoption("--run", default="1", help="passes over the suite to take: 1, then 2 to show repeatability, or 1,2")
     group.addoption("--budget", type=float, default=20.0, help="seconds to sample each case")
     group.addoption("--longest", type=float, default=3.0, help="leave contenders out that take longer for an image")
     group.addoption("--without", help="leave contenders out whose names match this regular expression")
@@ -30,7 +32,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 @pytest.fixture(scope="session")
-def bench(request: pytest.FixtureRequest) -> Session:
+def bench(request: pytest.FixtureRequest) -> Iterator[Session]:
     """How this run measures."""
     option = request.config.getoption
     path = option("--record")
@@ -38,13 +40,14 @@ def bench(request: pytest.FixtureRequest) -> Session:
     device = default_device()
     if device.type == "cpu":
         torch.set_float32_matmul_precision("highest")
-    return Session(
-        path=target,
-        run=option("--run"),
-        budget=option("--budget"),
-        longest=option("--longest"),
-        gate=option("--gate"),
-        device=device,
-        least=option("--least"),
-        without=option("--without"),
-    )
+    with Gate(option("--gate")) as gate:
+        yield Session(
+            path=target,
+            passes=tuple(int(number) for number in option("--run").split(",")),
+            budget=option("--budget"),
+            longest=option("--longest"),
+            gate=gate,
+            device=device,
+            least=option("--least"),
+            without=option("--without"),
+        )

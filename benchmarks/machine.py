@@ -102,9 +102,12 @@ def commit() -> str:
 
 
 def clocks() -> dict[str, str]:
-    """Clock of each core in MHz as the kernel reports it, load average, and the GPU's clocks, heat and power."""
+    """Clock of each core in MHz as the kernel reports it, load, scheduling, and the GPU's clocks, heat and power."""
     mhz = [line.split(":")[1].strip() for line in _read("/proc/cpuinfo").splitlines() if line.startswith("cpu MHz")]
     found = {"cpu_mhz": " ".join(mhz), "load": " ".join(f"{n:.2f}" for n in os.getloadavg())}
+    if hasattr(os, "sched_getscheduler"):
+        kinds = {os.SCHED_OTHER: "normal", os.SCHED_FIFO: "real time, fifo", os.SCHED_RR: "real time, round robin"}
+        found["scheduling"] = kinds.get(os.sched_getscheduler(0), "other")
     return found | {f"gpu_{k}": v for k, v in smi().items()}
 
 

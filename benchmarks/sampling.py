@@ -16,7 +16,7 @@ Run = Callable[[], Any]
 # Worker threads of one runtime spin for milliseconds after its work is done and would slow the next contender.
 SETTLE = 0.02
 # A gate is given back after this many seconds, between rounds.
-HOLD = 40.0
+HOLD = 45.0
 # Share of the CPU that other processes may take in a round that counts.
 CALM = 0.03
 
@@ -122,11 +122,11 @@ class Turns:
     Args:
         runs: by name.
         clock: measures one call.
-        gate: held from ``with`` on.
+        gate: lets others in between rounds.
     """
 
     def __init__(self, runs: dict[str, Run], clock: Clock, gate: Gate) -> None:
-        self._runs, self._clock, self.gate = runs, clock, gate
+        self._runs, self._clock, self._gate = runs, clock, gate
         self._names = list(runs)
         self._rounds: list[tuple[float, dict[str, float]]] = []
         self._current: dict[str, float] = {}
@@ -135,7 +135,7 @@ class Turns:
 
     def others(self) -> None:
         """Every contender but the first, each round in another order."""
-        self.gate.breathe(self._spent)
+        self._gate.breathe(self._spent)
         self._start = time.monotonic()
         self._load.share()
         names = self._names[1:]
@@ -151,12 +151,7 @@ class Turns:
         self._spent = time.monotonic() - self._start
 
     def take(self, rounds: int) -> None:
-        """Plays rounds under the gate until ``rounds`` are calm, or three times as many were played."""
-        with self.gate:
-            self.complete(rounds)
-
-    def complete(self, rounds: int) -> None:
-        """As ``take``, with the rounds played before counted and the gate held by the caller."""
+        """Plays until ``rounds`` rounds are calm, or three times as many were played; earlier ones count."""
         while len(self._calm()) < rounds and len(self._rounds) < 3 * rounds:
             self.others()
             self.first()

@@ -32,20 +32,20 @@ class Session:
 
     Attributes:
         path: the record to add to; None measures without one.
-        run: number of this pass over the suite.
+        passes: numbers of the passes to take, each with its own samples; one preparation serves all.
         budget: seconds to spend on a group once it is prepared.
         longest: seconds for one image above which a contender (other than srfast and eager float32) is left out.
-        gate: command that holds the machine while something is timed.
+        gate: holds the machine from the first piece to the last; it is given back for a moment now and then.
         device: where everything runs.
         least: fewest rounds.
         without: contenders whose names have a match of this regular expression are left out.
     """
 
     path: Path | None
-    run: int
+    passes: tuple[int, ...]
     budget: float
     longest: float
-    gate: str | None
+    gate: Gate
     device: torch.device
     least: int = 5
     without: str | None = None
@@ -89,6 +89,7 @@ class Session:
         images = {c.name: c.images for c in contenders}
         turn = 0.0
         for contender in contenders:
+            self.gate.breathe()
             label = f"{contender.name} ({subject.name}, {size[0]}x{size[1]})"
             if self.without and re.search(self.without, contender.name):
                 missing[label] = f"left out by --without {self.without!r}"
@@ -109,15 +110,16 @@ class Session:
             else:
                 runs[contender.name], facts[contender.name] = run, {"error": error}
                 turn += seconds
-        samples, load = self._turns(runs, turn, self.clock, pedantic)
-        work = workload(subject, size, default_dtype(self.device).itemsize) | {"other_load": load}
+        work = workload(subject, size, default_dtype(self.device).itemsize)
         case = f"{size[0]}x{size[1]}"
-        found = [
-            Measurement(
-                suite, subject.name, case, name, "s", [s / images[name] for s in taken], self.run, work | facts[name]
-            )
-            for name, taken in samples.items()
-        ]
+        found = []
+        for number in self.passes:
+            samples, load = self._turns(runs, turn, self.clock, pedantic)
+            pedantic = None  # it takes one set of times
+            for name, taken in samples.items():
+                each = [s / images[name] for s in taken]
+                noted = work | facts[name] | {"other_load": load}
+                found.append(Measurement(suite, subject.name, case, name, "s", each, number, noted))
         self.add(found, missing, begun)
         return found
 
@@ -135,11 +137,13 @@ class Session:
         """Times functions that were prepared and checked already, the first one shown by pytest-benchmark."""
         begun = Begun(f"{suite}: {subject} {case}")
         clock = Clock(torch.device("cpu")) if host_clock else self.clock
-        samples, load = self._turns(runs, sum(clock(run) for run in runs.values()), clock, pedantic)
-        found = [
-            Measurement(suite, subject, case, name, "s", taken, self.run, {"other_load": load})
-            for name, taken in samples.items()
-        ]
+        turn = sum(clock(run) for run in runs.values())
+        found = []
+        for number in self.passes:
+            samples, load = self._turns(runs, turn, clock, pedantic)
+            pedantic = None
+            for name, taken in samples.items():
+                found.append(Measurement(suite, subject, case, name, "s", taken, number, {"other_load": load}))
         self.add(found, missing, begun)
 
     def _turns(
@@ -147,11 +151,10 @@ class Session:
     ) -> tuple[dict[str, list[float]], float]:
         """Samples of every run and the load; ``seconds`` is what a round takes."""
         rounds = rounds_for(seconds, self.budget, self.least)
-        turns = Turns(runs, clock, Gate(self.gate))
-        with turns.gate:
-            if pedantic:
-                pedantic(turns.first, setup=turns.others, rounds=rounds)
-            turns.complete(rounds)
+        turns = Turns(runs, clock, self.gate)
+        if pedantic:
+            pedantic(turns.first, setup=turns.others, rounds=rounds)
+        turns.take(rounds)
         return turns.samples(rounds)
 
     def add(self, found: list[Measurement], missing: dict[str, str], begun: Begun) -> None:
@@ -168,13 +171,14 @@ class Session:
         if self.path is None:
             return
         saved = record.open_record(self.path)
-        saved.ceilings = [c for c in saved.ceilings if c.run != self.run] + ceilings
+        runs = {c.run for c in ceilings}
+        saved.ceilings = [c for c in saved.ceilings if c.run not in runs] + ceilings
         saved.missing |= missing
         self._save(saved, begun)
 
     def _save(self, saved: record.Record, begun: Begun) -> None:
         assert self.path
-        piece = begun.piece(self.run)
+        piece = begun.piece(self.passes[0])
         saved.pieces = [p for p in saved.pieces if (p.name, p.run) != (piece.name, piece.run)] + [piece]
         record.save(saved, self.path)
 

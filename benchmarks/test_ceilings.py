@@ -2,7 +2,7 @@
 
 from benchmarks.ceilings import limits
 from benchmarks.record import Ceiling
-from benchmarks.sampling import Gate, Turns
+from benchmarks.sampling import Turns
 from benchmarks.session import Begun, Session
 
 
@@ -11,8 +11,8 @@ def test_ceilings(bench: Session) -> None:
     found, missing = limits(bench.device)
     for limit in found:
         limit.run()
-    turns = Turns({limit.name: limit.run for limit in found}, bench.clock, Gate(bench.gate))
+    turns = Turns({limit.name: limit.run for limit in found}, bench.clock, bench.gate)
     turns.take(3 * bench.least)
     samples, _ = turns.samples(3 * bench.least)
-    ceilings = [Ceiling(c.name, c.unit, [c.work / s for s in samples[c.name]], bench.run) for c in found]
+    ceilings = [Ceiling(c.name, c.unit, [c.work / s for s in samples[c.name]], bench.passes[0]) for c in found]
     bench.add_ceilings(ceilings, missing, begun)

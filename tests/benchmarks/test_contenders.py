@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from benchmarks import loops, peers
 from benchmarks import record as records
 from benchmarks.contenders import EAGER, OURS, Contender, contenders, eager_run, reference_run, srfast_run
-from benchmarks.sampling import Run
+from benchmarks.sampling import Gate, Run
 from benchmarks.session import Session, difference
 from benchmarks.subjects import NETWORKS, OPERATIONS, Subject
 from srfast.models import SRVGGNetCompact
@@ -37,7 +37,7 @@ def broken(module: nn.Module, x: Tensor) -> Run:
 
 def test_compare(tmp_path: Path) -> None:
     path = tmp_path / "r.json"
-    session = Session(path, 1, 0.0, 10.0, None, torch.device("cpu"), least=2, without="torch.compile")
+    session = Session(path, (1, 2), 0.0, 10.0, Gate(None), torch.device("cpu"), least=2, without="torch.compile")
     ways = [
         Contender(OURS, srfast_run),
         Contender(EAGER, partial(eager_run, dtype=torch.float32, last=False)),
@@ -48,9 +48,9 @@ def test_compare(tmp_path: Path) -> None:
         Contender("torch.compile", absent),
     ]
     found = session.compare("network", TINY, (13, 7), ways, None)
-    assert [m.contender for m in found] == [OURS, EAGER, "reference"]
+    assert [(m.contender, m.run) for m in found] == [(n, run) for run in (1, 2) for n in (OURS, EAGER, "reference")]
     saved = records.load(path)
-    assert [m.contender for m in saved.measurements] == [OURS, EAGER, "reference"]
+    assert [(m.contender, m.run) for m in saved.measurements] == [(m.contender, m.run) for m in found]
     reasons = {name.split(" (")[0]: reason for name, reason in saved.missing.items()}
     assert reasons["absent"] == "not installed: no module"
     assert "no kernel image" in reasons["broken"]
@@ -62,7 +62,7 @@ def test_compare(tmp_path: Path) -> None:
 
 
 def test_a_failing_srfast_is_no_missing_peer() -> None:
-    session = Session(None, 1, 0.0, 10.0, None, torch.device("cpu"), least=1)
+    session = Session(None, (1,), 0.0, 10.0, Gate(None), torch.device("cpu"), least=1)
     with pytest.raises(RuntimeError, match="no kernel image"):
         session.compare("network", TINY, (5, 5), [Contender(OURS, broken)], None)
 
