@@ -1,8 +1,10 @@
 // Direct convolutions in a narrow type: rows are converted as they are read (float32 images stay what the layers exchange),
 // and the taps are multiplied by an instruction that sums several channels at once. `Type` says how:
-//   Element, the type of a converted value; pixels, of a segment, and round(pixels), how many of them a product covers;
+//   Element, the type of a converted value, and Unit, what a thread needs to multiply;
+//   pixels of a segment, at most, and step, how many of them one product covers;
 //   convert(conv, from, channels, to), false where a value was NaN or infinite;
-//   products(conv, rows, weights, outputs, pixels, sums), all taps from the first pixel of every kernel row.
+//   products(unit, conv, rows, weights, group, pixels, sums), all taps from the first pixel of every kernel row;
+//   group_bytes(conv, group) of weights.
 #pragma once
 
 #include "epilogue.h"
