@@ -109,8 +109,11 @@ class _FrameExecutable(_CpuExecutable):
         self._part = part
 
     @torch.inference_mode()
-    def run_frames(self, frames: Tensor, gain: float, units: float) -> tuple[Tensor, Tensor]:
+    def run_frames(self, frames: Tensor, gain: float, units: float, bgr: bool = False) -> tuple[Tensor, Tensor]:
         """As ``FrameExecutable.run_frames``; the result is not overwritten by the next call."""
+        if bgr:
+            out, bad = self.run_frames(frames.flip(3), gain, units)
+            return out.flip(3), bad
         if frames.dtype == torch.uint8 and gain == 1.0 and units == 255.0:
             (y,), finite = self._part.run([frames], torch.uint8)
             return y, torch.tensor([not finite])
