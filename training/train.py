@@ -53,7 +53,10 @@ def build(config: Config, source: Source, init: str | None, out: Path) -> System
     torch.manual_seed(config.seed)
     system = SYSTEMS[config.system](config, source.classes)
     if isinstance(system, DigitSystem):
-        assert isinstance(source, Digits), "the digits system needs a folder of idx files"
+        if not isinstance(source, Digits):
+            raise ValueError(
+                "the digits presets need a folder with MNIST's *images*idx* and *labels*idx* files as --data"
+            )
         system.classifier = classifier_of(source, out / "classifier.pt")
     if init:
         start_from(system.generator, load_model(init).module, source)
