@@ -166,7 +166,9 @@ def repeatability(record: Record) -> str:
     if not twice:
         return "Only one run was taken (\\*): repeatability is not shown."
     rest = "" if agree == twice else "; those marked \\* do not"
-    return f"Two runs agree within 5% on {agree} of {twice} ratios{rest}."
+    loads = [m.facts["other_load"] for m in record.measurements if "other_load" in m.facts]
+    disturbed = f" Other processes took {100 * median(loads):.2g}% of the CPU meanwhile." if loads else ""
+    return f"Two runs agree within 5% on {agree} of {twice} ratios{rest}.{disturbed}"
 
 
 def missing(record: Record) -> list[str]:
