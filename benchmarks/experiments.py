@@ -51,9 +51,10 @@ def milliseconds(run: Callable[[], Any], repeats: int = 30) -> float:
     """Median of ``repeats`` runs after a warm-up, by CUDA events."""
     for _ in range(3):
         run()
-    times = []
+    times: list[float] = []
     for _ in range(repeats):
-        start, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
+        event: Any = torch.cuda.Event
+        start, end = event(enable_timing=True), event(enable_timing=True)
         start.record()
         run()
         end.record()
@@ -276,7 +277,13 @@ def main(arguments: list[str] | None = None) -> int:
     with torch.inference_mode():
         hot = Problem(64, 64, 3, 1, options.height, options.width)
         results: dict[str, Any] = {"gpu": torch.cuda.get_device_name(), "torch": torch.__version__}
-        steps = {"E1": lambda: e1(hot), "E2": e2, "E3": lambda: e3(hot), "E4": e4, "E5": lambda: e5(hot)}
+        steps: dict[str, Callable[[], Any]] = {
+            "E1": lambda: e1(hot),
+            "E2": e2,
+            "E3": lambda: e3(hot),
+            "E4": e4,
+            "E5": lambda: e5(hot),
+        }
         for name, step in steps.items():
             results[name] = step()
             print(name, json.dumps(results[name], indent=1), flush=True)
