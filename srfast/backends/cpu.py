@@ -112,8 +112,8 @@ class _FrameExecutable(_CpuExecutable):
     def run_frames(self, frames: Tensor, gain: float, units: float, bgr: bool = False) -> tuple[Tensor, Tensor]:
         """As ``FrameExecutable.run_frames``; the result is not overwritten by the next call."""
         if bgr:
-            out, bad = self.run_frames(frames.flip(3), gain, units)
-            return out.flip(3), bad
+            out, bad = self.run_frames(_reversed_channels(frames), gain, units)
+            return _reversed_channels(out), bad
         if frames.dtype == torch.uint8 and gain == 1.0 and units == 255.0:
             (y,), finite = self._part.run([frames], torch.uint8)
             return y, torch.tensor([not finite])
@@ -121,6 +121,13 @@ class _FrameExecutable(_CpuExecutable):
         (y,), finite = self._part.run([frames.float() * gain], torch.float32)
         bad = ~torch.isfinite(y.sum(dtype=torch.float32)) | (not finite)
         return (y * (peak / units)).round_().clamp_(0, peak).to(frames.dtype), bad.view(1)
+
+
+def _reversed_channels(frames: Tensor) -> Tensor:
+    """[..., C] with its channels in reverse; PyTorch flips no uint16, whose bits go as int16."""
+    if frames.dtype == torch.uint16:
+        return frames.view(torch.int16).flip(-1).view(torch.uint16)
+    return frames.flip(-1)
 
 
 def _parts(plan: Plan, compiled: bool, winograd: bool, **narrow: Any) -> list[tuple[Part, range]]:

@@ -65,14 +65,22 @@ class Steps:
         if step in self._counts or len(self._counts) < 256:
             self._counts[step] += 1
 
+    def steady(self, share: float = 0.8) -> bool:
+        """Whether at least this share of the steps is about the usual one."""
+        if not self._counts:
+            return False
+        usual = self._usual()
+        near = sum(count for step, count in self._counts.items() if 2 * abs(step - usual) < usual)
+        return near >= share * self._counts.total()
+
+    def _usual(self) -> int:
+        return self._counts.most_common(1)[0][0]
+
     def gaps(self) -> int:
         """Frames that are missing between the others; 0 where the rate is not steady."""
-        if not self._counts:
+        if not self.steady():
             return 0
-        usual, _ = self._counts.most_common(1)[0]
-        near = sum(count for step, count in self._counts.items() if 2 * abs(step - usual) < usual)
-        if near < 0.8 * self._counts.total():
-            return 0
+        usual = self._usual()
         return sum(count * (round(step / usual) - 1) for step, count in self._counts.items() if step > 1.5 * usual)
 
 

@@ -337,6 +337,8 @@ class VideoReader:
             return 0
         if "DURATION" in self.stream.metadata:
             end, last = _clock(self.stream.metadata["DURATION"]), self._ends[self.stream.index]
+            if self._steps.steady(0.95):  # the last frame shows as long as the others: the stream's end is exact
+                return max(0, round((end - last) * self.rate))
         else:
             end, last = Fraction(duration + max(start, 0), 1_000_000), max(self._ends.values())
         missing = int((end - last) * self.rate)
