@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -65,22 +66,14 @@ class Steps:
         if step in self._counts or len(self._counts) < 256:
             self._counts[step] += 1
 
-    def steady(self, share: float = 0.8) -> bool:
-        """Whether at least this share of the steps is about the usual one."""
-        if not self._counts:
-            return False
-        usual = self._usual()
-        near = sum(count for step, count in self._counts.items() if 2 * abs(step - usual) < usual)
-        return near >= share * self._counts.total()
-
-    def _usual(self) -> int:
-        return self._counts.most_common(1)[0][0]
-
     def gaps(self) -> int:
         """Frames that are missing between the others; 0 where the rate is not steady."""
-        if not self.steady():
+        if not self._counts:
             return 0
-        usual = self._usual()
+        usual, _ = self._counts.most_common(1)[0]
+        near = sum(count for step, count in self._counts.items() if 2 * abs(step - usual) < usual)
+        if near < 0.8 * self._counts.total():
+            return 0
         return sum(count * (round(step / usual) - 1) for step, count in self._counts.items() if step > 1.5 * usual)
 
 
@@ -100,6 +93,30 @@ class Holes:
         hole = self._end is not None and position - self._end > _HEADERS
         self._end = max(self._end or 0, position + size)
         return hole
+
+
+def missing_bytes(path: str | os.PathLike[str]) -> int:
+    """By how many bytes a Matroska file is shorter than its segment says; 0 for other files.
+
+    EBML (RFC 8794): an element is an id, a size of 1 to 8 bytes whose leading zero bits tell how many, and its data; a size
+    of ones is unknown.
+    """
+    if not os.path.isfile(path):  # a pattern of numbered images, a device
+        return 0
+    with open(path, "rb") as file:
+        for element in (b"\x1a\x45\xdf\xa3", b"\x18\x53\x80\x67"):
+            if file.read(4) != element:
+                return 0
+            first = file.read(1)
+            if not first or not first[0]:
+                return 0
+            length = 9 - first[0].bit_length()
+            size = int.from_bytes(first + file.read(length - 1), "big") & ((1 << 7 * length) - 1)
+            if element == b"\x1a\x45\xdf\xa3":
+                file.seek(size, os.SEEK_CUR)
+        if size == (1 << 7 * length) - 1:
+            return 0
+        return max(0, file.tell() + size - os.fstat(file.fileno()).st_size)
 
 
 class Expected:

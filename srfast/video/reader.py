@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from srfast.errors import FrameLossError, InputError
 from srfast.frames import Array
 from srfast.video.colour import Colour, colour_of, to_rgb
-from srfast.video.damage import Damage, Expected, Holes, Steps
+from srfast.video.damage import Damage, Expected, Holes, Steps, missing_bytes
 from srfast.video.source import COPIED, InputOptions, Source, can_reopen, limit_size, open_source, reason, require_av
 
 if TYPE_CHECKING:
@@ -316,15 +316,19 @@ class VideoReader:
         if gaps > self.damage.lost:
             _log.warning("%s: the times leap over %d frames of its steady rate", self.path, gaps)
             self.damage.add("gaps", None, gaps)
-        missing = self._missing_by_count() or self._missing_by_time()
-        missing -= self.damage.lost
-        if missing <= 0:
+        missing = (self._missing_by_count() or self._missing_by_time()) - self.damage.lost
+        cut = missing_bytes(self.path) if self.reopenable and not self.damage else 0
+        if missing > 0:
+            message = f"{self.path} ends {missing} frames early ({self.decoded} came): it is cut off or damaged"
+        elif cut:
+            message = f"{self.path} is {cut} bytes shorter than it says: it is cut off or damaged, and may miss frames"
+        else:
             return
-        message = f"{self.path} ends {missing} frames early ({self.decoded} came): it is cut off or damaged"
         if self._strict:
             raise FrameLossError(message)
         _log.warning("%s", message)
-        self.damage.add("lost", float((self._last_pts or 0) * self.time_base), missing)
+        end = float((self._last_pts or 0) * self.time_base)
+        self.damage.add("lost" if missing > 0 else "packets", end, max(missing, 1))
 
     def _missing_by_count(self) -> int:
         promised = int(self.stream.frames)
@@ -337,8 +341,6 @@ class VideoReader:
             return 0
         if "DURATION" in self.stream.metadata:
             end, last = _clock(self.stream.metadata["DURATION"]), self._ends[self.stream.index]
-            if self._steps.steady(0.95):  # the last frame shows as long as the others: the stream's end is exact
-                return max(0, round((end - last) * self.rate))
         else:
             end, last = Fraction(duration + max(start, 0), 1_000_000), max(self._ends.values())
         missing = int((end - last) * self.rate)

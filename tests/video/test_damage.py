@@ -17,7 +17,7 @@ from srfast.errors import FrameLossError, InputError, SrfastError
 from srfast.models import SRVGGNetCompact
 from srfast.upscaler import Upscaler
 from srfast.video import VideoResult, upscale_video
-from srfast.video.damage import Damage, Expected, Steps
+from srfast.video.damage import Damage, Expected, Steps, missing_bytes
 
 FRAMES = 60
 SILENT, TOLD, REFUSED, SAME = "silent", "told", "refused", "same"
@@ -155,3 +155,17 @@ def test_damage_in_words() -> None:
     damage.add("lost", 1.5, 3)
     damage.add("concealed", None)
     assert str(damage) == "1 frames with concealed errors, 3 frames lost (at 1.50 s)"
+
+
+def test_missing_bytes(clips: list[Path], tmp_path: Path) -> None:
+    whole = clips[1].read_bytes()
+    cut = tmp_path / "cut.mkv"
+    for size, expected in (
+        (len(whole), 0),
+        (len(whole) - 1, 1),
+        (len(whole) // 2, len(whole) - len(whole) // 2),
+        (3, 0),
+    ):
+        cut.write_bytes(whole[:size])
+        assert missing_bytes(cut) == expected
+    assert missing_bytes(clips[0]) == 0
