@@ -107,3 +107,15 @@ def test_info(capsys: pytest.CaptureFixture[str]) -> None:
     info = json.loads(capsys.readouterr().out)
     assert set(info["models"]) >= {"srresnet_x4", "compact_x4"}
     assert info["backends"]["reference"] == "available"
+
+
+@pytest.mark.parametrize(
+    ("scale", "name", "size"), [("2", "compact_x2", 2), ("1.5", "compact_x2", 1.5), ("3", "srresnet_x4", 3)]
+)
+def test_the_network_follows_the_scale(
+    photo: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], scale: str, name: str, size: float
+) -> None:
+    target = tmp_path / "out.png"
+    assert main(["upscale", str(photo), str(target), "-s", scale]) == 0
+    assert name in capsys.readouterr().err
+    assert cv2.imread(str(target)).shape == (round(20 * size), round(30 * size), 3)

@@ -11,8 +11,9 @@ if TYPE_CHECKING:
     from srfast.upscaler import Upscaler
     from srfast.video import Encoding, InputOptions
 
-# Networks by use: the compact one for video, the better and slower one for images.
+# Networks by use: the compact one for video, the better and slower one for images; up to x2 the compact one is the better.
 DEFAULT_MODELS = {"video": "compact_x4", "image": "srresnet_x4"}
+DEFAULT_X2 = "compact_x2"
 COPIED = ("audio", "subtitle", "attachment", "data")
 
 
@@ -57,6 +58,11 @@ def add_video(p: argparse.ArgumentParser) -> None:
         video.add_argument(f"--no-copy-{kind}", action="store_true", help=f"leave {kind} streams out")
 
 
+def default_model(kind: str, outscale: float | None) -> str:
+    """Name of the shipped network for a 'video' or an 'image' and a final enlargement."""
+    return DEFAULT_X2 if outscale is not None and outscale <= 2 else DEFAULT_MODELS[kind]
+
+
 def upscaler_from(args: argparse.Namespace, kind: str, memory: int | None = None) -> Upscaler:
     """The upscaler that the arguments describe; ``memory`` is what its engine may take, in bytes."""
     from srfast.upscaler import Upscaler
@@ -65,7 +71,7 @@ def upscaler_from(args: argparse.Namespace, kind: str, memory: int | None = None
         raise ValueError(f"--tile takes auto, 0 or a size in pixels, not {args.tile!r}")
     device = args.device or (f"cuda:{args.gpu_id}" if args.gpu_id is not None else None)
     return Upscaler(
-        args.model or DEFAULT_MODELS[kind],
+        args.model or default_model(kind, args.outscale),
         outscale=args.outscale,
         backend=args.backend,
         device=device,
