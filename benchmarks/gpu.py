@@ -76,7 +76,7 @@ def steps(out: Path) -> list[Step]:
         Step("GPU tests", [*tests, "--maxfail=20"], 150, 20, [*tests, "--collect-only"]),
         Step("main networks", suite(*main), 120, 20, suite(*tiny, without=f"{SLOW}|OpenVINO|ONNX|ncnn|bf16")),
         *_experiments(out),
-        Step("tuning", tune, 150, 60, [*tune, "--help"]),
+        Step("tuning", [*tune, "--seconds", "130"], 150, 60, [*tune, "--dry-run"]),
         Step("main networks, tuned", suite(*main, "--run", "2"), 90, 20, collect),
         Step("networks", suite("benchmarks/test_networks.py", "--budget", "4", "--run", "2"), 180, 20, collect),
         Step("operations", suite("benchmarks/test_operations.py", "--budget", "2"), 120, 20, collect),
