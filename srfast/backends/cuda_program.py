@@ -9,14 +9,14 @@ from torch import Tensor
 
 from srfast.backends.graphs import Launch
 from srfast.backends.reference import run_node
-from srfast.backends.triton_steps import row_slots, side_by_side
+from srfast.backends.triton_steps import folded_residuals, row_slots, side_by_side
 from srfast.kernels.canvas import Canvas
 from srfast.kernels.cuda_config import CudaConfig, find_config, find_pair
 from srfast.kernels.cuda_conv import PEAKS, CudaConv, Frames, Variant, choose_variant, conv_launch, pack_conv
 from srfast.kernels.cuda_frames import packed_in_launch, packed_out_launch
 from srfast.kernels.cuda_hopper import hopper_fits, hopper_launch
 from srfast.kernels.cuda_pair import pair_fits, pair_launch
-from srfast.plan import Conv, Node, Plan, Resize, Shape
+from srfast.plan import Conv, Node, Plan, Shape
 
 _PLAIN = CudaConfig()
 
@@ -48,7 +48,7 @@ def conv_reason(out: int, channels: int, kernel: int) -> str | None:
 
 def pack_plan(plan: Plan, names: tuple[str, ...], dtype: torch.dtype, device: torch.device) -> list[CudaStep]:
     """The launches of a plan in order, weights packed; ``names`` select the configurations."""
-    enlarged = _folded_residuals(plan)
+    enlarged = folded_residuals(plan)
     packed = {node.output: _pack(node, names, dtype, device) for node in plan.nodes if isinstance(node, Conv)}
     pairs = _pairs(plan, packed, names)
     skipped = {*enlarged, *(first.output for first in pairs.values())}
@@ -114,17 +114,6 @@ def _pairs(plan: Plan, packed: dict[str, CudaConv], names: tuple[str, ...]) -> d
         if fits and find_pair(names, channels, kernel, middle, node.kernel, node.weight.shape[0]):
             pairs[node.output] = first
     return pairs
-
-
-def _folded_residuals(plan: Plan) -> dict[str, str]:
-    """Nearest enlargements that only residuals read: the convolutions enlarge on the way."""
-    folded = {}
-    for node in plan.nodes:
-        if isinstance(node, Resize) and node.mode == "nearest" and node.output != plan.output:
-            users = plan.users(node.output)
-            if users and all(isinstance(u, Conv) and node.output not in u.sources for u in users):
-                folded[node.output] = node.input
-    return folded
 
 
 class Program:

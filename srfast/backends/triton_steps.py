@@ -90,7 +90,7 @@ def side_by_side(row: tuple[str, ...], slots: dict[str, Slot], shapes: dict[str,
 
 def pack_plan(plan: Plan, names: tuple[str, ...], dtype: torch.dtype, device: torch.device) -> list[Step]:
     """The launches of a plan in order, weights packed; ``names`` select the launch configurations."""
-    folded = _folded_residuals(plan)
+    folded = folded_residuals(plan)
     pairs = _pairs(plan, names)
     skipped = set(folded) | {first.output for first, _ in pairs.values()}
     slots = row_slots([node.sources for node in plan.nodes if isinstance(node, Conv)], plan.shapes())
@@ -154,7 +154,7 @@ def _pairs(plan: Plan, names: tuple[str, ...]) -> dict[str, tuple[Conv, PairConf
     return pairs
 
 
-def _folded_residuals(plan: Plan) -> dict[str, str]:
+def folded_residuals(plan: Plan) -> dict[str, str]:
     """Nearest enlargements that only residuals read: the convolutions enlarge on the way."""
     folded = {}
     for node in plan.nodes:
