@@ -9,12 +9,15 @@ from fractions import Fraction
 import torch
 from torch import Tensor
 
-from srfast.backends.cpu_schedule import Layer, chains, place, schedule
+from srfast.backends.cpu_schedule import Layer, chains, overwritten, place, schedule
 from srfast.kernels.cpu import Narrow, Network, winograd_fits
 from srfast.plan import Conv, Node, Plan, Resize, Shape
 
 # Rows and columns of the outputs that one Winograd tile gives.
 TILE = 4
+# Channels that are computed together. Wider activations are kept as several images of so many channels: pixels far apart in
+# memory would use few of the sets of a cache.
+GROUP = 64
 
 
 def is_compiled(plan: Plan, node: Node, winograd: bool) -> bool:
@@ -87,40 +90,62 @@ class CompiledPart:
         self.channels = [shapes[name].channels for name in names]
         self.network = Network(instruction_set)
         self._narrow = dict(narrow or {})
-        number = {
-            name: self.network.activation(shapes[name].channels, input=name in self.inputs, output=name in self.outputs)
-            for name in names
-        }
-        self.wanted = [number[name] for name in self.outputs]
+        self.wanted = [names.index(name) for name in self.outputs]
         self.layers: list[Layer] = []
         self.transformed = [
             node for node in convs if node.output not in self._narrow and uses_winograd(node, shapes, winograd)
         ]
+        apart = {name for name in names if self._comes_apart(name, convs, shapes[name].channels)}
+        # Of every activation, the numbers of its images in the network; of every layer, how many convolutions it is there.
+        self.images: list[list[int]] = []
+        self.convs: list[int] = []
+        for name, channels in zip(names, self.channels, strict=True):
+            io = {"input": name in self.inputs, "output": name in self.outputs}
+            count = channels // GROUP if name in apart else 1
+            self.images.append([self.network.activation(channels // count, **io) for _ in range(count)])
         for node in convs:
             residual, factor = small.get(node.residual or "", (node.residual, 1))
-            self._add(node, number, None if residual is None else number[residual], factor)
+            self._add(node, names, None if residual is None else names.index(residual), factor)
         self._size: tuple[int, int] = (0, 0)
         self.memory = 0
 
-    def _add(self, node: Conv, number: dict[str, int], residual: int | None, factor: int) -> None:
-        transformed = node in self.transformed
-        source, target = tuple(number[name] for name in node.sources), number[node.output]
-        self.network.conv(
-            source,
-            target,
-            node.weight,
-            node.bias,
-            slope=node.slope if node.act == "prelu" else None,
-            shuffle=node.shuffle,
-            gain=node.gain,
-            residual=residual,
-            residual_factor=factor,
-            clamp=node.clamp,
-            winograd=transformed,
-            narrow=self._narrow.get(node.output),
+    def _comes_apart(self, name: str, convs: list[Conv], channels: int) -> bool:
+        """Whether an activation becomes several images: only transformed convolutions read them as one."""
+        if channels <= GROUP or channels % GROUP or name in (*self.inputs, *self.outputs):
+            return False
+        writer = next(node for node in convs if node.output == name)
+        readers = [node for node in convs if name in node.inputs]
+        return (
+            all(node in self.transformed and node.residual != name for node in readers)
+            and writer.shuffle == 1
+            and writer.residual is None
         )
+
+    def _add(self, node: Conv, names: list[str], residual: int | None, factor: int) -> None:
+        transformed = node in self.transformed
+        inputs, output = tuple(names.index(name) for name in node.sources), names.index(node.output)
+        targets = self.images[output]
+        size = len(node.bias) // len(targets)
+        for i, target in enumerate(targets):
+            part = slice(i * size, (i + 1) * size)
+            slope = node.slope if node.act == "prelu" else None
+            self.network.conv(
+                [image for number in inputs for image in self.images[number]],
+                target,
+                node.weight[part],
+                node.bias[part],
+                slope=slope if slope is None or slope.numel() == 1 else slope[part],
+                shuffle=node.shuffle,
+                gain=node.gain,
+                residual=None if residual is None else self.images[residual][0],
+                residual_factor=factor,
+                clamp=node.clamp,
+                winograd=transformed,
+                narrow=self._narrow.get(node.output),
+            )
+        self.convs.append(len(targets))
         step = TILE if transformed else 1
-        self.layers.append(Layer(source, target, residual, node.kernel // 2, step, node.shuffle, factor))
+        self.layers.append(Layer(inputs, output, residual, node.kernel // 2, step, node.shuffle, factor))
 
     def __call__(self, values: dict[str, Tensor]) -> None:
         """Reads the part's inputs from ``values`` and adds its outputs."""
@@ -159,7 +184,9 @@ class CompiledPart:
     def _lay_out(self, height: int, width: int, apply: bool = True) -> None:
         heights = [height * s for s in self.scales]
         widths = [width * s for s in self.scales]
-        rows = [self.network.row_floats(i, w) for i, w in enumerate(widths)]
+        rows = [
+            sum(self.network.row_floats(i, w) for i in images) for images, w in zip(self.images, widths, strict=True)
+        ]
         order = chains(self.layers, [4 * r * h for r, h in zip(rows, heights, strict=True)], heights, widths)
         plan = schedule(self.layers, heights, list(range(len(self.inputs))), order)
         read = {i for layer in self.layers for i in (*layer.inputs, layer.residual)}
@@ -167,13 +194,35 @@ class CompiledPart:
         for i in set(self.wanted) & read:
             # Copied out at the end, so kept whole until then.
             rings[i], spans[i] = heights[i], (spans[i][0], len(plan.steps))
-        sizes = [
-            0 if i in self.wanted and i not in read else r * k for i, (r, k) in enumerate(zip(rows, rings, strict=True))
-        ]
-        offsets, arena = place(sizes, tuple(spans))
+        owners = overwritten(self.layers, plan, heights, self._like(rows), rings, spans)
+        sizes = [0 if i in self.wanted and i not in read else r * k for i, (r, k) in enumerate(zip(rows, rings, strict=True))]
+        offsets, arena = place([0 if owners[i] != i else size for i, size in enumerate(sizes)], tuple(spans))
         self.memory = 4 * arena
         if not apply:
             return
-        steps = [(step.layer, step.first, step.last) for step in plan.steps]
-        self.network.layout(height, width, scales=self.scales, rings=rings, offsets=offsets, arena=arena, steps=steps)
+        first_conv = [sum(self.convs[:i]) for i in range(len(self.convs))]
+        steps = [
+            (layer, step.first, step.last)
+            for step in plan.steps
+            for layer in (
+                range(first_conv[step.layer], first_conv[step.layer] + self.convs[step.layer])
+                if step.layer >= 0
+                else (step.layer,)
+            )
+        ]
+        places = [
+            (self.scales[i], rings[i], offsets[owners[i]] + n * (sizes[i] // len(images)))
+            for i, images in enumerate(self.images)
+            for n in range(len(images))
+        ]
+        scales, image_rings, starts = (list(column) for column in zip(*places, strict=True))
+        self.network.layout(height, width, scales=scales, rings=image_rings, offsets=starts, arena=arena, steps=steps)
         self._size = (height, width)
+
+    def _like(self, rows: list[int]) -> list[tuple[int, ...]]:
+        """What must be equal for two activations to lie in the same memory, pixel upon pixel."""
+        before = [max((n.half for n in self.layers if i in n.inputs), default=0) for i in range(len(rows))]
+        kept = [i in self.wanted or i < len(self.inputs) for i in range(len(rows))]
+        return [
+            (i if kept[i] else -1, rows[i], before[i], self.scales[i], len(self.images[i])) for i in range(len(rows))
+        ]
