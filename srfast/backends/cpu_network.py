@@ -195,7 +195,9 @@ class CompiledPart:
             # Copied out at the end, so kept whole until then.
             rings[i], spans[i] = heights[i], (spans[i][0], len(plan.steps))
         owners = overwritten(self.layers, plan, heights, self._like(rows), rings, spans)
-        sizes = [0 if i in self.wanted and i not in read else r * k for i, (r, k) in enumerate(zip(rows, rings, strict=True))]
+        sizes = [
+            0 if i in self.wanted and i not in read else r * k for i, (r, k) in enumerate(zip(rows, rings, strict=True))
+        ]
         offsets, arena = place([0 if owners[i] != i else size for i, size in enumerate(sizes)], tuple(spans))
         self.memory = 4 * arena
         if not apply:

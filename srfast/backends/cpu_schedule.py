@@ -260,7 +260,11 @@ def _too_early(layers: list[Layer], plan: Schedule, heights: list[int], candidat
         assert layer.residual is not None
         for i, reader in enumerate(layers):
             reads = layer.residual in (*reader.inputs, reader.residual)
-            if i != step.layer and reads and _first_row(reader, layer.residual, done[i], heights) < step.last * layer.shuffle:
+            if (
+                i != step.layer
+                and reads
+                and _first_row(reader, layer.residual, done[i], heights) < step.last * layer.shuffle
+            ):
                 found.add(step.layer)
     return found
 
