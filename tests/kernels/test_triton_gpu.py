@@ -47,6 +47,8 @@ def test_gluon(size: tuple[int, int]) -> None:
     """The Hopper kernel against the plain one: the same taps in the same order, so the same values but for rounding."""
     if torch.cuda.get_device_capability()[0] != 9:
         pytest.skip("needs a Hopper GPU")
+    if gluon.unavailable_reason():
+        pytest.skip(str(gluon.unavailable_reason()))
     shape = Shape(64, 64, 3)
     weight, bias = weights(shape)
     x = torch.randn(2, 64, *size, generator=torch.Generator().manual_seed(1)).half().cuda()
