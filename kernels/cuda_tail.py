@@ -13,7 +13,8 @@ from torch import Tensor
 
 from srfast.kernels import cuda
 from srfast.kernels.canvas import Canvas
-from srfast.kernels.cuda_conv import CudaConv, Frames, epilogue, inputs, run, swizzle
+from srfast.kernels.cuda_conv import Frames, epilogue, inputs, no_image, run
+from srfast.kernels.cuda_pack import CudaConv, swizzle
 from srfast.kernels.packed_conv import ACTS
 
 ROWS = 8  # of a pass down a strip, see csrc/cuda/tail_mma.cuh
@@ -113,6 +114,7 @@ def tail_launch(
         on_gpu = x.data.device.type == "cuda"
         blocks = torch.cuda.get_device_properties(x.data.device).multi_processor_count if on_gpu else 2
         rows = strip_rows(x.images, x.height, x.width, tail.second.kernel, wide, blocks)
+    _check_memory(x, tail_bytes(tail.second, wide))
     params = {
         **inputs(x, tail.first),
         **epilogue(x, tail.second, out, residual),
@@ -125,3 +127,18 @@ def tail_launch(
     prepared = cuda.module().Tail(type=cuda.DTYPES.index(x.data.dtype), wide=wide, rows=rows, params=params)
     kept = (x, tail, out, residual)
     return lambda: run(prepared, kept, x.data.device, early)
+
+
+def tail_bytes(second: CudaConv, wide: bool) -> int:
+    """Bytes of shared memory that a block needs."""
+    params = {**no_image(second), "blocks_c": second.in_channels // 64, "first_bias": 0, "first_slope": 0}
+    return int(cuda.module().Tail(type=0, wide=wide, rows=1, params=params).run((-1, 0, False)))
+
+
+def _check_memory(x: Canvas, need: int) -> None:
+    if x.data.device.type == "cuda":
+        limit = torch.cuda.get_device_properties(x.data.device).shared_memory_per_block_optin
+        if need > limit:
+            raise ValueError(
+                f"the fused tail needs {need} bytes of shared memory, this GPU has {limit}; narrow strips need less"
+            )

@@ -23,6 +23,7 @@ template <class T, class S>
 SRFAST_DEVICE void fill_middle(const float (&acc)[S::FRAGS_P][S::FRAGS_O][4], const float* biases, const float* slopes, const Tile& t, uint32_t middle,
                                int first_p, int first_o) {
     const int lane = thread() % 32;
+    const uint32_t first = middle + swizzled<S::CHUNKS>(first_p + lane / 4, first_o / 8) + lane % 4 * 4;  // see spread_sums
 #pragma unroll
     for (int j = 0; j < S::FRAGS_O; ++j) {
         const int column = first_o + j * 8 + lane % 4 * 2;
@@ -37,7 +38,7 @@ SRFAST_DEVICE void fill_middle(const float (&acc)[S::FRAGS_P][S::FRAGS_O][4], co
                 const bool within = y >= 0 && y < t.height && x >= 0 && x < t.width;
                 const float lo = activate(acc[i][j][h * 2] + bias[0], slope[0], Act::prelu);
                 const float hi = activate(acc[i][j][h * 2 + 1] + bias[1], slope[1], Act::prelu);
-                sts32(middle + swizzled<S::CHUNKS>(pixel, column / 8) + column % 8 * 2, within ? pack2<T>(lo, hi) : 0u);
+                sts32((first ^ (j * 16)) + (i * 16 + h * 8) * S::CB * 2, within ? pack2<T>(lo, hi) : 0u);
             }
     }
 }

@@ -9,7 +9,8 @@ from torch import Tensor
 
 from srfast.kernels.canvas import Canvas
 from srfast.kernels.conv import conv_reference
-from srfast.kernels.cuda_conv import CudaConv, Frames, conv_launch, pack_conv
+from srfast.kernels.cuda_conv import Frames, conv_launch
+from srfast.kernels.cuda_pack import CudaConv, pack_conv
 from srfast.kernels.cuda_tail import CudaTail, pack_tail, strip_rows, tail_launch
 
 pytestmark = pytest.mark.usefixtures("emulated_cuda")

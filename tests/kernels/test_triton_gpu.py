@@ -8,6 +8,7 @@ from srfast.backends.reference import ReferenceBackend
 from srfast.backends.triton import TritonBackend
 from srfast.capture import capture
 from srfast.engine import Engine
+from srfast.kernels import gluon
 from srfast.kernels.canvas import Canvas
 from srfast.kernels.planes import PlaneColour, load_planes_reference, store_planes_reference
 from srfast.kernels.triton_config import Config, PairConfig
