@@ -188,8 +188,8 @@ def engines(most: int = 1 << 30, seed: int = 0, **options: int) -> tuple[Engine,
     plan = optimise(capture(randomise(SRVGGNetCompact(num_feat=8, num_conv=1, upscale=2))))
     plain = Engine(plan, device="cpu", dtype=torch.float32, backend="reference", **options)
     staged = Engine(plan, device="cpu", dtype=torch.float32, backend="reference", **options)
-    frames = Frames(staged._run, most)
-    staged._run, staged._queues = frames, LateQueues(seed)
+    frames = Frames(staged._runner.run, most)
+    staged._runner.run, staged._runner.queues = frames, LateQueues(seed)
     return plain, staged, frames
 
 
@@ -250,7 +250,7 @@ def test_refresh() -> None:
 
 def test_out_of_memory_on_the_way_halves_the_tile() -> None:
     plain, staged, _ = engines(most=24 * 24, tile=0)
-    staged._queues = EagerQueues(0)
+    staged._runner.queues = EagerQueues(0)
     given = [images(1, 15, 15), images(2, 40, 33), images(1, 15, 15, seed=3)]
     for result, batch in zip(staged.stream(given), given, strict=True):
         close(result, plain(batch))
@@ -263,7 +263,7 @@ def test_what_overflows_is_done_again(where: str) -> None:
     plain, staged, frames = engines(tile=0)
     frames.fill = 1
     if where == "device":
-        staged._queues = None
+        staged._runner.queues = None
     run, calls = frames.run_frames, 0
 
     def overflowing(*arguments: object) -> tuple[Tensor, Tensor]:
@@ -296,7 +296,7 @@ def test_numpy_frames_go_in_as_they_are() -> None:
 def test_device_images_never_touch_host_memory() -> None:
     """Images already on the device are not staged: their results come in memory like theirs."""
     plain, staged, _ = engines(tile=8)
-    staged._queues = None
+    staged._runner.queues = None
     x = images(2, 19, 23)
     view = x.permute(0, 3, 1, 2).contiguous().permute(0, 2, 3, 1)  # channels first in memory, as DLPack brings them
     close(staged(view), plain(x))
