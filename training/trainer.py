@@ -71,8 +71,8 @@ class Trainer:
     """Trains a system and keeps its state in a folder.
 
     Iteration n draws its data and its random numbers from the seed and n alone, so a resumed run goes on exactly as if it had
-    not stopped. With ``torch.distributed`` initialised, each process draws its own data and DDP averages the gradients. Means over
-    a batch inside a loss (relativistic ones) and batch statistics are those of each process.
+    not stopped. With ``torch.distributed`` initialised, each process draws its own data and DDP averages the gradients. Means
+    over a batch inside a loss (relativistic ones) and batch statistics are those of each process.
 
     Args:
         system: the networks and losses.
