@@ -106,10 +106,10 @@ class Config:
         for name in ("scale", "channels", "patch", "iterations", "batch", "save_every", "log_every"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
+        if not 0 <= self.frozen_blocks <= self.blocks:
+            raise ValueError(f"frozen_blocks is 0 to {self.blocks}, not {self.frozen_blocks}")
         if self.frozen_blocks and self.generator not in ("srresnet", "digits"):
-            raise ValueError(
-                f"frozen_blocks counts residual blocks, which the generator {self.generator!r} has not: give 0"
-            )
+            raise ValueError(f"frozen_blocks counts residual blocks, which the generator {self.generator!r} has not")
         if self.content != "none" and not self.backbone:
             raise ValueError(
                 f"the content loss {self.content!r} needs a backbone: give the path of a file in torchvision's layout "
