@@ -22,6 +22,8 @@ STAGES = [
     {"srfast.nodes"},
     {"srfast.plan"},
     {"srfast.capture_gates", "srfast.capture_ops", "srfast.capture_functional"},
+    {"srfast.rewriting"},
+    {"srfast.folding"},
     {"srfast.capture", "srfast.passes"},
     {"srfast.kernels"},
     {"srfast.backends"},

@@ -15,7 +15,7 @@ from torch import nn
 from video.clips import SIZE, Clip, make, matrix, picture
 
 from srfast.upscaler import Upscaler
-from srfast.video import Encoding, upscale_video
+from srfast.video import Damage, Encoding, upscale_video
 from srfast.video.reader import RgbFrame, VideoReader
 
 MATRIX = matrix()
@@ -120,7 +120,7 @@ def test_everything_survives(clip: Clip, tmp_path: Path, larger: Upscaler, caplo
     target = tmp_path / f"out{clip.out or clip.suffix}"
     with caplog.at_level(logging.WARNING, "srfast"):
         result = upscale_video(source, target, larger, encoding=encoding_of(clip))
-    assert not result.damage
+    assert result.damage == Damage()
     assert result.frames == len(clip.times)
     before, after = facts(source), facts(target)
     # Between containers of another time unit a time may move by half a unit.
