@@ -62,6 +62,7 @@ class VideoReader:
         self.rate: Fraction | None = self.stream.average_rate or self.stream.guessed_rate
         self._times = FrameTimes(self.rate, self.time_base)
         self.decoded = 0
+        self._scaler = self._av.video.reformatter.VideoReformatter()
         try:
             self._start()
         except BaseException:
@@ -81,7 +82,7 @@ class VideoReader:
         frame = self._head[-1]
         self.width, self.height = frame.width, frame.height
         self.format = self._av.VideoFormat((frame.sw_format or frame.format).name)
-        self.colour: Colour = colour_of(self.stream.codec_context, frame, self.height, self.path)
+        self.colour: Colour = colour_of(self.stream.codec_context, frame, self._decoding.tags, self.height, self.path)
         self.deep = max(component.bits for component in self.format.components) > 8
         self.alpha = any(component.is_alpha for component in self.format.components)
         self.interlaced = bool(frame.interlaced_frame)
@@ -180,7 +181,7 @@ class VideoReader:
     def _to_rgb(self, frame: Any) -> Array:
         if (frame.width, frame.height) != (self.width, self.height):
             self._decoding.damaged("resized", float(frame.pts * self.time_base) if frame.pts is not None else None)
-        return to_rgb(frame, self.colour, self.deep, self.alpha, (self.width, self.height))
+        return to_rgb(frame, self.colour, self.deep, self.alpha, (self.width, self.height), self._scaler)
 
     def close(self) -> None:
         """Closes the file."""
