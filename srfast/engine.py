@@ -162,9 +162,10 @@ class Engine:
         return self._runner.takes_frames
 
     @property
-    def takes_planes(self) -> bool:
-        """Whether the kernels read and write video planes."""
-        return self._runner.takes_planes
+    def plane_unit(self) -> int | None:
+        """Of what the height and width of video planes must be multiples; None where the kernels do not take planes."""
+        rgb = (self.plan.in_channels, self.plan.out_channels) == (3, 3)
+        return math.lcm(2, self.plan.alignment) if rgb and self._runner.takes_planes else None
 
     @property
     def overlaps(self) -> bool:
@@ -182,15 +183,15 @@ class Engine:
             raise InputError(f"images of {list(images.shape)} have no pixels")
 
     def _check_planes(self, images: Tensor, colour: PlaneColour) -> None:
-        unit = math.lcm(2, self.plan.alignment)
+        unit = self.plane_unit
+        if unit is None:
+            raise InputError(f"the {self.backend.name} backend takes no video planes for this network")
         shaped = images.ndim == 4 and images.shape[3] == 1 and images.shape[1] % 3 == 0 and 0 not in images.shape
         if not shaped or images.dtype != colour.dtype or images.shape[1] // 3 * 2 % unit or images.shape[2] % unit:
             raise InputError(
                 f"pictures of planes must be [N, 3 * H / 2, W, 1] of {colour.dtype} with H and W multiples of {unit}, "
                 f"not {list(images.shape)} of {images.dtype}"
             )
-        if (self.plan.in_channels, self.plan.out_channels) != (3, 3):
-            raise InputError("video planes need a network from RGB to RGB")
 
     def close(self) -> None:
         """Gives back weights and buffers, after what runs now; later calls raise."""
