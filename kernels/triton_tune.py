@@ -28,6 +28,7 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor
 
+from srfast.kernels import gluon
 from srfast.kernels.canvas import Canvas
 from srfast.kernels.conv import conv_reference
 from srfast.kernels.packed_conv import PackedConv, pack_conv
@@ -93,7 +94,7 @@ def candidates(out: int, hopper: bool) -> Iterator[Config]:
                 config = Config(tile_h, tile_w, block_o, warps, stages, swap)
                 if config != Config(swap=hopper and out >= 64):
                     yield config
-    if out == 64 and hopper:
+    if out == 64 and hopper and gluon.unavailable_reason() is None:
         yield Config(swap=True, gluon=True)
 
 

@@ -40,6 +40,8 @@ class Config:
         clip: largest gradient norm, 0 for none.
         ema: decay of the weight average, which is what is evaluated and exported.
         freeze_norm: share of the run after which batch normalisation keeps its running statistics; 1 for never.
+        frozen_blocks: first residual blocks of SRResNet, with all before them, that stay as they started; no gradient is
+            computed for them.
         pixel, pixel_weight, content, content_weight, adversarial, adversarial_weight, frequency, frequency_weight: the terms
             of the generator's loss.
         phi: i and j of the VGG content loss.
@@ -75,6 +77,7 @@ class Config:
     clip: float = 0.0
     ema: float = 0.999
     freeze_norm: float = 1.0
+    frozen_blocks: int = 0
     pixel: str = "mse"
     pixel_weight: float = 1.0
     content: str = "none"
@@ -103,6 +106,10 @@ class Config:
         for name in ("scale", "channels", "patch", "iterations", "batch", "save_every", "log_every"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
+        if not 0 <= self.frozen_blocks <= self.blocks:
+            raise ValueError(f"frozen_blocks is 0 to {self.blocks}, not {self.frozen_blocks}")
+        if self.frozen_blocks and self.generator not in ("srresnet", "digits"):
+            raise ValueError(f"frozen_blocks counts residual blocks, which the generator {self.generator!r} has not")
         if self.content != "none" and not self.backbone:
             raise ValueError(
                 f"the content loss {self.content!r} needs a backbone: give the path of a file in torchvision's layout "

@@ -55,6 +55,10 @@ class System(nn.Module):
         super().__init__()
         self.config, self.classes = config, classes
         self.generator = build_generator(config)
+        if config.frozen_blocks:
+            assert isinstance(self.generator, SRResNet)
+            for part in (self.generator.conv1, *self.generator.trunk[: config.frozen_blocks]):
+                part.requires_grad_(False)
         self.upscale = TrainingForward(self.generator)
         self.content = build_content_loss(config)
         self.discriminator: nn.Module | None = None
@@ -113,8 +117,11 @@ class GanSystem(System):
         return terms
 
     def discriminator_terms(self, batch: Batch, fake: Tensor) -> Terms:
+        return self.validity_terms(batch, fake, self.validity(batch.hr), self.validity(fake))
+
+    def validity_terms(self, batch: Batch, fake: Tensor, real_logits: Tensor, fake_logits: Tensor) -> Terms:
+        """The discriminator's terms that look at validity alone."""
         c = self.config
-        real_logits, fake_logits = self.validity(batch.hr), self.validity(fake)
         terms = {"real or not": adversarial.discriminator_loss(c.adversarial, real_logits, fake_logits)}
         if c.adversarial == "ragp":
             mix = torch.rand(len(fake), device=fake.device)

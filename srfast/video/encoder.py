@@ -264,11 +264,12 @@ class FrameEncoder:
         if unused:
             raise OutputError(f"the encoder {settings.codec} has no option called {', '.join(sorted(unused))}")
         self._context: Any = context
+        self._scaler = av.video.reformatter.VideoReformatter()
 
     def encode(self, frame: RgbFrame) -> list[av.Packet[Any]]:
         """The packets that are ready after one more frame."""
         settings = self._settings
-        video = from_rgb(frame.image, settings.pix_fmt, settings.colour)
+        video = from_rgb(frame.image, settings.pix_fmt, settings.colour, self._scaler)
         video.pts, video.time_base, video.duration = frame.pts, settings.time_base, frame.duration
         return self._finished(self._context.encode(video))
 

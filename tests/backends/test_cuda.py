@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from srfast.backends import BACKENDS, select_backend
 from srfast.backends.cuda import CudaBackend, _measured_gain
+from srfast.backends.cuda_program import pack_plan
 from srfast.backends.reference import ReferenceBackend
 from srfast.capture import capture
 from srfast.kernels import cuda
@@ -67,12 +68,28 @@ def test_chosen_kernels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
     pair = {"pair 3x3 64->64, 3x3 ->64": {"speedup": 1.5}}
     hopper = {"conv 3x3 64->64": {"kernel": "wgmma_shifted"}}
     large = {"conv 3x3 64->64": {"kernel": "mma_large"}}
-    for entries, equal in ((pair, True), (hopper, False), (large, True)):
+    tail = {"pair 3x3 64->256, 5x5 ->12": {"kernel": "tail", "speedup": 1.5}}
+    for entries, equal in ((pair, True), (hopper, False), (large, True), (tail, False)):
         file = tmp_path / f"{len(list(tmp_path.iterdir()))}.json"
         file.write_text(json.dumps({"default": entries}))
         monkeypatch.setenv(VARIABLE, str(file))
+        steps = pack_plan(plan, ("default",), HALF, CPU)
+        assert (entries is tail) == (steps[-1].tail is not None)
+        assert (entries is pair) == any(step.first is not None for step in steps)
         got = CudaBackend().compile(plan, CPU, HALF)(x)
         torch.testing.assert_close(got, expected, rtol=0 if equal else 1e-2, atol=0 if equal else 1e-2)
+
+
+def test_a_fused_tail_writes_frames(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    plan = in_units(plan_of(SRResNet(2, channels=64, num_blocks=0)), 1.0, 255.0)
+    file = tmp_path / "configs.json"
+    file.write_text(json.dumps({"default": {"pair 3x3 64->256, 5x5 ->12": {"kernel": "tail_wide", "speedup": 1.1}}}))
+    frames = (image(3, 6, 9).permute(0, 2, 3, 1) * 255).to(torch.uint8)
+    apart, _ = CudaBackend().compile(plan, CPU, HALF).run_frames(frames, 1 / 255, 255.0)  # type: ignore[attr-defined]
+    monkeypatch.setenv(VARIABLE, str(file))
+    together, flag = CudaBackend().compile(plan, CPU, HALF).run_frames(frames, 1 / 255, 255.0)  # type: ignore[attr-defined]
+    assert int((together.int() - apart.int()).abs().max()) <= 1
+    assert int(flag) == 0
 
 
 @pytest.mark.parametrize("bgr", [False, True])
