@@ -35,6 +35,12 @@ def decoded(path: Path) -> list[np.ndarray]:
 
 
 @pytest.fixture
+def small_network() -> nn.Module:
+    torch.manual_seed(0)
+    return randomise(SRVGGNetCompact(num_feat=8, num_conv=1, upscale=2))
+
+
+@pytest.fixture
 def upscaler(small_network: nn.Module) -> Upscaler:
     return Upscaler(small_network, backend="reference", device="cpu", dtype="fp32")
 
@@ -87,8 +93,8 @@ def test_planes_agree_with_rgb(tmp_path: Path, upscaler: Upscaler) -> None:
     upscale_video(source, tmp_path / "planes.mkv", upscaler, encoding=LOSSLESS)
     for ours, theirs in zip(decoded(tmp_path / "planes.mkv"), decoded(tmp_path / "rgb.mkv"), strict=True):
         error = np.abs(ours.astype(int) - theirs)
-        assert error.mean() <= 0.6
-        assert error.max() <= 16
+        assert error.mean() <= 1
+        assert error.max() <= 24
 
 
 def test_repeated_frames_are_sent_once(tmp_path: Path, upscaler: Upscaler) -> None:
