@@ -49,6 +49,9 @@ class Config:
         penalty_weight: lambda of the gradient penalty ("ragp").
         class_weight: weight of the classifier's (digits) or the class head's (SR-UGAN) cross-entropy.
         discriminator_channels, discriminator_norm: see ``discriminators``.
+        jitter: SRGAN's discriminator sees windows that are this many pixels smaller than the patch, each at a random place. One
+            that knows where the upsampling grid lies draws that grid into the image (translation as in Zhao et al. 2020,
+            https://arxiv.org/abs/2006.10738).
         amp: autocast type; "fp16" scales gradients.
         seed: seeds everything; iteration n of two runs with one configuration sees the same data.
         save_every, log_every: iterations between states and between log lines.
@@ -93,6 +96,7 @@ class Config:
     class_weight: float = 0.0
     discriminator_channels: int = 64
     discriminator_norm: str = "batch"
+    jitter: int = 0
     amp: str = "no"
     seed: int = 0
     save_every: int = 1000
@@ -106,6 +110,8 @@ class Config:
         for name in ("scale", "channels", "patch", "iterations", "batch", "save_every", "log_every"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
+        if not 0 <= self.jitter < self.patch * self.scale:
+            raise ValueError(f"jitter is 0 to {self.patch * self.scale - 1}, not {self.jitter}")
         if not 0 <= self.frozen_blocks <= self.blocks:
             raise ValueError(f"frozen_blocks is 0 to {self.blocks}, not {self.frozen_blocks}")
         if self.frozen_blocks and self.generator not in ("srresnet", "digits"):

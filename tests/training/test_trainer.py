@@ -293,21 +293,6 @@ def test_a_pass_of_the_generator_leaves_the_discriminator(photographs: Path, tmp
     assert {int(s["step"]) for s in state.values()} == {1}
 
 
-def test_frozen_blocks_stay(photographs: Path, tmp_path: Path) -> None:
-    """Batch normalisation keeps its statistics there too, with freeze_norm=0."""
-    run = trainer(gan(blocks=2, frozen_blocks=1, freeze_norm=0.0), photographs, tmp_path)
-    before = {k: v.clone() for k, v in run.system.generator.state_dict().items()}
-    run.advance()
-    after = run.system.generator.state_dict()
-    moved = {k for k in before if not torch.equal(before[k], after[k])}
-    assert not any(k.startswith(("conv1.", "trunk.0.")) for k in moved)
-    assert {"trunk.1.rcb.0.weight", "conv2.0.weight", "conv3.weight"} <= moved
-    with pytest.raises(ValueError, match="frozen_blocks counts residual blocks"):
-        replace(PRESETS["compact_x4"], frozen_blocks=1)
-    with pytest.raises(ValueError, match="frozen_blocks is 0 to 2, not 3"):
-        gan(blocks=2, frozen_blocks=3)
-
-
 def test_start_from_a_larger_scale(photographs: Path) -> None:
     """Compact x2 begins as the x4 network shrunk by a box filter."""
     torch.manual_seed(0)
