@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from srfast.training.config import PRESETS
 from srfast.training.data import Batch
+from srfast.training.presets import PRESETS
 from srfast.training.systems import GanSystem, random_windows
 from srfast.training.trainer import Trainer
 
