@@ -64,7 +64,7 @@ class System(nn.Module):
         self.generator = build_generator(config)
         if config.frozen_blocks:
             assert isinstance(self.generator, SRResNet)
-            for part in (self.generator.conv1, *self.generator.trunk[: config.frozen_blocks]):
+            for part in (self.generator.conv1, *list(self.generator.trunk)[: config.frozen_blocks]):
                 part.requires_grad_(False)
         self.upscale = TrainingForward(self.generator)
         self.content = build_content_loss(config)
