@@ -14,11 +14,17 @@ from srfast.backends.triton_steps import folded_residuals, row_slots
 from srfast.kernels.canvas import Canvas
 from srfast.kernels.cuda_config import CudaConfig, find_config, find_pair
 from srfast.kernels.cuda_conv import PEAKS, Frames, conv_launch
-from srfast.kernels.cuda_frames import packed_in_launch, packed_out_launch
+from srfast.kernels.cuda_frames import (
+    load_planes_launch,
+    packed_in_launch,
+    packed_out_launch,
+    store_planes_launch,
+)
 from srfast.kernels.cuda_hopper import hopper_fits, hopper_launch
 from srfast.kernels.cuda_pack import CudaConv, Variant, choose_variant, pack_conv
 from srfast.kernels.cuda_pair import pair_fits, pair_launch
 from srfast.kernels.cuda_tail import CudaTail, pack_tail, tail_fits, tail_launch
+from srfast.kernels.planes import Planes
 from srfast.plan import Conv, Node, Plan
 
 _PLAIN = CudaConfig()
@@ -132,8 +138,6 @@ class Program:
 
     Attributes:
         source: where the input goes.
-        result: where the result comes, unless frames are asked for.
-        body: launches up to the last one.
     """
 
     def __init__(
@@ -143,29 +147,38 @@ class Program:
         self._slots = row_slots([step.reads[: step.sources] for step in steps if step.conv], self._shapes)
         self._canvases = Canvases(self._shapes, self._slots, size, dtype, device)
         self.source = self._canvases.allocate(plan.input)
-        self.body: list[Launch] = []
+        self._body: list[Launch] = []
         last = {name: i for i, step in enumerate(steps) for name in step.reads}
         for i, step in enumerate(steps):
             target = self._canvases.allocate(step.node.output)
             if i + 1 < len(steps):
-                self.body += self._launches(step, target)
+                self._body += self._launches(step, target)
                 for name in {n for n in step.reads if last[n] == i and n not in (plan.output, plan.input)}:
                     self._canvases.release(name)
         self._last = steps[-1] if steps else None
-        self.result = self._canvases[plan.output]
+        self._result = self._canvases[plan.output]
 
-    def finish(self) -> list[Launch]:
-        """The last launches, into ``result``."""
-        return [] if self._last is None else self._launches(self._last, self.result)
+    def tensor_launches(self) -> tuple[list[Launch], Tensor]:
+        """As ``gpu_executable.Program.tensor_launches``."""
+        return [*self._body, *self._finish()], self._result.nchw()
 
     def frame_launches(
         self, frames: Tensor, out: Tensor, flag: Tensor, gain: float, units: float, bgr: bool
     ) -> list[Launch]:
-        """From frames to frames; the last convolution writes them if their channels are in its order."""
-        start = [lambda: _clear(flag), packed_in_launch(frames, self.source, gain, swap=bgr), *self.body]
+        """As ``gpu_executable.Program.frame_launches``; a last convolution writes frames whose channels are in its order."""
+        start = [packed_in_launch(frames, self.source, gain, swap=bgr), *self._body]
         if self._last is not None and self._last.writes_frames and not bgr:
             return [*start, *self._launches(self._last, Frames(out, units, flag))]
-        return [*start, *self.finish(), packed_out_launch(self.result, out, PEAKS[out.dtype] / units, flag, swap=bgr)]
+        return [*start, *self._finish(), packed_out_launch(self._result, out, PEAKS[out.dtype] / units, flag, swap=bgr)]
+
+    def plane_launches(self, planes: Planes, out: Planes, flag: Tensor, peak: float, units: float) -> list[Launch]:
+        """As ``gpu_executable.Program.plane_launches``."""
+        start = [load_planes_launch(planes, self.source, peak), *self._body]
+        return [*start, *self._finish(), store_planes_launch(self._result, out, units, flag)]
+
+    def _finish(self) -> list[Launch]:
+        """The last launches, into the canvas of the result."""
+        return [] if self._last is None else self._launches(self._last, self._result)
 
     def _launches(self, step: CudaStep, out: Canvas | Frames) -> list[Launch]:
         if step.conv is None:
@@ -202,10 +215,6 @@ class Program:
         together = self._canvases.new(read_from(row, self._slots, self._shapes))
         views = [self._canvases[name].nchw() for name in row]
         return together, [lambda: _copy(together.nchw(), torch.cat(views, 1))]
-
-
-def _clear(flag: Tensor) -> None:
-    flag.zero_()
 
 
 def _copy(target: Tensor, values: Tensor) -> None:

@@ -9,6 +9,7 @@ from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
 from srfast.errors import InputError
+from srfast.video.colour import declared_tags
 from srfast.video.damage import Damage, Expected
 from srfast.video.matroska import Holes
 from srfast.video.source import InputOptions, Source, can_reopen, limit_size, open_source, reason, require_av
@@ -36,6 +37,7 @@ class Decoding:
         container, stream: those in use; damage replaces them by newly opened ones.
         first_container: the one that was opened first, whose streams the copied packets name.
         damage: what has been found so far.
+        tags: the container's colour tags.
         ends: by stream index, the end of its last packet in seconds.
     """
 
@@ -67,6 +69,7 @@ class Decoding:
             raise InputError(
                 f"the video stream of {self.path} cannot be decoded (no size or pixel format); it may be cut off"
             )
+        self.tags = declared_tags(context)
         limit_size(context)
         self.stream.thread_type = "AUTO" if self.reopenable else "SLICE"
 

@@ -17,6 +17,7 @@ from srfast.backends.reference import ReferenceBackend
 from srfast.capture import capture
 from srfast.kernels import cuda
 from srfast.kernels.cuda_config import VARIABLE
+from srfast.kernels.planes import PlaneColour, Planes, load_planes_reference, store_planes_reference
 from srfast.models import RRDBNet, SRResNet, SRVGGNetCompact
 from srfast.passes import in_units, optimise
 from srfast.plan import Plan
@@ -101,6 +102,20 @@ def test_frames(bgr: bool) -> None:
     expected = ReferenceBackend().compile(plan, CPU, torch.float32)(given).permute(0, 2, 3, 1)
     expected = (expected.flip(3) if bgr else expected).round().clamp(0, 255)
     assert int((out.float() - expected).abs().max()) <= 1
+    assert int(flag) == 0
+
+
+def test_planes() -> None:
+    """Video planes through kernels of their own, against the twins around a float32 network."""
+    plan = in_units(plan_of(SRVGGNetCompact(num_feat=16, num_conv=0, upscale=2)), 1.0, 255.0)
+    colour = PlaneColour(1)
+    codes = torch.randint(0, 256, (2, 9, 10, 1), generator=torch.Generator().manual_seed(0))
+    planes = Planes.of(codes.to(torch.uint8), colour)
+    out, flag = CudaBackend().compile(plan, CPU, HALF).run_planes(planes, 1.0, 255.0)  # type: ignore[attr-defined]
+    rgb = load_planes_reference(planes, 1.0).float()
+    expected = store_planes_reference(ReferenceBackend().compile(plan, CPU, torch.float32)(rgb), 255.0, colour)
+    assert out.picture.data_ptr() == out.luma.data_ptr(), "the planes lie one behind the other"
+    assert int((out.picture.int() - expected.picture.int()).abs().max()) <= 1
     assert int(flag) == 0
 
 

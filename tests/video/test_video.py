@@ -14,7 +14,6 @@ from video.gradients import STEADY, UNEVEN, frame_times, make_clip, packets
 from srfast.errors import OutputError
 from srfast.upscaler import Upscaler
 from srfast.video import Encoding, iter_video, upscale_video
-from srfast.video.colour import Colour, from_rgb, to_rgb
 from srfast.video.reader import VideoReader
 
 
@@ -99,37 +98,6 @@ def test_colour_tags(
         context = c.streams.video[0].codec_context
         found = (context.colorspace, context.color_range, context.color_primaries, context.color_trc)
     assert tuple(map(int, found)) == expected
-
-
-KR_KB = {1: (0.2126, 0.0722), 6: (0.299, 0.114), 9: (0.2627, 0.0593)}
-
-
-@pytest.mark.parametrize("matrix", KR_KB)
-@pytest.mark.parametrize("full", [False, True])
-@pytest.mark.parametrize("deep", [False, True])
-def test_colours_follow_the_formulas(matrix: int, full: bool, deep: bool) -> None:
-    """YUV by the definitions of ITU-R BT.601, 709 and 2020 comes out as the RGB it was made from."""
-    kr, kb = KR_KB[matrix]
-    dtype, top = (np.uint16, 1023) if deep else (np.uint8, 255)
-    rgb = np.random.default_rng(0).random((3, 16, 32))
-    y = kr * rgb[0] + (1 - kr - kb) * rgb[1] + kb * rgb[2]
-    u, v = (rgb[2] - y) / (2 * (1 - kb)), (rgb[0] - y) / (2 * (1 - kr))
-    step = (top + 1) / 256
-    if full:
-        planes = [top * y, (top + 1) / 2 + top * u, (top + 1) / 2 + top * v]
-    else:
-        planes = [16 * step + 219 * step * y, 128 * step + 224 * step * u, 128 * step + 224 * step * v]
-    frame = av.VideoFrame(32, 16, "yuv444p10le" if deep else "yuv444p")
-    for plane, values in zip(frame.planes, planes, strict=True):
-        memory = np.frombuffer(plane, dtype).reshape(plane.height, -1)
-        memory[:, :32] = np.clip(np.rint(values), 0, top)
-    colour = Colour(matrix, 2 if full else 1, 2, 2, False)
-    got = to_rgb(frame, colour, deep).transpose(2, 0, 1) / (65535 if deep else 255)
-    assert np.abs(got - rgb).max() < 2.1 / 255  # quantisation of chroma; a wrong matrix is off by 10 levels and more
-    back = from_rgb(to_rgb(frame, colour, deep), frame.format.name, colour)
-    for before, after in zip(frame.planes, back.planes, strict=True):
-        a, b = (np.frombuffer(p, dtype).reshape(p.height, -1)[:, :32].astype(int) for p in (before, after))
-        assert np.abs(a - b).max() <= (4 if deep else 1)
 
 
 def test_ten_bits_stay_ten_bits(tmp_path: Path, upscaler: Upscaler) -> None:
