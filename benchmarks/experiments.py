@@ -28,9 +28,11 @@ from torch.nn import functional as F
 from srfast.kernels import cuda
 from srfast.kernels.canvas import Canvas
 from srfast.kernels.conv import conv_reference
-from srfast.kernels.cuda_conv import CudaConv, Variant, choose_variant, conv_launch, pack_conv
+from srfast.kernels.cuda_conv import conv_launch
 from srfast.kernels.cuda_hopper import hopper_fits, hopper_launch
+from srfast.kernels.cuda_pack import CudaConv, Variant, choose_variant, pack_conv
 from srfast.kernels.cuda_pair import pair_launch
+from srfast.kernels.cuda_tail import pack_tail, tail_launch
 from srfast.kernels.triton_config import conv_key, device_names, pair_key
 
 # Channels, outputs, kernel, shuffle, pixels per input pixel along a side.
@@ -220,7 +222,7 @@ def kernels(height: int, width: int) -> list[dict[str, Any]]:
         times = {name: milliseconds(launch) for name, launch in launches.items()}
         key = conv_key(channels, out, kernel)
         rows.append({"key": key, "flops": problem.flops, "ms": times})
-    return [*rows, _pair(height, width)]
+    return [*rows, _pair(height, width), _tail(2 * height, 2 * width)]
 
 
 def _pair(height: int, width: int) -> dict[str, Any]:
@@ -236,13 +238,38 @@ def _pair(height: int, width: int) -> dict[str, Any]:
     return {"key": pair_key(64, 3, 64, 3, 64), "flops": 2 * problem.flops, "ms": times}
 
 
+def _tail(height: int, width: int) -> dict[str, Any]:
+    """The tail of the networks that enlarge fourfold, at the size where its last convolution runs."""
+    problem, few = Problem(64, 256, 3, 1, height, width), Problem(256, 12, 5, 2, height, width)
+    first, second = problem.packed(), pack_conv(few.weight, few.bias, shuffle=2, device="cuda")
+    launches = conv_launch(problem.canvas, first, problem.out), conv_launch(problem.out, second, few.out)
+    times = {"two launches": milliseconds(lambda: [launch() for launch in launches])}
+    apart, tail = few.out.nchw().float(), pack_tail(first, second, few.weight)
+    for name, wide in (("tail", False), ("tail_wide", True)):
+        few.out.data.fill_(float("nan"))
+        try:
+            fused = tail_launch(problem.canvas, tail, few.out, wide=wide)
+        except ValueError as error:
+            print(f"{name}: {error}")
+            continue
+        fused()
+        if float((few.out.nchw().float() - apart).abs().max().nan_to_num(nan=1e9)) <= TOLERANCE * float(
+            apart.abs().max()
+        ):
+            times[name] = milliseconds(fused)
+    return {"key": pair_key(64, 3, 256, 5, 12), "flops": problem.flops + few.flops, "ms": times}
+
+
 def decisions(rows: list[dict[str, Any]], early: bool) -> dict[str, dict[str, Any]]:
     """The fastest right CUDA kernel of each shape, as ``cuda_configs.json`` has it."""
     chosen = {}
     for row in rows:
         times = dict(row["ms"])
-        if "pair" in times:
-            chosen[row["key"]] = {"speedup": round(times["two launches"] / times["pair"], 3)}
+        apart = times.pop("two launches", None)
+        if apart is not None:
+            if times:
+                best = min(times, key=times.__getitem__)
+                chosen[row["key"]] = {"kernel": best, "early": early, "speedup": round(apart / times[best], 3)}
             continue
         triton = times.pop("triton", None)
         if times:

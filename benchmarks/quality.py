@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -30,6 +31,12 @@ from srfast.upscaler import Upscaler
 Picture = npt.NDArray[np.uint8]
 Upscale = Callable[[Picture], Picture]
 SETS = ("Set5", "Set14", "BSD100")
+# Checkpoints of others that the data folder may hold.
+GIVEN = (
+    "srgan_leftthomas/netG_epoch_2_100.pth",
+    "srgan_leftthomas/netG_epoch_4_100.pth",
+    "srvgg_compact/realesr-animevideov3.pth",
+)
 
 
 def modes(name: str) -> tuple[int, dict[str, Upscale]]:
@@ -51,10 +58,11 @@ def through_srfast(upscaler: Upscaler) -> Upscale:
     return lambda image: cv2.cvtColor(upscaler(cv2.cvtColor(image, cv2.COLOR_RGB2BGR)), cv2.COLOR_BGR2RGB)  # type: ignore[return-value]
 
 
-def measure(name: str, data: Path, sets: tuple[str, ...]) -> list[Quality]:
-    """Every mode of one model, and bicubic interpolation at its scale, over the sets that are there."""
+def measure(name: str, data: Path, sets: tuple[str, ...], without: str | None = None) -> list[Quality]:
+    """Every mode of one model but those that match ``without``, and bicubic interpolation at its scale, over ``sets``."""
     scale, ways = modes(name)
-    ways = {f"bicubic x{scale}": lambda image: imresize(image, scale), **ways}
+    ways = {"bicubic": lambda image: imresize(image, scale), **ways}
+    ways = {way: upscale for way, upscale in ways.items() if not (without and re.search(without, way))}
     found = []
     for chosen in sets:
         paths = find_images([data / "eval" / chosen / "HR"])
@@ -67,35 +75,47 @@ def measure(name: str, data: Path, sets: tuple[str, ...]) -> list[Quality]:
                 scores[way].append((psnr_y(result, high, scale), ssim_y(result, high, scale)))
         for way, values in scores.items():
             psnr, ssim = (float(np.mean([value[i] for value in values])) for i in (0, 1))
-            found.append(Quality(Path(name).stem, chosen, way, len(values), psnr, ssim, machine.commit()))
+            found.append(
+                Quality(f"{Path(name).stem}, x{scale}", chosen, way, len(values), psnr, ssim, machine.commit())
+            )
             print(
-                f"{Path(name).stem:28} {chosen:8} {way:14} {psnr:7.3f} dB {ssim:.4f}  {len(values)} images", flush=True
+                f"{found[-1].model:28} {chosen:8} {way:14} {psnr:7.3f} dB {ssim:.4f}  {len(values)} images", flush=True
             )
     return found
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("models", nargs="*", help="checkpoints or shipped models; by default every shipped model")
+    parser.add_argument(
+        "models",
+        nargs="*",
+        help="checkpoints or shipped models; by default every shipped model and the data's checkpoints",
+    )
     parser.add_argument(
         "--data", type=Path, default=os.environ.get("SRFAST_DATA"), help="has eval/SET/HR; or SRFAST_DATA"
     )
     parser.add_argument("--sets", nargs="*", default=SETS)
+    parser.add_argument("--without", help="leave modes out that match this regular expression, as 'bf16'")
     parser.add_argument("--record", help="record to add to: a file, or 'auto'")
     options = parser.parse_args()
     if options.data is None or not options.data.is_dir():
         parser.error("give the folder of the data with --data or SRFAST_DATA")
     cv2.setNumThreads(1)
     torch.set_grad_enabled(False)
-    found = [
-        q for name in options.models or shipped_models() for q in measure(name, Path(options.data), tuple(options.sets))
-    ]
-    if options.record:
-        path = record.default_path() if options.record == "auto" else Path(options.record)
-        saved = record.open_record(path)
-        keys = {(q.model, q.data) for q in found}
-        saved.quality = [q for q in saved.quality if (q.model, q.data) not in keys] + found
-        record.save(saved, path)
+    data = Path(options.data)
+    given = [str(data / "checkpoints" / name) for name in GIVEN if (data / "checkpoints" / name).exists()]
+    for name in options.models or [*shipped_models(), *given]:
+        found = measure(name, data, tuple(options.sets), options.without)
+        if options.record:
+            add(found, record.default_path() if options.record == "auto" else Path(options.record))
+
+
+def add(found: list[Quality], path: Path) -> None:
+    """Replaces what the record at ``path`` says of the same model, set and mode."""
+    saved = record.open_record(path)
+    keys = {(q.model, q.data, q.mode) for q in found}
+    saved.quality = [q for q in saved.quality if (q.model, q.data, q.mode) not in keys] + found
+    record.save(saved, path)
 
 
 if __name__ == "__main__":

@@ -35,7 +35,7 @@ def section(records: dict[str, Record]) -> str:
         )
         parts.append("\n".join(tables.comparison(taken, "network", tables.headline(taken))))
         parts.append("\n".join(tables.videos(taken)))
-        parts.append("\n".join(tables.quality(taken)))
+        parts.append("\n".join(tables.quality_summary(taken)))
         parts.append(" ".join(filter(None, (tables.ceilings(taken), tables.repeatability(taken)))))
         shown = [kind for kind in KINDS if (PLOTS / f"{device}-{kind}.png").exists()]
         parts.append("\n".join(f"![{kind}, {device}](benchmarks/plots/{device}-{kind}.png)" for kind in shown))

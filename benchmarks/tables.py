@@ -5,7 +5,7 @@ from __future__ import annotations
 from statistics import median
 
 from benchmarks.analysis import Ratio, ceiling, disagreements, percentiles, ratios, times
-from benchmarks.record import Record
+from benchmarks.record import Quality, Record
 
 FMA = "float32 multiply-adds"
 # The ceiling that a network's rate is held to, first that was measured.
@@ -147,6 +147,30 @@ def quality(record: Record) -> list[str]:
         rows.setdefault((q.model, q.mode), {})[q.data] = f"{q.psnr:.2f} / {q.ssim:.4f}"
     for (model, mode), cells in rows.items():
         lines.append(f"| {model}, {mode} | " + " | ".join(cells.get(name, "-") for name in sets) + " |")
+    return lines
+
+
+def quality_summary(record: Record) -> list[str]:
+    """One row a model: eager float32 over bicubic interpolation; then what each of srfast's precisions changes."""
+    sets = list(dict.fromkeys(q.data for q in record.quality))
+    by_mode: dict[str, dict[tuple[str, str], Quality]] = {}
+    for q in record.quality:
+        by_mode.setdefault(q.mode, {})[q.model, q.data] = q
+    eager, bicubic = by_mode.pop("eager fp32", {}), by_mode.pop("bicubic", {})
+    if not eager:
+        return []
+    lines = ["| PSNR-Y, dB / SSIM-Y (bicubic) | " + " | ".join(sets) + " |", "|---" * (len(sets) + 1) + "|"]
+    for model in dict.fromkeys(model for model, _ in eager):
+        cells = []
+        for name in sets:
+            q, plain = eager.get((model, name)), bicubic.get((model, name))
+            text = f"{q.psnr:.2f} / {q.ssim:.4f}" if q else "-"
+            cells.append(text + (f" ({plain.psnr:.2f})" if plain else ""))
+        lines.append(f"| {model} | " + " | ".join(cells) + " |")
+    for mode, found in by_mode.items():
+        changes = {name: [abs(q.psnr - eager[key].psnr) for key, q in found.items() if key[1] == name] for name in sets}
+        cells = [f"{max(values):.3f} dB" if values else "-" for values in changes.values()]
+        lines.append(f"| {mode}: furthest of all from eager fp32 | " + " | ".join(cells) + " |")
     return lines
 
 

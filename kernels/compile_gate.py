@@ -22,8 +22,8 @@ from multiprocessing import get_context
 import torch
 import triton
 
+from srfast.kernels import gluon
 from srfast.kernels.canvas import Canvas
-from srfast.kernels.gluon_conv import row_launch
 from srfast.kernels.offline import SHARED_LIMIT, Compiled, offline
 from srfast.kernels.packed_conv import PackedConv, pack_conv
 from srfast.kernels.planes import PlaneColour, Planes
@@ -132,6 +132,8 @@ def _pair_launch(first: Conv, second: Conv, arch: int) -> Launch:
 
 
 def _gluon_launch(conv: Conv, arch: int) -> Launch:
+    from srfast.kernels.gluon_conv import row_launch
+
     x, y = _canvas(64, (1, 1), 1), _canvas(64, (1, 1), 1)
     return row_launch(x, _pack(conv, 64), y, x if conv.residual else None)
 
@@ -189,7 +191,7 @@ def cases(arch: int) -> list[Case]:
     for first, second in PAIRS:
         name = f"pair {first.channels}->{first.out}->{second.out}"
         found.append(Case(name, partial(_pair_launch, first, second), True))
-    if arch == 90:
+    if arch == 90 and gluon.unavailable_reason() is None:
         found += [
             Case(f"gluon residual={c.residual}", partial(_gluon_launch, c), hot=True, quick=True) for c in CONVS[:2]
         ]
@@ -250,6 +252,8 @@ def main(arguments: list[str] | None = None) -> int:
     unknown = [arch for arch in archs if arch not in SHARED_LIMIT]
     if unknown:
         parser.error(f"{unknown[0]} is none of {', '.join(map(str, SHARED_LIMIT))}")
+    if 90 in archs and gluon.unavailable_reason():
+        print(f"without the Gluon kernels: {gluon.unavailable_reason()}")
     chosen, count, every = selected(archs, options.full), 0, []
     with get_context("spawn").Pool(options.jobs) as pool:
         for lines, bad in pool.imap(check, chosen, chunksize=1):

@@ -19,6 +19,8 @@ from srfast.kernels.triton_config import conv_key, pair_key
 SHIPPED = Path(__file__).with_name("cuda_configs.json")
 VARIABLE = "SRFAST_CUDA_CONFIGS"
 KERNELS = ("mma", "mma_large", "wgmma", "wgmma_shifted")
+# Of two convolutions in one launch.
+FUSED = ("pair", "tail", "tail_wide")
 
 
 @dataclass(frozen=True)
@@ -26,9 +28,10 @@ class CudaConfig:
     """How a convolution runs.
 
     Attributes:
-        kernel: "mma" (tiles of 8 x 16), "mma_large" (16 x 16), "wgmma" or "wgmma_shifted" (Hopper).
+        kernel: "mma" (tiles of 8 x 16), "mma_large" (16 x 16), "wgmma" or "wgmma_shifted" (Hopper); of two convolutions in
+            one launch "pair", "tail" or "tail_wide" (strips of 32 columns).
         early: launches begin before the kernel in front has ended, on Hopper and later.
-        speedup: against the Triton kernel, as measured; 0 where nobody has.
+        speedup: as measured, 0 where nobody has: against the Triton kernel, of two convolutions against two launches here.
     """
 
     kernel: str = "mma"
@@ -36,8 +39,8 @@ class CudaConfig:
     speedup: float = 0.0
 
     def __post_init__(self) -> None:
-        if self.kernel not in KERNELS or self.speedup < 0:
-            raise ValueError(f"{self}: the kernel is one of {', '.join(KERNELS)}, the speedup a ratio")
+        if self.kernel not in (*KERNELS, *FUSED) or self.speedup < 0:
+            raise ValueError(f"{self}: the kernel is one of {', '.join((*KERNELS, *FUSED))}, the speedup a ratio")
 
 
 def find_config(names: tuple[str, ...], channels: int, out: int, kernel: int) -> CudaConfig:
@@ -46,10 +49,21 @@ def find_config(names: tuple[str, ...], channels: int, out: int, kernel: int) ->
     return CudaConfig() if entry is None else _config(entry)
 
 
-def find_pair(names: tuple[str, ...], channels: int, kernel: int, middle: int, second: int, out: int) -> bool:
-    """Whether someone has found that two convolutions run faster in one launch."""
+def find_pair(
+    names: tuple[str, ...], channels: int, kernel: int, middle: int, second: int, out: int
+) -> CudaConfig | None:
+    """The configuration of two convolutions in one launch; None where nobody has found that faster than two."""
     entry = _find(names, (pair_key(channels, kernel, middle, second, out),))
-    return entry is not None and _config(entry).speedup > 1
+    config = None if entry is None else _config({"kernel": "pair", **entry})
+    return config if config is not None and config.speedup > 1 else None
+
+
+def measured_gpus() -> list[str]:
+    """Names of the GPUs and families for which a file has speeds."""
+    tables = _tables(os.environ.get(VARIABLE, ""))
+    return sorted(
+        {name for table in tables for name, keys in table.items() if any("speedup" in e for e in keys.values())}
+    )
 
 
 def _config(entry: dict[str, Any]) -> CudaConfig:

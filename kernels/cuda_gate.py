@@ -22,7 +22,9 @@ from pathlib import Path
 
 import torch
 
-from srfast.kernels.cuda_conv import VARIANTS, pack_conv, shared_bytes
+from srfast.kernels.cuda_conv import shared_bytes
+from srfast.kernels.cuda_pack import VARIANTS, pack_conv
+from srfast.kernels.cuda_tail import COLUMNS, tail_bytes
 
 # Bytes of shared memory that one block may have, by compute capability (CUDA programming guide, compute capabilities).
 SHARED_LIMIT = {"80": 166_912, "86": 101_376, "89": 101_376, "90a": 232_448, "100": 232_448, "120": 101_376}
@@ -32,6 +34,7 @@ WANTED = {
     "conv_mma": ("HMMA", "LDSM", r"LDGSTS\S*\.128", r"STG\S*\.128"),
     "conv_narrow": ("HMMA", r"LDGSTS\S*\.128", r"STG\S*\.128"),
     "pair_mma": ("HMMA", "LDSM", r"LDGSTS\S*\.128", r"STG\S*\.128"),
+    "tail_mma": ("HMMA", "LDSM", r"LDGSTS\S*\.128"),
     "conv_wgmma": ("HGMMA", "UTMALDG", r"STG\S*\.128"),
     "packed_in": (),
     "packed_out": (),
@@ -41,7 +44,7 @@ WANTED = {
     "matrix_rate": ("HGMMA",),
 }
 HOPPER = {"conv_wgmma", "matrix_rate"}
-THREADS = {"conv_wgmma": 384, "pair_mma": 256}
+THREADS = {"conv_wgmma": 384, "pair_mma": 256, "tail_mma": 256}
 
 
 @dataclass(frozen=True)
@@ -130,6 +133,12 @@ def shared_faults(arch: str) -> Iterator[str]:
             common = (variant.tile_h, variant.block_c) == (8, 64) or variant.pixel == 4
             if need > SHARED_LIMIT[arch] and common and kernel < 9:
                 yield f"sm_{arch} {variant} for {kernel}x{kernel} {channels}->{out} needs {need} bytes of shared memory"
+    for wide, column in COLUMNS.items():
+        # 256 channels between the two, then 5x5: the tail of the networks that enlarge fourfold. Wide strips are for chips
+        # with more memory.
+        need = tail_bytes(pack_conv(torch.zeros(12, 256, 5, 5), torch.zeros(12)), wide)
+        if need > SHARED_LIMIT[arch] and not (wide and SHARED_LIMIT[arch] < 150_000):
+            yield f"sm_{arch} fused tail in strips of {column} columns needs {need} bytes of shared memory"
 
 
 def check(module: Path, arch: str) -> tuple[list[str], list[str]]:

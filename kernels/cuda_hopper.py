@@ -9,7 +9,8 @@ import torch
 
 from srfast.kernels import cuda
 from srfast.kernels.canvas import Canvas
-from srfast.kernels.cuda_conv import CudaConv, epilogue, inputs, run
+from srfast.kernels.cuda_conv import epilogue, inputs, run
+from srfast.kernels.cuda_pack import CudaConv
 
 # Columns of a strip by how the window is shifted; see csrc/cuda/conv_wgmma.cuh.
 COLUMNS = {True: 120, False: 64}

@@ -6,7 +6,8 @@ import torch
 
 from srfast.kernels import cuda
 from srfast.kernels.canvas import Canvas
-from srfast.kernels.cuda_conv import CudaConv, epilogue, inputs, run
+from srfast.kernels.cuda_conv import epilogue, inputs, run
+from srfast.kernels.cuda_pack import CudaConv
 from srfast.kernels.packed_conv import ACTS
 
 

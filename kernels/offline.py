@@ -103,9 +103,9 @@ def offline(arch: int) -> Iterator[list[Compiled]]:
     """
     if triton.knobs.runtime.interpret:
         raise RuntimeError("kernels cannot be compiled under TRITON_INTERPRET=1; unset it")
-    stand_in, before = OfflineDriver(arch), driver._active
+    stand_in, before = OfflineDriver(arch), dict(vars(driver))  # of whatever names this Triton keeps it under
     driver.set_active(stand_in)
     try:
         yield stand_in.loaded
     finally:
-        driver._active = before
+        vars(driver).update(before)

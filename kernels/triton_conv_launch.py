@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from triton.runtime import JITFunction
 
+from srfast.kernels import gluon
 from srfast.kernels.canvas import Canvas
 from srfast.kernels.packed_conv import PackedConv
 from srfast.kernels.triton_config import Config
@@ -52,8 +53,8 @@ def conv_launch(
         ValueError: shapes, dtypes, devices or borders do not fit.
     """
     check_input(x, conv, config.tile, conv.half)
-    if config.gluon:
-        from srfast.kernels import gluon_conv  # Gluon changes between Triton's versions: imported by those who ask
+    if config.gluon and gluon.unavailable_reason() is None:
+        from srfast.kernels import gluon_conv
 
         if isinstance(out, Canvas) and gluon_conv.fits(x, conv, out, residual):
             return gluon_conv.row_launch(x, conv, out, residual)

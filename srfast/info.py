@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.metadata
+import importlib.util
 import platform
 import shutil
 from dataclasses import asdict, dataclass
@@ -13,7 +14,8 @@ import torch
 import srfast
 from srfast.backends import BACKENDS, default_device, default_dtype
 from srfast.checkpoint import shipped_models
-from srfast.kernels import cuda
+from srfast.kernels import cuda, gluon
+from srfast.kernels.cuda_config import measured_gpus
 from srfast.plan import Plan
 
 # Import name and the distributions that provide it.
@@ -102,7 +104,11 @@ def _tools() -> dict[str, str]:
     for name, use in (("c++", "builds the CPU kernels"), ("nvcc", "builds the CUDA kernels")):
         tools[name] = shutil.which(name) or f"missing ({use}; not needed to run)"
     built = ", ".join(f"sm_{arch}" for arch in cuda.architectures())
+    if importlib.util.find_spec("triton") is not None:
+        tools["Gluon kernels"] = gluon.unavailable_reason() or "available (Hopper)"
     tools["CUDA kernels"] = cuda.unavailable_reason() or f"built for {built}"
+    gpus = measured_gpus()
+    tools["CUDA speeds"] = f"measured on {', '.join(gpus)}" if gpus else "not measured: auto leaves GPUs to Triton"
     try:
         import av
 

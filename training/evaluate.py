@@ -15,6 +15,7 @@ from srfast.checkpoint import load_model
 from srfast.training.data import find_images, read_rgb, to_tensor
 from srfast.training.imresize import imresize
 from srfast.training.metrics import modcrop, psnr_y, ssim_y
+from srfast.training.no_reference import niqe
 
 
 @torch.no_grad()
@@ -39,6 +40,12 @@ def evaluate(model: nn.Module | None, folder: Path, scale: int) -> dict[str, tup
 def mean_psnr(scores: dict[str, tuple[float, float]]) -> float:
     """Mean over images, in dB."""
     return sum(psnr for psnr, _ in scores.values()) / len(scores)
+
+
+def mean_niqe(model: nn.Module, folder: Path, scale: int, parameters: Path) -> float:
+    """Mean NIQE of the enlarged images; see ``no_reference.niqe``."""
+    shrunk = [imresize(modcrop(read_rgb(path), scale), 1 / scale) for path in find_images([folder])]
+    return float(np.mean([niqe(upscale_rgb(model, lr), parameters, scale) for lr in shrunk]))
 
 
 def main() -> None:

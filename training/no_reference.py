@@ -20,6 +20,7 @@ from srfast.training.metrics import UInt8Image, luma
 
 Float = npt.NDArray[np.float64]
 BLOCK = 96
+ROUNDING = 1e-9  # of an image in 0..1, with room
 SHIFTS = ((0, 1), (1, 0), (1, 1), (1, -1))
 
 
@@ -135,6 +136,7 @@ def _brisque_features(gray: Float) -> list[float]:
     )
     for image in (gray, half):
         normalised = _normalise(image, window, 1 / 255)
+        normalised[np.abs(normalised) < ROUNDING] = 0.0  # flat areas belong to neither side of the distribution
         shape, left, right = fit_asymmetric(normalised)
         features += [shape, (left**2 + right**2) / 2]
         for dy, dx in ((0, 1), (1, 0), (1, 1), (-1, 1)):

@@ -22,11 +22,12 @@ from srfast.checkpoint import load_model
 from srfast.errors import SrfastError
 from srfast.models import SRResNet, SRVGGNetCompact
 from srfast.training.board import Board
-from srfast.training.config import PRESETS, Config
+from srfast.training.config import Config
 from srfast.training.data import PatchPairs, Source
 from srfast.training.digits import Digits, DigitSystem, classifier_of, evaluate_digits
-from srfast.training.evaluate import evaluate, mean_psnr
+from srfast.training.evaluate import evaluate, mean_niqe, mean_psnr
 from srfast.training.initialise import start_from_interpolation
+from srfast.training.presets import PRESETS
 from srfast.training.systems import GanSystem, System
 from srfast.training.trainer import Trainer
 from srfast.training.transfer import start_from
@@ -65,13 +66,19 @@ def build(config: Config, source: Source, init: str | None, out: Path) -> System
     return system
 
 
-def scoring(system: System, source: Source, folder: Path | None) -> Callable[[nn.Module], dict[str, float]]:
+def scoring(
+    system: System, source: Source, folder: Path | None, niqe: Path | None = None
+) -> Callable[[nn.Module], dict[str, float]]:
     """What is measured at each save."""
+    scale = system.config.scale
 
     def score(model: nn.Module) -> dict[str, float]:
         if isinstance(source, Digits) and isinstance(system, DigitSystem) and system.classifier is not None:
             return evaluate_digits(model, system.classifier, source)
-        return {"psnr": mean_psnr(evaluate(model, folder, system.config.scale))} if folder else {}
+        if folder is None:
+            return {}
+        scores = {"psnr": mean_psnr(evaluate(model, folder, scale))}
+        return {**scores, "niqe": mean_niqe(model, folder, scale, niqe)} if niqe else scores
 
     return score
 
@@ -95,7 +102,12 @@ def main(arguments: list[str] | None = None) -> int:
         size = sum(p.numel() for p in system.generator.parameters())
         board = Board(args.out, config.iterations, args.eval)
         trainer = Trainer(
-            system, source, args.out, torch.device(args.device), scoring(system, source, args.eval), board.show
+            system,
+            source,
+            args.out,
+            torch.device(args.device),
+            scoring(system, source, args.eval, args.niqe),
+            board.show,
         )
         print(f"{args.preset}: {size:,} parameters, from iteration {trainer.step} to {config.iterations}", flush=True)
         return 0 if trainer.run() else 130
@@ -124,6 +136,7 @@ def parser() -> argparse.ArgumentParser:
     )
     p.add_argument("--out", type=Path, default=Path("run"), help="folder of the run; resumes if it holds a state")
     p.add_argument("--eval", type=Path, help="folder of HR images to report PSNR-Y on at each save")
+    p.add_argument("--niqe", type=Path, metavar="NPZ", help="NIQE's parameters: report it too")
     p.add_argument("--init", help="checkpoint or shipped model to start from, of this or a larger scale")
     p.add_argument("--set", nargs="*", default=[], metavar="NAME=VALUE", help="change settings of the preset")
     p.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")

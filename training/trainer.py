@@ -18,11 +18,12 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 
 from srfast.checkpoint import save_checkpoint
 from srfast.errors import CheckpointError
 from srfast.training.config import Config
-from srfast.training.data import Source
+from srfast.training.data import Batch, Source
 from srfast.training.states import load_state, save_state
 from srfast.training.systems import System, Terms
 
@@ -70,7 +71,8 @@ class Trainer:
     """Trains a system and keeps its state in a folder.
 
     Iteration n draws its data and its random numbers from the seed and n alone, so a resumed run goes on exactly as if it had
-    not stopped. With ``torch.distributed`` initialised, each process draws its own data and gradients are averaged.
+    not stopped. With ``torch.distributed`` initialised, each process draws its own data and DDP averages the gradients. Means
+    over a batch inside a loss (relativistic ones) and batch statistics are those of each process.
 
     Args:
         system: the networks and losses.
@@ -112,7 +114,10 @@ class Trainer:
         out.mkdir(parents=True, exist_ok=True)
         if self.state_path.exists():
             self._resume(load_state(self.state_path))
-        self._share_start()
+        self.upscale: nn.Module = system.upscale
+        self.judge: Callable[[Batch, Tensor], Terms] = system.discriminator_terms
+        if dist.is_initialized():
+            self._share()
 
     @property
     def state_path(self) -> Path:
@@ -135,9 +140,9 @@ class Trainer:
         kind = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(config.amp, torch.float32)
         discriminator, losses = self.system.discriminator, {}
         with torch.autocast(self.device.type, kind, enabled=config.amp != "no"):
-            fake = self.system.upscale(batch.lr).float()
+            fake = self.upscale(batch.lr).float()
             if discriminator is not None:
-                terms = self.system.discriminator_terms(batch, fake.detach())
+                terms = self.judge(batch, fake.detach())
                 losses.update({f"discriminator/{k}": v.item() for k, v in terms.items()})
                 self._descend("discriminator", terms, config.lr_discriminator)
                 discriminator.requires_grad_(False)
@@ -161,7 +166,6 @@ class Trainer:
         optimizer.zero_grad(set_to_none=True)
         total: Tensor = torch.stack([t.float() for t in terms.values()]).sum()
         scaler.scale(total).backward()  # type: ignore[no-untyped-call]
-        _average_gradients(parameters)
         if self.config.clip:
             scaler.unscale_(optimizer)
             nn.utils.clip_grad_norm_(parameters, self.config.clip)
@@ -262,20 +266,23 @@ class Trainer:
         self.average.module.load_state_dict(state["average"])
         self.step = state["step"]
 
-    def _share_start(self) -> None:
-        """All processes start from the weights of the first."""
-        if dist.is_initialized():
-            for tensor in [*self.system.state_dict().values(), *self.average.module.state_dict().values()]:
-                dist.broadcast(tensor, 0)
+    def _share(self) -> None:
+        """All processes start from the weights of the first, and average their gradients from then on."""
+        for tensor in [*self.system.state_dict().values(), *self.average.module.state_dict().values()]:
+            dist.broadcast(tensor, 0)
+        self.upscale = DistributedDataParallel(self.system.upscale)
+        if self.system.discriminator is not None:
+            losses = _Losses(self.system.discriminator, self.system.discriminator_terms)
+            self.judge = DistributedDataParallel(losses)
 
 
-def _average_gradients(parameters: list[nn.Parameter]) -> None:
-    """Averages gradients over the processes. By hand, as a GAN's double forward and gradient penalty do not suit DDP's hooks."""
-    if not dist.is_initialized():
-        return
-    gradients = [p.grad for p in parameters if p.grad is not None]
-    flat = torch.cat([g.flatten() for g in gradients])
-    dist.all_reduce(flat)
-    flat /= dist.get_world_size()
-    for gradient, part in zip(gradients, torch.split(flat, [g.numel() for g in gradients]), strict=True):
-        gradient.copy_(part.view_as(gradient))
+class _Losses(nn.Module):
+    """A network's losses as one forward. DDP wants one forward for each backward, whatever the losses call inside: the
+    discriminator on real and on generated images, and the gradient penalty."""
+
+    def __init__(self, network: nn.Module, terms: Callable[[Batch, Tensor], Terms]) -> None:
+        super().__init__()
+        self.network, self.terms = network, terms
+
+    def forward(self, batch: Batch, fake: Tensor) -> Terms:
+        return self.terms(batch, fake)

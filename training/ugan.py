@@ -31,10 +31,10 @@ class UGANSystem(GanSystem):
         return logits.float()
 
     def discriminator_terms(self, batch: Batch, fake: Tensor) -> Terms:
-        terms = super().discriminator_terms(batch, fake)
         assert self.discriminator is not None
-        labels = [self.discriminator(x)[1].float() for x in (batch.hr, fake)]
-        entropy = torch.stack([F.cross_entropy(logits, batch.label) for logits in labels]).mean()
+        validities, labels = zip(*(self.discriminator(x) for x in (batch.hr, fake)), strict=True)
+        terms = self.validity_terms(batch, fake, *(v.float() for v in validities))
+        entropy = torch.stack([F.cross_entropy(logits.float(), batch.label) for logits in labels]).mean()
         terms["class"] = self.config.class_weight * entropy
         return terms
 

@@ -20,6 +20,7 @@ struct MmaShape {
     static constexpr int FRAGS_P = PIXELS / WARPS_P / 16, FRAGS_O = BO / WARPS_O / 8;
     static constexpr int WEIGHT_BYTES = BO * CB * 2;
     static_assert(FRAGS_O % 2 == 0 && FRAGS_P * WARPS_P * 16 == PIXELS, "whole fragments, columns in pairs");
+    static_assert((FRAGS_O & (FRAGS_O - 1)) == 0, "a warp's fragments differ in bits of their address");
 
     static constexpr int SUMS_BYTES = PIXELS * BO * 4;
 
@@ -55,17 +56,20 @@ SRFAST_DEVICE void fetch_weights(const void* from, uint32_t to) {
 template <class T, class S, int FRAGS_P>
 SRFAST_DEVICE void multiply_tap(float (&acc)[FRAGS_P][S::FRAGS_O][4], const int (&pixels)[FRAGS_P], uint32_t halo, uint32_t weights, int first_o) {
     const int lane = thread() % 32;
-    // ldmatrix: lanes 0-15 address the fragment's 16 rows, 16-31 the same rows eight channels on.
-    const int half = lane / 16;
-    // Of weights, lanes 0-7 and 8-15 address eight channels and the eight after, 16-31 the next eight outputs.
-    const int w_row = first_o + lane % 8 + lane / 16 * 8, w_half = lane / 8 % 2;
+    // ldmatrix: lanes 0-15 address the fragment's 16 rows, 16-31 the same rows eight channels on. Of weights, lanes 0-7 and
+    // 8-15 address eight channels and the eight after, 16-31 the next eight outputs. Sixteen channels on, only the bits of
+    // the chunk change: addresses are kept for the first ones alone.
+    uint32_t from[FRAGS_P];
+#pragma unroll
+    for (int i = 0; i < FRAGS_P; ++i) from[i] = halo + swizzled<S::CHUNKS>(pixels[i], lane / 16);
+    const uint32_t w_from = weights + swizzled<S::CHUNKS>(first_o + lane % 8 + lane / 16 * 8, lane / 8 % 2);
 #pragma unroll
     for (int k = 0; k < S::CB / 16; ++k) {
         uint32_t a[FRAGS_P][4], b[S::FRAGS_O / 2][4];
 #pragma unroll
-        for (int j = 0; j < S::FRAGS_O / 2; ++j) ldmatrix_x4(b[j], weights + swizzled<S::CHUNKS>(w_row + j * 16, k * 2 + w_half));
+        for (int j = 0; j < S::FRAGS_O / 2; ++j) ldmatrix_x4(b[j], (w_from + j * 16 * S::CB * 2) ^ (k * 32));
 #pragma unroll
-        for (int i = 0; i < FRAGS_P; ++i) ldmatrix_x4(a[i], halo + swizzled<S::CHUNKS>(pixels[i], k * 2 + half));
+        for (int i = 0; i < FRAGS_P; ++i) ldmatrix_x4(a[i], from[i] ^ (k * 32));
 #pragma unroll
         for (int i = 0; i < FRAGS_P; ++i)
 #pragma unroll
@@ -77,15 +81,15 @@ SRFAST_DEVICE void multiply_tap(float (&acc)[FRAGS_P][S::FRAGS_O][4], const int 
 template <class S>
 SRFAST_DEVICE void spread_sums(const float (&acc)[S::FRAGS_P][S::FRAGS_O][4], uint32_t sums, int first_p, int first_o) {
     const int lane = thread() % 32;
+    // The places of other fragments differ from the first one's by a constant, or in the bits of the unit.
+    const uint32_t first = sums + sums_at<S::BO>(first_p + lane / 4, first_o / 8) + lane % 4 * 8;
 #pragma unroll
     for (int i = 0; i < S::FRAGS_P; ++i)
 #pragma unroll
         for (int j = 0; j < S::FRAGS_O; ++j)
 #pragma unroll
-            for (int h = 0; h < 2; ++h) {
-                const uint32_t to = sums + sums_at<S::BO>(first_p + i * 16 + lane / 4 + h * 8, first_o / 8 + j);
-                sts64(to + lane % 4 * 8, as_bits(acc[i][j][h * 2]), as_bits(acc[i][j][h * 2 + 1]));
-            }
+            for (int h = 0; h < 2; ++h)
+                sts64((first ^ (j * 32)) + (i * 16 + h * 8) * S::BO * 4, as_bits(acc[i][j][h * 2]), as_bits(acc[i][j][h * 2 + 1]));
 }
 
 template <int TILE_H, int TILE_W>

@@ -24,6 +24,9 @@ template <class T>
 int run_conv(const Variant& v, const ConvParams& p, const Queue& queue);
 template <class T>
 int run_pair(const PairParams& p, const Queue& queue);
+// wide: strips of 32 columns, which need more shared memory, instead of 16.
+template <class T>
+int run_tail(const TailParams& p, bool wide, const Queue& queue);
 template <class T>
 int run_frames(FrameJob job, const FrameParams& p, const Queue& queue);
 

@@ -125,6 +125,29 @@ private:
     PairParams params_{};
 };
 
+class TailLaunch {
+public:
+    TailLaunch(int type, bool wide, int rows, const py::dict& given) : type_(type), wide_(wide) {
+        params_.second = conv_params(given, 1, 1);
+        params_.first_bias = pointer<const float>(given["first_bias"].cast<std::uintptr_t>());
+        params_.first_slope = pointer<const float>(given["first_slope"].cast<std::uintptr_t>());
+        params_.chunks = params_.second.blocks_c, params_.rows = rows;
+        if (rows < 1 || params_.second.kernel > 7 || params_.second.kernel * params_.second.end.channels > 64)
+            throw std::invalid_argument("a fused tail's second convolution has at most 64 taps of a row times outputs");
+    }
+
+    int run(const std::tuple<int, std::uintptr_t, bool>& where) {
+        const Queue q = queue(where);
+        params_.second.early = q.early;
+        return by_type(type_, [&](auto t) { return run_tail<decltype(t)>(params_, wide_, q); });
+    }
+
+private:
+    int type_;
+    bool wide_;
+    TailParams params_{};
+};
+
 class FrameLaunch {
 public:
     FrameLaunch(int type, int job, const py::dict& d) : type_(type), job_(static_cast<FrameJob>(job)) {
@@ -171,6 +194,9 @@ PYBIND11_MODULE(SRFAST_MODULE, m) {
     py::class_<PairLaunch>(m, "Pair")
         .def(py::init<int, const py::dict&>(), py::arg("type"), py::arg("params"))
         .def("run", &PairLaunch::run, py::arg("queue"), py::call_guard<py::gil_scoped_release>());
+    py::class_<TailLaunch>(m, "Tail")
+        .def(py::init<int, bool, int, const py::dict&>(), py::arg("type"), py::arg("wide"), py::arg("rows"), py::arg("params"))
+        .def("run", &TailLaunch::run, py::arg("queue"), py::call_guard<py::gil_scoped_release>());
     py::class_<FrameLaunch>(m, "Frames")
         .def(py::init<int, int, const py::dict&>(), py::arg("type"), py::arg("job"), py::arg("params"))
         .def("run", &FrameLaunch::run, py::arg("queue"), py::call_guard<py::gil_scoped_release>());

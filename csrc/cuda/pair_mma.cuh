@@ -17,26 +17,28 @@ struct PairShape {
     static_assert(S::SUMS_BYTES <= static_cast<int>(MIDDLE), "the sums take the place of halo and weights");
 };
 
-// bias and PReLU of a warp's sums, rounded, to the middle; zeros outside the image, where the second one pads.
+// bias and PReLU of a warp's sums, rounded, to the middle, whose first pixel is t's; zeros outside the image, where the
+// second one pads.
 template <class T, class S>
-SRFAST_DEVICE void fill_middle(const float (&acc)[S::FRAGS_P][S::FRAGS_O][4], const PairParams& p, const Tile& t, uint32_t middle, int first_p,
-                               int first_o) {
+SRFAST_DEVICE void fill_middle(const float (&acc)[S::FRAGS_P][S::FRAGS_O][4], const float* biases, const float* slopes, const Tile& t, uint32_t middle,
+                               int first_p, int first_o) {
     const int lane = thread() % 32;
+    const uint32_t first = middle + swizzled<S::CHUNKS>(first_p + lane / 4, first_o / 8) + lane % 4 * 4;  // see spread_sums
 #pragma unroll
     for (int j = 0; j < S::FRAGS_O; ++j) {
         const int column = first_o + j * 8 + lane % 4 * 2;
-        const float bias[2] = {ldg_float(p.first_bias + column), ldg_float(p.first_bias + column + 1)};
-        const float slope[2] = {ldg_float(p.first_slope + column), ldg_float(p.first_slope + column + 1)};
+        const float bias[2] = {ldg_float(biases + column), ldg_float(biases + column + 1)};
+        const float slope[2] = {ldg_float(slopes + column), ldg_float(slopes + column + 1)};
 #pragma unroll
         for (int i = 0; i < S::FRAGS_P; ++i)
 #pragma unroll
             for (int h = 0; h < 2; ++h) {
                 const int pixel = first_p + i * 16 + lane / 4 + h * 8;
-                const int y = t.y0 - 1 + pixel / S::TILE_W, x = t.x0 - 1 + pixel % S::TILE_W;
+                const int y = t.y0 + pixel / S::TILE_W, x = t.x0 + pixel % S::TILE_W;
                 const bool within = y >= 0 && y < t.height && x >= 0 && x < t.width;
                 const float lo = activate(acc[i][j][h * 2] + bias[0], slope[0], Act::prelu);
                 const float hi = activate(acc[i][j][h * 2 + 1] + bias[1], slope[1], Act::prelu);
-                sts32(middle + swizzled<S::CHUNKS>(pixel, column / 8) + column % 8 * 2, within ? pack2<T>(lo, hi) : 0u);
+                sts32((first ^ (j * 16)) + (i * 16 + h * 8) * S::CB * 2, within ? pack2<T>(lo, hi) : 0u);
             }
     }
 }
@@ -88,7 +90,8 @@ SRFAST_KERNEL(256, 1) pair_mma(SRFAST_PARAM PairParams p) {
             for (int i = 0; i < S::FRAGS_P; ++i) pixels[i] = corner[i] + tap / 3 * pitch + tap % 3;
             multiply_tap<T, S>(acc, pixels, phase ? middle : halo, ring + static_cast<uint32_t>(s % kStages * S::WEIGHT_BYTES), first_o);
         }
-        if (phase == 0) fill_middle<T, S>(acc, p, tile, middle, first_p, first_o);
+        const Tile around{tile.image, tile.y0 - 1, tile.x0 - 1, tile.height, tile.width, 0};
+        if (phase == 0) fill_middle<T, S>(acc, p.first_bias, p.first_slope, around, middle, first_p, first_o);
     }
     if (c.early) let_next_kernel_start();
     cp_async_wait<0>();

@@ -56,6 +56,15 @@ struct PairParams {
     const float* first_slope;
 };
 
+// Two convolutions, the first of 3x3 and 64 channels with bias and PReLU, the second to few channels; see tail_mma.cuh.
+struct TailParams {
+    ConvParams second;  // x, images, height and width are the tail's; weight: [chunks][9 + kernel][64][64], both convolutions'
+    const float* first_bias;
+    const float* first_slope;
+    int chunks;  // of 64 channels between the two
+    int rows;    // that a strip makes
+};
+
 // Frames to an image of 16-bit values and back. With `chroma`: luma in `frame`, pairs (u, v) of half the size in `chroma`.
 struct FrameParams {
     View frame, chroma;  // of uint8 or uint16
@@ -66,7 +75,7 @@ struct FrameParams {
     int swap;         // BGR frames
     float matrix[9];  // of what is converted, after the offset on the way in, before it on the way out
     float offset[3];
-    float gain, peak;
+    float gain, peak;  // gain: of packed frames for each of their steps, of planes the image's white
     int* flag;
 };
 

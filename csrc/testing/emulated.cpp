@@ -7,3 +7,4 @@
 #include "../cuda/hopper.cu"
 #include "../cuda/module.cpp"
 #include "../cuda/pair.cu"
+#include "../cuda/tail.cu"

@@ -7,16 +7,25 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from srfast.backends.canvases import Canvases, read_from
+from srfast.backends.cuda_convs import config_of, pack_node, single_launch
 from srfast.backends.graphs import Launch
 from srfast.backends.reference import run_node
-from srfast.backends.triton_steps import folded_residuals, row_slots, side_by_side
+from srfast.backends.triton_steps import folded_residuals, row_slots
 from srfast.kernels.canvas import Canvas
-from srfast.kernels.cuda_config import CudaConfig, find_config, find_pair
-from srfast.kernels.cuda_conv import PEAKS, CudaConv, Frames, Variant, choose_variant, conv_launch, pack_conv
-from srfast.kernels.cuda_frames import packed_in_launch, packed_out_launch
-from srfast.kernels.cuda_hopper import hopper_fits, hopper_launch
+from srfast.kernels.cuda_config import CudaConfig, find_pair
+from srfast.kernels.cuda_conv import PEAKS, Frames
+from srfast.kernels.cuda_frames import (
+    load_planes_launch,
+    packed_in_launch,
+    packed_out_launch,
+    store_planes_launch,
+)
+from srfast.kernels.cuda_pack import CudaConv
 from srfast.kernels.cuda_pair import pair_fits, pair_launch
-from srfast.plan import Conv, Node, Plan, Shape
+from srfast.kernels.cuda_tail import CudaTail, pack_tail, tail_fits, tail_launch
+from srfast.kernels.planes import Planes
+from srfast.plan import Conv, Node, Plan
 
 _PLAIN = CudaConfig()
 
@@ -27,6 +36,8 @@ class CudaStep:
 
     Attributes:
         reads: activations; the first ``sources`` of them, channels in a row, are the input.
+        first: the convolution in front, as a pair.
+        tail: both convolutions, as a network's tail.
     """
 
     node: Node
@@ -35,23 +46,24 @@ class CudaStep:
     conv: CudaConv | None = None
     config: CudaConfig = _PLAIN
     first: CudaConv | None = None
+    tail: CudaTail | None = None
 
-
-def conv_reason(out: int, channels: int, kernel: int) -> str | None:
-    """Why the kernels cannot run a convolution; None if they can."""
-    if kernel > 9:
-        return f"its kernels go up to 9x9, not {kernel}x{kernel}"
-    if channels > 8 and channels % 8:
-        return f"its kernels read up to 8 channels or a multiple of 8, not {channels}"
-    return None
+    @property
+    def writes_frames(self) -> bool:
+        """Whether the kernel can store integer frames."""
+        return self.conv is not None and self.first is None and not self.config.kernel.startswith("wgmma")
 
 
 def pack_plan(plan: Plan, names: tuple[str, ...], dtype: torch.dtype, device: torch.device) -> list[CudaStep]:
     """The launches of a plan in order, weights packed; ``names`` select the configurations."""
     enlarged = folded_residuals(plan)
-    packed = {node.output: _pack(node, names, dtype, device) for node in plan.nodes if isinstance(node, Conv)}
+    packed = {
+        node.output: pack_node(node, config_of(node, names), dtype, device)
+        for node in plan.nodes
+        if isinstance(node, Conv)
+    }
     pairs = _pairs(plan, packed, names)
-    skipped = {*enlarged, *(first.output for first in pairs.values())}
+    skipped = {*enlarged, *(first.output for first, _ in pairs.values())}
     other = plan.map_tensors(lambda t: t.to(device, dtype))
     steps = []
     for node, moved in zip(plan.nodes, other.nodes, strict=True):
@@ -61,58 +73,34 @@ def pack_plan(plan: Plan, names: tuple[str, ...], dtype: torch.dtype, device: to
             steps.append(CudaStep(moved, node.inputs))
             continue
         residual = () if node.residual is None else (enlarged.get(node.residual, node.residual),)
-        first = pairs.get(node.output)
-        sources = node.sources if first is None else first.sources
-        config = _config(node, names)
-        steps.append(
-            CudaStep(
-                node,
-                (*sources, *residual),
-                len(sources),
-                packed[node.output],
-                config,
-                None if first is None else packed[first.output],
-            )
-        )
+        sources, conv = node.sources, packed[node.output]
+        if node.output in pairs:
+            before, config = pairs[node.output]
+            first, reads = packed[before.output], (*before.sources, *residual)
+            if config.kernel == "pair":
+                steps.append(CudaStep(node, reads, 1, conv, config, first=first))
+            else:
+                steps.append(CudaStep(node, reads, 1, conv, config, tail=pack_tail(first, conv, node.weight)))
+        else:
+            steps.append(CudaStep(node, (*sources, *residual), len(sources), conv, config_of(node, names)))
     return steps
 
 
-def _config(node: Conv, names: tuple[str, ...]) -> CudaConfig:
-    out, channels, kernel, _ = node.weight.shape
-    return find_config(names, channels, out, kernel)
-
-
-def _pack(node: Conv, names: tuple[str, ...], dtype: torch.dtype, device: torch.device) -> CudaConv:
-    out, channels, kernel, _ = node.weight.shape
-    variant = choose_variant(channels, out, kernel)
-    if _config(node, names).kernel == "mma_large" and variant == Variant(64, 64, 3):
-        variant = Variant(64, 64, 3, 16, 16)
-    return pack_conv(
-        node.weight,
-        node.bias,
-        act=node.act,
-        slope=node.slope,
-        shuffle=node.shuffle,
-        gain=node.gain,
-        clamp=node.clamp,
-        variant=variant,
-        dtype=dtype,
-        device=device,
-    )
-
-
-def _pairs(plan: Plan, packed: dict[str, CudaConv], names: tuple[str, ...]) -> dict[str, Conv]:
+def _pairs(plan: Plan, packed: dict[str, CudaConv], names: tuple[str, ...]) -> dict[str, tuple[Conv, CudaConfig]]:
     """For the output of a second convolution the first one, where a measurement says that one launch is faster."""
     convs = {node.output: node for node in plan.nodes if isinstance(node, Conv) and not node.more}
-    pairs: dict[str, Conv] = {}
+    pairs: dict[str, tuple[Conv, CudaConfig]] = {}
     for node in convs.values():
         first = convs.get(node.input)
         if first is None or first.output == plan.output or plan.users(first.output) != [node] or first.output in pairs:
             continue
         middle, channels, kernel, _ = first.weight.shape
-        fits = first.residual is None and pair_fits(packed[first.output], packed[node.output]) is None
-        if fits and find_pair(names, channels, kernel, middle, node.kernel, node.weight.shape[0]):
-            pairs[node.output] = first
+        config = find_pair(names, channels, kernel, middle, node.kernel, node.weight.shape[0])
+        if config is None or first.residual is not None or node.residual == first.output:
+            continue
+        fits = pair_fits if config.kernel == "pair" else tail_fits
+        if fits(packed[first.output], packed[node.output]) is None:
+            pairs[node.output] = first, config
     return pairs
 
 
@@ -121,45 +109,47 @@ class Program:
 
     Attributes:
         source: where the input goes.
-        result: where the result comes, unless frames are asked for.
-        body: launches up to the last one.
     """
 
     def __init__(
         self, plan: Plan, steps: list[CudaStep], size: tuple[int, int, int], dtype: torch.dtype, device: torch.device
     ) -> None:
-        self._plan, self._shapes, self._size, self._dtype, self._device = plan, plan.shapes(), size, dtype, device
+        self._shapes = plan.shapes()
         self._slots = row_slots([step.reads[: step.sources] for step in steps if step.conv], self._shapes)
-        self._free: dict[Shape, list[Canvas]] = {}
-        self._rows: dict[tuple[str, ...], Canvas] = {}
-        self._canvases: dict[str, Canvas] = {}
-        self.source = self._canvases[plan.input] = self._allocate(plan.input)
-        self.body: list[Launch] = []
+        self._canvases = Canvases(self._shapes, self._slots, size, dtype, device)
+        self.source = self._canvases.allocate(plan.input)
+        self._body: list[Launch] = []
         last = {name: i for i, step in enumerate(steps) for name in step.reads}
         for i, step in enumerate(steps):
-            self._canvases[step.node.output] = self._allocate(step.node.output)
+            target = self._canvases.allocate(step.node.output)
             if i + 1 < len(steps):
-                self.body += self._launches(step, self._canvases[step.node.output])
+                self._body += self._launches(step, target)
                 for name in {n for n in step.reads if last[n] == i and n not in (plan.output, plan.input)}:
-                    self._release(name)
+                    self._canvases.release(name)
         self._last = steps[-1] if steps else None
-        self.result = self._canvases[plan.output]
+        self._result = self._canvases[plan.output]
 
-    def finish(self) -> list[Launch]:
-        """The last launches, into ``result``."""
-        return [] if self._last is None else self._launches(self._last, self.result)
+    def tensor_launches(self) -> tuple[list[Launch], Tensor]:
+        """As ``gpu_executable.Program.tensor_launches``."""
+        return [*self._body, *self._finish()], self._result.nchw()
 
     def frame_launches(
         self, frames: Tensor, out: Tensor, flag: Tensor, gain: float, units: float, bgr: bool
     ) -> list[Launch]:
-        """From frames to frames; the last convolution writes them if their channels are in its order."""
-        start = [lambda: _clear(flag), packed_in_launch(frames, self.source, gain, swap=bgr), *self.body]
-        if self._last is not None and self._last.conv is not None and not bgr and self._mma(self._last):
+        """As ``gpu_executable.Program.frame_launches``; a last convolution writes frames whose channels are in its order."""
+        start = [packed_in_launch(frames, self.source, gain, swap=bgr), *self._body]
+        if self._last is not None and self._last.writes_frames and not bgr:
             return [*start, *self._launches(self._last, Frames(out, units, flag))]
-        return [*start, *self.finish(), packed_out_launch(self.result, out, PEAKS[out.dtype] / units, flag, swap=bgr)]
+        return [*start, *self._finish(), packed_out_launch(self._result, out, PEAKS[out.dtype] / units, flag, swap=bgr)]
 
-    def _mma(self, step: CudaStep) -> bool:
-        return step.first is None and not step.config.kernel.startswith("wgmma")
+    def plane_launches(self, planes: Planes, out: Planes, flag: Tensor, peak: float, units: float) -> list[Launch]:
+        """As ``gpu_executable.Program.plane_launches``."""
+        start = [load_planes_launch(planes, self.source, peak), *self._body]
+        return [*start, *self._finish(), store_planes_launch(self._result, out, units, flag)]
+
+    def _finish(self) -> list[Launch]:
+        """The last launches, into the canvas of the result."""
+        return [] if self._last is None else self._launches(self._last, self._result)
 
     def _launches(self, step: CudaStep, out: Canvas | Frames) -> list[Launch]:
         if step.conv is None:
@@ -170,10 +160,10 @@ class Program:
         early = step.config.early and not copies
         if step.first is not None and isinstance(out, Canvas):
             return [*copies, pair_launch(x, step.first, step.conv, out, residual, early)]
-        if isinstance(out, Canvas) and not self._mma(step) and hopper_fits(x, step.conv) is None:
-            shifted = step.config.kernel == "wgmma_shifted"
-            return [*copies, hopper_launch(x, step.conv, out, residual, shifted=shifted, early=early)]
-        return [*copies, conv_launch(x, step.conv, out, residual, early)]
+        if step.tail is not None:
+            wide = step.config.kernel == "tail_wide"
+            return [*copies, tail_launch(x, step.tail, out, residual, wide=wide, early=early)]
+        return [*copies, single_launch(x, step.conv, step.config, out, residual, early)]
 
     def _torch_launch(self, step: CudaStep, out: Canvas) -> Launch:
         values = {name: self._canvases[name].nchw() for name in step.reads}
@@ -187,50 +177,12 @@ class Program:
     def _input(self, step: CudaStep) -> tuple[Canvas, list[Launch]]:
         """The input of a convolution: one activation, several side by side, or copies where they lie apart."""
         row = step.reads[: step.sources]
-        parts = [self._canvases[name] for name in row]
-        if len(row) == 1:
-            return parts[0], []
-        channels = sum(part.channels for part in parts)
-        if side_by_side(row, self._slots, self._shapes):
-            slot = self._slots[row[0]]
-            return self._rows[slot.row].channel_slice(slot.first, channels), []
-        together = self._new(Shape(channels, self._shapes[row[0]].scale))
-        views = [part.nchw() for part in parts]
+        found = self._canvases.row(row)
+        if found is not None:
+            return found, []
+        together = self._canvases.new(read_from(row, self._slots, self._shapes))
+        views = [self._canvases[name].nchw() for name in row]
         return together, [lambda: _copy(together.nchw(), torch.cat(views, 1))]
-
-    def _allocate(self, name: str) -> Canvas:
-        """A free canvas of the activation's shape, or a new one."""
-        slot, home = self._slots.get(name), self._home(name)
-        if slot is None:
-            return self._take(home)
-        if slot.row not in self._rows:
-            self._rows[slot.row] = self._take(home)
-        return self._rows[slot.row].channel_slice(slot.first, self._shapes[name].channels)
-
-    def _home(self, name: str) -> Shape:
-        """Shape of the canvas that an activation lies in."""
-        shape, slot = self._shapes[name], self._slots.get(name)
-        return shape if slot is None else Shape(slot.width, shape.scale)
-
-    def _release(self, name: str) -> None:
-        canvas, slot = self._canvases.pop(name), self._slots.get(name)
-        if slot is None:
-            self._free.setdefault(self._shapes[name], []).append(canvas)
-        elif not any(other in self._canvases for other in slot.row):
-            self._free.setdefault(self._home(name), []).append(self._rows.pop(slot.row))
-
-    def _take(self, shape: Shape) -> Canvas:
-        free = self._free.get(shape)
-        return free.pop() if free else self._new(shape)
-
-    def _new(self, shape: Shape) -> Canvas:
-        images, height, width = self._size
-        size = int(height * shape.scale), int(width * shape.scale)
-        return Canvas.allocate(images, shape.channels, *size, dtype=self._dtype, device=self._device)
-
-
-def _clear(flag: Tensor) -> None:
-    flag.zero_()
 
 
 def _copy(target: Tensor, values: Tensor) -> None:

@@ -2,7 +2,8 @@
 
 from srfast.video.damage import Damage
 from srfast.video.encoder import Encoding
-from srfast.video.pipeline import Progress, UpscaledFrame, VideoResult, iter_video, upscale_video
+from srfast.video.iteration import UpscaledFrame, iter_video
+from srfast.video.pipeline import Progress, VideoResult, upscale_video
 from srfast.video.source import InputOptions
 
 __all__ = [

@@ -5,13 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+import cv2
 import numpy as np
+import numpy.typing as npt
 
 from srfast.errors import InputError
 from srfast.frames import Array
 
 if TYPE_CHECKING:
     import av
+    from av.video.reformatter import VideoReformatter
 
 # Values of ITU-T H.273, which FFmpeg uses.
 RGB, BT709, UNSPECIFIED, SMPTE170M = 0, 1, 2, 6
@@ -19,6 +22,15 @@ LIMITED, FULL = 1, 2
 PQ, HLG = 16, 18
 # The scaler's own numbers of the matrices it knows (BT.470BG and SMPTE 170M have the same coefficients).
 _SCALER = {1: 1, 4: 4, 5: 5, 6: 5, 7: 7, 9: 9}
+# Parts of red and blue in the luma (H.273, table 4).
+_LUMA = {
+    1: (0.2126, 0.0722),
+    4: (0.3, 0.11),
+    5: (0.299, 0.114),
+    6: (0.299, 0.114),
+    7: (0.212, 0.087),
+    9: (0.2627, 0.0593),
+}
 
 
 @dataclass(frozen=True)
@@ -51,8 +63,13 @@ def _usual(height: int) -> int:
     return BT709 if height >= 720 else SMPTE170M
 
 
-def colour_of(context: Any, frame: Any, height: int, path: str) -> Colour:
-    """Reads the tags of a codec context, and of its first frame where the context has none.
+def declared_tags(context: Any) -> dict[str, int]:
+    """The tags that a container gives, as they are before a frame is decoded: some decoders overwrite them."""
+    return {name: int(getattr(context, name)) for name in ("colorspace", "color_range", "color_primaries", "color_trc")}
+
+
+def colour_of(context: Any, frame: Any, declared: dict[str, int], height: int, path: str) -> Colour:
+    """Reads the tags of a codec context, of its first frame where the context has none, and then the container's.
 
     An untagged stream is taken for BT.709 from 720 lines on and for BT.601 below, as players do. The output is tagged
     with what was taken: its size alone would make a player guess otherwise.
@@ -63,8 +80,8 @@ def colour_of(context: Any, frame: Any, height: int, path: str) -> Colour:
     pix_fmt = frame.sw_format or frame.format
 
     def tag(name: str, unknown: int) -> int:
-        value = int(getattr(context, name))
-        return int(getattr(frame, name)) if value == unknown else value
+        found = (int(getattr(context, name)), int(getattr(frame, name)), declared[name])
+        return next((value for value in found if value != unknown), unknown)
 
     matrix, colour_range = tag("colorspace", UNSPECIFIED), tag("color_range", 0)
     primaries, transfer = tag("color_primaries", UNSPECIFIED), tag("color_trc", UNSPECIFIED)
@@ -83,7 +100,12 @@ def colour_of(context: Any, frame: Any, height: int, path: str) -> Colour:
 
 
 def to_rgb(
-    frame: av.VideoFrame, colour: Colour, deep: bool, alpha: bool = False, size: tuple[int, int] | None = None
+    frame: av.VideoFrame,
+    colour: Colour,
+    deep: bool,
+    alpha: bool = False,
+    size: tuple[int, int] | None = None,
+    scaler: VideoReformatter | None = None,
 ) -> Array:
     """Decoded frame -> [H, W, 3] RGB, or [H, W, 4] RGBA with ``alpha``; uint8, or uint16 (full 16-bit scale) if ``deep``.
 
@@ -93,37 +115,144 @@ def to_rgb(
         deep: 16 bits.
         alpha: with the alpha plane.
         size: width and height, where the frame may have another.
+        scaler: kept from frame to frame, it saves setting up the conversion.
     """
-    from av.video.reformatter import Interpolation as I  # noqa: N817
+    from av.video.reformatter import VideoReformatter
 
-    width, height = size or (frame.width, frame.height)
+    scaler, (width, height) = scaler or VideoReformatter(), size or (frame.width, frame.height)
+    source = frame.sw_format or frame.format
+    if deep and not source.is_rgb and not source.has_palette:
+        return _deep_to_rgb(frame, colour, alpha, (width, height), scaler)
     name = "rgba" if alpha else "rgb"
-    rgb = frame.reformat(
+    rgb = scaler.reformat(
+        frame,
         width=width,
         height=height,
         format=f"{name}64le" if deep and alpha else "rgb48le" if deep else name if alpha else "rgb24",
         src_colorspace=_SCALER.get(colour.matrix),
         src_color_range=colour.range,
         dst_color_range=FULL,
-        interpolation=I.BICUBIC | I.ACCURATE_RND | I.FULL_CHR_H_INT,
+        interpolation=_interpolation("FULL_CHR_H_INT"),
     )
     return rgb.to_ndarray()
 
 
-def from_rgb(image: Array, pix_fmt: str, colour: Colour) -> av.VideoFrame:
-    """[H, W, 3] RGB or [H, W, 4] RGBA of uint8 or uint16 -> a frame to encode."""
+def from_rgb(image: Array, pix_fmt: str, colour: Colour, scaler: VideoReformatter | None = None) -> av.VideoFrame:
+    """[H, W, 3] RGB or [H, W, 4] RGBA of uint8 or uint16 -> a frame to encode; ``scaler`` as for ``to_rgb``."""
     import av
-    from av.video.reformatter import Interpolation as I  # noqa: N817
+    from av.video.reformatter import VideoReformatter
 
-    formats = {3: ("rgb24", "rgb48le"), 4: ("rgba", "rgba64le")}[image.shape[2]]
-    rgb = av.VideoFrame.from_ndarray(image, format=formats[image.dtype == np.uint16])
-    frame = rgb.reformat(
-        format=pix_fmt,
-        src_color_range=FULL,
-        dst_colorspace=_SCALER.get(colour.matrix),
-        dst_color_range=colour.range,
-        interpolation=I.BICUBIC | I.ACCURATE_RND | I.FULL_CHR_H_INP,
-    )
+    scaler, wanted = scaler or VideoReformatter(), av.VideoFormat(pix_fmt)
+    deep = max(component.bits for component in wanted.components) > 8
+    if (deep or image.dtype == np.uint16) and not wanted.is_rgb:
+        frame = _deep_from_rgb(image, wanted, colour, scaler)
+    else:
+        formats = {3: ("rgb24", "rgb48le"), 4: ("rgba", "rgba64le")}[image.shape[2]]
+        rgb = av.VideoFrame.from_numpy_buffer(np.ascontiguousarray(image), format=formats[image.dtype == np.uint16])
+        frame = scaler.reformat(
+            rgb,
+            format=pix_fmt,
+            src_color_range=FULL,
+            dst_colorspace=_SCALER.get(colour.matrix),
+            dst_color_range=colour.range,
+            interpolation=_interpolation("FULL_CHR_H_INP"),
+        )
     frame.colorspace, frame.color_range = colour.matrix, colour.range
     frame.color_primaries, frame.color_trc = colour.primaries, colour.transfer
     return frame
+
+
+def _interpolation(chroma: str) -> int:
+    from av.video.reformatter import Interpolation as I  # noqa: N817
+
+    return int(I.BICUBIC | I.ACCURATE_RND | I[chroma])
+
+
+# FFmpeg's scaler takes 255/256 of 16 bits for white, so a level of 12 bits is lost thirteen times over. It is left with
+# what it does well, the size of the chroma planes; the matrix is applied here.
+def _deep_to_rgb(
+    frame: av.VideoFrame, colour: Colour, alpha: bool, size: tuple[int, int], scaler: VideoReformatter
+) -> Array:
+    source = frame.sw_format or frame.format
+    bits = max(component.bits for component in source.components)
+    planes = _planes(_plain(frame, _plain_name(source, bits, alpha), colour, size, scaler))
+    if len(planes) < 3:  # gray
+        planes = [planes[0], *2 * [np.full_like(planes[0], 1 << (bits - 1))], *planes[1:]]
+    rgb = cv2.transform(cv2.merge(planes[:3]), _yuv_to_rgb(colour, bits, _is_full(source, colour)))
+    return np.dstack([rgb, _rescaled(planes[3], bits, 16)]) if alpha else np.asarray(rgb)
+
+
+def _deep_from_rgb(image: Array, wanted: Any, colour: Colour, scaler: VideoReformatter) -> av.VideoFrame:
+    import av
+
+    bits = max(component.bits for component in wanted.components)
+    alpha = image.shape[2] == 4 and any(component.is_alpha for component in wanted.components)
+    wide = image if image.dtype == np.uint16 else image * np.uint16(257)
+    forward = np.linalg.inv(np.vstack([_yuv_to_rgb(colour, bits, _is_full(wanted, colour)), [0, 0, 0, 1]]))[:3]
+    planes = list(cv2.split(cv2.transform(np.ascontiguousarray(wide[:, :, :3]), forward)))
+    if alpha:
+        planes.append(_rescaled(wide[:, :, 3], 16, bits))
+    plain = av.VideoFrame(image.shape[1], image.shape[0], _plain_name(wanted, bits, alpha))
+    for target, plane in zip(_planes(plain), planes, strict=False):  # a gray frame takes the first only
+        target[...] = np.minimum(plane, (1 << bits) - 1)
+    if any(component.is_alpha for component in wanted.components) and not alpha:
+        _planes(plain)[-1][...] = (1 << bits) - 1
+    return _plain(plain, wanted.name, colour, (plain.width, plain.height), scaler)
+
+
+def _plain_name(pix_fmt: Any, bits: int, alpha: bool) -> str:
+    """The format of that depth whose planes are all of full size."""
+    alpha = alpha or any(component.is_alpha for component in pix_fmt.components)
+    depth = "" if bits == 8 else f"{bits}le"
+    if len(pix_fmt.components) < 3:
+        return str(pix_fmt.name)
+    return f"yuv{'a' * alpha}444p{depth}"
+
+
+def _plain(frame: av.VideoFrame, name: str, colour: Colour, size: tuple[int, int], scaler: VideoReformatter) -> Any:
+    """The frame in a format of the same depth, matrix and range."""
+    if frame.format.name == name and (frame.width, frame.height) == size:
+        return frame
+    matrix = _SCALER.get(colour.matrix)
+    return scaler.reformat(
+        frame,
+        width=size[0],
+        height=size[1],
+        format=name,
+        src_colorspace=matrix,
+        dst_colorspace=matrix,
+        src_color_range=colour.range,
+        dst_color_range=colour.range,
+        interpolation=_interpolation("FULL_CHR_H_INP"),
+    )
+
+
+def _planes(frame: av.VideoFrame) -> list[Array]:
+    """[H, W] views of planes that hold one component each."""
+    views = []
+    for plane in frame.planes:
+        dtype = np.dtype(np.uint16 if frame.format.components[0].bits > 8 else np.uint8)
+        rows = np.frombuffer(plane, dtype).reshape(plane.height, plane.line_size // dtype.itemsize)
+        views.append(rows[:, : plane.width])
+    return views
+
+
+def _is_full(pix_fmt: Any, colour: Colour) -> bool:
+    return colour.range == FULL or len(pix_fmt.components) < 3  # gray is full range to FFmpeg
+
+
+def _rescaled(plane: Array, bits: int, wanted: int) -> Array:
+    """Full-range values of ``bits`` to ``wanted`` bits, rounded."""
+    top, most = (1 << bits) - 1, (1 << wanted) - 1
+    return ((plane.astype(np.uint64) * most + top // 2) // top).astype(np.uint16)
+
+
+def _yuv_to_rgb(colour: Colour, bits: int, full: bool) -> npt.NDArray[np.float64]:
+    """[3, 4]: from YUV of that depth to RGB of 16 bits, by ITU-T H.273, formulas 26 to 40."""
+    kr, kb = _LUMA[colour.matrix]
+    kg = 1 - kr - kb
+    to_rgb = np.array([[1, 0, 2 - 2 * kr], [1, -kb * (2 - 2 * kb) / kg, -kr * (2 - 2 * kr) / kg], [1, 2 - 2 * kb, 0]])
+    unit, top = 1 << (bits - 8), (1 << bits) - 1
+    black, luma, chroma = (0, top, top) if full else (16 * unit, 219 * unit, 224 * unit)
+    scaled = 65535 * to_rgb / np.array([luma, chroma, chroma])
+    return np.column_stack([scaled, -scaled @ np.array([black, 128 * unit, 128 * unit])])

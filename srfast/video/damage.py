@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 _LISTED = 20
-_HEADERS = 96  # bytes: a cluster's and a block's, with what muxers note in them
 # A decoder may hold back this many frames: a time that is still missing after as many others does not come any more.
 _DELAY = 64
 
@@ -66,57 +64,20 @@ class Steps:
         if step in self._counts or len(self._counts) < 256:
             self._counts[step] += 1
 
-    def gaps(self) -> int:
-        """Frames that are missing between the others; 0 where the rate is not steady."""
+    def usual(self) -> int | None:
+        """The step that nearly all are; None where the rate is not steady."""
         if not self._counts:
-            return 0
+            return None
         usual, _ = self._counts.most_common(1)[0]
         near = sum(count for step, count in self._counts.items() if 2 * abs(step - usual) < usual)
-        if near < 0.8 * self._counts.total():
+        return usual if near >= 0.8 * self._counts.total() else None
+
+    def gaps(self) -> int:
+        """Frames that are missing between the others; 0 where the rate is not steady."""
+        usual = self.usual()
+        if usual is None:
             return 0
         return sum(count * (round(step / usual) - 1) for step, count in self._counts.items() if step > 1.5 * usual)
-
-
-class Holes:
-    """Stretches of a file between two packets that belong to none: a demuxer passes over damage in silence.
-
-    For containers whose packets lie one behind the other, with only short headers between them (Matroska).
-    """
-
-    def __init__(self) -> None:
-        self._end: int | None = None
-
-    def before(self, position: int | None, size: int) -> bool:
-        """True if bytes were passed over before a packet at ``position`` of ``size`` bytes."""
-        if position is None or position < 0 or not size:
-            return False
-        hole = self._end is not None and position - self._end > _HEADERS
-        self._end = max(self._end or 0, position + size)
-        return hole
-
-
-def missing_bytes(path: str | os.PathLike[str]) -> int:
-    """By how many bytes a Matroska file is shorter than its segment says; 0 for other files.
-
-    EBML (RFC 8794): an element is an id, a size of 1 to 8 bytes whose leading zero bits tell how many, and its data; a size
-    of ones is unknown.
-    """
-    if not os.path.isfile(path):  # a pattern of numbered images, a device
-        return 0
-    with open(path, "rb") as file:
-        for element in (b"\x1a\x45\xdf\xa3", b"\x18\x53\x80\x67"):
-            if file.read(4) != element:
-                return 0
-            first = file.read(1)
-            if not first or not first[0]:
-                return 0
-            length = 9 - first[0].bit_length()
-            size = int.from_bytes(first + file.read(length - 1), "big") & ((1 << 7 * length) - 1)
-            if element == b"\x1a\x45\xdf\xa3":
-                file.seek(size, os.SEEK_CUR)
-        if size == (1 << 7 * length) - 1:
-            return 0
-        return max(0, file.tell() + size - os.fstat(file.fileno()).st_size)
 
 
 class Expected:

@@ -4,27 +4,25 @@ from __future__ import annotations
 
 import logging
 import os
-import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-import cv2
-
 import srfast
-from srfast.errors import FrameLossError, OutputError
-from srfast.frames import Array
-from srfast.sequence import Reuse, SequenceUpscaler
-from srfast.stages import Channel, StageTimes, StoppedError
+from srfast.errors import OutputError
+from srfast.sequence import Reuse
+from srfast.stages import StageTimes
 from srfast.upscaler import Upscaler
 from srfast.video.damage import Damage
 from srfast.video.encoder import Encoding, choose
-from srfast.video.reader import Item, RgbFrame, VideoReader
+from srfast.video.network import NetworkStage
+from srfast.video.planes import plane_colour
+from srfast.video.reader import VideoReader
+from srfast.video.run import Run
 from srfast.video.sinks import ImageSink, JournalSink, Sink, StreamSink, holdable
-from srfast.video.source import COPIED, InputOptions, Source, is_live, is_sequence, reason, require_av
+from srfast.video.source import COPIED, InputOptions, Source, is_live, is_sequence
 
 _log = logging.getLogger("srfast")
 SEGMENT = 120  # frames: what a crash costs at most, and the longest distance of key frames
@@ -136,7 +134,8 @@ def upscale_video(
         if is_sequence(target):
             suffix, encoding = ".png", Encoding("png", None, None)
         settings = choose(reader, encoding, suffix, width, height)
-        run = _identity(source, upscaler, settings, frames, copy, segment)
+        reader.planes = plane_colour(reader, settings, upscaler)
+        run = _identity(source, upscaler, settings, frames, copy, segment) | {"planes": str(reader.planes)}
         kind = encoding.format or ("y4m" if str(target) == "-" else None)
         if not is_sequence(target):
             streams = holdable(suffix, kind, reader, settings, streams)
@@ -150,8 +149,9 @@ def upscale_video(
                 target_path, reader, settings, streams, run, segment=segment, overwrite=overwrite, resume=resume
             )
         total = min(filter(None, (frames, reader.expected_frames)), default=0)
-        job = _Run(reader, SequenceUpscaler(upscaler, reuse=reuse), sink, streams, frames)
-        job.go(_reporter(on_progress, total, started, sink.start.frames))
+        times = StageTimes()
+        network = NetworkStage(upscaler, reuse=reuse, times=times, planes=reader.planes)
+        Run(reader, network, sink, streams, frames, times).go(_reporter(on_progress, total, started, sink.start.frames))
         return VideoResult(
             frames=sink.encoded,
             seconds=time.perf_counter() - started,
@@ -160,8 +160,8 @@ def upscale_video(
             redone=upscaler.engine.statistics.redone - redone,
             resumed=sink.start.frames,
             damage=reader.damage,
-            reuse=job.upscaler.statistics,
-            stages=job.times.seconds,
+            reuse=network.statistics,
+            stages=times.seconds,
             codec=settings.codec,
             pix_fmt=settings.pix_fmt,
         )
@@ -197,159 +197,3 @@ def _reporter(
             on_progress(Progress(done, total, time.perf_counter() - started, resumed))
 
     return report
-
-
-class _Run:
-    """One pass from a reader to a sink."""
-
-    def __init__(
-        self, reader: VideoReader, upscaler: SequenceUpscaler, sink: Sink, streams: list[Any], limit: int | None
-    ) -> None:
-        self.reader, self.upscaler, self.sink = reader, upscaler, sink
-        self.times = StageTimes()
-        self._streams, self._limit = streams, limit
-
-    def go(self, report: Callable[[int], None]) -> None:
-        """Runs to the end; on failure the sink keeps what can be continued.
-
-        Raises:
-            OutputError: the output cannot be written.
-            FrameLossError: not every frame came through.
-        """
-        try:
-            if not self.sink.start.finished:
-                self._stages(report)
-            with _output_errors(), self.times.measure("finish"):
-                self.sink.finish()
-        except (KeyboardInterrupt, OutputError):
-            self.sink.abandon(keep=True)
-            raise
-        except BaseException:
-            self.sink.abandon(keep=False)
-            raise
-
-    def _stages(self, report: Callable[[int], None]) -> None:
-        stop = threading.Event()
-        decoded: Channel[Item] = Channel(stop)
-        upscaled: Channel[Item] = Channel(stop)
-        start = self.sink.start
-        items = self.reader.items(
-            self._streams, self._limit, skip_frames=start.frames, skip_packets=dict(start.packets)
-        )
-        timed = self.times.timed("decode", items)
-        reading = threading.Thread(target=decoded.feed, args=(timed,), name="srfast-decode")
-        writing = _WriterThread(self.sink, upscaled, self.times)
-        reading.start()
-        writing.start()
-        done = start.frames
-        try:
-            for item in decoded:
-                if isinstance(item, RgbFrame):
-                    with self.times.measure("network"):
-                        image = self.upscaler(item.image)
-                    upscaled.put(RgbFrame(image, item.pts, item.duration))
-                    done += 1
-                    report(done)
-                else:
-                    upscaled.put(item)
-                writing.check()
-            upscaled.put(None)
-            writing.join()
-            writing.check()
-        except StoppedError:
-            writing.check()
-            raise
-        finally:
-            stop.set()
-            reading.join()
-            writing.join()
-        if not self.reader.decoded == done == self.sink.encoded:
-            raise FrameLossError(
-                f"{self.reader.decoded} frames came in, {self.sink.encoded} went out; the output is discarded"
-            )
-
-
-class _output_errors:  # noqa: N801
-    """Turns what a muxer or the system says about writing into OutputError."""
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
-        if isinstance(error, (OSError, ValueError, require_av().error.FFmpegError)):
-            raise OutputError(f"cannot write the output: {reason(error)}") from error
-
-
-class _WriterThread(threading.Thread):
-    """Encodes until the channel ends."""
-
-    def __init__(self, sink: Sink, items: Channel[Item], times: StageTimes) -> None:
-        super().__init__(name="srfast-encode")
-        self._sink, self._items, self._times = sink, items, times
-        self._error: BaseException | None = None
-
-    def run(self) -> None:
-        try:
-            for item in self._items:
-                with self._times.measure("encode"):
-                    if isinstance(item, RgbFrame):
-                        self._sink.frame(item)
-                    else:
-                        self._sink.packet(item)
-        except StoppedError:
-            return
-        except BaseException as error:
-            self._error = error
-            self._items.stop()
-
-    def check(self) -> None:
-        """Raises what ended the thread."""
-        if self._error is not None:
-            with _output_errors():
-                raise self._error
-
-
-@dataclass(frozen=True)
-class UpscaledFrame:
-    """One frame of a video: its number from 0, its time in seconds, [H, W, 3] BGR or [H, W, 4] BGRA."""
-
-    index: int
-    time: Fraction
-    image: Array
-
-
-def iter_video(
-    source: Source,
-    model: Upscaler | str | os.PathLike[str] = "compact_x4",
-    *,
-    reuse: bool = True,
-    input_options: InputOptions | None = None,
-) -> Iterator[UpscaledFrame]:
-    """Upscales the frames of a video one by one, decoding ahead in the background.
-
-    Args:
-        source: what ``upscale_video`` reads.
-        model: an upscaler, or what ``srfast.load`` takes.
-        reuse: copy what has not changed since the last frame.
-        input_options: how to read a source that does not say it itself.
-
-    Raises:
-        InputError: the source cannot be read.
-    """
-    require_av()
-    upscaler = model if isinstance(model, Upscaler) else Upscaler(model)
-    sequence = SequenceUpscaler(upscaler, reuse=reuse)
-    stop = threading.Event()
-    decoded: Channel[Item] = Channel(stop)
-    with VideoReader(source, input_options) as reader:
-        thread = threading.Thread(target=decoded.feed, args=(reader.items([]),), name="srfast-decode")
-        thread.start()
-        try:
-            for index, item in enumerate(decoded):
-                assert isinstance(item, RgbFrame)
-                image = sequence(item.image)
-                code = cv2.COLOR_RGB2BGR if image.shape[2] == 3 else cv2.COLOR_RGBA2BGRA
-                yield UpscaledFrame(index, item.pts * reader.time_base, cv2.cvtColor(image, code))
-        finally:
-            stop.set()
-            thread.join()

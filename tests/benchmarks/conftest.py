@@ -40,7 +40,11 @@ def record() -> Record:
             measured("plain loop", [1.0, 1.25], suite="video"),
         ]
     )
-    made.quality = [Quality("compact_x4", "Set5", "eager fp32", 5, 31.154, 0.88021, "abc")]
+    made.quality = [
+        Quality("compact_x4, x4", "Set5", "bicubic", 5, 28.431, 0.81041, "abc"),
+        Quality("compact_x4, x4", "Set5", "eager fp32", 5, 31.154, 0.88021, "abc"),
+        Quality("compact_x4, x4", "Set5", "srfast bf16", 5, 31.1, 0.88, "abc"),
+    ]
     made.missing = {"TensorRT fp16 (Compact x4)": "not installed"}
     made.pieces = [Piece("network", 1, "2026-01-02T03:04:05Z", 3.0, "0123456789ab", {"load": "0"}, {"load": "0"})]
     return made

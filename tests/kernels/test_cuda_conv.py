@@ -12,7 +12,8 @@ from torch import Tensor
 
 from srfast.kernels.canvas import Canvas
 from srfast.kernels.conv import conv_reference
-from srfast.kernels.cuda_conv import VARIANTS, Frames, Variant, choose_variant, conv_launch, pack_conv
+from srfast.kernels.cuda_conv import Frames, conv_launch
+from srfast.kernels.cuda_pack import VARIANTS, Variant, choose_variant, pack_conv
 
 pytestmark = pytest.mark.usefixtures("emulated_cuda")
 EPS = {HALF: 2.0**-10, BRAIN: 2.0**-7}

@@ -12,9 +12,11 @@ from srfast.engine import Engine
 from srfast.kernels import cuda
 from srfast.kernels.canvas import Canvas
 from srfast.kernels.conv import conv_reference
-from srfast.kernels.cuda_conv import VARIANTS, Variant, conv_launch, pack_conv
+from srfast.kernels.cuda_conv import conv_launch
 from srfast.kernels.cuda_hopper import hopper_launch
+from srfast.kernels.cuda_pack import VARIANTS, Variant, pack_conv
 from srfast.kernels.cuda_pair import pair_launch
+from srfast.kernels.cuda_tail import pack_tail, tail_bytes, tail_launch
 from srfast.models import SRResNet, SRVGGNetCompact
 from srfast.passes import optimise
 
@@ -68,6 +70,23 @@ def test_pair_has_the_bits_of_two_launches(size: tuple[int, int]) -> None:
     conv_launch(middle, packed, expected, source)()
     pair_launch(source, packed, packed, out, source)()
     assert torch.equal(out.data, expected.data)
+
+
+@pytest.mark.parametrize("wide", [False, True])
+@pytest.mark.parametrize("size", [(1, 1), (29, 31), (135, 241)])
+def test_tail(size: tuple[int, int], wide: bool) -> None:
+    x, weight, bias = problem(64, 256, 3, size)
+    _, other, few = problem(256, 12, 5, (1, 1))
+    first = pack_conv(weight, bias, act="prelu", slope=torch.tensor([0.2]), device="cuda")
+    second = pack_conv(other, few, shuffle=2, device="cuda")
+    if tail_bytes(second, wide) > torch.cuda.get_device_properties(0).shared_memory_per_block_optin:
+        pytest.skip("wide strips need more shared memory than this GPU has")
+    middle = on_gpu(torch.zeros(2, 256, *size, dtype=HALF))
+    apart, together = (on_gpu(torch.zeros(2, 3, 2 * size[0], 2 * size[1], dtype=HALF)) for _ in range(2))
+    conv_launch(on_gpu(x), first, middle)()
+    conv_launch(middle, second, apart)()
+    tail_launch(on_gpu(x), pack_tail(first, second, other), together, wide=wide)()
+    torch.testing.assert_close(together.nchw().float(), apart.nchw().float(), rtol=2e-3, atol=2e-3)
 
 
 @pytest.mark.parametrize("shifted", [False, True])

@@ -7,8 +7,8 @@ import torch
 from cuda_problems import BRAIN, HALF, canvas_of, numbers, problem
 
 from srfast.kernels.conv import conv_reference
-from srfast.kernels.cuda_conv import pack_conv
 from srfast.kernels.cuda_hopper import hopper_launch, strip_rows
+from srfast.kernels.cuda_pack import pack_conv
 
 pytestmark = pytest.mark.usefixtures("emulated_cuda")
 

@@ -8,7 +8,8 @@ from cuda_problems import BRAIN, HALF, canvas_of, numbers, problem
 
 from srfast.kernels.canvas import Canvas
 from srfast.kernels.conv import conv_reference
-from srfast.kernels.cuda_conv import conv_launch, pack_conv
+from srfast.kernels.cuda_conv import conv_launch
+from srfast.kernels.cuda_pack import pack_conv
 from srfast.kernels.cuda_pair import pair_launch
 
 pytestmark = pytest.mark.usefixtures("emulated_cuda")

@@ -8,11 +8,12 @@ from srfast.backends.reference import ReferenceBackend
 from srfast.backends.triton import TritonBackend
 from srfast.capture import capture
 from srfast.engine import Engine
+from srfast.kernels import gluon
 from srfast.kernels.canvas import Canvas
 from srfast.kernels.planes import PlaneColour, load_planes_reference, store_planes_reference
+from srfast.kernels.triton_candidates import PAIRS, Pair, Shape, Task, pack, weights
 from srfast.kernels.triton_config import Config, PairConfig
 from srfast.kernels.triton_conv_launch import conv_launch
-from srfast.kernels.triton_tune import PAIRS, Pair, Shape, Task, pack, weights
 from srfast.models import SRUGAN, RRDBNet, SRResNet, SRVGGNetCompact
 from srfast.passes import in_units, optimise
 from srfast.upscaler import Upscaler
@@ -47,6 +48,8 @@ def test_gluon(size: tuple[int, int]) -> None:
     """The Hopper kernel against the plain one: the same taps in the same order, so the same values but for rounding."""
     if torch.cuda.get_device_capability()[0] != 9:
         pytest.skip("needs a Hopper GPU")
+    if gluon.unavailable_reason():
+        pytest.skip(str(gluon.unavailable_reason()))
     shape = Shape(64, 64, 3)
     weight, bias = weights(shape)
     x = torch.randn(2, 64, *size, generator=torch.Generator().manual_seed(1)).half().cuda()

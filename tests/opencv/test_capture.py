@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from video.test_video import STEADY, make_clip
+from video.gradients import STEADY, make_clip
 
 from srfast.models import SRVGGNetCompact
 from srfast.opencv import VideoCapture, VideoWriter

@@ -82,6 +82,32 @@ def test_brisque_orders_hr_noise_and_blur(data_folder: Path, butterfly: np.ndarr
     assert 0 <= clean <= 100
 
 
+def test_niqe_is_the_published_value(data_folder: Path) -> None:
+    """MATLAB R2021a with the authors' release gives 5.7296 for the baboon, as BasicSR's documentation tells."""
+    baboon = read_rgb(data_folder / "eval" / "Set14" / "HR" / "baboon.png")
+    parameters = data_folder / "checkpoints" / "niqe" / "niqe_pris_params.npz"
+    assert niqe(baboon, parameters) == pytest.approx(5.7296, abs=1e-3)
+
+
+# cv2.quality.QualityBRISQUE_compute of opencv-contrib-python 4.10.0 with the same two files.
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("Set14/HR/baboon", 29.2246),
+        ("Set14/HR/lenna", 2.8845),
+        ("Set14/HR/zebra", 21.5075),
+        ("Set5/HR/butterfly", 11.7481),
+        ("Set5/HR/head", 0.0),  # has a flat background, as has ppt3, where rounding noise once counted as signal
+        ("Set14/HR/ppt3", 41.5959),
+    ],
+)
+def test_brisque_is_that_of_opencv(name: str, expected: float, data_folder: Path) -> None:
+    files = [data_folder / "checkpoints" / "brisque" / f"brisque_{x}_live.yml" for x in ("model", "range")]
+    assert brisque(read_rgb(data_folder / "eval" / f"{name}.png"), *files) == pytest.approx(
+        expected, abs=0.06 if expected < 40 else 0.6
+    )
+
+
 def test_what_is_wrong_is_named(tmp_path: Path, data_folder: Path) -> None:
     image = np.zeros((120, 120, 3), np.uint8)
     with pytest.raises(CheckpointError, match="NIQE's parameters"):

@@ -18,11 +18,12 @@ import torch
 from srfast.checkpoint import load_model
 from srfast.errors import CheckpointError
 from srfast.training import states
-from srfast.training.config import PRESETS, Config
+from srfast.training.config import Config
 from srfast.training.data import PatchPairs, read_rgb, shrink
 from srfast.training.digits import Digits, DigitSystem, classifier_of, evaluate_digits, read_idx
 from srfast.training.discriminators import DigitClassifier
 from srfast.training.frechet import Features
+from srfast.training.presets import PRESETS
 from srfast.training.systems import GanSystem, System
 from srfast.training.train import SYSTEMS, build, open_source
 from srfast.training.trainer import Trainer, learning_rate
@@ -56,7 +57,15 @@ def digit_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def small(config: Config, **changes: object) -> Config:
     """The preset with a small network, and random VGG features shallow enough for small patches."""
     content = {} if config.content == "none" else {"backbone": "random", "phi": (1, 1), "heads": lpips_heads()}
-    sizes = {"patch": 8, "batch": 2, "channels": 8, "blocks": 1, "growth": 4, "discriminator_channels": 4}
+    sizes = {
+        "patch": 8,
+        "batch": 2,
+        "channels": 8,
+        "blocks": 1,
+        "growth": 4,
+        "discriminator_channels": 4,
+        "frozen_blocks": 0,
+    }
     return replace(config, **{**sizes, "iterations": 4, "save_every": 2, "log_every": 1, **content, **changes})
 
 

@@ -9,8 +9,7 @@ from typing import Any
 
 import av
 import numpy as np
-
-from srfast.video.colour import Colour, from_rgb
+from video.formulas import codes, frame_of, is_gray
 
 STEADY = tuple(40 * i for i in range(8))
 UNEVEN = (0, 33, 40, 140, 141, 500, 533, 900)
@@ -72,6 +71,23 @@ def picture(index: int, alpha: bool) -> np.ndarray:
     return np.rint(image * 65535).astype(np.uint16)
 
 
+def drawn(index: int, clip: Clip) -> av.VideoFrame:
+    """The picture in the clip's format, by the definitions; an untagged small clip is BT.601."""
+    rgb = picture(index, clip.alpha)
+    pix_fmt = av.VideoFormat(clip.pix_fmt)
+    bits = max(c.bits for c in pix_fmt.components)
+    if pix_fmt.is_rgb:
+        name = "rgba64le" if clip.alpha else "rgb48le"
+        return av.VideoFrame.from_ndarray(rgb, format=name).reformat(format=clip.pix_fmt)
+    full = clip.tags[1] == 2 or is_gray(pix_fmt)
+    ideal = rgb.transpose(2, 0, 1) / 65535
+    values = codes(ideal[:3], 6 if clip.tags[0] == 2 else clip.tags[0], full, bits)
+    values += [np.rint(ideal[3] * (2**bits - 1)).astype(np.uint16)] if clip.alpha else []
+    frame = frame_of(values[:1] if is_gray(pix_fmt) else values, clip.pix_fmt)
+    frame.color_range = 2 if full else 1
+    return frame
+
+
 def make(clip: Clip, folder: Path) -> Path:
     """Writes the clip."""
     path = folder / f"in{clip.suffix}"
@@ -119,12 +135,8 @@ def make(clip: Clip, folder: Path) -> Path:
 
 
 def _frames(out: Any, video: Any, clip: Clip) -> None:
-    pix_fmt = av.VideoFormat(clip.pix_fmt)
-    colour = Colour(clip.tags[0], clip.tags[1] or 1, clip.tags[2], clip.tags[3], False).for_format(pix_fmt, SIZE[1])
-    if clip.tags[0] == 2:
-        colour = Colour(6, clip.tags[1] or 1, 2, 2, True)
     for i, pts in enumerate(clip.times):
-        frame = from_rgb(picture(i, clip.alpha), clip.pix_fmt, colour)
+        frame = drawn(i, clip)
         frame.pts, frame.time_base = pts, clip.time_base
         frame.duration = (clip.times[i + 1] if i + 1 < len(clip.times) else 2 * pts - clip.times[i - 1]) - pts
         out.mux(video.encode(frame))
@@ -231,13 +243,13 @@ def matrix() -> list[Clip]:
         Clip(".mov", "prores_ks", "yuva444p10le", alpha=True, options={"profile": "4444"}),
         Clip(".mov", "png", "rgb24", (0, 2, 1, 13), encoding={"codec": "png"}),
         Clip(".mov", "qtrle", "argb", (0, 2, 1, 13), alpha=True, encoding={"codec": "qtrle"}),
-        Clip(".mp4", "mpeg4", "yuv420p", BT601, options={"flags": "+qscale", "global_quality": "236"}),
+        Clip(".mp4", "mpeg4", "yuv420p", BT601, options={"flags": "+qscale", "global_quality": "118"}),
         Clip(
             ".avi",
             "mpeg4",
             "yuv420p",
             BT601,
-            options={"flags": "+qscale", "global_quality": "236"},
+            options={"flags": "+qscale", "global_quality": "118"},
             time_base=Fraction(1, 25),
             times=tuple(range(8)),
         ),
@@ -246,7 +258,7 @@ def matrix() -> list[Clip]:
             "mjpeg",
             "yuvj422p",
             (6, 2, 2, 2),
-            options={"flags": "+qscale", "global_quality": "236"},
+            options={"flags": "+qscale", "global_quality": "118"},
             time_base=Fraction(1, 25),
             times=tuple(range(8)),
             audio=("pcm_s16le",),

@@ -7,17 +7,19 @@ import resource
 import time
 from pathlib import Path
 
+import av
 import pytest
 import torch
 from video.children import start, tiny
-from video.test_video import make_clip
+from video.gradients import UNEVEN, make_clip
 
 from srfast.cli import main
 from srfast.errors import FrameLossError, InputError, SrfastError
 from srfast.models import SRVGGNetCompact
 from srfast.upscaler import Upscaler
 from srfast.video import VideoResult, upscale_video
-from srfast.video.damage import Damage, Expected, Steps, missing_bytes
+from srfast.video.damage import Damage, Expected, Steps
+from srfast.video.matroska import missing_bytes
 
 FRAMES = 60
 SILENT, TOLD, REFUSED, SAME = "silent", "told", "refused", "same"
@@ -155,6 +157,29 @@ def test_damage_in_words() -> None:
     damage.add("lost", 1.5, 3)
     damage.add("concealed", None)
     assert str(damage) == "1 frames with concealed errors, 3 frames lost (at 1.50 s)"
+
+
+@pytest.mark.parametrize("steady", [True, False])
+@pytest.mark.parametrize("kind", ["cut before it", "cut inside it", "zeroed", "its element zeroed"])
+def test_the_last_frame_is_missed(tmp_path: Path, steady: bool, kind: str) -> None:
+    """Counted where the steps of the times tell that it was one; at an uneven rate, told."""
+    clip = make_clip(tmp_path / "whole.mkv", [40 * i for i in range(30)] if steady else UNEVEN, options={"bf": "0"})
+    with av.open(str(clip)) as c:
+        *_, (start, size) = ((p.pos, p.size) for p in c.demux(video=0) if p.size)
+    data = clip.read_bytes()
+    element = data.rindex(b"\xa3", 0, start)
+    (tmp_path / "in.mkv").write_bytes(
+        {
+            "cut before it": data[:element],
+            "cut inside it": data[: start + size // 2],
+            "zeroed": data[:start] + bytes(size) + data[start + size :],
+            "its element zeroed": data[:element] + bytes(start + size - element) + data[start + size :],
+        }[kind]
+    )
+    result = upscale_video(tmp_path / "in.mkv", tmp_path / "out.mkv", tiny())
+    assert result.damage
+    assert result.damage.lost == steady
+    assert result.frames == (29 if steady else len(UNEVEN) - 1)
 
 
 def test_missing_bytes(clips: list[Path], tmp_path: Path) -> None:

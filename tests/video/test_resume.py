@@ -12,7 +12,7 @@ import av
 import pytest
 import torch
 from video.children import SEGMENT, start, tiny, upscale
-from video.test_video import frame_times, leftovers, make_clip, packets
+from video.gradients import frame_times, leftovers, make_clip, packets
 
 from srfast.errors import InputError, OutputError
 from srfast.models import SRVGGNetCompact

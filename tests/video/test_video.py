@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import resource
-import subprocess
-import sys
 from fractions import Fraction
 from pathlib import Path
 
@@ -12,70 +9,17 @@ import av
 import numpy as np
 import pytest
 from torch import nn
+from video.gradients import STEADY, UNEVEN, frame_times, make_clip, packets
 
-from srfast.errors import FrameLossError, InputError, OutputError
+from srfast.errors import OutputError
 from srfast.upscaler import Upscaler
 from srfast.video import Encoding, iter_video, upscale_video
-from srfast.video.colour import Colour, from_rgb, to_rgb
 from srfast.video.reader import VideoReader
 
 
 @pytest.fixture
 def upscaler(small_network: nn.Module) -> Upscaler:
     return Upscaler(small_network)
-
-
-def make_clip(
-    path: Path,
-    times: list[int],
-    time_base: Fraction = Fraction(1, 1000),
-    size: tuple[int, int] = (48, 32),
-    pix_fmt: str = "yuv420p",
-    tags: tuple[int, int, int, int] = (2, 0, 2, 2),
-    audio: bool = False,
-    options: dict[str, str] | None = None,
-) -> Path:
-    """A moving gradient whose frames show at ``times`` (in units of ``time_base``)."""
-    with av.open(str(path), "w") as out:
-        video = out.add_stream("libx264", rate=25, options=options or {"crf": "10"})
-        video.width, video.height, video.pix_fmt = *size, pix_fmt
-        context = video.codec_context
-        context.time_base = video.time_base = time_base
-        context.colorspace, context.color_range, context.color_primaries, context.color_trc = tags
-        sound = out.add_stream("aac", rate=48_000, layout="stereo") if audio else None
-        if sound is not None:
-            sound.metadata["language"] = "fin"
-        out.metadata["title"] = "gradient"
-        ramp = np.add.outer(np.arange(size[1]) * 3, np.arange(size[0]) * 2)
-        for i, pts in enumerate(times):
-            rgb = np.stack([(ramp + 9 * i) % 256, (ramp * 2) % 256, np.full_like(ramp, (40 * i) % 256)], -1)
-            frame = av.VideoFrame.from_ndarray(rgb.astype(np.uint8), format="rgb24").reformat(format=pix_fmt)
-            frame.pts, frame.time_base = pts, time_base
-            frame.duration = (times[i + 1] if i + 1 < len(times) else 2 * pts - times[i - 1]) - pts
-            out.mux(video.encode(frame))
-        out.mux(video.encode(None))
-        if sound is not None:
-            tone = np.sin(np.arange(48_000)[None] / 20).astype(np.float32).repeat(2, 0)
-            samples = av.AudioFrame.from_ndarray(tone, format="fltp", layout="stereo")
-            samples.sample_rate, samples.pts = 48_000, 0
-            out.mux(sound.encode(samples))
-            out.mux(sound.encode(None))
-    return path
-
-
-def frame_times(path: Path) -> list[Fraction]:
-    with av.open(str(path)) as c:
-        return [f.pts * f.time_base for f in c.decode(video=0)]
-
-
-def packets(path: Path, kind: str) -> list[tuple[Fraction, bytes]]:
-    with av.open(str(path)) as c:
-        stream = next(s for s in c.streams if s.type == kind)
-        return [(p.pts * p.time_base, bytes(p)) for p in c.demux(stream) if p.size]
-
-
-STEADY = [40 * i for i in range(12)]
-UNEVEN = [0, 33, 40, 140, 141, 500, 533, 900, 1400, 1401]
 
 
 @pytest.mark.parametrize("suffix", [".mp4", ".mkv", ".mov"])
@@ -156,37 +100,6 @@ def test_colour_tags(
     assert tuple(map(int, found)) == expected
 
 
-KR_KB = {1: (0.2126, 0.0722), 6: (0.299, 0.114), 9: (0.2627, 0.0593)}
-
-
-@pytest.mark.parametrize("matrix", KR_KB)
-@pytest.mark.parametrize("full", [False, True])
-@pytest.mark.parametrize("deep", [False, True])
-def test_colours_follow_the_formulas(matrix: int, full: bool, deep: bool) -> None:
-    """YUV by the definitions of ITU-R BT.601, 709 and 2020 comes out as the RGB it was made from."""
-    kr, kb = KR_KB[matrix]
-    dtype, top = (np.uint16, 1023) if deep else (np.uint8, 255)
-    rgb = np.random.default_rng(0).random((3, 16, 32))
-    y = kr * rgb[0] + (1 - kr - kb) * rgb[1] + kb * rgb[2]
-    u, v = (rgb[2] - y) / (2 * (1 - kb)), (rgb[0] - y) / (2 * (1 - kr))
-    step = (top + 1) / 256
-    if full:
-        planes = [top * y, (top + 1) / 2 + top * u, (top + 1) / 2 + top * v]
-    else:
-        planes = [16 * step + 219 * step * y, 128 * step + 224 * step * u, 128 * step + 224 * step * v]
-    frame = av.VideoFrame(32, 16, "yuv444p10le" if deep else "yuv444p")
-    for plane, values in zip(frame.planes, planes, strict=True):
-        memory = np.frombuffer(plane, dtype).reshape(plane.height, -1)
-        memory[:, :32] = np.clip(np.rint(values), 0, top)
-    colour = Colour(matrix, 2 if full else 1, 2, 2, False)
-    got = to_rgb(frame, colour, deep).transpose(2, 0, 1) / (65535 if deep else 255)
-    assert np.abs(got - rgb).max() < 2.1 / 255  # quantisation of chroma; a wrong matrix is off by 10 levels and more
-    back = from_rgb(to_rgb(frame, colour, deep), frame.format.name, colour)
-    for before, after in zip(frame.planes, back.planes, strict=True):
-        a, b = (np.frombuffer(p, dtype).reshape(p.height, -1)[:, :32].astype(int) for p in (before, after))
-        assert np.abs(a - b).max() <= (4 if deep else 1)
-
-
 def test_ten_bits_stay_ten_bits(tmp_path: Path, upscaler: Upscaler) -> None:
     source = make_clip(tmp_path / "in.mkv", [0, 40, 80], pix_fmt="yuv420p10le")
     upscale_video(source, tmp_path / "out.mkv", upscaler)
@@ -241,131 +154,3 @@ def test_first_frames_only(tmp_path: Path, upscaler: Upscaler) -> None:
     assert frame_times(tmp_path / "out.mp4") == frame_times(source)[:5]
     audio = packets(source, "audio")
     assert packets(tmp_path / "out.mp4", "audio") == [p for p in audio if p[0] < Fraction(200, 1000)]
-
-
-def leftovers(folder: Path) -> list[str]:
-    return sorted(p.name for p in folder.iterdir())
-
-
-@pytest.mark.parametrize("content", [b"", b"this is no video\n" * 50])
-def test_what_is_no_video(tmp_path: Path, upscaler: Upscaler, content: bytes) -> None:
-    source = tmp_path / "in.mp4"
-    source.write_bytes(content)
-    with pytest.raises(InputError, match=r"in\.mp4 is"):
-        upscale_video(source, tmp_path / "out.mp4", upscaler)
-    assert leftovers(tmp_path) == ["in.mp4"]
-
-
-@pytest.mark.parametrize("faststart", [False, True])
-@pytest.mark.parametrize("keep", [0.3, 0.8])
-def test_truncated_file(tmp_path: Path, upscaler: Upscaler, faststart: bool, keep: float) -> None:
-    whole = make_clip(tmp_path / "whole.mp4", [40 * i for i in range(60)], size=(320, 240))
-    source = tmp_path / "in.mp4"
-    with (
-        av.open(str(whole)) as c,
-        av.open(str(source), "w", options={"movflags": "faststart"} if faststart else {}) as out,
-    ):
-        video = out.add_stream_from_template(c.streams.video[0])
-        for packet in c.demux(video=0):
-            if packet.size:
-                packet.stream = video
-                out.mux(packet)
-    data = source.read_bytes()
-    source.write_bytes(data[: int(len(data) * keep)])
-    with pytest.raises((InputError, FrameLossError), match=r"in\.mp4"):
-        upscale_video(source, tmp_path / "out.mp4", upscaler, strict=True)
-    assert leftovers(tmp_path) == ["in.mp4", "whole.mp4"]
-    if faststart:
-        result = upscale_video(source, tmp_path / "out.mp4", upscaler)
-        assert result.frames + result.damage.lost == 60
-        assert result.frames > 45 * keep
-    else:  # without its index nothing can be read
-        with pytest.raises(InputError, match=r"in\.mp4"):
-            upscale_video(source, tmp_path / "out.mp4", upscaler)
-
-
-def test_damaged_file(tmp_path: Path, upscaler: Upscaler) -> None:
-    source = make_clip(tmp_path / "in.mp4", [40 * i for i in range(60)], size=(320, 240))
-    data = bytearray(source.read_bytes())
-    middle = len(data) // 2
-    data[middle : middle + 3000] = bytes(3000)
-    source.write_bytes(data)
-    with pytest.raises((InputError, FrameLossError), match=r"in\.mp4"):
-        upscale_video(source, tmp_path / "out.mp4", upscaler, strict=True)
-    assert leftovers(tmp_path) == ["in.mp4"]
-    result = upscale_video(source, tmp_path / "out.mp4", upscaler)
-    assert result.damage
-    assert result.frames + result.damage.lost == 60
-
-
-def test_existing_output_is_safe(tmp_path: Path, upscaler: Upscaler) -> None:
-    source = make_clip(tmp_path / "in.mp4", STEADY)
-    target = tmp_path / "out.mp4"
-    target.write_bytes(b"precious")
-    with pytest.raises(OutputError, match="exists"):
-        upscale_video(source, target, upscaler)
-    assert target.read_bytes() == b"precious"
-    with pytest.raises(OutputError, match="is the input itself"):
-        upscale_video(source, source, upscaler, overwrite=True)
-    source.with_name("broken.mp4").write_bytes(b"x")
-    with pytest.raises(InputError):
-        upscale_video(source.with_name("broken.mp4"), target, upscaler, overwrite=True)
-    assert target.read_bytes() == b"precious"
-    upscale_video(source, target, upscaler, overwrite=True)
-    assert frame_times(target) == frame_times(source)
-
-
-@pytest.mark.parametrize(
-    ("name", "encoding", "says"),
-    [
-        ("out.xyz", Encoding(), "use one of .mp4"),
-        ("out.mp4", Encoding("no_such_encoder"), "no encoder called 'no_such_encoder'"),
-        ("out.mp4", Encoding(pix_fmt="rgb565le"), "refuses"),
-        ("missing/out.mp4", Encoding(), "does not exist"),
-    ],
-)
-def test_bad_outputs(tmp_path: Path, upscaler: Upscaler, name: str, encoding: Encoding, says: str) -> None:
-    source = make_clip(tmp_path / "in.mp4", STEADY)
-    with pytest.raises(OutputError, match=says):
-        upscale_video(source, tmp_path / name, upscaler, encoding=encoding)
-    assert leftovers(tmp_path) == ["in.mp4"]
-
-
-def test_odd_size_is_refused_before_the_work(tmp_path: Path, small_network: nn.Module) -> None:
-    source = make_clip(tmp_path / "in.mp4", STEADY)
-    with pytest.raises(OutputError, match=r"even width, not 73"):
-        upscale_video(source, tmp_path / "out.mp4", Upscaler(small_network, outscale=73 / 48))
-
-
-def test_interrupt_leaves_nothing(tmp_path: Path, upscaler: Upscaler) -> None:
-    source = make_clip(tmp_path / "in.mp4", STEADY)
-
-    def interrupt(progress: object) -> None:
-        raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        upscale_video(source, tmp_path / "out.mp4", upscaler, on_progress=interrupt)
-    assert leftovers(tmp_path) == ["in.mp4"]
-
-
-def test_full_disk(tmp_path: Path) -> None:
-    """A limit on file size stands for a full disk: writes fail in the middle of the run."""
-    source = make_clip(tmp_path / "in.mp4", [40 * i for i in range(40)], size=(320, 240))
-    script = (
-        "import sys, torch; from srfast.models import SRVGGNetCompact; from srfast import Upscaler, upscale_video\n"
-        "from srfast.errors import OutputError\n"
-        "torch.manual_seed(0)\n"
-        "model = Upscaler(SRVGGNetCompact(num_feat=4, num_conv=0, upscale=2))\n"
-        "try:\n    upscale_video(sys.argv[1], sys.argv[2], model)\n"
-        "except OutputError as error:\n    print(error); sys.exit(error.exit_code)\n"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", script, str(source), str(tmp_path / "out.mp4")],
-        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (30_000, 30_000)),
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == OutputError.exit_code, done.stderr
-    assert "cannot write" in done.stdout
-    assert leftovers(tmp_path) == ["in.mp4"]

@@ -1,0 +1,194 @@
+"""Decoding through damage: frames of one video stream and packets of the others, as the file has them."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterator
+from fractions import Fraction
+from typing import TYPE_CHECKING, Any
+
+from srfast.errors import InputError
+from srfast.video.colour import declared_tags
+from srfast.video.damage import Damage, Expected
+from srfast.video.matroska import Holes
+from srfast.video.source import InputOptions, Source, can_reopen, limit_size, open_source, reason, require_av
+
+if TYPE_CHECKING:
+    import av
+
+_log = logging.getLogger("srfast")
+_RETRIES = 50  # demuxer errors in a row without a packet between them
+# Their packets may hold no frame to show, so that a packet without a frame is no loss.
+_HIDING = ("vp8", "mpeg4", "msmpeg4v3", "gif", "webp", "apng")
+
+
+class _DamagedError(Exception):
+    """The fast decoder met damage; the careful one must take over."""
+
+
+class Decoding:
+    """An open container and the decoder of its video.
+
+    Args:
+        source, options, strict: as for ``VideoReader``.
+
+    Attributes:
+        container, stream: those in use; damage replaces them by newly opened ones.
+        first_container: the one that was opened first, whose streams the copied packets name.
+        damage: what has been found so far.
+        tags: the container's colour tags.
+        ends: by stream index, the end of its last packet in seconds.
+    """
+
+    def __init__(self, source: Source, options: InputOptions, strict: bool) -> None:
+        self._av = require_av()
+        self.path = os.fspath(source)
+        self._source, self._options, self.strict = source, options, strict
+        self.reopenable = can_reopen(source)
+        self.container = self.first_container = open_source(source, options)
+        self._containers = [self.container]
+        self.damage = Damage()
+        self.ends: dict[int, Fraction] = {}
+        self._given: dict[int, int] = {}
+        self._careful = not self.reopenable
+        try:
+            self._choose_stream()
+        except BaseException:
+            self.close()
+            raise
+
+    def _choose_stream(self) -> None:
+        pictures = self._av.stream.Disposition.attached_pic
+        videos = [s for s in self.container.streams.video if not (s.disposition & pictures)]
+        if not videos:
+            raise InputError(f"{self.path} has no video stream")
+        self.stream = videos[0]
+        context = self.stream.codec_context
+        if context is None or not context.width or not context.format:
+            raise InputError(
+                f"the video stream of {self.path} cannot be decoded (no size or pixel format); it may be cut off"
+            )
+        self.tags = declared_tags(context)
+        limit_size(context)
+        self.stream.thread_type = "AUTO" if self.reopenable else "SLICE"
+
+    def events(self) -> Iterator[Any]:
+        """Decoded frames and packets of all other streams; after damage, again from the start by the careful way."""
+        while True:
+            skip = dict(self._given)
+            try:
+                for event in self._one_pass():
+                    index = self.stream.index if isinstance(event, self._av.VideoFrame) else event.stream.index
+                    if skip.get(index, 0):
+                        skip[index] -= 1
+                        continue
+                    self._given[index] = self._given.get(index, 0) + 1
+                    yield event
+                return
+            except _DamagedError:
+                self._reopen_carefully()
+
+    def _reopen_carefully(self) -> None:
+        _log.info("%s is damaged: reading it again on one thread", self.path)
+        self._careful, self.damage = True, Damage()
+        self.container = open_source(self._source, self._options)
+        self._containers.append(self.container)
+        self.stream = self.container.streams[self.stream.index]
+        limit_size(self.stream.codec_context)
+        self.stream.thread_type = "SLICE"
+        self.stream.codec_context.thread_count = 1
+
+    def _one_pass(self) -> Iterator[Any]:
+        self._expected = Expected()
+        holes = Holes() if "matroska" in self.container.format.name else None
+        hiding = self.stream.codec_context.name in _HIDING
+        for packet in self._packets():
+            if holes is not None and holes.before(packet.pos, packet.size):
+                self.damaged("packets", None if packet.pts is None else float(packet.pts * packet.time_base))
+            if packet.stream.index != self.stream.index:
+                if packet.size and (packet.stream.type != "video" or _is_picture(self._av, packet.stream)):
+                    self._note_end(packet)
+                    yield packet
+                continue
+            time = None if packet.pts is None else float(packet.pts * packet.time_base)
+            if packet.size:
+                self._note_end(packet)
+                if packet.is_corrupt:
+                    self.damaged("packets", time)
+                if not packet.is_discard and not hiding:
+                    self._expected.packet(packet.pts, packet.is_keyframe)
+            yield from self._decode(packet, time)
+            for pts in self._expected.missing():
+                self.damaged("lost", float(pts * self.stream.time_base))
+        if holes is not None and self.reopenable and holes.at_end(self.path):
+            self.damaged("packets", None)
+        for pts in self._expected.missing(end=True):
+            self.damaged("lost", float(pts * self.stream.time_base))
+
+    def _decode(self, packet: Any, time: float | None) -> Iterator[Any]:
+        try:
+            frames = packet.decode()
+        except self._av.error.EOFError:
+            return
+        except (self._av.error.FFmpegError, OSError, ValueError):
+            self.damaged("packets", time)
+            return
+        for frame in frames:
+            self._expected.frame(frame.pts)
+            if frame.is_corrupt:
+                self.damaged("concealed", None if frame.pts is None else float(frame.pts * self.stream.time_base))
+            yield frame
+
+    def _packets(self) -> Iterator[Any]:
+        """Packets of all streams; a demuxer that fails is asked again."""
+        failures = 0
+        while failures < _RETRIES:
+            try:
+                for packet in self.container.demux():
+                    failures = 0
+                    yield packet
+                return
+            except (self._av.error.FFmpegError, OSError) as error:
+                if failures == 0:
+                    self.damaged("packets", None)
+                    _log.info("%s: %s", self.path, reason(error))
+                failures += 1
+        end = self._av.Packet()  # the decoder still holds frames after the demuxer gave up
+        end.stream = self.stream
+        yield end
+
+    def damaged(self, kind: str, time: float | None) -> None:
+        """Counts a damage; where the fast decoder met it, the careful one takes over.
+
+        Raises:
+            InputError: the source is strict.
+        """
+        where = "" if time is None else f" at {time:.3f} s"
+        if self.strict:
+            what = "misses a frame" if kind == "lost" else "is damaged or cut off"
+            raise InputError(f"{self.path} {what}{where}; leave --strict out to go on")
+        if not self._careful and kind != "resized":
+            raise _DamagedError
+        if not self.damage:
+            _log.warning("%s is damaged%s; going on", self.path, where)
+        self.damage.add(kind, time)
+
+    def _note_end(self, packet: Any) -> None:
+        end = packet_time(packet) + Fraction(packet.duration or 0) * packet.time_base
+        self.ends[packet.stream.index] = max(end, self.ends.get(packet.stream.index, end))
+
+    def close(self) -> None:
+        """Closes the file."""
+        for container in self._containers:
+            container.close()
+
+
+def _is_picture(av: Any, stream: Any) -> bool:
+    return bool(stream.type == "video" and stream.disposition & av.stream.Disposition.attached_pic)
+
+
+def packet_time(packet: av.Packet[Any]) -> Fraction:
+    """Decoding time in seconds, or the presentation time where the file has no other."""
+    ticks = packet.dts if packet.dts is not None else packet.pts or 0
+    return Fraction(ticks * packet.time_base)

@@ -1,0 +1,134 @@
+"""One pass from a reader to a sink: decoding, network and encoding run at the same time."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Any
+
+from srfast.errors import FrameLossError, OutputError
+from srfast.stages import Channel, StageTimes, StoppedError
+from srfast.video.network import NetworkStage
+from srfast.video.reader import Item, RgbFrame, VideoReader
+from srfast.video.sinks import Sink
+from srfast.video.source import reason, require_av
+
+
+class Run:
+    """One pass from a reader to a sink.
+
+    Args:
+        reader: where frames and packets come from.
+        network: makes the frames larger.
+        sink: where they go.
+        streams: the reader's streams to copy.
+        limit: frames after which it ends.
+        times: where the stages' work is counted.
+    """
+
+    def __init__(
+        self,
+        reader: VideoReader,
+        network: NetworkStage,
+        sink: Sink,
+        streams: list[Any],
+        limit: int | None,
+        times: StageTimes,
+    ) -> None:
+        self._reader, self._network, self._sink = reader, network, sink
+        self._streams, self._limit, self._times = streams, limit, times
+
+    def go(self, report: Callable[[int], None]) -> None:
+        """Runs to the end; on failure the sink keeps what can be continued.
+
+        Raises:
+            OutputError: the output cannot be written.
+            FrameLossError: not every frame came through.
+        """
+        try:
+            if not self._sink.start.finished:
+                self._stages(report)
+            with _output_errors(), self._times.measure("finish"):
+                self._sink.finish()
+        except (KeyboardInterrupt, OutputError):
+            self._sink.abandon(keep=True)
+            raise
+        except BaseException:
+            self._sink.abandon(keep=False)
+            raise
+
+    def _stages(self, report: Callable[[int], None]) -> None:
+        stop = threading.Event()
+        decoded: Channel[Item] = Channel(stop)
+        upscaled: Channel[Item] = Channel(stop)
+        start = self._sink.start
+        items = self._reader.items(
+            self._streams, self._limit, skip_frames=start.frames, skip_packets=dict(start.packets)
+        )
+        timed = self._times.timed("decode", items)
+        reading = threading.Thread(target=decoded.feed, args=(timed,), name="srfast-decode")
+        writing = _WriterThread(self._sink, upscaled, self._times)
+        reading.start()
+        writing.start()
+        done = start.frames
+        try:
+            for item in self._network(decoded):
+                upscaled.put(item)
+                if isinstance(item, RgbFrame):
+                    done += 1
+                    report(done)
+                writing.check()
+            upscaled.put(None)
+            writing.join()
+            writing.check()
+        except StoppedError:
+            writing.check()
+            raise
+        finally:
+            stop.set()
+            reading.join()
+            writing.join()
+        if not self._reader.decoded == done == self._sink.encoded:
+            raise FrameLossError(
+                f"{self._reader.decoded} frames came in, {self._sink.encoded} went out; the output is discarded"
+            )
+
+
+class _output_errors:  # noqa: N801
+    """Turns what a muxer or the system says about writing into OutputError."""
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, (OSError, ValueError, require_av().error.FFmpegError)):
+            raise OutputError(f"cannot write the output: {reason(error)}") from error
+
+
+class _WriterThread(threading.Thread):
+    """Encodes until the channel ends."""
+
+    def __init__(self, sink: Sink, items: Channel[Item], times: StageTimes) -> None:
+        super().__init__(name="srfast-encode")
+        self._sink, self._items, self._times = sink, items, times
+        self._error: BaseException | None = None
+
+    def run(self) -> None:
+        try:
+            for item in self._items:
+                with self._times.measure("encode"):
+                    if isinstance(item, RgbFrame):
+                        self._sink.frame(item)
+                    else:
+                        self._sink.packet(item)
+        except StoppedError:
+            return
+        except BaseException as error:
+            self._error = error
+            self._items.stop()
+
+    def check(self) -> None:
+        """Raises what ended the thread."""
+        if self._error is not None:
+            with _output_errors():
+                raise self._error
