@@ -5,10 +5,10 @@ from __future__ import annotations
 import torch
 
 from srfast.backends.base import Executable
-from srfast.backends.cuda_program import Program, conv_reason, pack_plan
+from srfast.backends.cuda_convs import conv_reason
+from srfast.backends.cuda_program import Program, pack_plan
 from srfast.backends.gpu_executable import GpuExecutable
 from srfast.kernels import cuda
-from srfast.kernels.cuda_config import find_config
 from srfast.kernels.triton_config import device_names
 from srfast.plan import Conv, Plan
 
@@ -35,30 +35,10 @@ class CudaBackend:
         shapes = {node.weight.shape for node in plan.nodes if isinstance(node, Conv)}
         return reasons + sorted({text for shape in shapes if (text := conv_reason(*shape[:3]))})
 
-    def measured_faster(self, plan: Plan, device: torch.device) -> bool:
-        """Whether the shipped measurements say that the plan's convolutions take less time here than in Triton."""
-        if device.type != "cuda" or not torch.cuda.is_available():
-            return False
-        return _measured_gain(plan, device_names(device)) > 1
-
     def compile(self, plan: Plan, device: torch.device, dtype: torch.dtype) -> Executable:
         steps = pack_plan(plan, device_names(device), dtype, device)
         graphs = self._graphs and device.type == "cuda"
         return GpuExecutable(plan, device, lambda size: Program(plan, steps, size, dtype, device), graphs)
-
-
-def _measured_gain(plan: Plan, names: tuple[str, ...]) -> float:
-    """Time of all convolutions in Triton over that in CUDA, weighted by their work; 0 if one was never measured."""
-    shapes, work, time = plan.shapes(), 0.0, 0.0
-    for node in plan.nodes:
-        if isinstance(node, Conv):
-            out, channels, kernel, _ = node.weight.shape
-            speedup = find_config(names, channels, out, kernel).speedup
-            if not speedup:
-                return 0.0
-            flops = float(node.weight.numel() * shapes[node.input].scale ** 2)
-            work, time = work + flops, time + flops / speedup
-    return work / time if time else 0.0
 
 
 def _device_reasons(device: torch.device) -> list[str]:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import importlib.util
+from collections.abc import Callable
 
 import torch
 
 from srfast.backends.base import Executable
 from srfast.backends.gpu_executable import GpuExecutable
-from srfast.plan import Plan
+from srfast.kernels.cuda_config import CudaConfig
+from srfast.plan import Conv, Plan
 
 _DTYPES = (torch.float16, torch.bfloat16)
 _OLDEST = (8, 0)
@@ -61,14 +63,25 @@ def _multiprocessors(device: torch.device) -> int:
 
 
 class TritonExecutable(GpuExecutable):
-    """A plan with packed weights; keeps the canvases and graphs of the last sizes."""
+    """A plan with packed weights; keeps the canvases and graphs of the last sizes.
 
-    def __init__(self, plan: Plan, device: torch.device, dtype: torch.dtype, graphs: bool) -> None:
+    Args:
+        compiled: tells the compiled CUDA kernel that shall run a convolution; None for Triton's.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        device: torch.device,
+        dtype: torch.dtype,
+        graphs: bool,
+        compiled: Callable[[Conv], CudaConfig | None] = lambda node: None,
+    ) -> None:
         # Triton decides when it is imported whether to interpret, and a process that never runs it need not import it.
         from srfast.backends.triton_program import Program
         from srfast.backends.triton_steps import pack_plan
         from srfast.kernels.triton_config import device_names
 
-        steps = pack_plan(plan, device_names(device), dtype, device)
+        steps = pack_plan(plan, device_names(device), dtype, device, compiled)
         super().__init__(plan, device, lambda size: Program(plan, steps, size, dtype, device), graphs)
         self.fill = _FILL * _multiprocessors(device)

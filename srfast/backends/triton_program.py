@@ -6,9 +6,11 @@ import torch
 from torch import Tensor
 
 from srfast.backends.canvases import Canvases, Needs, read_from
+from srfast.backends.cuda_convs import single_launch
 from srfast.backends.triton_small import IN_PLACE, joined_launches, small_launches
 from srfast.backends.triton_steps import Step, row_slots
 from srfast.kernels.canvas import Canvas
+from srfast.kernels.cuda_conv import Frames
 from srfast.kernels.planes import Planes
 from srfast.kernels.triton_conv_launch import PEAKS, FrameTarget, Launch, conv_launch
 from srfast.kernels.triton_frames import load_launch, store_launch
@@ -102,6 +104,10 @@ class Program:
         if step.first is not None and step.pair is not None:
             programs = _programs(self._device)
             return [*copies, pair_launch(x, step.first, step.conv, out, step.pair, residual, programs)]
+        if step.compiled is not None and step.kernel is not None:
+            target = out if isinstance(out, Canvas) else Frames(out.frame, out.units, out.flag)
+            if isinstance(out, Canvas) or not out.reverse:
+                return [*copies, single_launch(x, step.compiled, step.kernel, target, residual)]
         assert step.config is not None
         return [*copies, conv_launch(x, step.conv, out, step.config, residual)]
 

@@ -10,9 +10,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from srfast.backends import BACKENDS, select_backend
-from srfast.backends.cuda import CudaBackend, _measured_gain
+from srfast.backends import select_backend
+from srfast.backends.cuda import CudaBackend
 from srfast.backends.cuda_program import pack_plan
+from srfast.backends.kernel_choice import choices, preferred
 from srfast.backends.reference import ReferenceBackend
 from srfast.capture import capture
 from srfast.kernels import cuda
@@ -131,14 +132,23 @@ def test_reasons() -> None:
 
 
 def test_auto_wants_measurements(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing is measured in what ships, so Triton comes first; an entry for every shape changes that."""
-    plan = plan_of(NETWORKS["compact"]())
-    names = [backend.name for backend in BACKENDS]
-    assert names.index("triton") < names.index("cuda") < names.index("cpu")
-    assert _measured_gain(plan, ("sm90", "default")) == 0
+    """Nothing is measured in what ships, so Triton comes first; entries change that convolution by convolution."""
+    plan = plan_of(SRVGGNetCompact(num_feat=16, num_conv=1, upscale=4))
+    assert preferred(plan, ("sm90", "default")) == "triton"
+    assert set(choices(plan, ("sm90", "default")).values()) == {"triton, nothing was measured"}
     file = tmp_path / "configs.json"
-    file.write_text(json.dumps({"sm90": {"conv": {"speedup": 1.25}}}))
     monkeypatch.setenv(VARIABLE, str(file))
-    assert _measured_gain(plan, ("sm90", "default")) == pytest.approx(1.25)
-    assert _measured_gain(plan, ("sm80", "default")) == 0
+    file.write_text(json.dumps({"sm90": {"conv": {"speedup": 1.25}, "conv 3x3 16->16": {"speedup": 0.8}}}))
+    assert preferred(plan, ("sm90", "default")) == "mixed"
+    assert preferred(plan, ("sm80", "default")) == "triton"
+    assert choices(plan, ("sm90", "default")) == {
+        "conv 3x3 3->16": "cuda mma, measured 1.25 times as fast as triton",
+        "conv 3x3 16->16": "triton, cuda was measured at 0.8 times its speed",
+        "conv 3x3 16->48": "cuda mma, measured 1.25 times as fast as triton",
+    }
+    monkeypatch.setenv(VARIABLE, str(tmp_path / "all.json"))
+    (tmp_path / "all.json").write_text(json.dumps({"sm90": {"conv": {"speedup": 1.25}}}))
+    assert preferred(plan, ("sm90", "default")) == "cuda"
+    pooled = plan_of(nn.Sequential(nn.MaxPool2d(2), nn.Conv2d(3, 12, 3, padding=1), nn.PixelShuffle(2)))
+    assert preferred(pooled, ("sm90", "default")) == "mixed", "CUDA has no kernel of its own for the rest"
     assert select_backend(plan, CPU, torch.float32).name != "cuda"
