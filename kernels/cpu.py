@@ -23,6 +23,13 @@ try:
 except ImportError as error:
     _error = str(error)
 
+# In the order of csrc/cpu/node.h.
+OPERATIONS = (
+    *("affine", "activate", "clamp", "add", "multiply", "concat", "shuffle", "unshuffle", "average_pool", "max_pool"),
+    *("resize", "instance_norm", "channel_gate", "spatial_gate"),
+)
+CURVES = ("prelu", "tanh", "sigmoid", "silu", "gelu")
+
 # Forces one instruction set, for tests and comparisons.
 VARIABLE = "SRFAST_CPU"
 
@@ -91,7 +98,7 @@ class _Activation:
 
 
 class Network:
-    """Fused convolutions over numbered activations, run in one call for one image size at a time.
+    """Fused convolutions and other nodes over numbered activations, run in one call for one image size at a time.
 
     Args:
         instruction_set: one of ``instruction_sets()`` or ``narrow_sets()``; by default ``default_instruction_set()``.
@@ -183,6 +190,46 @@ class Network:
             algorithm=2 if narrow else int(winograd),
             input_inverse=1.0 / narrow.scale if narrow else 1.0,
             input_zero=narrow.zero if narrow else 0,
+        )
+
+    def node(
+        self,
+        sources: Sequence[int],
+        target: int,
+        operation: str,
+        *,
+        factor: int = 1,
+        reach: int = 0,
+        curve: str = "prelu",
+        clamp: tuple[float, float] = (float("-inf"), float("inf")),
+        eps: float = 0.0,
+        tensors: Sequence[Tensor] = (),
+    ) -> None:
+        """Adds an operation other than a convolution; ``backends.cpu_nodes`` says what the operations take.
+
+        Args:
+            sources, target: numbers of activations.
+            operation: one of ``OPERATIONS``.
+            factor: of shuffles, pools and resizes.
+            reach: rows and columns read beyond each pixel by a resize or a spatial gate.
+            curve: of an activation, one of ``CURVES``.
+            tensors: weights, which are copied; the module checks their sizes.
+
+        Raises:
+            ValueError: the activations or tensors do not fit the operation.
+        """
+        copies = [t.detach().to("cpu", torch.float32).contiguous() for t in tensors]
+        self._program.node(
+            inputs=list(sources),
+            output=target,
+            operation=1 + OPERATIONS.index(operation),
+            factor=factor,
+            reach=reach,
+            curve=CURVES.index(curve),
+            low=clamp[0],
+            high=clamp[1],
+            eps=eps,
+            tensors=[(t.data_ptr(), t.numel()) for t in copies],
         )
 
     def row_floats(self, activation: int, width: int) -> int:

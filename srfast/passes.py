@@ -74,7 +74,9 @@ def rewrite_subpixel_tail(plan: Plan) -> Plan:
             shuffle=before.shuffle,
         )
         if _conv_cost(moved) < before.shuffle**2 * _conv_cost(node):
-            return plan.with_nodes([{before: replace(before, shuffle=1), node: moved}.get(n, n) for n in plan.nodes])
+            graph.put(replace(before, shuffle=1))
+            graph.put(moved)
+            return graph.plan()
     return plan
 
 

@@ -148,12 +148,12 @@ void run_with_bf16(const Conv& conv, const Task& task) {
 namespace srfast {
 
 const Kernels& amx_kernels() {
-    static const Kernels kernels{"amx", Vec::width, kPanel, kScratch, run_with_bf16<HardwareTiles>, Narrow::bf16};
+    static const Kernels kernels{"amx", Vec::width, kPanel, kScratch, run_with_bf16<HardwareTiles>, run_node, Narrow::bf16};
     return kernels;
 }
 
 const Kernels& emulated_amx_kernels() {
-    static const Kernels kernels{"amx_emulated", Vec::width, kPanel, kScratch, run_with_bf16<EmulatedTiles>, Narrow::bf16};
+    static const Kernels kernels{"amx_emulated", Vec::width, kPanel, kScratch, run_with_bf16<EmulatedTiles>, run_node, Narrow::bf16};
     return kernels;
 }
 

@@ -3,7 +3,7 @@
 namespace srfast {
 
 const Kernels& avx512_kernels() {
-    static const Kernels kernels{"avx512", Vec::width, kPanel, kScratch, run};
+    static const Kernels kernels{"avx512", Vec::width, kPanel, kScratch, run, run_node};
     return kernels;
 }
 

@@ -96,6 +96,9 @@ struct Task {
     bool* bad;       // set where a value that was stored as a byte was NaN or infinite
 };
 
+struct Node;
+struct NodeTask;
+
 // One instruction set.
 struct Kernels {
     const char* name;
@@ -103,6 +106,7 @@ struct Kernels {
     int panel_columns;    // outputs of a full panel
     std::size_t scratch;  // floats that run() needs for itself
     void (*run)(const Conv&, const Task&);
+    void (*run_node)(const Node&, const NodeTask&);
     Narrow narrow = Narrow::none;  // the type of its narrow convolutions
 };
 

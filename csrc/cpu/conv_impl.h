@@ -2,6 +2,7 @@
 #pragma once
 
 #include "direct.h"
+#include "nodes.h"
 #include "stacked.h"
 #include "winograd.h"
 

@@ -33,7 +33,7 @@ const float* floats(std::uintptr_t address) { return reinterpret_cast<const floa
 void add_conv(Program& program, const std::vector<int>& inputs, int output, int residual, int residual_factor, std::uintptr_t weight,
               std::uintptr_t bias, std::uintptr_t slope, int slopes, int out_channels, int kernel, int shuffle, double gain,
               double low, double high, int algorithm, double input_inverse, int input_zero) {
-    Program::Layer layer{{}, inputs, output, residual};
+    Program::Layer layer{{}, inputs, output, residual, {}};
     Conv& conv = layer.conv;
     conv.algorithm = static_cast<Algorithm>(algorithm);
     conv.input_inverse = static_cast<float>(input_inverse), conv.input_zero = input_zero;
@@ -60,6 +60,22 @@ void add_conv(Program& program, const std::vector<int>& inputs, int output, int 
     conv.gain = static_cast<float>(gain), conv.low = static_cast<float>(low), conv.high = static_cast<float>(high);
     conv.clamp = std::isfinite(low) || std::isfinite(high);
     pack(conv, program.kernels(), floats(weight), floats(bias), floats(slope), slopes);
+    program.add_layer(std::move(layer));
+}
+
+void add_node(Program& program, const std::vector<int>& inputs, int output, int operation, int factor, int reach, int curve,
+              double low, double high, double eps, const std::vector<std::pair<std::uintptr_t, std::size_t>>& tensors) {
+    Program::Layer layer{{}, inputs, output, -1, {}};
+    Node& node = layer.node;
+    if (operation <= 0 || operation >= static_cast<int>(Operation::count) || curve < 0 || curve >= static_cast<int>(Curve::count))
+        throw std::invalid_argument("there is no such operation");
+    node.operation = static_cast<Operation>(operation), node.curve = static_cast<Curve>(curve);
+    node.factor = factor, node.reach = reach;
+    node.low = static_cast<float>(low), node.high = static_cast<float>(high), node.eps = static_cast<float>(eps);
+    for (const auto& [address, size] : tensors) node.tensors.emplace_back(floats(address), floats(address) + size);
+    std::vector<int> channels;
+    for (const int input : inputs) channels.push_back(program.channels(input));
+    if (node.out_channels(channels) != program.channels(output)) throw std::invalid_argument("a node does not fit its activations");
     program.add_layer(std::move(layer));
 }
 
@@ -100,6 +116,8 @@ PYBIND11_MODULE(_cpu, m) {
              py::arg("residual_factor"), py::arg("weight"), py::arg("bias"), py::arg("slope"), py::arg("slopes"),
              py::arg("out_channels"), py::arg("kernel"), py::arg("shuffle"), py::arg("gain"), py::arg("low"), py::arg("high"),
              py::arg("algorithm"), py::arg("input_inverse"), py::arg("input_zero"))
+        .def("node", &add_node, py::kw_only(), py::arg("inputs"), py::arg("output"), py::arg("operation"), py::arg("factor"),
+             py::arg("reach"), py::arg("curve"), py::arg("low"), py::arg("high"), py::arg("eps"), py::arg("tensors"))
         .def("row_floats", &Program::row_floats, py::arg("activation"), py::arg("width"))
         .def("layout", &layout, py::kw_only(), py::arg("height"), py::arg("width"), py::arg("placements"), py::arg("arena"),
              py::arg("steps"))

@@ -3,7 +3,7 @@
 namespace srfast {
 
 const Kernels& portable_kernels() {
-    static const Kernels kernels{"portable", Vec::width, kPanel, kScratch, run};
+    static const Kernels kernels{"portable", Vec::width, kPanel, kScratch, run, run_node};
     return kernels;
 }
 

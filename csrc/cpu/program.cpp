@@ -41,7 +41,7 @@ int Program::input_activation(int input) const {
 void Program::reach(int activation, int& before, int& after) const {
     before = after = 0;
     for (const Layer& layer : layers_) {
-        if (!layer.reads(activation)) continue;
+        if (layer.is_node() || !layer.reads(activation)) continue;  // nodes keep to the image
         const int half = layer.conv.kernel / 2;
         before = std::max(before, half);
         // Kernels compute whole tiles and whole groups of pixels, of which they drop what lies beyond the image.
@@ -74,8 +74,10 @@ void Program::layout(int height, int width, std::vector<Placement> placements, s
     check_steps(steps);
     steps_ = std::move(steps);
     carries_.clear();
-    for (const Layer& layer : layers_)
-        carries_.emplace_back(layer.conv.carry(width * placements_[layer.inputs.front()].scale));
+    for (const Layer& layer : layers_) {
+        const int input = layer.inputs.front(), scale = placements_[input].scale;
+        carries_.emplace_back(layer.is_node() ? layer.node.carry(height * scale, channels(input)) : layer.conv.carry(width * scale));
+    }
     if (arena_.size() < arena) arena_ = Floats(arena);
     if (static_cast<std::ptrdiff_t>(zeros_.size()) < widest) zeros_ = Floats(static_cast<std::size_t>(widest));
 }
@@ -99,18 +101,21 @@ void Program::check_steps(const std::vector<Step>& steps) const {
             if (output < 0) fail("a step loads no input");
         } else {
             const Layer& layer = layers_[step.layer];
-            const Conv& conv = layer.conv;
-            const int scale = placements_[layer.inputs.front()].scale, rows = height_ * scale, half = conv.kernel / 2;
-            output = layer.output, shuffle = conv.shuffle;
-            if (step.first % conv.step() || (step.last != rows && step.last % conv.step())) fail("a step cuts a tile");
+            const int scale = row_scale(layer), shrink = layer.shrink(), rows = height_ * scale, half = layer.reach(), unit = layer.step();
+            output = layer.output, shuffle = layer.grow();
+            if (step.first % unit || (step.last != rows && step.last % unit)) fail("a step cuts a tile");
             if (placements_[output].scale != scale * shuffle) fail("a layer's scales do not fit");
-            const int reads = (step.last - step.first + conv.step() - 1) / conv.step() * conv.step();
+            const int reads = (step.last - step.first + unit - 1) / unit * unit;
+            const bool whole = layer.node.whole() && step.first == 0;
             for (const int input : layer.inputs) {
-                if (placements_[input].scale != scale) fail("a layer's scales do not fit");
-                readable(input, step.first - half, step.first + reads + half, "input");
+                if (placements_[input].scale != scale * shrink) fail("a layer's scales do not fit");
+                if (whole)
+                    readable(input, 0, rows, "input");
+                else
+                    readable(input, step.first * shrink - half, (step.first + reads) * shrink + half, "input");
             }
             if (layer.residual >= 0) {
-                const int factor = conv.residual_factor;
+                const int factor = layer.conv.residual_factor;
                 if (placements_[layer.residual].scale * factor != placements_[output].scale) fail("a residual's scale does not fit");
                 readable(layer.residual, step.first * shuffle / factor, (step.last * shuffle - 1) / factor + 1, "residual");
             }
@@ -196,17 +201,26 @@ bool Program::work(const Run& run, int index, int count) {
             load(run.inputs[-1 - step.layer], images[target], first, last);
         } else {
             const Layer& layer = layers_[step.layer];
-            const Image* residual = layer.residual < 0 ? nullptr : &images[layer.residual];
-            const int r = layer.conv.shuffle, rows = (step.last - step.first) * r;
+            const int r = layer.grow(), rows = (step.last - step.first) * r;
             if (!direct_output(layer.output))
                 clear_borders(images[layer.output], layer.output, step.first * r + rows * index / count,
                               step.first * r + rows * (index + 1) / count);
-            kernels_.run(layer.conv, {run.sources[step.layer].data(), residual, &images[layer.output], step.first, step.last, index,
-                                      count, scratch_[index].data(), carries_[step.layer].data(), &bad});
+            run_layer(run, step, index, count, &bad);
         }
         run.barrier.wait();
     }
     return !bad;
+}
+
+void Program::run_layer(const Run& run, const Step& step, int index, int count, bool* bad) {
+    const Layer& layer = layers_[step.layer];
+    const std::vector<Image>& sources = run.sources[step.layer];
+    const Image& out = run.images[layer.output];
+    float* carry = carries_[step.layer].data();
+    if (layer.is_node())
+        return kernels_.run_node(layer.node, {sources, out, step.first, step.last, index, count, carry, run.barrier, bad});
+    const Image* residual = layer.residual < 0 ? nullptr : &run.images[layer.residual];
+    kernels_.run(layer.conv, {sources.data(), residual, &out, step.first, step.last, index, count, scratch_[index].data(), carry, bad});
 }
 
 // The columns left and right of the image, in rows first..last: other activations may have used the memory.

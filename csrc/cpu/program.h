@@ -1,7 +1,7 @@
-// A network as a list of convolutions over numbered activations, and its execution in steps of a few rows.
+// A network as a list of convolutions and other nodes over numbered activations, and its execution in steps of a few rows.
 #pragma once
 
-#include "conv.h"
+#include "node.h"
 
 #include <vector>
 
@@ -15,8 +15,15 @@ public:
         Conv conv;
         std::vector<int> inputs;  // activations whose channels in a row are read
         int output, residual;     // residual -1 for none
+        Node node;                // instead of the convolution
 
+        bool is_node() const { return node.operation != Operation::none; }
         bool reads(int activation) const;
+        // Steps count rows of which each is made of `shrink` rows of the inputs and becomes `grow` rows of the output.
+        int shrink() const { return is_node() ? node.shrink() : 1; }
+        int grow() const { return is_node() ? node.grow() : conv.shuffle; }
+        int reach() const { return is_node() ? node.reach : conv.kernel / 2; }
+        int step() const { return is_node() ? 1 : conv.step(); }
     };
     // Rows first..last of a layer, or for layer -1 - i, of input i being loaded.
     struct Step {
@@ -58,6 +65,8 @@ private:
     void reach(int activation, int& before, int& after) const;
     int input_activation(int input) const;
     void check_steps(const std::vector<Step>& steps) const;
+    // Rows that a layer's steps count, for each row of an activation of scale 1.
+    int row_scale(const Layer& layer) const { return placements_[layer.inputs.front()].scale / layer.shrink(); }
     Image image(int activation) const;
     void clear_borders(const Image& image, int activation, int first, int last) const;
     void store(const Image& from, float* to) const;
@@ -67,9 +76,10 @@ private:
         const std::vector<Image>& images;
         std::vector<std::vector<Image>> sources;  // of every layer
         const std::vector<External>& inputs;
-        class Barrier& barrier;
+        Barrier& barrier;
     };
     bool work(const Run& run, int index, int count);
+    void run_layer(const Run& run, const Step& step, int index, int count, bool* bad);
 
     const Kernels& kernels_;
     std::vector<Activation> activations_;

@@ -29,6 +29,7 @@ inline Vec clamp(Vec x, Vec low, Vec high) { return {_mm512_min_ps(high.v, _mm51
 inline Vec prelu(Vec x, Vec slope) {
     return {_mm512_mask_mul_ps(x.v, _mm512_cmp_ps_mask(x.v, _mm512_setzero_ps(), _CMP_LT_OQ), x.v, slope.v)};
 }
+inline Vec maximum(Vec a, Vec b) { return {_mm512_max_ps(a.v, b.v)}; }
 inline Vec round_even(Vec x) { return {_mm512_roundscale_ps(x.v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC)}; }
 #elif defined(__AVX2__)
 struct Vec {
@@ -50,6 +51,7 @@ inline Vec clamp(Vec x, Vec low, Vec high) { return {_mm256_min_ps(high.v, _mm25
 inline Vec prelu(Vec x, Vec slope) {
     return {_mm256_blendv_ps(x.v, _mm256_mul_ps(x.v, slope.v), _mm256_cmp_ps(x.v, _mm256_setzero_ps(), _CMP_LT_OQ))};
 }
+inline Vec maximum(Vec a, Vec b) { return {_mm256_max_ps(a.v, b.v)}; }
 inline Vec round_even(Vec x) { return {_mm256_round_ps(x.v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC)}; }
 #else
 struct Vec {
@@ -77,6 +79,9 @@ inline Vec clamp(Vec x, Vec low, Vec high) {
     return each([&](int i) { return x.v[i] < low.v[i] ? low.v[i] : (x.v[i] > high.v[i] ? high.v[i] : x.v[i]); });
 }
 inline Vec prelu(Vec x, Vec slope) { return each([&](int i) { return x.v[i] < 0 ? x.v[i] * slope.v[i] : x.v[i]; }); }
+inline Vec maximum(Vec a, Vec b) {
+    return each([&](int i) { return a.v[i] > b.v[i] ? a.v[i] : b.v[i]; });
+}
 inline Vec round_even(Vec x) { return each([&](int i) { return std::nearbyintf(x.v[i]); }); }
 #endif
 

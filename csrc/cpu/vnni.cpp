@@ -91,7 +91,7 @@ void run_with_int8(const Conv& conv, const Task& task) {
 namespace srfast {
 
 const Kernels& vnni_kernels() {
-    static const Kernels kernels{"vnni", Vec::width, kPanel, kScratch, run_with_int8, Narrow::int8};
+    static const Kernels kernels{"vnni", Vec::width, kPanel, kScratch, run_with_int8, run_node, Narrow::int8};
     return kernels;
 }
 

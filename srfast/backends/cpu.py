@@ -1,13 +1,12 @@
 """The CPU backend: in float32 the compiled kernels of ``csrc/cpu``, in bfloat16 oneDNN.
 
-A plan is cut into parts. Runs of convolutions (PReLU or no activation) go to the compiled kernels as one network, which runs
-them depth first. Other nodes run one by one through oneDNN or plain torch, and so does everything where the compiled module
-is missing or the type is bfloat16.
+The compiled kernels take a whole plan as one network, whose convolutions they run depth first. Where the compiled module is
+missing, and in bfloat16, nodes run one by one through oneDNN or plain torch.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
 from typing import Any
 
 import torch
@@ -15,14 +14,12 @@ from torch import Tensor
 
 from srfast.backends.base import Executable, release_after
 from srfast.backends.cpu_int8 import Int8
-from srfast.backends.cpu_network import TILE, CompiledPart, is_compiled, is_folded
+from srfast.backends.cpu_network import TILE, CompiledNetwork
 from srfast.backends.cpu_onednn import missing_reason, onednn_step
 from srfast.kernels import cpu as kernels
 from srfast.plan import Plan
 
 INT8_SET = "vnni"  # the instruction set of 8-bit convolutions
-
-Part = Callable[[dict[str, Tensor]], None]
 
 
 def has_bf16() -> bool:
@@ -69,44 +66,28 @@ class CpuBackend:
         narrow: dict[str, Any] = {}
         if self.int8 and compiled:
             narrow = {"narrow": self.int8.convs, "instruction_set": INT8_SET}
-        parts = _parts(plan, compiled, self.winograd, **narrow)
-        first = parts[0][0]
-        if len(parts) == 1 and isinstance(first, CompiledPart) and first.outputs == [plan.output]:
-            return _FrameExecutable(plan, parts, first)
-        return _CpuExecutable(plan, parts)
+        if compiled and plan.nodes:
+            return _CompiledExecutable(CompiledNetwork(plan, winograd=self.winograd, **narrow))
+        return _steps(plan)
 
 
-class _CpuExecutable:
-    """Runs the parts of a plan; says what windows make its results independent of the tiling."""
+class _CompiledExecutable:
+    """A plan on the compiled kernels, which also read and write bytes; says what windows make results independent of tiling."""
 
-    def __init__(self, plan: Plan, parts: list[tuple[Part, range]]) -> None:
-        self._plan, self._parts = plan, parts
-        self._last = release_after(plan)
-        compiled = [part for part, _ in parts if isinstance(part, CompiledPart)]
-        transformed = {id(node) for part in compiled for node in part.transformed}
+    exact = True
+
+    def __init__(self, network: CompiledNetwork) -> None:
+        self._network = network
+        plan, transformed = network.plan, {id(node) for node in network.transformed}
         self.alignment = (TILE if transformed else 1) * plan.alignment
         self.halo = plan.halo(lambda node: TILE if id(node) in transformed else 1)
-        self.exact = len(compiled) == len(parts)
-        if self.exact:
-            self.bytes_per_pixel = sum(part.bytes_per_pixel() for part in compiled)
+        self.bytes_per_pixel = network.bytes_per_pixel()
 
     @torch.inference_mode()
     def __call__(self, x: Tensor) -> Tensor:
-        values = {self._plan.input: x.contiguous(memory_format=torch.channels_last)}
-        for part, nodes in self._parts:
-            part(values)
-            for index in nodes:
-                for name in self._last[index]:
-                    values.pop(name, None)
-        return values[self._plan.output]
-
-
-class _FrameExecutable(_CpuExecutable):
-    """A plan that is one compiled part: bytes are read and written by its first and last kernel."""
-
-    def __init__(self, plan: Plan, parts: list[tuple[Part, range]], part: CompiledPart) -> None:
-        super().__init__(plan, parts)
-        self._part = part
+        y, finite = self._network.run(x.permute(0, 2, 3, 1), torch.float32)
+        # Narrow integers cannot say so themselves.
+        return (y if finite else y.fill_(math.nan)).permute(0, 3, 1, 2)
 
     @torch.inference_mode()
     def run_frames(self, frames: Tensor, gain: float, units: float, bgr: bool = False) -> tuple[Tensor, Tensor]:
@@ -115,10 +96,10 @@ class _FrameExecutable(_CpuExecutable):
             out, bad = self.run_frames(_reversed_channels(frames), gain, units)
             return _reversed_channels(out), bad
         if frames.dtype == torch.uint8 and gain == 1.0 and units == 255.0:
-            (y,), finite = self._part.run([frames], torch.uint8)
+            y, finite = self._network.run(frames, torch.uint8)
             return y, torch.tensor([not finite])
         peak = float(torch.iinfo(frames.dtype).max)
-        (y,), finite = self._part.run([frames.float() * gain], torch.float32)
+        y, finite = self._network.run(frames.float() * gain, torch.float32)
         bad = ~torch.isfinite(y.sum(dtype=torch.float32)) | (not finite)
         return (y * (peak / units)).round_().clamp_(0, peak).to(frames.dtype), bad.view(1)
 
@@ -130,33 +111,18 @@ def _reversed_channels(frames: Tensor) -> Tensor:
     return frames.flip(-1)
 
 
-def _parts(plan: Plan, compiled: bool, winograd: bool, **narrow: Any) -> list[tuple[Part, range]]:
-    """The plan in parts, each with the indices of its nodes."""
+def _steps(plan: Plan) -> Executable:
+    """The plan node by node through oneDNN and plain torch."""
     release = release_after(plan)
-    parts: list[tuple[Part, range]] = []
-    index = 0
-    while index < len(plan.nodes):
-        end = index
-        while (
-            compiled
-            and end < len(plan.nodes)
-            and (is_compiled(plan, plan.nodes[end], winograd) or is_folded(plan, end, winograd))
-        ):
-            end += 1
-        # An enlarged skip is only folded together with the convolution that adds it.
-        if end > index and any(is_compiled(plan, node, winograd) for node in plan.nodes[index:end]):
-            parts.append((CompiledPart(plan, range(index, end), winograd=winograd, **narrow), range(index, end)))
-        else:
-            end = index + 1
-            parts.append((_single(plan, index, release[index]), range(index, end)))
-        index = end
-    return parts
+    steps = [onednn_step(plan, index, unused) for index, unused in enumerate(release)]
 
-
-def _single(plan: Plan, index: int, unused: list[str]) -> Part:
-    step = onednn_step(plan, index, unused)
-
-    def run(values: dict[str, Tensor]) -> None:
-        values[plan.nodes[index].output] = step(values)
+    @torch.inference_mode()
+    def run(x: Tensor) -> Tensor:
+        values = {plan.input: x.contiguous(memory_format=torch.channels_last)}
+        for node, step, unused in zip(plan.nodes, steps, release, strict=True):
+            values[node.output] = step(values)
+            for name in unused:
+                values.pop(name, None)
+        return values[plan.output]
 
     return run

@@ -20,7 +20,7 @@ STRIP_UNIT = 4
 
 @dataclass(frozen=True)
 class Layer:
-    """One convolution as the schedule sees it.
+    """One convolution or other node as the schedule sees it.
 
     Attributes:
         inputs, output, residual: numbers of activations; residual None for none.
@@ -28,6 +28,8 @@ class Layer:
         step: rows of its tiles (before the shuffle).
         shuffle: rows written for each row.
         residual_factor: output rows for each row of the residual.
+        shrink: rows of the inputs that make one row, as in a pool; ``half`` is 0 then.
+        whole: reads all rows before it writes the first.
     """
 
     inputs: tuple[int, ...]
@@ -37,6 +39,8 @@ class Layer:
     step: int
     shuffle: int
     residual_factor: int = 1
+    shrink: int = 1
+    whole: bool = False
 
     @property
     def input(self) -> int:
@@ -85,7 +89,9 @@ def chains(layers: list[Layer], sizes: list[int], heights: list[int], widths: li
     """
     starts: list[tuple[int, bool]] = []
     for i, layer in enumerate(layers):
-        linked = i > 0 and layers[i - 1].output in layer.inputs and sizes[layer.input] > CACHED_BYTES
+        linked = _prepares(layers, i, sizes) or _links(
+            layers, i - 2 if _prepares(layers, i - 1, sizes) else i - 1, i, sizes
+        )
         if not linked or (
             _widens(layer, sizes) and not any(_widens(before, sizes) for before in layers[starts[-1][0] : i])
         ):
@@ -100,6 +106,22 @@ def chains(layers: list[Layer], sizes: list[int], heights: list[int], widths: li
             rows = min(rows, STRIP_BYTES * heights[first] // widest)
         result.append(Chain(start, stop, max(1, -(-rows // STRIP_UNIT)) * STRIP_UNIT, follows))
     return result
+
+
+def _links(layers: list[Layer], before: int, i: int, sizes: list[int]) -> bool:
+    """Whether layer ``i`` reads strips of what layer ``before`` writes."""
+    layer = layers[i]
+    return (
+        before >= 0 and layers[before].output in layer.inputs and sizes[layer.input] > CACHED_BYTES and not layer.whole
+    )
+
+
+def _prepares(layers: list[Layer], i: int, sizes: list[int]) -> bool:
+    """Whether layer ``i`` only makes something else, such as an enlarged image, for the layer that follows ``i - 1``."""
+    if not 0 < i < len(layers) - 1 or layers[i - 1].output in layers[i].inputs or layers[i].whole:
+        return False
+    following = layers[i + 1]
+    return layers[i].output in (*following.inputs, following.residual) and _links(layers, i - 1, i + 1, sizes)
 
 
 def _widens(layer: Layer, sizes: list[int]) -> bool:
@@ -123,7 +145,7 @@ def schedule(layers: list[Layer], heights: list[int], inputs: list[int], order: 
         end = begin + 1
         while end < len(order) and order[end].follows:
             end += 1
-        while not run.finished(order[end - 1].stop - 1):
+        while not all(run.finished(i) for i in range(order[begin].start, order[end - 1].stop)):
             run.advance_chain(order[begin])
             for chain in order[begin + 1 : end]:
                 while run.advance_chain(chain):
@@ -149,7 +171,11 @@ class _Run:
 
     def finished(self, index: int) -> bool:
         """Whether layer ``index`` is done."""
-        return self.done[index] == self.heights[self.layers[index].input]
+        return self.done[index] == self.rows(self.layers[index])
+
+    def rows(self, layer: Layer) -> int:
+        """Rows that the layer's steps count, of the whole image."""
+        return self.heights[layer.input] // layer.shrink
 
     def advance_chain(self, chain: Chain) -> bool:
         """Runs the chain's layers by at most one strip, each as far as the one before allows; False if nothing could run."""
@@ -157,17 +183,18 @@ class _Run:
         height = self.heights[self.layers[chain.start].input]
         for i in range(chain.start, chain.stop):
             # Also at the end of the image, lest activations get as many rows as the layers lag behind each other.
-            self.advance(i, self.done[i] + chain.rows * self.heights[self.layers[i].input] // height)
+            layer = self.layers[i]
+            self.advance(i, self.done[i] + max(layer.step, chain.rows * self.rows(layer) // height))
         return len(self.steps) > before
 
     def advance(self, index: int, target: int) -> None:
         """Runs layer ``index`` up to row ``target``, or as far as its inputs go."""
         layer = self.layers[index]
-        rows = self.heights[layer.input]
+        rows = self.rows(layer)
         last = min(target, rows)
         for activation in layer.inputs:
-            if self.written[activation] < rows:
-                last = min(last, self.written[activation] - layer.half)
+            if self.written[activation] < self.heights[activation]:
+                last = 0 if layer.whole else min(last, (self.written[activation] - layer.half) // layer.shrink)
         if layer.residual is not None and self.written[layer.residual] < self.heights[layer.residual]:
             last = min(last, self.written[layer.residual] * layer.residual_factor // layer.shuffle)
         if last < rows:
@@ -192,9 +219,9 @@ class _Run:
         """The first row that a reader still has to read."""
         first = self.written[activation]
         for layer, done in zip(self.layers, self.done, strict=True):
-            if activation in layer.inputs and done < self.heights[activation]:
-                first = min(first, max(0, done - layer.half))
-            if layer.residual == activation and done < self.heights[layer.input]:
+            if activation in layer.inputs and done < self.rows(layer):
+                first = min(first, max(0, done * layer.shrink - layer.half))
+            if layer.residual == activation and done < self.rows(layer):
                 first = min(first, done * layer.shuffle // layer.residual_factor)
         return first
 

@@ -22,6 +22,7 @@ from srfast.plan import (
     Plan,
     Pool,
     Resize,
+    ResizeMode,
     Shuffle,
     SpatialGate,
     Unshuffle,
@@ -128,13 +129,15 @@ def resize(x: Tensor, node: Resize) -> Tensor:
     """
     if node.mode == "nearest":
         return F.interpolate(x, scale_factor=node.factor, mode="nearest")
-    taps = _phases(node.factor, node.mode)
+    taps = resize_weights(node.factor, node.mode)
     wide = x.to(torch.promote_types(x.dtype, torch.float32))
     return _stretched(_stretched(wide, taps, 2), taps, 3).to(x.dtype)
 
 
-def _phases(factor: int, mode: str) -> list[list[float]]:
+def resize_weights(factor: int, mode: ResizeMode) -> list[list[float]]:
     """For each pixel that comes from one, the weights of that one and its neighbours, from -reach to reach."""
+    if mode == "nearest":
+        return [[1.0]] * factor
     reach = 1 if mode == "bilinear" else 2
     phases = []
     for phase in range(factor):

@@ -279,7 +279,7 @@ def test_the_tail_is_one_launch_where_asked_for(name: str, monkeypatch: pytest.M
 def test_memory_is_reused() -> None:
     """A chain of equal convolutions needs two canvases, and residual sums happen in place."""
     plan = network(lambda: SRResNet(scale=2, channels=16, num_blocks=8))
-    program = Program(plan, pack_plan(plan, ("default",), HALF, DEVICE), 1, 8, 8, HALF, DEVICE)
+    program = Program(plan, pack_plan(plan, ("default",), HALF, DEVICE), (1, 8, 8), HALF, DEVICE)
     held = {c.data.data_ptr() for c in program._canvases.values()}
     held |= {c.data.data_ptr() for free in program._free.values() for c in free}
     # The input, three of the trunk (the long skip, a block's input, its middle), and the tail's.

@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from srfast.backends import FrameExecutable, cpu_schedule
 from srfast.backends.cpu import CpuBackend
-from srfast.backends.cpu_network import CompiledPart
+from srfast.backends.cpu_network import CompiledNetwork
 from srfast.backends.reference import ReferenceBackend
 from srfast.capture import capture
 from srfast.engine import Engine
@@ -85,11 +85,11 @@ def test_plans_equal_float64(name: str, size: tuple[int, int], winograd: bool) -
 
 
 @needs_kernels
-def test_parts_and_windows() -> None:
-    """One part covers the whole network with its skip; only transformed convolutions need aligned windows."""
+def test_skips_and_windows() -> None:
+    """A skip by nearest neighbour costs nothing; only transformed convolutions need aligned windows."""
     plan = _plan("compact")
-    part = CompiledPart(plan, range(len(plan.nodes)), winograd=True)
-    assert part.inputs == [plan.input] and part.outputs == [plan.output]
+    network = CompiledNetwork(plan, winograd=True)
+    assert len(network.layers) == len(plan.nodes) - 1  # the enlarged image is read where it is small
     assert CpuBackend().compile(plan, CPU, torch.float32).alignment == 4
     assert CpuBackend(winograd=False).compile(plan, CPU, torch.float32).halo == plan.halo()
 
@@ -128,7 +128,7 @@ def test_frames_go_through_the_kernels_as_they_are(dtype: torch.dtype) -> None:
     engine = Engine(plan, dtype=torch.float32)
     expected = Engine(plan, dtype=torch.float32, backend="reference")(frames.float() / peak)
     y = engine(frames)
-    assert y.dtype == dtype and isinstance(engine._run, FrameExecutable)
+    assert y.dtype == dtype and isinstance(engine._runner.run, FrameExecutable)
     off = (y.double() - expected.double().clamp(0, 1) * peak).abs().max()
     assert off <= 0.5 + peak * 1e-5
     # A network that overflows is computed again, and refused when that does not help.

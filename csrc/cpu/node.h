@@ -1,0 +1,53 @@
+// Operations of a network other than convolutions, on NHWC float32 images: what the sources of all instruction sets share.
+#pragma once
+
+#include "conv.h"
+#include "pool.h"
+
+namespace srfast {
+
+enum class Operation {
+    none, affine, activate, clamp, add, multiply, concat, shuffle, unshuffle, average_pool, max_pool, resize, instance_norm,
+    channel_gate, spatial_gate, count
+};
+enum class Curve { prelu, tanh, sigmoid, silu, gelu, count };
+
+struct Node {
+    Operation operation = Operation::none;
+    int factor = 1;  // of shuffles, pools and resizes
+    int reach = 0;   // rows and columns that are read beyond each pixel, on each side
+    Curve curve = Curve::prelu;
+    float low = 0.0f, high = 0.0f, eps = 0.0f;
+    // affine: scale [C], shift [C]; prelu: slope [C]; resize: weights [factor, 2 * reach + 1]; instance_norm: scale [C],
+    // shift [C]; channel_gate: squeeze [M, C], its bias [M], expand [C, M], its bias [C], slope [M]; spatial_gate: weight
+    // [2, k, k] with k = 2 * reach + 1, bias [1].
+    std::vector<Floats> tensors;
+
+    // Rows are counted where `shrink` rows of the input make one and `grow` rows of the output come from one.
+    bool shrinks() const {
+        return operation == Operation::unshuffle || operation == Operation::average_pool || operation == Operation::max_pool;
+    }
+    int shrink() const { return shrinks() ? factor : 1; }
+    int grow() const { return operation == Operation::shuffle || operation == Operation::resize ? factor : 1; }
+    // Reads all rows before it writes the first.
+    bool whole() const { return operation == Operation::instance_norm || operation == Operation::channel_gate; }
+    // Floats that a node keeps between tasks: sums of every row, two values for every channel.
+    std::size_t carry(int height, int channels) const {
+        return whole() ? (static_cast<std::size_t>(height) + 2) * static_cast<std::size_t>(channels) : 0;
+    }
+    // Channels of the result; -1 where `channels` of the sources do not fit the operation or its tensors.
+    int out_channels(const std::vector<int>& channels) const;
+};
+
+// Rows first..last of a node, part `index` of `count`; results do not depend on the split. Nodes that read the whole image
+// get all of their rows in the first tasks of the threads, which meet at the barrier.
+struct NodeTask {
+    const std::vector<Image>& sources;
+    const Image& out;
+    int first, last, index, count;
+    float* carry;
+    Barrier& barrier;
+    bool* bad;  // set where a value that was stored as a byte was NaN or infinite
+};
+
+}  // namespace srfast

@@ -1,0 +1,147 @@
+"""Plans in the operations of the compiled CPU kernels: convolutions and ``csrc/cpu/node.h``."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from srfast.backends.reference import resize_weights
+from srfast.kernels.cpu import Network, winograd_fits
+from srfast.plan import (
+    Activate,
+    Add,
+    Affine,
+    ChannelGate,
+    Clamp,
+    Concat,
+    Conv,
+    InstanceNorm,
+    Multiply,
+    Node,
+    Plan,
+    Pool,
+    Resize,
+    Shape,
+    Shuffle,
+    SpatialGate,
+    Unshuffle,
+)
+
+
+def uses_winograd(node: Conv, shapes: Mapping[str, Shape], winograd: bool) -> bool:
+    """Whether a convolution goes through the Winograd transform."""
+    return winograd and all(winograd_fits(node.kernel, shapes[name].channels) for name in node.sources)
+
+
+def lowered(plan: Plan, *, winograd: bool, narrow: Collection[str] = ()) -> Plan:
+    """An equal plan of what the kernels have.
+
+    Activations other than PReLU leave their convolution, and with them what comes after; direct convolutions read one
+    activation.
+
+    Args:
+        plan: in float32.
+        winograd: whether convolutions may be transformed.
+        narrow: outputs of those in a narrow type, which may read several activations.
+    """
+    shapes = plan.shapes()
+    nodes: list[Node] = []
+    for node in plan.nodes:
+        if (
+            isinstance(node, Conv)
+            and node.more
+            and not (node.output in narrow or uses_winograd(node, shapes, winograd))
+        ):
+            joined = f"{node.output}_sources"
+            nodes.append(Concat(joined, node.input, node.more))
+            node = replace(node, input=joined, more=())
+        nodes += _split(node) if isinstance(node, Conv) and node.act not in ("none", "prelu") else [node]
+    return replace(plan, nodes=tuple(nodes))
+
+
+def _split(node: Conv) -> list[Node]:
+    """A convolution and what follows it as nodes of their own."""
+    sums = f"{node.output}_sums"
+    steps: list[Node] = [replace(node, output=sums, act="none", slope=None, gain=1.0, residual=None, clamp=None)]
+
+    def then(name: str, make: Any) -> None:
+        steps.append(make(f"{node.output}_{name}", steps[-1].output))
+
+    then("curve", lambda output, x: Activate(output, x, node.act, node.slope))
+    if node.gain != 1:
+        then("gain", lambda output, x: Affine(output, x, torch.tensor([node.gain]), torch.zeros(1)))
+    if node.residual is not None:
+        then("sum", lambda output, x: Add(output, x, node.residual))
+    if node.clamp is not None:
+        then("clamp", lambda output, x: Clamp(output, x, *node.clamp))
+    return [*steps[:-1], replace(steps[-1], output=node.output)]
+
+
+def folded(plan: Plan) -> dict[str, tuple[str, int]]:
+    """Enlarged residuals of convolutions that the kernels read from the small image: its name and the factor."""
+    result = {}
+    for node in plan.nodes:
+        if isinstance(node, Resize) and node.mode == "nearest" and node.output != plan.output:
+            readers = plan.users(node.output)
+            if all(isinstance(reader, Conv) and node.output not in reader.sources for reader in readers):
+                result[node.output] = (node.input, node.factor)
+    return result
+
+
+@dataclass(frozen=True)
+class Operation:
+    """A node as ``kernels.cpu.Network.node`` takes it; rows as in ``cpu_schedule.Layer``."""
+
+    name: str
+    shrink: int = 1
+    grow: int = 1
+    whole: bool = False
+    options: Mapping[str, Any] | None = None
+
+    def add(self, network: Network, sources: list[int], target: int) -> None:
+        network.node(sources, target, self.name, **(self.options or {}))
+
+    @property
+    def reach(self) -> int:
+        """Rows read above and below each row."""
+        return int((self.options or {}).get("reach", 0))
+
+
+def operation(node: Node, channels: int) -> Operation:
+    """How the kernels do a node other than a convolution; ``channels`` are those of its first input."""
+    if isinstance(node, (Affine, InstanceNorm)):
+        vectors = [_expanded(node.scale, channels), _expanded(node.shift, channels)]
+        if isinstance(node, Affine):
+            return Operation("affine", options={"tensors": vectors})
+        return Operation("instance_norm", whole=True, options={"tensors": vectors, "eps": node.eps})
+    if isinstance(node, Activate):
+        slopes = [] if node.slope is None else [_expanded(node.slope, channels)]
+        return Operation("activate", options={"curve": node.act, "tensors": slopes})
+    if isinstance(node, Clamp):
+        return Operation("clamp", options={"clamp": (node.low, node.high)})
+    if isinstance(node, (Add, Multiply, Concat)):
+        return Operation(type(node).__name__.lower())
+    if isinstance(node, Shuffle):
+        return Operation("shuffle", grow=node.factor, options={"factor": node.factor})
+    if isinstance(node, Unshuffle):
+        return Operation("unshuffle", shrink=node.factor, options={"factor": node.factor})
+    if isinstance(node, Pool):
+        return Operation(f"{node.kind}_pool", shrink=node.factor, options={"factor": node.factor})
+    if isinstance(node, Resize):
+        weights = torch.tensor(resize_weights(node.factor, node.mode))
+        options = {"factor": node.factor, "reach": weights.shape[1] // 2, "tensors": [weights]}
+        return Operation("resize", grow=node.factor, options=options)
+    if isinstance(node, ChannelGate):
+        slope = _expanded(node.slope, node.squeeze.shape[0])
+        tensors = [node.squeeze, node.squeeze_bias, node.expand, node.expand_bias, slope]
+        return Operation("channel_gate", whole=True, options={"tensors": tensors})
+    assert isinstance(node, SpatialGate)
+    return Operation("spatial_gate", options={"reach": node.weight.shape[-1] // 2, "tensors": [node.weight, node.bias]})
+
+
+def _expanded(values: Tensor, length: int) -> Tensor:
+    return values.expand(length)
