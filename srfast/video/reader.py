@@ -66,6 +66,7 @@ class VideoReader:
         self.rate: Fraction | None = self.stream.average_rate or self.stream.guessed_rate
         self._times = FrameTimes(self.rate, self.time_base)
         self.decoded = 0
+        self.planes: PlaneColour | None = None  # frames come as planes, not as RGB
         self._scaler = self._av.video.reformatter.VideoReformatter()
         try:
             self._start()
