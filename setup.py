@@ -47,6 +47,8 @@ CUDA_SOURCES = Path("csrc/cuda")
 CUDA_OLDEST = (12, 4)
 CUDA_FEW = ("80", "90a")  # in a checkout, where a build for all would take minutes at every change
 CUDA_ARCHITECTURES = ("80", "86", "89", "90a", "100", "120")
+# The compiler's first half runs once for each virtual architecture, its second half for each real one: half as long.
+CUDA_VIRTUAL = {"80": ("80", "86", "89"), "90": ("90a", "100", "120")}
 HOPPER_SOURCES = ("hopper",)  # instructions that no other architecture has
 NVCC_FLAGS = ["-std=c++17", "-O3", "-Xcompiler", "-fPIC,-fvisibility=hidden", "-cudart", "static"]
 
@@ -64,7 +66,7 @@ class BuildCompiled(build_ext):
         nvcc = find_nvcc()
         assert nvcc is not None
         archs = cuda_architectures(nvcc, CUDA_FEW if self.inplace or self.editable_mode else CUDA_ARCHITECTURES)
-        codes = [f"-gencode=arch=compute_{arch},code=sm_{arch}" for arch in archs]
+        codes = machine_codes(archs)
         folder = Path(self.build_temp) / "cuda"
         folder.mkdir(parents=True, exist_ok=True)
         includes = [f"-I{path}" for path in ext.include_dirs]
@@ -128,6 +130,12 @@ def cuda_architectures(nvcc: str, wanted: tuple[str, ...]) -> list[str]:
         raise SystemExit(f"SRFAST_CUDA_ARCHS={strange[0]}: the kernels are made for {', '.join(CUDA_ARCHITECTURES)}")
     known = subprocess.run([nvcc, "--list-gpu-code"], capture_output=True, text=True, check=True).stdout.split()
     return asked or [arch for arch in wanted if f"sm_{arch.rstrip('a')}" in known]
+
+
+def machine_codes(archs: list[str]) -> list[str]:
+    """nvcc's options for these architectures."""
+    groups = {virtual: [f"sm_{arch}" for arch in real if arch in archs] for virtual, real in CUDA_VIRTUAL.items()}
+    return [f"-gencode=arch=compute_{virtual},code=[{','.join(real)}]" for virtual, real in groups.items() if real]
 
 
 def cuda_extension() -> list[Extension]:

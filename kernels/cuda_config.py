@@ -58,6 +58,14 @@ def find_pair(
     return config if config is not None and config.speedup > 1 else None
 
 
+def measured_gpus() -> list[str]:
+    """Names of the GPUs and families for which a file has speeds."""
+    tables = _tables(os.environ.get(VARIABLE, ""))
+    return sorted(
+        {name for table in tables for name, keys in table.items() if any("speedup" in e for e in keys.values())}
+    )
+
+
 def _config(entry: dict[str, Any]) -> CudaConfig:
     unknown = sorted(set(entry) - {field.name for field in fields(CudaConfig)})
     if unknown:

@@ -1,26 +1,20 @@
-"""Frames to the network's images and back in CUDA: packed uint8 or uint16 (RGB, BGR, grey), NV12 and P010.
+"""Frames to the network's images and back in CUDA: packed uint8 or uint16 (RGB, BGR, grey), and video planes.
 
-``yuv_to_rgb`` and ``rgb_to_yuv`` are the twins in plain torch. The matrices follow ITU-R BT.601, BT.709 and BT.2020
-(non-constant luminance), code values of full and limited range BT.2100 table 9 (the same formula for 8 and 10 bits).
+The twins of the planes' kernels are in ``planes``.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import IntEnum
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from srfast.kernels import cuda
 from srfast.kernels.canvas import Canvas
 from srfast.kernels.cuda_conv import run, view
-
-# Luma of red and blue.
-LUMA = {"bt601": (0.299, 0.114), "bt709": (0.2126, 0.0722), "bt2020": (0.2627, 0.0593)}
-Matrix = Literal["bt601", "bt709", "bt2020"]
+from srfast.kernels.planes import LUMA_WEIGHTS, PlaneColour, Planes
 
 
 class Job(IntEnum):
@@ -28,81 +22,6 @@ class Job(IntEnum):
     PACKED_OUT = 1
     YUV_IN = 2
     YUV_OUT = 3
-
-
-@dataclass(frozen=True)
-class Yuv:
-    """How luma and chroma are coded.
-
-    Attributes:
-        matrix: "bt601", "bt709" or "bt2020".
-        full: code values use the whole range.
-        bits: 8 (NV12) or 10 (P010, in the upper bits of 16).
-    """
-
-    matrix: Matrix = "bt709"
-    full: bool = False
-    bits: int = 8
-
-    def __post_init__(self) -> None:
-        if self.matrix not in LUMA or self.bits not in (8, 10):
-            raise ValueError(f"{self}: the matrix is one of {', '.join(LUMA)}, with 8 or 10 bits")
-
-    @property
-    def dtype(self) -> torch.dtype:
-        return torch.uint8 if self.bits == 8 else torch.uint16
-
-    @property
-    def shift(self) -> int:
-        """Unused low bits."""
-        return 0 if self.bits == 8 else 6
-
-    @property
-    def offset(self) -> list[float]:
-        """Code values of black and of no colour."""
-        step = 2.0 ** (self.bits - 8)
-        return [0.0 if self.full else 16 * step, 128 * step, 128 * step]
-
-    def to_rgb(self, peak: float) -> Tensor:
-        """[3, 3] float64: code values less ``offset`` to RGB whose white is ``peak``."""
-        inverse: Tensor = torch.linalg.inv(self.from_rgb(peak))
-        return inverse
-
-    def from_rgb(self, peak: float) -> Tensor:
-        """[3, 3] float64: RGB whose white is ``peak`` to code values less ``offset``."""
-        red, blue = LUMA[self.matrix]
-        luma = torch.tensor([red, 1 - red - blue, blue], dtype=torch.float64)
-        one = torch.eye(3, dtype=torch.float64)
-        rows = torch.stack([luma, (one[2] - luma) / (2 - 2 * blue), (one[0] - luma) / (2 - 2 * red)])
-        step = 2.0 ** (self.bits - 8)
-        sizes = [2.0**self.bits - 1] * 3 if self.full else [219 * step, 224 * step, 224 * step]
-        return rows * torch.tensor(sizes, dtype=torch.float64)[:, None] / peak
-
-
-def yuv_to_rgb(luma: Tensor, chroma: Tensor, yuv: Yuv, peak: float = 1.0) -> Tensor:
-    """[N, H, W] and [N, ceil(H/2), ceil(W/2), 2] integers -> [N, 3, H, W] float32; chroma between samples is linear."""
-    height, width = luma.shape[1:]
-    small = (chroma.to(torch.int32) >> yuv.shift).float().permute(0, 3, 1, 2)
-    padded = F.pad(small, (0, 1, 1, 1), mode="replicate")
-    columns = torch.stack([padded[..., :-1], (padded[..., :-1] + padded[..., 1:]) / 2], -1).flatten(-2)
-    upper = 0.75 * columns[..., 1:-1, :] + 0.25 * columns[..., :-2, :]
-    lower = 0.75 * columns[..., 1:-1, :] + 0.25 * columns[..., 2:, :]
-    full = torch.stack([upper, lower], -2).flatten(-3, -2)[..., :height, :width]
-    values = torch.cat([(luma.to(torch.int32) >> yuv.shift).float()[:, None], full], 1)
-    centred = values - torch.tensor(yuv.offset).view(3, 1, 1)
-    return torch.einsum("ij,njhw->nihw", yuv.to_rgb(peak).float(), centred)
-
-
-def rgb_to_yuv(x: Tensor, yuv: Yuv, peak: float = 1.0) -> tuple[Tensor, Tensor]:
-    """[N, 3, H, W] -> [N, H, W] and [N, ceil(H/2), ceil(W/2), 2] of ``yuv.dtype``; chroma filtered as in csrc/cuda/frames.cuh."""
-    height, width = x.shape[2:]
-    x = F.pad(x.float(), (1, 1 + width % 2, 0, height % 2), mode="replicate")
-    codes = torch.einsum("ij,njhw->nihw", yuv.from_rgb(peak).float(), x) + torch.tensor(yuv.offset).view(3, 1, 1)
-    rows = (codes[:, 1:, ::2] + codes[:, 1:, 1::2]) / 2
-    chroma = (rows[..., :-2:2] + 2 * rows[..., 1:-1:2] + rows[..., 2::2]) / 4
-    top = 2**yuv.bits - 1
-    coded = [(v.round().clamp(0, top).int() << yuv.shift).to(yuv.dtype) for v in (codes[:, 0], chroma)]
-    return coded[0][:, :height, 1 : width + 1], coded[1].permute(0, 2, 3, 1)
 
 
 def packed_in_launch(frames: Tensor, out: Canvas, gain: float, swap: bool = False) -> cuda.Launch:
@@ -115,15 +34,35 @@ def packed_out_launch(x: Canvas, frames: Tensor, gain: float, flag: Tensor, swap
     return _packed(Job.PACKED_OUT, frames, x, gain, swap, flag)
 
 
-def yuv_in_launch(luma: Tensor, chroma: Tensor, out: Canvas, yuv: Yuv, peak: float = 1.0) -> cuda.Launch:
-    """A function that runs ``yuv_to_rgb`` into a canvas of 3 channels."""
-    matrix = yuv.to_rgb(peak)
-    return _planar(Job.YUV_IN, luma, chroma, out, yuv, matrix, None)
+def load_planes_launch(planes: Planes, out: Canvas, gain: float) -> cuda.Launch:
+    """A function that runs ``planes.load_planes_reference`` with a peak of ``gain`` into a canvas of 3 channels.
+
+    Raises:
+        ValueError: the canvas has another size or device, or pixels of a plane do not lie side by side.
+    """
+    return _planar(Job.YUV_IN, planes, out, torch.linalg.inv(_matrix(planes.colour, gain)), gain, None)
 
 
-def yuv_out_launch(x: Canvas, luma: Tensor, chroma: Tensor, yuv: Yuv, flag: Tensor, peak: float = 1.0) -> cuda.Launch:
-    """A function that runs ``rgb_to_yuv`` on a canvas of 3 channels; ``flag`` as in ``packed_out_launch``."""
-    return _planar(Job.YUV_OUT, luma, chroma, x, yuv, yuv.from_rgb(peak), flag)
+def store_planes_launch(x: Canvas, planes: Planes, units: float, flag: Tensor) -> cuda.Launch:
+    """A function that runs ``planes.store_planes_reference`` on a canvas whose white is ``units``.
+
+    Args:
+        flag: [1] int32, set to 1 where a value is NaN or infinite.
+
+    Raises:
+        ValueError: as ``load_planes_launch``.
+    """
+    return _planar(Job.YUV_OUT, planes, x, _matrix(planes.colour, units), units, flag)
+
+
+def _matrix(colour: PlaneColour, white: float) -> Tensor:
+    """[3, 3] float64: RGB with that white to codes less their offsets."""
+    red, blue = LUMA_WEIGHTS[colour.matrix]
+    luma = torch.tensor([red, 1 - red - blue, blue], dtype=torch.float64)
+    one = torch.eye(3, dtype=torch.float64)
+    rows = torch.stack([luma, (one[2] - luma) / (2 - 2 * blue), (one[0] - luma) / (2 - 2 * red)])
+    ranges = torch.tensor([colour.luma[1], colour.chroma[1], colour.chroma[1]], dtype=torch.float64)
+    return rows * ranges[:, None] / white
 
 
 def _packed(job: Job, frames: Tensor, image: Canvas, gain: float, swap: bool, flag: Tensor | None) -> cuda.Launch:
@@ -148,29 +87,24 @@ def _packed(job: Job, frames: Tensor, image: Canvas, gain: float, swap: bool, fl
     return _launch(job, params, image, flag, frames)
 
 
-def _planar(
-    job: Job, luma: Tensor, chroma: Tensor, image: Canvas, yuv: Yuv, matrix: Tensor, flag: Tensor | None
-) -> cuda.Launch:
-    shapes = (image.images, image.height, image.width), (image.images, -(-image.height // 2), -(-image.width // 2), 2)
-    given = tuple(luma.shape), tuple(chroma.shape)
-    if given != shapes or image.channels != 3 or luma.dtype != yuv.dtype or chroma.dtype != yuv.dtype:
-        raise ValueError(
-            f"luma and chroma must be {shapes} of {yuv.dtype} for an image of 3 channels, "
-            f"not {given} of {luma.dtype} and {chroma.dtype} for {image.channels}"
-        )
+def _planar(job: Job, planes: Planes, image: Canvas, matrix: Tensor, white: float, flag: Tensor | None) -> cuda.Launch:
+    luma, chroma, colour = planes.luma, planes.chroma, planes.colour
+    given, expected = tuple(luma.shape[:3]), (image.images, image.height, image.width)
+    if given != expected or image.channels != 3:
+        raise ValueError(f"planes of {given} do not fit {image.channels} channels of {expected}")
     if luma.stride(2) != 1 or chroma.stride()[2:] != (2, 1):
-        raise ValueError("luma must lie side by side, and so must pairs of chroma")
+        raise ValueError("the pixels of a plane must lie side by side, whatever its rows do")
     params = {
-        "frame": (luma.data_ptr(), *luma.stride()),
+        "frame": (luma.data_ptr(), *luma.stride()[:3]),
         "chroma": (chroma.data_ptr(), *chroma.stride()[:3]),
-        "wide": yuv.bits > 8,
-        "shift": yuv.shift,
+        "wide": colour.dtype == torch.uint16,
+        "shift": colour.step.bit_length() - 1,
         "channels": 3,
         "swap": False,
         "matrix": matrix.flatten().tolist(),
-        "offset": yuv.offset,
-        "gain": 1.0,
-        "peak": 2.0**yuv.bits - 1,
+        "offset": [colour.luma[0], colour.chroma[0], colour.chroma[0]],
+        "gain": white,
+        "peak": float(colour.peak),
     }
     return _launch(job, params, image, flag, luma, chroma)
 

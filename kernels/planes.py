@@ -90,9 +90,26 @@ class Planes:
     @staticmethod
     def empty(images: int, height: int, width: int, colour: PlaneColour, device: torch.device | str) -> Planes:
         """Memory for pictures of ``height`` x ``width`` pixels."""
-        luma = torch.empty((images, height, width, 1), dtype=colour.dtype, device=device)
-        chroma = torch.empty((images, height // 2, width // 2, 2), dtype=colour.dtype, device=device)
-        return Planes(luma, chroma, colour)
+        return Planes.of(torch.empty((images, height // 2 * 3, width, 1), dtype=colour.dtype, device=device), colour)
+
+    @staticmethod
+    def of(picture: Tensor, colour: PlaneColour) -> Planes:
+        """The planes in pictures as decoders and encoders have them, [N, 3 * H / 2, W, 1]: luma above, chroma's rows below."""
+        images, rows, width, _ = picture.shape
+        height = rows // 3 * 2
+        return Planes(picture[:, :height], picture[:, height:].view(images, height // 2, width // 2, 2), colour)
+
+    @property
+    def picture(self) -> Tensor:
+        """The pictures that the planes are of; the same memory if they lie in it one behind the other."""
+        y, uv = self.luma, self.chroma
+        images, height, width, _ = y.shape
+        behind = y.stride(1) * height
+        shape, strides = (images, height // 2 * 3, width, 1), (y.stride(0), y.stride(1), 1, 1)
+        joined = (y.stride(1), uv.stride()) == (width, (y.stride(0), width, 2, 1)) and y.stride(2) == 1
+        if joined and uv.data_ptr() == y.data_ptr() + behind * y.element_size() and y.stride(0) >= 3 * behind // 2:
+            return y.as_strided(shape, strides)
+        return torch.cat([y, uv.reshape(images, height // 2, width, 1)], 1)
 
     def copy_(self, other: Planes, non_blocking: bool = False) -> None:
         """Takes another one's values."""

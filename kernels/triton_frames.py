@@ -15,7 +15,7 @@ import triton.language as tl
 from torch import Tensor
 
 from srfast.kernels.canvas import Canvas
-from srfast.kernels.triton_conv import store_integer
+from srfast.kernels.triton_values import store_integer
 
 BLOCK = 1024
 PEAKS = {torch.uint8: 255, torch.uint16: 65535}

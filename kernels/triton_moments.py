@@ -23,7 +23,7 @@ from torch.nn import functional as F
 
 from srfast.kernels.canvas import Canvas
 from srfast.kernels.packed_conv import ACTS
-from srfast.kernels.triton_conv import activation
+from srfast.kernels.triton_values import activation
 
 # An image comes in at most so many parts, of at least so many rows.
 PARTS, ROWS = 128, 4

@@ -15,7 +15,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from srfast.kernels.triton_conv import accumulate, bias_and_act, epilogue
+from srfast.kernels.triton_tile import accumulate, bias_and_act, convolve
 
 
 @triton.jit
@@ -188,25 +188,11 @@ def pair_kernel(
             py = pixel // REGION_W
             px = pixel % REGION_W
             for block_o in range(blocks_o):
-                acc = accumulate(
+                convolve(
                     scratch,
-                    w2_ptr + block_o * (BLOCK_O2 * BLOCK_C2),
+                    w2_ptr,
                     (py * columns + px) * M_PIXEL,
                     columns * M_PIXEL,
-                    M_PIXEL,
-                    K2,
-                    K2,
-                    BLOCKS_C2,
-                    BLOCK_C2,
-                    BLOCK_O2,
-                    blocks_o * BLOCK_O2,
-                    CHUNK,
-                    SWAP2,
-                    STAGES,
-                    UPCAST,
-                )
-                epilogue(
-                    acc,
                     y0,
                     x0,
                     py,
@@ -227,8 +213,13 @@ def pair_kernel(
                     gain,
                     low,
                     high,
+                    M_PIXEL,
                     R_PIXEL,
                     O_PIXEL,
+                    K2,
+                    K2,
+                    BLOCKS_C2,
+                    BLOCK_C2,
                     CHANNELS,
                     BLOCK_O2,
                     ACT2,
@@ -239,6 +230,10 @@ def pair_kernel(
                     OUT_PEAK,
                     OUT_STEPS,
                     OUT_REVERSE,
+                    CHUNK,
+                    SWAP2,
+                    STAGES,
+                    UPCAST,
                 )
         # Nobody overwrites scratch for the next region before everybody has read it.
         tl.debug_barrier()

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from srfast.kernels.canvas import Canvas
 from srfast.kernels.planes import LUMA_WEIGHTS, Planes
-from srfast.kernels.triton_conv import limit, store_integer
+from srfast.kernels.triton_values import limit, store_integer
 
 BLOCK = 256
 

@@ -17,7 +17,7 @@ from torch import Tensor
 from srfast.kernels.canvas import Canvas
 from srfast.kernels.conv import activate
 from srfast.kernels.packed_conv import ACTS
-from srfast.kernels.triton_conv import activation, limit
+from srfast.kernels.triton_values import activation, limit
 
 BLOCK = 1024
 # What happens with the other operand.

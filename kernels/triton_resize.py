@@ -16,6 +16,7 @@ import triton.language as tl
 from torch import Tensor
 
 from srfast.kernels.canvas import Canvas
+from srfast.kernels.triton_rows import part_of_row
 
 BLOCK = 1024
 TAPS = {"nearest": 1, "bilinear": 2, "bicubic": 4}
@@ -67,13 +68,7 @@ def resize_kernel(
     BLOCK: tl.constexpr,
 ):
     """A part of one output row; taps beyond the image repeat its edge."""
-    rows = height * FACTOR
-    image = (tl.program_id(0) // rows).to(tl.int64)
-    y = tl.program_id(0) % rows
-    index = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
-    x = index // CHANNELS
-    channel = index % CHANNELS
-    mask = x < width * FACTOR
+    image, y, x, channel, mask = part_of_row(height * FACTOR, width * FACTOR, CHANNELS, BLOCK)
     y_first = y // FACTOR + tl.load(first_ptr + y % FACTOR)
     x_first = x // FACTOR + tl.load(first_ptr + x % FACTOR)
     total = tl.zeros((BLOCK,), dtype=tl.float32)

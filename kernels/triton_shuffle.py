@@ -16,6 +16,7 @@ import triton
 import triton.language as tl
 
 from srfast.kernels.canvas import Canvas
+from srfast.kernels.triton_rows import part_of_row
 
 BLOCK = 1024
 
@@ -38,13 +39,7 @@ def shuffle_kernel(
     BLOCK: tl.constexpr,
 ):
     """A part of one row of the larger image, which is written, or with INVERSE read."""
-    rows = height * FACTOR
-    image = (tl.program_id(0) // rows).to(tl.int64)
-    y = tl.program_id(0) % rows
-    index = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
-    x = index // PLANES
-    plane = index % PLANES
-    mask = x < width * FACTOR
+    image, y, x, plane, mask = part_of_row(height * FACTOR, width * FACTOR, PLANES, BLOCK)
     channel = plane * (FACTOR * FACTOR) + (y % FACTOR) * FACTOR + x % FACTOR
     small = image * x_image + (y // FACTOR).to(tl.int64) * x_row + ((x // FACTOR) * X_PIXEL + channel)
     large = image * o_image + y.to(tl.int64) * o_row + (x * O_PIXEL + plane)

@@ -25,10 +25,15 @@ class Part:
         rows = images[self.image : self.image + 1, row.start : row.start + row.size]
         return rows[:, :, column.start : column.start + column.size]
 
-    def covers(self, images: Tensor) -> bool:
+    def covers(self, height: int, width: int) -> bool:
         """Whether it answers for the whole image."""
-        sides = zip((self.row, self.column), images.shape[1:3], strict=True)
+        sides = zip((self.row, self.column), (height, width), strict=True)
         return all(side.first == 0 and side.last == length for side, length in sides)
+
+    def halved(self) -> Part:
+        """The same tile of planes of half the size."""
+        row, column = (Window(w.start // 2, w.size // 2, w.first // 2, w.last // 2) for w in (self.row, self.column))
+        return Part(self.image, row, column)
 
     def crop(self, y: Tensor, scale: int) -> Tensor:
         """What the tile answers for, of [1, s*H, s*W, C'], the result of its window."""

@@ -15,6 +15,7 @@ import srfast
 from srfast.backends import BACKENDS, default_device, default_dtype
 from srfast.checkpoint import shipped_models
 from srfast.kernels import cuda, gluon
+from srfast.kernels.cuda_config import measured_gpus
 from srfast.plan import Plan
 
 # Import name and the distributions that provide it.
@@ -106,6 +107,8 @@ def _tools() -> dict[str, str]:
     if importlib.util.find_spec("triton") is not None:
         tools["Gluon kernels"] = gluon.unavailable_reason() or "available (Hopper)"
     tools["CUDA kernels"] = cuda.unavailable_reason() or f"built for {built}"
+    gpus = measured_gpus()
+    tools["CUDA speeds"] = f"measured on {', '.join(gpus)}" if gpus else "not measured: auto leaves GPUs to Triton"
     try:
         import av
 

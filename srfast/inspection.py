@@ -6,8 +6,10 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from srfast.backends import BACKENDS, default_device, default_dtype
+from srfast.backends.kernel_choice import choices
 from srfast.capture import capture
 from srfast.checkpoint import LoadedModel
+from srfast.kernels.triton_config import device_names
 from srfast.passes import optimise
 from srfast.plan import Plan
 
@@ -28,6 +30,8 @@ class Inspection:
         gflop: of the convolutions of one image.
         memory_mb: activations of one untiled image at their peak, in the default type, in 10**6 bytes.
         backends: for each, "available" or the reasons why not.
+        kernels: for each shape of convolution, whose kernel ``auto`` takes on this GPU (on one without measurements, where
+            there is none), and why.
     """
 
     architecture: str
@@ -46,6 +50,7 @@ class Inspection:
     gflop: float
     memory_mb: float
     backends: dict[str, str]
+    kernels: dict[str, str]
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON."""
@@ -69,7 +74,8 @@ class Inspection:
             f"at {self.width}x{self.height}": f"{self.gflop:,.1f} GFLOP, {self.memory_mb:,.0f} MB of activations without tiles",
         }
         lines = [f"{name:16}{text}" for name, text in rows.items()]
-        return "\n".join([*lines, "backends", *(f"  {name:14}{text}" for name, text in self.backends.items())])
+        lines += ["backends", *(f"  {name:14}{text}" for name, text in self.backends.items())]
+        return "\n".join([*lines, "GPU kernels", *(f"  {name:22}{text}" for name, text in self.kernels.items())])
 
 
 def inspect_model(model: LoadedModel, width: int = 1280, height: int = 720) -> tuple[Inspection, Plan]:
@@ -98,5 +104,6 @@ def inspect_model(model: LoadedModel, width: int = 1280, height: int = 720) -> t
         backends={
             b: f"available ({name})" if not why else f"not in {name}: {'; '.join(why)}" for b, why in reasons.items()
         },
+        kernels=choices(plan, device_names(device)),
     )
     return inspection, plan

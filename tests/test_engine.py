@@ -141,14 +141,14 @@ def test_out_of_memory_halves_the_tile(small_network: nn.Module) -> None:
     plan = plan_of(small_network)
     expected = Engine(plan)(image(60, 50))
     engine = Engine(plan)
-    run = engine._run
+    run = engine._runner.run
 
     def limited(x: Tensor) -> Tensor:
         if x.shape[-1] * x.shape[-2] > 24 * 24:
             raise torch.OutOfMemoryError("test")
         return run(x)
 
-    engine._run = limited
+    engine._runner.run = limited
     assert torch.equal(engine(image(60, 50)), expected)
     assert engine.statistics.out_of_memory >= 1
 
@@ -159,7 +159,7 @@ def test_other_errors_are_not_taken_for_memory(small_network: nn.Module) -> None
     def broken(x: Tensor) -> Tensor:
         raise RuntimeError("shape mismatch")
 
-    engine._run = broken
+    engine._runner.run = broken
     with pytest.raises(RuntimeError, match="shape mismatch"):
         engine(image(40, 40))
 

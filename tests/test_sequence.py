@@ -95,8 +95,8 @@ def test_a_region_is_the_crop(upscaler: Upscaler, box: tuple[int, int, int, int]
 def test_a_region_of_a_large_image_costs_its_own_size() -> None:
     engine = Engine(Upscaler(randomise(NETWORKS["compact"]())).plan)
     sizes: list[torch.Size] = []
-    run = engine._run
-    engine._run = lambda x: (sizes.append(x.shape), run(x))[1]
+    run = engine._runner.run
+    engine._runner.run = lambda x: (sizes.append(x.shape), run(x))[1]
     image = torch.randint(0, 256, (1, 400, 500, 3), dtype=torch.uint8)
     part = engine.region(image, 200, 100, 30, 40)
     assert torch.equal(part, engine(image)[:, 400:460, 200:280])

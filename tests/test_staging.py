@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import random
-from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import pytest
 import torch
 from conftest import randomise
+from late_queues import EagerQueues, LateQueues
 from torch import Tensor
 
 from srfast.backends.base import Executable
@@ -25,60 +23,6 @@ from srfast.tiling import tile_by_size
 from srfast.units import PEAKS, to_units
 
 CPU = torch.device("cpu")
-
-
-class LateEvent:
-    def __init__(self, queues: LateQueues) -> None:
-        self._queues, self.done = queues, False
-
-    def synchronize(self) -> None:
-        while not self.done:
-            self._queues.step()
-
-
-@dataclass
-class Entry:
-    work: Callable[[], object]
-    after: Sequence[LateEvent]
-    event: LateEvent
-
-
-class LateQueues:
-    """Does nothing until somebody waits, and then whatever comes, chosen at random among what the events allow.
-
-    Host memory begins full of rubbish, so that whoever reads too early is seen.
-    """
-
-    def __init__(self, seed: int) -> None:
-        self._queues: dict[str, deque[Entry]] = {"up": deque(), "run": deque(), "down": deque()}
-        self._random = random.Random(seed)
-        self.order: list[str] = []
-
-    def submit(self, queue: str, work: Callable[[], object], after: Sequence[LateEvent]) -> LateEvent:
-        event = LateEvent(self)
-        self._queues[queue].append(Entry(work, list(after), event))
-        return event
-
-    def host_memory(self, shape: Sequence[int], dtype: torch.dtype) -> Tensor:
-        return torch.full(tuple(shape), 99, dtype=dtype)
-
-    def step(self) -> None:
-        ready = [name for name, q in self._queues.items() if q and all(event.done for event in q[0].after)]
-        assert ready, "the queues wait for one another"
-        name = self._random.choice(ready)
-        entry = self._queues[name].popleft()
-        entry.work()
-        entry.event.done = True
-        self.order.append(name)
-
-
-class EagerQueues(LateQueues):
-    """Fails at once, as an allocation on a GPU does."""
-
-    def submit(self, queue: str, work: Callable[[], object], after: Sequence[LateEvent]) -> LateEvent:
-        event = super().submit(queue, work, after)
-        event.synchronize()
-        return event
 
 
 def one_buffer() -> Callable[[Tensor], tuple[Tensor, Tensor]]:
@@ -188,8 +132,8 @@ def engines(most: int = 1 << 30, seed: int = 0, **options: int) -> tuple[Engine,
     plan = optimise(capture(randomise(SRVGGNetCompact(num_feat=8, num_conv=1, upscale=2))))
     plain = Engine(plan, device="cpu", dtype=torch.float32, backend="reference", **options)
     staged = Engine(plan, device="cpu", dtype=torch.float32, backend="reference", **options)
-    frames = Frames(staged._run, most)
-    staged._run, staged._queues = frames, LateQueues(seed)
+    frames = Frames(staged._runner.run, most)
+    staged._runner.run, staged._runner.queues = frames, LateQueues(seed)
     return plain, staged, frames
 
 
@@ -250,7 +194,7 @@ def test_refresh() -> None:
 
 def test_out_of_memory_on_the_way_halves_the_tile() -> None:
     plain, staged, _ = engines(most=24 * 24, tile=0)
-    staged._queues = EagerQueues(0)
+    staged._runner.queues = EagerQueues(0)
     given = [images(1, 15, 15), images(2, 40, 33), images(1, 15, 15, seed=3)]
     for result, batch in zip(staged.stream(given), given, strict=True):
         close(result, plain(batch))
@@ -263,7 +207,7 @@ def test_what_overflows_is_done_again(where: str) -> None:
     plain, staged, frames = engines(tile=0)
     frames.fill = 1
     if where == "device":
-        staged._queues = None
+        staged._runner.queues = None
     run, calls = frames.run_frames, 0
 
     def overflowing(*arguments: object) -> tuple[Tensor, Tensor]:
@@ -296,7 +240,7 @@ def test_numpy_frames_go_in_as_they_are() -> None:
 def test_device_images_never_touch_host_memory() -> None:
     """Images already on the device are not staged: their results come in memory like theirs."""
     plain, staged, _ = engines(tile=8)
-    staged._queues = None
+    staged._runner.queues = None
     x = images(2, 19, 23)
     view = x.permute(0, 3, 1, 2).contiguous().permute(0, 2, 3, 1)  # channels first in memory, as DLPack brings them
     close(staged(view), plain(x))

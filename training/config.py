@@ -1,4 +1,4 @@
-"""What a training is: one frozen configuration, and a preset for every published system."""
+"""What a training is: one frozen configuration."""
 
 from __future__ import annotations
 
@@ -49,6 +49,9 @@ class Config:
         penalty_weight: lambda of the gradient penalty ("ragp").
         class_weight: weight of the classifier's (digits) or the class head's (SR-UGAN) cross-entropy.
         discriminator_channels, discriminator_norm: see ``discriminators``.
+        jitter: SRGAN's discriminator sees windows that are this many pixels smaller than the patch, each at a random place. One
+            that knows where the upsampling grid lies draws that grid into the image (translation as in Zhao et al. 2020,
+            https://arxiv.org/abs/2006.10738).
         amp: autocast type; "fp16" scales gradients.
         seed: seeds everything; iteration n of two runs with one configuration sees the same data.
         save_every, log_every: iterations between states and between log lines.
@@ -93,6 +96,7 @@ class Config:
     class_weight: float = 0.0
     discriminator_channels: int = 64
     discriminator_norm: str = "batch"
+    jitter: int = 0
     amp: str = "no"
     seed: int = 0
     save_every: int = 1000
@@ -106,6 +110,8 @@ class Config:
         for name in ("scale", "channels", "patch", "iterations", "batch", "save_every", "log_every"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
+        if not 0 <= self.jitter < self.patch * self.scale:
+            raise ValueError(f"jitter is 0 to {self.patch * self.scale - 1}, not {self.jitter}")
         if not 0 <= self.frozen_blocks <= self.blocks:
             raise ValueError(f"frozen_blocks is 0 to {self.blocks}, not {self.frozen_blocks}")
         if self.frozen_blocks and self.generator not in ("srresnet", "digits"):
@@ -140,104 +146,3 @@ def _parse(name: str, text: str, kind: type) -> object:
         return kind(value if kind is not tuple or isinstance(value, tuple) else (value,))
     except (ValueError, SyntaxError, TypeError) as error:
         raise ValueError(f"{name} takes a value like {kind.__name__}, not {text!r}") from error
-
-
-# Ledig et al. 2017, section 3.2: 96x96 HR crops, batch 16, Adam; SRResNet 1e6 iterations at 1e-4, then the GAN 1e5 at 1e-4 and
-# 1e5 at 1e-5. ``freeze_norm`` and the average are this project's.
-SRRESNET = Config(iterations=1_000_000)
-SRGAN = Config(
-    system="gan", iterations=200_000, schedule="steps", milestones=(100_000,), content="vgg", backbone="vgg19.pth"
-)
-# The quick recipe of the shipped weights: L1 (Lim et al. 2017, https://arxiv.org/abs/1707.02921, section 3.2), a larger rate,
-# a cosine, clipped gradients.
-QUICK = Config(
-    iterations=3200,
-    lr=5e-4,
-    schedule="cosine",
-    betas=(0.9, 0.99),
-    clip=0.5,
-    ema=0.998,
-    freeze_norm=0.8,
-    pixel="l1",
-    save_every=200,
-)
-# Wang et al. 2018, https://arxiv.org/abs/1809.00219, section 4.1: 128x128 HR crops, batch 16, 2e-4 halved every 2e5; then 1e-4
-# halved at 50k, 100k, 200k, 300k with L1 * 1e-2 + perceptual + RaGAN * 5e-3 on phi(5,4).
-RRDB = Config(
-    generator="rrdb",
-    blocks=23,
-    patch=32,
-    iterations=1_000_000,
-    lr=2e-4,
-    schedule="steps",
-    milestones=(200_000, 400_000, 600_000, 800_000),
-    gamma=0.5,
-    pixel="l1",
-)
-ESRGAN = replace(
-    RRDB,
-    system="gan",
-    iterations=400_000,
-    lr=1e-4,
-    milestones=(50_000, 100_000, 200_000, 300_000),
-    pixel_weight=1e-2,
-    content="vgg",
-    backbone="vgg19.pth",
-    adversarial="ragan",
-    adversarial_weight=5e-3,
-)
-DIGITS = Config(
-    system="digits",
-    generator="digits",
-    colours=1,
-    blocks=4,
-    patch=7,
-    batch=128,
-    iterations=2000,
-    discriminator_channels=32,
-    save_every=200,
-)
-# MSE of images in -1..1 is four times that of images in 0..1.
-UGAN = Config(
-    system="ugan",
-    generator="ugan",
-    channels=32,
-    growth=16,
-    blocks=8,
-    iterations=100_000,
-    pixel_weight=4.0,
-    content="vgg",
-    backbone="vgg19.pth",
-    class_weight=1.0,
-)
-
-PRESETS: dict[str, Config] = {
-    "srresnet_x4": SRRESNET,
-    "srresnet_x2": replace(SRRESNET, scale=2, patch=48),
-    "srresnet_quick_x4": QUICK,
-    "srresnet_quick_x2": replace(QUICK, scale=2),
-    "compact_x4": replace(QUICK, generator="compact", lr=1e-3),
-    "compact_x2": replace(QUICK, generator="compact", lr=1e-3, scale=2),
-    "srgan_x4": SRGAN,
-    "srgan_x2": replace(SRGAN, scale=2, patch=48),
-    "digits_x4": DIGITS,
-    "digits_x2": replace(DIGITS, scale=2, patch=14),
-    "digits_classifier_x4": replace(DIGITS, class_weight=0.1),
-    "digits_classifier_x2": replace(DIGITS, scale=2, patch=14, class_weight=0.1),
-    "ugan_x4": UGAN,
-    "ugan_x2": replace(UGAN, scale=2, patch=48),
-    "rrdb_x4": RRDB,
-    "esrgan_x4": ESRGAN,
-    "esrgan_lpips_x4": replace(ESRGAN, content="lpips", backbone="vgg16.pth", heads="lpips_vgg.pth"),
-    "esrgan_ragp_x4": replace(ESRGAN, adversarial="ragp", discriminator_norm="none"),
-    "esrgan_lpips_ragp_fft_x4": replace(
-        ESRGAN,
-        content="lpips",
-        backbone="vgg16.pth",
-        heads="lpips_vgg.pth",
-        adversarial="ragp",
-        discriminator_norm="none",
-        frequency="fft",
-        frequency_weight=1e-2,
-    ),
-}

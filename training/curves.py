@@ -15,7 +15,7 @@ from srfast.training.compare import named, write_png
 from srfast.training.metrics import UInt8Image
 
 Curve = Sequence[tuple[float, float]]
-WIDTH, HEIGHT, LEFT, TOP, RIGHT, BOTTOM = 480, 280, 64, 28, 12, 32
+WIDTH, HEIGHT, LEFT, TOP, RIGHT, BOTTOM = 480, 280, 64, 28, 24, 32
 COLOURS = ((31, 119, 180), (214, 39, 40), (44, 160, 44), (148, 103, 189), (255, 127, 14), (23, 190, 207))
 BLACK, GRID = (0, 0, 0), (220, 220, 220)
 

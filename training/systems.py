@@ -41,6 +41,13 @@ def build_content_loss(config: Config) -> nn.Module | None:
     return LPIPS(backbone, config.heads) if config.content == "lpips" else DISTS(backbone)
 
 
+def random_windows(images: Tensor, side: int) -> Tensor:
+    """[N, C, H, W] -> [N, C, side, side], a window of each image at a random place of its own."""
+    rows, columns = (torch.randint(n - side + 1, (len(images),)).tolist() for n in images.shape[-2:])
+    windows = [x[:, r : r + side, c : c + side] for x, r, c in zip(images, rows, columns, strict=True)]
+    return torch.stack(windows)
+
+
 class System(nn.Module):
     """A generator trained on pixels, and on a content loss and a frequency loss if the configuration has them.
 
@@ -57,7 +64,7 @@ class System(nn.Module):
         self.generator = build_generator(config)
         if config.frozen_blocks:
             assert isinstance(self.generator, SRResNet)
-            for part in (self.generator.conv1, *self.generator.trunk[: config.frozen_blocks]):
+            for part in (self.generator.conv1, *list(self.generator.trunk)[: config.frozen_blocks]):
                 part.requires_grad_(False)
         self.upscale = TrainingForward(self.generator)
         self.content = build_content_loss(config)
@@ -96,11 +103,13 @@ class GanSystem(System):
 
     def build_discriminator(self) -> nn.Module:
         c = self.config
-        return SRGANDiscriminator(c.patch * c.scale, c.discriminator_channels, c.discriminator_norm)
+        return SRGANDiscriminator(c.patch * c.scale - c.jitter, c.discriminator_channels, c.discriminator_norm)
 
     def validity(self, image: Tensor) -> Tensor:
         """Logits of being real, [N]."""
         assert self.discriminator is not None
+        if self.config.jitter:
+            image = random_windows(image, self.config.patch * self.config.scale - self.config.jitter)
         logits: Tensor = self.discriminator(image)
         return logits.float()
 

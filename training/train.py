@@ -22,11 +22,12 @@ from srfast.checkpoint import load_model
 from srfast.errors import SrfastError
 from srfast.models import SRResNet, SRVGGNetCompact
 from srfast.training.board import Board
-from srfast.training.config import PRESETS, Config
+from srfast.training.config import Config
 from srfast.training.data import PatchPairs, Source
 from srfast.training.digits import Digits, DigitSystem, classifier_of, evaluate_digits
 from srfast.training.evaluate import evaluate, mean_niqe, mean_psnr
 from srfast.training.initialise import start_from_interpolation
+from srfast.training.presets import PRESETS
 from srfast.training.systems import GanSystem, System
 from srfast.training.trainer import Trainer
 from srfast.training.transfer import start_from

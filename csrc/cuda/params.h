@@ -75,7 +75,7 @@ struct FrameParams {
     int swap;         // BGR frames
     float matrix[9];  // of what is converted, after the offset on the way in, before it on the way out
     float offset[3];
-    float gain, peak;
+    float gain, peak;  // gain: of packed frames for each of their steps, of planes the image's white
     int* flag;
 };
 

@@ -9,9 +9,12 @@ import torch
 from srfast.backends.base import Backend, Executable, FrameExecutable
 from srfast.backends.cpu import CpuBackend, has_bf16
 from srfast.backends.cuda import CudaBackend
+from srfast.backends.kernel_choice import preferred
+from srfast.backends.mixed import MixedBackend
 from srfast.backends.reference import ReferenceBackend
 from srfast.backends.triton import TritonBackend
 from srfast.errors import BackendError
+from srfast.kernels.triton_config import device_names
 from srfast.plan import Plan
 
 __all__ = [
@@ -24,7 +27,7 @@ __all__ = [
     "select_backend",
 ]
 
-BACKENDS: tuple[Backend, ...] = (TritonBackend(), CudaBackend(), CpuBackend(), ReferenceBackend())
+BACKENDS: tuple[Backend, ...] = (TritonBackend(), CudaBackend(), MixedBackend(), CpuBackend(), ReferenceBackend())
 
 _log = logging.getLogger("srfast")
 
@@ -65,5 +68,6 @@ def select_backend(plan: Plan, device: torch.device, dtype: torch.dtype, name: s
 
 def _ordered(plan: Plan, device: torch.device) -> list[Backend]:
     """Fastest first: the CUDA kernels only where they were measured to be."""
-    first = [b for b in BACKENDS if isinstance(b, CudaBackend) and b.measured_faster(plan, device)]
+    names = device_names(device) if torch.cuda.is_available() else ()
+    first = [backend for backend in BACKENDS if backend.name == preferred(plan, names)]
     return [*first, *(backend for backend in BACKENDS if backend not in first)]

@@ -8,17 +8,23 @@ import torch
 from torch import Tensor
 
 from srfast.backends.canvases import Canvases, read_from
+from srfast.backends.cuda_convs import config_of, pack_node, single_launch
 from srfast.backends.graphs import Launch
 from srfast.backends.reference import run_node
 from srfast.backends.triton_steps import folded_residuals, row_slots
 from srfast.kernels.canvas import Canvas
-from srfast.kernels.cuda_config import CudaConfig, find_config, find_pair
-from srfast.kernels.cuda_conv import PEAKS, Frames, conv_launch
-from srfast.kernels.cuda_frames import packed_in_launch, packed_out_launch
-from srfast.kernels.cuda_hopper import hopper_fits, hopper_launch
-from srfast.kernels.cuda_pack import CudaConv, Variant, choose_variant, pack_conv
+from srfast.kernels.cuda_config import CudaConfig, find_pair
+from srfast.kernels.cuda_conv import PEAKS, Frames
+from srfast.kernels.cuda_frames import (
+    load_planes_launch,
+    packed_in_launch,
+    packed_out_launch,
+    store_planes_launch,
+)
+from srfast.kernels.cuda_pack import CudaConv
 from srfast.kernels.cuda_pair import pair_fits, pair_launch
 from srfast.kernels.cuda_tail import CudaTail, pack_tail, tail_fits, tail_launch
+from srfast.kernels.planes import Planes
 from srfast.plan import Conv, Node, Plan
 
 _PLAIN = CudaConfig()
@@ -48,19 +54,14 @@ class CudaStep:
         return self.conv is not None and self.first is None and not self.config.kernel.startswith("wgmma")
 
 
-def conv_reason(out: int, channels: int, kernel: int) -> str | None:
-    """Why the kernels cannot run a convolution; None if they can."""
-    if kernel > 9:
-        return f"its kernels go up to 9x9, not {kernel}x{kernel}"
-    if channels > 8 and channels % 8:
-        return f"its kernels read up to 8 channels or a multiple of 8, not {channels}"
-    return None
-
-
 def pack_plan(plan: Plan, names: tuple[str, ...], dtype: torch.dtype, device: torch.device) -> list[CudaStep]:
     """The launches of a plan in order, weights packed; ``names`` select the configurations."""
     enlarged = folded_residuals(plan)
-    packed = {node.output: _pack(node, names, dtype, device) for node in plan.nodes if isinstance(node, Conv)}
+    packed = {
+        node.output: pack_node(node, config_of(node, names), dtype, device)
+        for node in plan.nodes
+        if isinstance(node, Conv)
+    }
     pairs = _pairs(plan, packed, names)
     skipped = {*enlarged, *(first.output for first, _ in pairs.values())}
     other = plan.map_tensors(lambda t: t.to(device, dtype))
@@ -81,32 +82,8 @@ def pack_plan(plan: Plan, names: tuple[str, ...], dtype: torch.dtype, device: to
             else:
                 steps.append(CudaStep(node, reads, 1, conv, config, tail=pack_tail(first, conv, node.weight)))
         else:
-            steps.append(CudaStep(node, (*sources, *residual), len(sources), conv, _config(node, names)))
+            steps.append(CudaStep(node, (*sources, *residual), len(sources), conv, config_of(node, names)))
     return steps
-
-
-def _config(node: Conv, names: tuple[str, ...]) -> CudaConfig:
-    out, channels, kernel, _ = node.weight.shape
-    return find_config(names, channels, out, kernel)
-
-
-def _pack(node: Conv, names: tuple[str, ...], dtype: torch.dtype, device: torch.device) -> CudaConv:
-    out, channels, kernel, _ = node.weight.shape
-    variant = choose_variant(channels, out, kernel)
-    if _config(node, names).kernel == "mma_large" and variant == Variant(64, 64, 3):
-        variant = Variant(64, 64, 3, 16, 16)
-    return pack_conv(
-        node.weight,
-        node.bias,
-        act=node.act,
-        slope=node.slope,
-        shuffle=node.shuffle,
-        gain=node.gain,
-        clamp=node.clamp,
-        variant=variant,
-        dtype=dtype,
-        device=device,
-    )
 
 
 def _pairs(plan: Plan, packed: dict[str, CudaConv], names: tuple[str, ...]) -> dict[str, tuple[Conv, CudaConfig]]:
@@ -132,8 +109,6 @@ class Program:
 
     Attributes:
         source: where the input goes.
-        result: where the result comes, unless frames are asked for.
-        body: launches up to the last one.
     """
 
     def __init__(
@@ -143,29 +118,38 @@ class Program:
         self._slots = row_slots([step.reads[: step.sources] for step in steps if step.conv], self._shapes)
         self._canvases = Canvases(self._shapes, self._slots, size, dtype, device)
         self.source = self._canvases.allocate(plan.input)
-        self.body: list[Launch] = []
+        self._body: list[Launch] = []
         last = {name: i for i, step in enumerate(steps) for name in step.reads}
         for i, step in enumerate(steps):
             target = self._canvases.allocate(step.node.output)
             if i + 1 < len(steps):
-                self.body += self._launches(step, target)
+                self._body += self._launches(step, target)
                 for name in {n for n in step.reads if last[n] == i and n not in (plan.output, plan.input)}:
                     self._canvases.release(name)
         self._last = steps[-1] if steps else None
-        self.result = self._canvases[plan.output]
+        self._result = self._canvases[plan.output]
 
-    def finish(self) -> list[Launch]:
-        """The last launches, into ``result``."""
-        return [] if self._last is None else self._launches(self._last, self.result)
+    def tensor_launches(self) -> tuple[list[Launch], Tensor]:
+        """As ``gpu_executable.Program.tensor_launches``."""
+        return [*self._body, *self._finish()], self._result.nchw()
 
     def frame_launches(
         self, frames: Tensor, out: Tensor, flag: Tensor, gain: float, units: float, bgr: bool
     ) -> list[Launch]:
-        """From frames to frames; the last convolution writes them if their channels are in its order."""
-        start = [lambda: _clear(flag), packed_in_launch(frames, self.source, gain, swap=bgr), *self.body]
+        """As ``gpu_executable.Program.frame_launches``; a last convolution writes frames whose channels are in its order."""
+        start = [packed_in_launch(frames, self.source, gain, swap=bgr), *self._body]
         if self._last is not None and self._last.writes_frames and not bgr:
             return [*start, *self._launches(self._last, Frames(out, units, flag))]
-        return [*start, *self.finish(), packed_out_launch(self.result, out, PEAKS[out.dtype] / units, flag, swap=bgr)]
+        return [*start, *self._finish(), packed_out_launch(self._result, out, PEAKS[out.dtype] / units, flag, swap=bgr)]
+
+    def plane_launches(self, planes: Planes, out: Planes, flag: Tensor, peak: float, units: float) -> list[Launch]:
+        """As ``gpu_executable.Program.plane_launches``."""
+        start = [load_planes_launch(planes, self.source, peak), *self._body]
+        return [*start, *self._finish(), store_planes_launch(self._result, out, units, flag)]
+
+    def _finish(self) -> list[Launch]:
+        """The last launches, into the canvas of the result."""
+        return [] if self._last is None else self._launches(self._last, self._result)
 
     def _launches(self, step: CudaStep, out: Canvas | Frames) -> list[Launch]:
         if step.conv is None:
@@ -179,10 +163,7 @@ class Program:
         if step.tail is not None:
             wide = step.config.kernel == "tail_wide"
             return [*copies, tail_launch(x, step.tail, out, residual, wide=wide, early=early)]
-        if isinstance(out, Canvas) and step.config.kernel.startswith("wgmma") and hopper_fits(x, step.conv) is None:
-            shifted = step.config.kernel == "wgmma_shifted"
-            return [*copies, hopper_launch(x, step.conv, out, residual, shifted=shifted, early=early)]
-        return [*copies, conv_launch(x, step.conv, out, residual, early)]
+        return [*copies, single_launch(x, step.conv, step.config, out, residual, early)]
 
     def _torch_launch(self, step: CudaStep, out: Canvas) -> Launch:
         values = {name: self._canvases[name].nchw() for name in step.reads}
@@ -202,10 +183,6 @@ class Program:
         together = self._canvases.new(read_from(row, self._slots, self._shapes))
         views = [self._canvases[name].nchw() for name in row]
         return together, [lambda: _copy(together.nchw(), torch.cat(views, 1))]
-
-
-def _clear(flag: Tensor) -> None:
-    flag.zero_()
 
 
 def _copy(target: Tensor, values: Tensor) -> None:

@@ -6,11 +6,13 @@ import torch
 from torch import Tensor
 
 from srfast.backends.canvases import Canvases, Needs, read_from
+from srfast.backends.cuda_convs import single_launch
 from srfast.backends.triton_small import IN_PLACE, joined_launches, small_launches
 from srfast.backends.triton_steps import Step, row_slots
 from srfast.kernels.canvas import Canvas
+from srfast.kernels.cuda_conv import Frames
 from srfast.kernels.planes import Planes
-from srfast.kernels.triton_conv_launch import FrameTarget, Launch, conv_launch
+from srfast.kernels.triton_conv_launch import PEAKS, FrameTarget, Launch, conv_launch
 from srfast.kernels.triton_frames import load_launch, store_launch
 from srfast.kernels.triton_pair_launch import pair_launch
 from srfast.kernels.triton_planes import load_planes_launch, store_planes_launch
@@ -19,63 +21,57 @@ from srfast.plan import Conv, Plan
 
 
 class Program:
-    """Canvases and launches for ``images`` images of ``height`` x ``width`` pixels.
+    """Canvases and launches for images, height and width.
 
     Attributes:
         source: where the input goes.
-        body: launches up to the last one, which ``finish`` makes for a target.
     """
 
     def __init__(
-        self,
-        plan: Plan,
-        steps: list[Step],
-        images: int,
-        height: int,
-        width: int,
-        dtype: torch.dtype,
-        device: torch.device,
+        self, plan: Plan, steps: list[Step], size: tuple[int, int, int], dtype: torch.dtype, device: torch.device
     ) -> None:
         self._plan = plan
         self._shapes = plan.shapes()
         self._device = device
         self._slots = row_slots([step.reads[: step.sources] for step in steps], self._shapes)
-        size = (images, height, width)
         self._canvases = Canvases(self._shapes, self._slots, size, dtype, device, self._border_needs(steps))
         self.source = self._canvases.allocate(plan.input)
         # The last node writes to whatever target is asked for.
         self._last = steps[-1] if steps and steps[-1].node.output == plan.output else None
-        self.body: list[Launch] = []
+        self._body: list[Launch] = []
         self._fill_body(steps[:-1] if self._last else steps)
 
-    def finish(self, target: Canvas) -> list[Launch]:
+    def tensor_launches(self) -> tuple[list[Launch], Tensor]:
+        """As ``gpu_executable.Program.tensor_launches``."""
+        source, plan = self.source, self._plan
+        shape = (source.images, source.height * plan.scale, source.width * plan.scale, plan.out_channels)
+        out = torch.empty(shape, dtype=source.data.dtype, device=self._device)
+        target = Canvas(out, shape[1], shape[2], shape[3], 0)
+        return [*self._body, *self._finish(target)], out.permute(0, 3, 1, 2)
+
+    def frame_launches(
+        self, frames: Tensor, out: Tensor, flag: Tensor, gain: float, units: float, bgr: bool
+    ) -> list[Launch]:
+        """As ``gpu_executable.Program.frame_launches``; a last convolution writes the frames."""
+        start = [load_launch(frames, self.source, gain, bgr), *self._body]
+        if self._last is not None and self._last.conv is not None:
+            return [*start, *self._launches(self._last, FrameTarget(out, units, flag, bgr))]
+        result = self._canvases.new(self._shapes[self._plan.output])
+        store = store_launch(result.nchw().permute(0, 2, 3, 1), out, PEAKS[out.dtype] / units, flag, bgr)
+        return [*start, *self._finish(result), store]
+
+    def plane_launches(self, planes: Planes, out: Planes, flag: Tensor, peak: float, units: float) -> list[Launch]:
+        """As ``gpu_executable.Program.plane_launches``; a colour difference is made of several pixels, so at the end there
+        is one launch more."""
+        result = self._canvases.new(self._shapes[self._plan.output])
+        end = [*self._finish(result), store_planes_launch(result, out, units, flag)]
+        return [load_planes_launch(planes, self.source, peak), *self._body, *end]
+
+    def _finish(self, target: Canvas) -> list[Launch]:
         """The last launches, into a canvas of the result's shape."""
         if self._last is None:
             return [pointwise_launch(self._canvases[self._plan.output], target)]
         return self._launches(self._last, target)
-
-    def finish_frames(self, target: FrameTarget) -> list[Launch]:
-        """The last launches, into frames."""
-        if self._last is not None and self._last.conv is not None:
-            return self._launches(self._last, target)
-        result = self._canvases.new(self._shapes[self._plan.output])
-        peak = 255 if target.frame.dtype == torch.uint8 else 65535
-        pixels = result.nchw().permute(0, 2, 3, 1)
-        store = store_launch(pixels, target.frame, peak / target.units, target.flag, target.reverse)
-        return [*self.finish(result), store]
-
-    def finish_planes(self, planes: Planes, units: float, flag: Tensor) -> list[Launch]:
-        """The last launches, into planes; a colour difference is made of several pixels, so there is one more."""
-        result = self._canvases.new(self._shapes[self._plan.output])
-        return [*self.finish(result), store_planes_launch(result, planes, units, flag)]
-
-    def load(self, frames: Tensor, gain: float, reverse: bool) -> Launch:
-        """The launch that fills ``source`` from [N, H, W, C] frames times ``gain``."""
-        return load_launch(frames, self.source, gain, reverse)
-
-    def load_planes(self, planes: Planes, gain: float) -> Launch:
-        """The launch that fills ``source`` from planes, white as ``gain``."""
-        return load_planes_launch(planes, self.source, gain)
 
     def _fill_body(self, steps: list[Step]) -> None:
         last = {name: i for i, step in enumerate(steps) for name in step.reads}
@@ -87,7 +83,7 @@ class Program:
             reusable = {name for name in dead if self._reusable(step, name)}
             for name in sorted(reusable):
                 self._canvases.offer(name)
-            self.body += self._launches(step, self._canvases.allocate(step.node.output))
+            self._body += self._launches(step, self._canvases.allocate(step.node.output))
             for name in sorted(dead):
                 self._canvases.release(name, free=name not in reusable)
 
@@ -108,6 +104,10 @@ class Program:
         if step.first is not None and step.pair is not None:
             programs = _programs(self._device)
             return [*copies, pair_launch(x, step.first, step.conv, out, step.pair, residual, programs)]
+        if step.compiled is not None and step.kernel is not None:
+            target = out if isinstance(out, Canvas) else Frames(out.frame, out.units, out.flag)
+            if isinstance(out, Canvas) or not out.reverse:
+                return [*copies, single_launch(x, step.compiled, step.kernel, target, residual)]
         assert step.config is not None
         return [*copies, conv_launch(x, step.conv, out, step.config, residual)]
 

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 
+from srfast.backends.cuda_convs import pack_node
+from srfast.kernels.cuda_config import CudaConfig
+from srfast.kernels.cuda_pack import CudaConv
 from srfast.kernels.packed_conv import PackedConv, pack_conv
 from srfast.kernels.triton_config import (
     Config,
@@ -28,6 +32,7 @@ class Step:
         sources: how many of them are, their channels in a row, the input.
         conv, config: packed weights of a convolution and how it is cut up.
         first, pair: the convolution in front, where two are one launch.
+        compiled, kernel: packed weights for a compiled CUDA kernel that runs it instead, and which.
     """
 
     node: Node
@@ -37,6 +42,8 @@ class Step:
     config: Config | None = None
     first: PackedConv | None = None
     pair: PairConfig | None = None
+    compiled: CudaConv | None = None
+    kernel: CudaConfig | None = None
 
     @property
     def reach(self) -> int:
@@ -88,8 +95,19 @@ def side_by_side(row: tuple[str, ...], slots: dict[str, Slot], shapes: dict[str,
     return all(slots[name].first == end for name, end in zip(row[1:], ends[:-1], strict=True))
 
 
-def pack_plan(plan: Plan, names: tuple[str, ...], dtype: torch.dtype, device: torch.device) -> list[Step]:
-    """The launches of a plan in order, weights packed; ``names`` select the launch configurations."""
+def pack_plan(
+    plan: Plan,
+    names: tuple[str, ...],
+    dtype: torch.dtype,
+    device: torch.device,
+    compiled: Callable[[Conv], CudaConfig | None] = lambda node: None,
+) -> list[Step]:
+    """The launches of a plan in order, weights packed.
+
+    Args:
+        names: select the launch configurations.
+        compiled: tells the compiled CUDA kernel that shall run a convolution; None for Triton's.
+    """
     folded = folded_residuals(plan)
     pairs = _pairs(plan, names)
     skipped = set(folded) | {first.output for first, _ in pairs.values()}
@@ -111,7 +129,10 @@ def pack_plan(plan: Plan, names: tuple[str, ...], dtype: torch.dtype, device: to
             sources = node.sources
             config = find_config(names, conv_key(node.weight.shape[1], node.weight.shape[0], node.kernel))
             packed = _pack(node, config.block_o, sources[0] in slots, dtype, device)
-            steps.append(Step(node, (*sources, *residual), len(sources), packed, config))
+            kernel = compiled(node)
+            other = None if kernel is None else pack_node(node, kernel, dtype, device)
+            reads = (*sources, *residual)
+            steps.append(Step(node, reads, len(sources), packed, config, compiled=other, kernel=kernel))
     return steps
 
 

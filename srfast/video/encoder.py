@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from srfast.errors import OutputError
 from srfast.video.colour import HLG, PQ, Colour, from_rgb
+from srfast.video.planes import from_planes
 from srfast.video.reader import RgbFrame, VideoReader
 from srfast.video.source import reason, require_av
 
@@ -269,7 +270,10 @@ class FrameEncoder:
     def encode(self, frame: RgbFrame) -> list[av.Packet[Any]]:
         """The packets that are ready after one more frame."""
         settings = self._settings
-        video = from_rgb(frame.image, settings.pix_fmt, settings.colour, self._scaler)
+        if frame.planes is not None:
+            video = from_planes(frame.image, settings.pix_fmt, settings.colour)
+        else:
+            video = from_rgb(frame.image, settings.pix_fmt, settings.colour, self._scaler)
         video.pts, video.time_base, video.duration = frame.pts, settings.time_base, frame.duration
         return self._finished(self._context.encode(video))
 

@@ -18,6 +18,7 @@ from srfast.upscaler import Upscaler
 from srfast.video.damage import Damage
 from srfast.video.encoder import Encoding, choose
 from srfast.video.network import NetworkStage
+from srfast.video.planes import plane_colour
 from srfast.video.reader import VideoReader
 from srfast.video.run import Run
 from srfast.video.sinks import ImageSink, JournalSink, Sink, StreamSink, holdable
@@ -133,7 +134,8 @@ def upscale_video(
         if is_sequence(target):
             suffix, encoding = ".png", Encoding("png", None, None)
         settings = choose(reader, encoding, suffix, width, height)
-        run = _identity(source, upscaler, settings, frames, copy, segment)
+        reader.planes = plane_colour(reader, settings, upscaler)
+        run = _identity(source, upscaler, settings, frames, copy, segment) | {"planes": str(reader.planes)}
         kind = encoding.format or ("y4m" if str(target) == "-" else None)
         if not is_sequence(target):
             streams = holdable(suffix, kind, reader, settings, streams)
@@ -148,7 +150,7 @@ def upscale_video(
             )
         total = min(filter(None, (frames, reader.expected_frames)), default=0)
         times = StageTimes()
-        network = NetworkStage(upscaler, reuse=reuse, times=times)
+        network = NetworkStage(upscaler, reuse=reuse, times=times, planes=reader.planes)
         Run(reader, network, sink, streams, frames, times).go(_reporter(on_progress, total, started, sink.start.frames))
         return VideoResult(
             frames=sink.encoded,

@@ -11,10 +11,12 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from srfast.errors import InputError
 from srfast.frames import Array
+from srfast.kernels.planes import PlaneColour
 from srfast.video.colour import Colour, colour_of, to_rgb
 from srfast.video.completeness import FrameTimes, check
 from srfast.video.damage import Damage
 from srfast.video.decoding import Decoding, packet_time
+from srfast.video.planes import to_planes
 from srfast.video.source import COPIED, InputOptions, Source, require_av
 
 if TYPE_CHECKING:
@@ -26,14 +28,16 @@ class RgbFrame:
     """A decoded frame.
 
     Attributes:
-        image: [H, W, 3] RGB or [H, W, 4] RGBA, uint8 or uint16.
+        image: [H, W, 3] RGB or [H, W, 4] RGBA, uint8 or uint16; with ``planes`` a picture of them, [3 * H / 2, W, 1].
         pts: presentation time in units of the stream's time base.
         duration: in the same units; 0 where the file does not say.
+        planes: how the planes encode colour; None for RGB.
     """
 
     image: Array
     pts: int
     duration: int
+    planes: PlaneColour | None = None
 
 
 Item: TypeAlias = "RgbFrame | av.Packet[Any]"
@@ -62,6 +66,7 @@ class VideoReader:
         self.rate: Fraction | None = self.stream.average_rate or self.stream.guessed_rate
         self._times = FrameTimes(self.rate, self.time_base)
         self.decoded = 0
+        self.planes: PlaneColour | None = None  # frames come as planes, not as RGB
         self._scaler = self._av.video.reformatter.VideoReformatter()
         try:
             self._start()
@@ -167,7 +172,7 @@ class VideoReader:
             yield from (p for p in waiting if packet_time(p) < until)
             waiting = [p for p in waiting if packet_time(p) >= until]
             if self.decoded > skip_frames:
-                yield RgbFrame(self._to_rgb(event), pts, duration)
+                yield RgbFrame(self._image(event), pts, duration, self.planes)
             if self.decoded == limit:
                 end = until
         if limit is None:
@@ -178,9 +183,11 @@ class VideoReader:
             yield self._head.popleft()
         yield from self._events
 
-    def _to_rgb(self, frame: Any) -> Array:
+    def _image(self, frame: Any) -> Array:
         if (frame.width, frame.height) != (self.width, self.height):
             self._decoding.damaged("resized", float(frame.pts * self.time_base) if frame.pts is not None else None)
+        if self.planes is not None:
+            return to_planes(frame, self.format.name, (self.width, self.height))
         return to_rgb(frame, self.colour, self.deep, self.alpha, (self.width, self.height), self._scaler)
 
     def close(self) -> None:

@@ -10,13 +10,15 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from srfast.backends import BACKENDS, select_backend
-from srfast.backends.cuda import CudaBackend, _measured_gain
+from srfast.backends import select_backend
+from srfast.backends.cuda import CudaBackend
 from srfast.backends.cuda_program import pack_plan
+from srfast.backends.kernel_choice import choices, preferred
 from srfast.backends.reference import ReferenceBackend
 from srfast.capture import capture
 from srfast.kernels import cuda
 from srfast.kernels.cuda_config import VARIABLE
+from srfast.kernels.planes import PlaneColour, Planes, load_planes_reference, store_planes_reference
 from srfast.models import RRDBNet, SRResNet, SRVGGNetCompact
 from srfast.passes import in_units, optimise
 from srfast.plan import Plan
@@ -104,6 +106,20 @@ def test_frames(bgr: bool) -> None:
     assert int(flag) == 0
 
 
+def test_planes() -> None:
+    """Video planes through kernels of their own, against the twins around a float32 network."""
+    plan = in_units(plan_of(SRVGGNetCompact(num_feat=16, num_conv=0, upscale=2)), 1.0, 255.0)
+    colour = PlaneColour(1)
+    codes = torch.randint(0, 256, (2, 9, 10, 1), generator=torch.Generator().manual_seed(0))
+    planes = Planes.of(codes.to(torch.uint8), colour)
+    out, flag = CudaBackend().compile(plan, CPU, HALF).run_planes(planes, 1.0, 255.0)  # type: ignore[attr-defined]
+    rgb = load_planes_reference(planes, 1.0).float()
+    expected = store_planes_reference(ReferenceBackend().compile(plan, CPU, torch.float32)(rgb), 255.0, colour)
+    assert out.picture.data_ptr() == out.luma.data_ptr(), "the planes lie one behind the other"
+    assert int((out.picture.int() - expected.picture.int()).abs().max()) <= 1
+    assert int(flag) == 0
+
+
 def test_reasons() -> None:
     plan = plan_of(NETWORKS["compact"]())
     backend = CudaBackend()
@@ -116,14 +132,23 @@ def test_reasons() -> None:
 
 
 def test_auto_wants_measurements(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing is measured in what ships, so Triton comes first; an entry for every shape changes that."""
-    plan = plan_of(NETWORKS["compact"]())
-    names = [backend.name for backend in BACKENDS]
-    assert names.index("triton") < names.index("cuda") < names.index("cpu")
-    assert _measured_gain(plan, ("sm90", "default")) == 0
+    """Nothing is measured in what ships, so Triton comes first; entries change that convolution by convolution."""
+    plan = plan_of(SRVGGNetCompact(num_feat=16, num_conv=1, upscale=4))
+    assert preferred(plan, ("sm90", "default")) == "triton"
+    assert set(choices(plan, ("sm90", "default")).values()) == {"triton, nothing was measured"}
     file = tmp_path / "configs.json"
-    file.write_text(json.dumps({"sm90": {"conv": {"speedup": 1.25}}}))
     monkeypatch.setenv(VARIABLE, str(file))
-    assert _measured_gain(plan, ("sm90", "default")) == pytest.approx(1.25)
-    assert _measured_gain(plan, ("sm80", "default")) == 0
+    file.write_text(json.dumps({"sm90": {"conv": {"speedup": 1.25}, "conv 3x3 16->16": {"speedup": 0.8}}}))
+    assert preferred(plan, ("sm90", "default")) == "mixed"
+    assert preferred(plan, ("sm80", "default")) == "triton"
+    assert choices(plan, ("sm90", "default")) == {
+        "conv 3x3 3->16": "cuda mma, measured 1.25 times as fast as triton",
+        "conv 3x3 16->16": "triton, cuda was measured at 0.8 times its speed",
+        "conv 3x3 16->48": "cuda mma, measured 1.25 times as fast as triton",
+    }
+    monkeypatch.setenv(VARIABLE, str(tmp_path / "all.json"))
+    (tmp_path / "all.json").write_text(json.dumps({"sm90": {"conv": {"speedup": 1.25}}}))
+    assert preferred(plan, ("sm90", "default")) == "cuda"
+    pooled = plan_of(nn.Sequential(nn.MaxPool2d(2), nn.Conv2d(3, 12, 3, padding=1), nn.PixelShuffle(2)))
+    assert preferred(pooled, ("sm90", "default")) == "mixed", "CUDA has no kernel of its own for the rest"
     assert select_backend(plan, CPU, torch.float32).name != "cuda"

@@ -128,7 +128,7 @@ def test_frames_go_through_the_kernels_as_they_are(dtype: torch.dtype) -> None:
     engine = Engine(plan, dtype=torch.float32)
     expected = Engine(plan, dtype=torch.float32, backend="reference")(frames.float() / peak)
     y = engine(frames)
-    assert y.dtype == dtype and isinstance(engine._run, FrameExecutable)
+    assert y.dtype == dtype and isinstance(engine._runner.run, FrameExecutable)
     off = (y.double() - expected.double().clamp(0, 1) * peak).abs().max()
     assert off <= 0.5 + peak * 1e-5
     # A network that overflows is computed again, and refused when that does not help.

@@ -7,18 +7,14 @@ import torch
 from cuda_problems import HALF
 
 from srfast.kernels.canvas import Canvas
-from srfast.kernels.cuda_frames import (
-    Yuv,
-    packed_in_launch,
-    packed_out_launch,
-    rgb_to_yuv,
-    yuv_in_launch,
-    yuv_out_launch,
-    yuv_to_rgb,
-)
+from srfast.kernels.cuda_frames import load_planes_launch, packed_in_launch, packed_out_launch, store_planes_launch
+from srfast.kernels.planes import PlaneColour, Planes, load_planes_reference, store_planes_reference
 
 KINDS = [
-    Yuv(matrix, full, bits) for matrix in ("bt601", "bt709", "bt2020") for full in (False, True) for bits in (8, 10)
+    PlaneColour(matrix, full, dtype)
+    for matrix in (6, 1, 9)
+    for full in (False, True)
+    for dtype in (torch.uint8, torch.uint16)
 ]
 
 
@@ -47,54 +43,55 @@ def test_packed(dtype: torch.dtype, channels: int, swap: bool) -> None:
 
 
 @pytest.mark.usefixtures("emulated_cuda")
-@pytest.mark.parametrize("yuv", KINDS, ids=str)
-@pytest.mark.parametrize("size", [(6, 8), (5, 3), (1, 1)])
-def test_yuv(yuv: Yuv, size: tuple[int, int]) -> None:
+@pytest.mark.parametrize("colour", KINDS, ids=str)
+@pytest.mark.parametrize("size", [(2, 2), (6, 10)])
+def test_planes(colour: PlaneColour, size: tuple[int, int]) -> None:
     height, width = size
-    top = 2**yuv.bits - 1
-    luma = (integers(1, height, width, peak=top, dtype=torch.int32) << yuv.shift).to(yuv.dtype)
-    half = (1, -(-height // 2), -(-width // 2), 2)
-    chroma = (integers(*half, peak=top, dtype=torch.int32) << yuv.shift).to(yuv.dtype)
-    canvas = Canvas.allocate(1, 3, height, width)
-    yuv_in_launch(luma, chroma, canvas, yuv)()
-    torch.testing.assert_close(canvas.nchw().float(), yuv_to_rgb(luma, chroma, yuv), rtol=1e-3, atol=1e-3)
-    outs, flag = (torch.zeros_like(luma), torch.zeros_like(chroma)), torch.zeros(1, dtype=torch.int32)
-    yuv_out_launch(canvas, *outs, yuv, flag)()
-    for got, expected in zip(outs, rgb_to_yuv(canvas.nchw(), yuv), strict=True):
-        assert int(((got.int() >> yuv.shift) - (expected.int() >> yuv.shift)).abs().max()) <= 1
+    picture = integers(2, height // 2 * 3, width, 1, peak=colour.peak, dtype=torch.int32) * colour.step
+    planes = Planes.of(picture.to(colour.dtype), colour)
+    canvas = Canvas.allocate(2, 3, height, width)
+    load_planes_launch(planes, canvas, 1.0)()
+    torch.testing.assert_close(canvas.nchw().double(), load_planes_reference(planes, 1.0), rtol=0, atol=6e-4)
+    canvas.nchw().mul_(300).sub_(20)  # some of it out of range
+    out, flag = Planes.empty(2, height, width, colour, "cpu"), torch.zeros(1, dtype=torch.int32)
+    store_planes_launch(canvas, out, 255.0, flag)()
+    expected = store_planes_reference(canvas.nchw(), 255.0, colour)
+    assert int((out.picture.int() - expected.picture.int()).abs().max()) <= colour.step
     assert int(flag) == 0
+    canvas.nchw()[1, 2, 1, 1] = -float("inf")
+    store_planes_launch(canvas, out, 255.0, flag)()
+    assert int(flag) == 1
 
 
-@pytest.mark.parametrize("yuv", KINDS, ids=str)
-def test_matrices(yuv: Yuv) -> None:
+@pytest.mark.parametrize("colour", KINDS, ids=str)
+def test_matrices(colour: PlaneColour) -> None:
     """White, black and the primaries have the code values that the recommendations state; flat colour survives."""
     colours = torch.tensor([[1.0, 1, 1], [0, 0, 0], [1, 0, 0], [0, 0, 1]])
     image = colours.view(4, 3, 1, 1).expand(4, 3, 4, 6)
-    luma, chroma = rgb_to_yuv(image, yuv)
-    codes = torch.stack([luma[:, 1, 1].int(), chroma[:, 1, 1, 0].int(), chroma[:, 1, 1, 1].int()], 1) >> yuv.shift
-    step = 2 ** (yuv.bits - 8)
-    black, white, low, high = (
-        (0, 2**yuv.bits - 1, 0, 2**yuv.bits - 1) if yuv.full else (16 * step, 235 * step, 16, 240 * step)
-    )
-    assert codes[0].tolist() == [white, 128 * step, 128 * step]
-    assert codes[1].tolist() == [black, 128 * step, 128 * step]
-    assert int(codes[2, 2]) == high and int(codes[3, 1]) == high and low >= 0
-    expected = {"bt601": 76.245, "bt709": 54.213, "bt2020": 66.9885}[yuv.matrix] / 255  # luma of red
+    planes = store_planes_reference(image, 1.0, colour)
+    luma, chroma = planes.luma.int(), planes.chroma.int()
+    codes = torch.cat([luma[:, 1, 1], chroma[:, 1, 1]], 1) // colour.step
+    unit = 1 if colour.dtype == torch.uint8 else 4
+    black, white, high = (0, colour.peak, colour.peak) if colour.full else (16 * unit, 235 * unit, 240 * unit)
+    assert codes[0].tolist() == [white, 128 * unit, 128 * unit]
+    assert codes[1].tolist() == [black, 128 * unit, 128 * unit]
+    assert int(codes[2, 2]) == high and int(codes[3, 1]) == high
+    expected = {6: 76.245, 1: 54.213, 9: 66.9885}[colour.matrix] / 255  # luma of red
     assert abs((int(codes[2, 0]) - black) / (white - black) - expected) < 0.004
-    torch.testing.assert_close(yuv_to_rgb(luma, chroma, yuv), image, rtol=0, atol=0.01)
+    torch.testing.assert_close(load_planes_reference(planes, 1.0), image.double(), rtol=0, atol=0.01)
 
 
 def test_known_value() -> None:
     """BT.709, limited range: (63, 102, 240) is pure red."""
-    luma = torch.full((1, 2, 2), 63, dtype=torch.uint8)
+    luma = torch.full((1, 2, 2, 1), 63, dtype=torch.uint8)
     chroma = torch.tensor([102, 240], dtype=torch.uint8).expand(1, 1, 1, 2)
-    red = yuv_to_rgb(luma, chroma, Yuv())[0, :, 0, 0]
-    torch.testing.assert_close(red, torch.tensor([1.0, 0.0, 0.0]), rtol=0, atol=0.006)
+    red = load_planes_reference(Planes(luma, chroma, PlaneColour()), 1.0)[0, :, 0, 0]
+    torch.testing.assert_close(red, torch.tensor([1.0, 0.0, 0.0]).double(), rtol=0, atol=0.006)
 
 
 def test_wrong_arguments() -> None:
     canvas = Canvas.allocate(1, 3, 4, 4, dtype=HALF)
-    with pytest.raises(ValueError, match="one of bt601, bt709, bt2020"):
-        Yuv("bt470")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="frames must be"):
         packed_in_launch(torch.zeros(1, 4, 4, 3), canvas, 1.0)
+    with pytest.raises(ValueError, match=r"planes of \(1, 4, 6\) do not fit"):
+        load_planes_launch(Planes.empty(1, 4, 6, PlaneColour(), "cpu"), canvas, 1.0)

@@ -11,9 +11,9 @@ from srfast.engine import Engine
 from srfast.kernels import gluon
 from srfast.kernels.canvas import Canvas
 from srfast.kernels.planes import PlaneColour, load_planes_reference, store_planes_reference
+from srfast.kernels.triton_candidates import PAIRS, Pair, Shape, Task, pack, weights
 from srfast.kernels.triton_config import Config, PairConfig
 from srfast.kernels.triton_conv_launch import conv_launch
-from srfast.kernels.triton_tune import PAIRS, Pair, Shape, Task, pack, weights
 from srfast.models import SRUGAN, RRDBNet, SRResNet, SRVGGNetCompact
 from srfast.passes import in_units, optimise
 from srfast.upscaler import Upscaler

@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 import torch
 
+from srfast.kernels.triton_candidates import PAIRS, SHAPES, Shape, Task, candidates, tasks
 from srfast.kernels.triton_config import SHIPPED, Config, PairConfig, find_config
-from srfast.kernels.triton_tune import PAIRS, SHAPES, WORTH, Found, Shape, Task, candidates, tasks, tune, write_entries
+from srfast.kernels.triton_tune import WORTH, Found, tune, write_entries
 
 HOT = Shape(64, 64, 3)
 

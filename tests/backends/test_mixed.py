@@ -1,0 +1,79 @@
+"""Convolutions in CUDA and in Triton in one plan, the ones emulated, the others interpreted."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import cuda_emulation
+import pytest
+import torch
+from torch import nn
+
+from srfast.backends.kernel_choice import faster_in_cuda
+from srfast.backends.mixed import MixedBackend
+from srfast.backends.reference import ReferenceBackend
+from srfast.backends.triton_steps import pack_plan
+from srfast.capture import capture
+from srfast.kernels import cuda
+from srfast.kernels.cuda_config import VARIABLE
+from srfast.models import RRDBNet, SRVGGNetCompact
+from srfast.passes import in_units, optimise
+
+CPU, HALF = torch.device("cpu"), torch.float16
+
+
+@pytest.fixture(autouse=True)
+def emulated() -> Iterator[None]:
+    module = cuda_emulation.load(cuda_emulation.build(cuda_emulation.REPOSITORY / "build" / "emulated"))
+    before = cuda.use_module(module)
+    yield
+    cuda.use_module(before)
+
+
+def measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *keys: str) -> None:
+    (tmp_path / "configs.json").write_text(json.dumps({"default": {key: {"speedup": 1.5} for key in keys}}))
+    monkeypatch.setenv(VARIABLE, str(tmp_path / "configs.json"))
+
+
+NETWORKS = {
+    "compact": (lambda: SRVGGNetCompact(num_feat=16, num_conv=2, upscale=2), "conv 3x3 16->16", 2),
+    # Slices of a wider canvas, which CUDA reads as Triton does.
+    "rrdb": (lambda: RRDBNet(3, 3, scale=4, num_feat=16, num_block=1, num_grow_ch=16), "conv 3x3 32->16", 3),
+}
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_networks(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    make, key, count = NETWORKS[name]
+    torch.manual_seed(0)
+    network = make().eval()
+    for p in network.parameters():
+        nn.init.normal_(p, std=0.05)
+    plan = optimise(capture(network))
+    backend = MixedBackend(interpret=True)
+    assert "measured to be faster" in backend.not_supported_reasons(plan, CPU, HALF)[0]
+    measured(tmp_path, monkeypatch, key)
+    assert backend.not_supported_reasons(plan, CPU, HALF) == []
+    steps = pack_plan(plan, ("default",), HALF, CPU, lambda node: faster_in_cuda(node, ("default",)))
+    assert sum(step.compiled is not None for step in steps) == count
+    x = torch.rand(1, 3, 5, 7, generator=torch.Generator().manual_seed(0)).half()
+    run = backend.compile(plan, CPU, HALF)
+    expected = ReferenceBackend().compile(plan, CPU, torch.float32)(x.float())
+    for _ in range(2):  # the second time in the same memory
+        assert float((run(x).float() - expected).abs().max()) <= 4e-3 * float(expected.abs().max())
+
+
+@pytest.mark.parametrize("bgr", [False, True])
+def test_a_last_convolution_in_cuda_writes_frames(bgr: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Channels turned round are Triton's to write."""
+    torch.manual_seed(0)
+    plan = in_units(optimise(capture(SRVGGNetCompact(num_feat=16, num_conv=0, upscale=2).eval())), 1.0, 255.0)
+    measured(tmp_path, monkeypatch, "conv 3x3 16->12")
+    frames = torch.randint(0, 256, (1, 5, 6, 3), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
+    out, flag = MixedBackend(interpret=True).compile(plan, CPU, HALF).run_frames(frames, 1 / 255, 255.0, bgr)  # type: ignore[attr-defined]
+    x = (frames.flip(3) if bgr else frames).permute(0, 3, 1, 2).float() / 255
+    expected = ReferenceBackend().compile(plan, CPU, torch.float32)(x).permute(0, 2, 3, 1).round().clamp(0, 255)
+    assert int((out.float() - (expected.flip(3) if bgr else expected)).abs().max()) <= 1
+    assert int(flag) == 0

@@ -1,0 +1,68 @@
+"""Parts of a network that stay, and what the discriminator gets to see."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from srfast.training.data import Batch
+from srfast.training.presets import PRESETS
+from srfast.training.systems import GanSystem, random_windows
+from srfast.training.trainer import Trainer
+
+GAN = replace(
+    PRESETS["srgan_x4"],
+    content="none",
+    channels=8,
+    blocks=2,
+    patch=8,
+    batch=2,
+    adversarial_weight=0.1,
+    discriminator_channels=4,
+)
+
+
+class Noise:
+    """Random pairs."""
+
+    classes = 1
+
+    def batch(self, size: int, step: int, rank: int = 0) -> Batch:
+        generator = torch.Generator().manual_seed(step)
+        lr, hr = (torch.rand(size, 3, side, side, generator=generator) for side in (8, 32))
+        return Batch(lr, hr, torch.zeros(size, dtype=torch.long))
+
+
+def test_frozen_blocks_stay(tmp_path: Path) -> None:
+    """Batch normalisation keeps its statistics there too, with freeze_norm=0."""
+    config = replace(GAN, frozen_blocks=1, freeze_norm=0.0)
+    run = Trainer(GanSystem(config), Noise(), tmp_path, torch.device("cpu"))
+    before = {k: v.clone() for k, v in run.system.generator.state_dict().items()}
+    run.advance()
+    after = run.system.generator.state_dict()
+    moved = {k for k in before if not torch.equal(before[k], after[k])}
+    assert not any(k.startswith(("conv1.", "trunk.0.")) for k in moved)
+    assert {"trunk.1.rcb.0.weight", "conv2.0.weight", "conv3.weight"} <= moved
+
+
+def test_the_discriminator_sees_windows_anywhere(tmp_path: Path) -> None:
+    image = torch.arange(2 * 36.0).view(2, 1, 6, 6)
+    seen = {tuple(random_windows(image, 4)[:, 0, 0, 0].tolist()) for _ in range(1500)}
+    corners = [r * 6.0 + c for r in range(3) for c in range(3)]
+    assert seen == {(a, 36 + b) for a in corners for b in corners}
+    assert torch.equal(random_windows(image, 6), image)
+    run = Trainer(GanSystem(replace(GAN, jitter=4)), Noise(), tmp_path, torch.device("cpu"))
+    assert all(math.isfinite(v) for v in run.advance().values())
+
+
+def test_settings_that_do_not_fit_are_named() -> None:
+    with pytest.raises(ValueError, match="frozen_blocks counts residual blocks"):
+        replace(PRESETS["compact_x4"], frozen_blocks=1)
+    with pytest.raises(ValueError, match="frozen_blocks is 0 to 2, not 3"):
+        replace(GAN, frozen_blocks=3)
+    with pytest.raises(ValueError, match="jitter is 0 to 31, not 32"):
+        replace(GAN, jitter=32)
