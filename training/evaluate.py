@@ -9,20 +9,33 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.nn import functional as F
 
 from srfast.checkpoint import load_model
+from srfast.models import SRUGAN, RRDBNet
 from srfast.training.data import find_images, read_rgb, to_tensor
 from srfast.training.imresize import imresize
 from srfast.training.metrics import modcrop, psnr_y, ssim_y
 from srfast.training.no_reference import niqe
 
 
+def alignment(model: nn.Module) -> int:
+    """Of what the sides of a network's input have to be multiples."""
+    if isinstance(model, SRUGAN):
+        return 4
+    return model.unshuffle if isinstance(model, RRDBNet) else 1
+
+
 @torch.no_grad()
 def upscale_rgb(model: nn.Module, image: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
-    """uint8 RGB [H, W, 3] through the network, clamped and rounded to uint8."""
-    device = next(model.parameters()).device
-    out = model(to_tensor(image).unsqueeze(0).to(device))[0].clamp(0, 1).mul(255).round()
+    """uint8 RGB [H, W, 3] through the network, clamped and rounded to uint8; continued by its mirror image where it has to be."""
+    device, unit = next(model.parameters()).device, alignment(model)
+    height, width = image.shape[:2]
+    x = F.pad(to_tensor(image).unsqueeze(0), (0, -width % unit, 0, -height % unit), mode="reflect").to(device)
+    out: Tensor = model(x)[0]
+    scale = out.shape[1] // x.shape[2]
+    out = out[:, : height * scale, : width * scale].clamp(0, 1).mul(255).round()
     return np.ascontiguousarray(out.permute(1, 2, 0).to(torch.uint8).cpu().numpy())
 
 
