@@ -276,6 +276,11 @@ class Network:
         wanted = [self._address(t, i) for t, i in zip(outputs, targets, strict=True)]
         return bool(self._program.run(inputs=given, outputs=wanted, threads=max(1, threads)))
 
+    def seconds(self) -> tuple[list[float], float, float]:
+        """Of the last run, on the thread that called it: seconds of every layer, of loading inputs, of waiting for threads."""
+        *layers, loads, waits = self._program.seconds()
+        return layers, loads, waits
+
     def _address(self, tensor: Tensor, activation: int) -> tuple[int, bool]:
         height, width = self._size
         scale = self._scales[activation]

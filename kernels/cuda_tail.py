@@ -7,6 +7,7 @@ its own; the second adds up the taps of a row last, so its sums differ from two 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -137,7 +138,8 @@ def tail_bytes(second: CudaConv, wide: bool) -> int:
 
 def _check_memory(x: Canvas, need: int) -> None:
     if x.data.device.type == "cuda":
-        limit = torch.cuda.get_device_properties(x.data.device).shared_memory_per_block_optin
+        properties: Any = torch.cuda.get_device_properties(x.data.device)
+        limit = properties.shared_memory_per_block_optin
         if need > limit:
             raise ValueError(
                 f"the fused tail needs {need} bytes of shared memory, this GPU has {limit}; narrow strips need less"

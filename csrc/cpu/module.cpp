@@ -121,6 +121,7 @@ PYBIND11_MODULE(_cpu, m) {
         .def("row_floats", &Program::row_floats, py::arg("activation"), py::arg("width"))
         .def("layout", &layout, py::kw_only(), py::arg("height"), py::arg("width"), py::arg("placements"), py::arg("arena"),
              py::arg("steps"))
+        .def("seconds", &Program::seconds)
         .def("run", &run, py::kw_only(), py::arg("inputs"), py::arg("outputs"), py::arg("threads"),
              py::call_guard<py::gil_scoped_release>());
 }

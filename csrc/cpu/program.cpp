@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <chrono>
 #include <cstring>
 #include <stdexcept>
 #include <string>
@@ -12,6 +13,8 @@ namespace srfast {
 namespace {
 
 [[noreturn]] void fail(const std::string& what) { throw std::invalid_argument(what); }
+
+double now() { return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count(); }
 
 }  // namespace
 
@@ -178,6 +181,7 @@ bool Program::run(const std::vector<External>& inputs, const std::vector<Externa
         for (const int input : layer.inputs) shared.sources.back().push_back(images[input]);
     }
     std::atomic<bool> finite{true};
+    seconds_.assign(layers_.size() + 2, 0.0);
     Pool::instance().run(threads, [&](int index) {
         if (!work(shared, index, threads)) finite = false;
     });
@@ -194,6 +198,7 @@ bool Program::work(const Run& run, int index, int count) {
     const std::vector<Image>& images = run.images;
     bool bad = false;
     for (const Step& step : steps_) {
+        const double start = index == 0 ? now() : 0.0;
         if (step.layer < 0) {
             const int target = input_activation(-1 - step.layer), rows = step.last - step.first;
             const int first = step.first + rows * index / count, last = step.first + rows * (index + 1) / count;
@@ -207,7 +212,11 @@ bool Program::work(const Run& run, int index, int count) {
                               step.first * r + rows * (index + 1) / count);
             run_layer(run, step, index, count, &bad);
         }
+        const double end = index == 0 ? now() : 0.0;
         run.barrier.wait();
+        if (index > 0) continue;
+        seconds_[step.layer < 0 ? layers_.size() : static_cast<std::size_t>(step.layer)] += end - start;
+        seconds_.back() += now() - end;
     }
     return !bad;
 }

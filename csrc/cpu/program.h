@@ -54,6 +54,9 @@ public:
     // False if a value that was stored as a byte was NaN or infinite.
     bool run(const std::vector<External>& inputs, const std::vector<External>& outputs, int threads);
 
+    // Of the last run on the caller's thread, in seconds: every layer's work, then all loads, then waiting for other threads.
+    const std::vector<double>& seconds() const { return seconds_; }
+
 private:
     struct Activation {
         int channels;
@@ -90,6 +93,7 @@ private:
     Floats arena_, zeros_;
     std::vector<Floats> scratch_;  // of every thread
     std::vector<Floats> carries_;  // of every layer
+    std::vector<double> seconds_;
 };
 
 }  // namespace srfast

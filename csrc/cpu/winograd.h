@@ -11,6 +11,7 @@ constexpr int kTile = 6;     // pixels of a tile that are read, along each side
 constexpr int kPlanes = 36;  // frequencies
 constexpr int kChunk = 64;   // input channels at a time
 constexpr int kBlock = 24;   // tiles of a block, at most
+constexpr int kBand = 12;
 // Odd in cache lines, so that the frequencies of a tile fall into different sets.
 constexpr int kPitch = kBlock * kChunk + 16;
 
@@ -57,17 +58,32 @@ SRFAST_INLINE void tile_out(const float* from, Store store) {
     }
 }
 
+// Tiles in the order in which they are computed: bands of `kBand` columns of tiles from top to bottom, so that the rows that
+// neighbours above and below both read are still in the cache.
+struct Walk {
+    int top, rows, columns;  // first pixel row; tiles
+
+    long total() const { return static_cast<long>(rows) * columns; }
+};
+
 // The tiles of a block: first pixels of their results. Divisions are slow.
 struct Places {
     int count;
     int y[kBlock], x[kBlock];
 
-    Places(const Task& task, int columns, long first, int size) : count(size) {
-        int row = task.first + static_cast<int>(first / columns) * kStep, column = static_cast<int>(first % columns) * kStep;
+    Places(const Walk& walk, long first, int size) : count(size) {
+        if (size == 0) return;
+        const int band = static_cast<int>(first / (static_cast<long>(kBand) * walk.rows));
+        int left = band * kBand, wide = walk.columns - left < kBand ? walk.columns - left : kBand;
+        const int in_band = static_cast<int>(first - static_cast<long>(left) * walk.rows);
+        int row = in_band / wide, column = in_band % wide;
         for (int t = 0; t < size; ++t) {
-            y[t] = row, x[t] = column;
-            column += kStep;
-            if (column >= columns * kStep) row += kStep, column = 0;
+            y[t] = walk.top + row * kStep, x[t] = (left + column) * kStep;
+            if (++column < wide) continue;
+            column = 0;
+            if (++row < walk.rows) continue;
+            row = 0, left += kBand;
+            wide = walk.columns - left < kBand ? walk.columns - left : kBand;
         }
     }
 };
@@ -162,7 +178,8 @@ struct Fetch {
     Touch operator()() {
         const char* idle = reinterpret_cast<const char*>(conv.bias.data());
         Touch touch{idle, idle, idle, 0, 0};
-        if (call < in.count * kTile) {
+        // The upper two rows of a tile are mostly those of the tile above, which were read just now.
+        if (call < in.count * kTile && (call % kTile >= 2 || in.y[call / kTile] == task.first)) {
             const Image& image = *next.image;
             const int t = call / kTile;
             touch.in = reinterpret_cast<const char*>(image.row(in.y[t] - 1 + call % kTile) +
@@ -187,8 +204,8 @@ struct Fetch {
 };
 
 void run_winograd(const Conv& conv, const Task& task) {
-    const int columns = (task.sources[0].width + kStep - 1) / kStep;
-    const long total = static_cast<long>((task.last - task.first + kStep - 1) / kStep) * columns;
+    const Walk walk{task.first, (task.last - task.first + kStep - 1) / kStep, (task.sources[0].width + kStep - 1) / kStep};
+    const long total = walk.total();
     const float* weights = conv.weights.data();
     for (int g = 0; g < groups(conv); ++g) {
         const Group group = group_of(conv, g);
@@ -205,11 +222,11 @@ void run_winograd(const Conv& conv, const Task& task) {
         const bool fetch_results = fills_vectors(conv, *task.out, group);
         const auto block_at = [&](int b) {
             const Range block = part(range.last - range.first, unit, b, blocks);
-            return Places(task, columns, range.first + block.first, static_cast<int>(block.last - block.first));
+            return Places(walk, range.first + block.first, static_cast<int>(block.last - block.first));
         };
         for (int b = 0; b < blocks; ++b) {
             const Places here = block_at(b);
-            const Places after = b + 1 < blocks ? block_at(b + 1) : Places(task, columns, 0, 0);
+            const Places after = b + 1 < blocks ? block_at(b + 1) : Places(walk, 0, 0);
             for (int chunk = 0; chunk < conv.in_channels; chunk += kChunk) {
                 const int depth = conv.in_channels - chunk < kChunk ? conv.in_channels - chunk : kChunk;
                 each_piece(task, chunk, depth, [&](const Piece& piece, int at) { block_in(piece, here, transformed + at); });

@@ -10,12 +10,15 @@ import torch
 from torch import Tensor
 
 from srfast.backends.cpu_nodes import folded, lowered, operation, uses_winograd
-from srfast.backends.cpu_schedule import Layer, chains, place, schedule
+from srfast.backends.cpu_schedule import Layer, chains, overwritten, place, schedule
 from srfast.kernels.cpu import Narrow, Network
-from srfast.plan import Conv, Plan
+from srfast.plan import Conv, Node, Plan
 
 # Rows and columns of the outputs that one Winograd tile gives.
 TILE = 4
+# Channels that are computed together. Wider activations are kept as several images of so many channels: pixels far apart in
+# memory would use few of the sets of a cache.
+GROUP = 64
 
 
 class CompiledNetwork:
@@ -49,59 +52,77 @@ class CompiledNetwork:
         self.scales = [int(shapes[name].scale / self.base) for name in names]
         self.channels = [shapes[name].channels for name in names]
         self.network = Network(instruction_set)
-        number = {
-            name: self.network.activation(shapes[name].channels, input=name == plan.input, output=name == plan.output)
-            for name in names
-        }
-        self.output = number[plan.output]
+        self.output = names.index(plan.output)
         self.layers: list[Layer] = []
         self.transformed = [
             node
             for node in nodes
             if isinstance(node, Conv) and node.output not in self._narrow and uses_winograd(node, shapes, winograd)
         ]
+        # Of every activation, the numbers of its images in the network; of every layer, its first step there and its steps.
+        self.images: list[list[int]] = []
+        self.convs: list[range] = []
+        for name, channels in zip(names, self.channels, strict=True):
+            io = {"input": name == plan.input, "output": name == plan.output}
+            count = channels // GROUP if self._comes_apart(name, nodes, channels) else 1
+            self.images.append([self.network.activation(channels // count, **io) for _ in range(count)])
         for node in nodes:
+            first = self.convs[-1].stop if self.convs else 0
+            self.convs.append(range(first, first + len(self.images[names.index(node.output)])))
             if isinstance(node, Conv):
                 residual, factor = small.get(node.residual or "", (node.residual, 1))
-                self._add_conv(node, number, None if residual is None else number[residual], factor)
+                self._add_conv(node, names, None if residual is None else names.index(residual), factor)
             else:
-                how = operation(node, shapes[node.input].channels)
-                inputs = [number[name] for name in node.inputs]
-                how.add(self.network, inputs, number[node.output])
-                self.layers.append(
-                    Layer(
-                        tuple(inputs),
-                        number[node.output],
-                        None,
-                        how.reach,
-                        1,
-                        how.grow,
-                        shrink=how.shrink,
-                        whole=how.whole,
-                    )
-                )
+                self._add_operation(node, names)
         self._size: tuple[int, int] = (0, 0)
         self.memory = 0
 
-    def _add_conv(self, node: Conv, number: dict[str, int], residual: int | None, factor: int) -> None:
-        transformed = node in self.transformed
-        source, target = tuple(number[name] for name in node.sources), number[node.output]
-        self.network.conv(
-            source,
-            target,
-            node.weight,
-            node.bias,
-            slope=node.slope if node.act == "prelu" else None,
-            shuffle=node.shuffle,
-            gain=node.gain,
-            residual=residual,
-            residual_factor=factor,
-            clamp=node.clamp,
-            winograd=transformed,
-            narrow=self._narrow.get(node.output),
+    def _comes_apart(self, name: str, nodes: list[Node], channels: int) -> bool:
+        """Whether an activation becomes several images: only transformed convolutions read them as one."""
+        if channels <= GROUP or channels % GROUP or name in (self.plan.input, self.plan.output):
+            return False
+        writer = self.plan.producers[name]
+        readers = [node for node in nodes if name in node.inputs]
+        return (
+            all(node in self.transformed and node.residual != name for node in readers if isinstance(node, Conv))
+            and all(isinstance(node, Conv) for node in readers)
+            and isinstance(writer, Conv)
+            and writer.shuffle == 1
+            and writer.residual is None
         )
+
+    def _add_operation(self, node: Node, names: list[str]) -> None:
+        inputs, output = [names.index(name) for name in node.inputs], names.index(node.output)
+        how = operation(node, self.channels[inputs[0]])
+        how.add(self.network, [self.images[i][0] for i in inputs], self.images[output][0])
+        self.layers.append(
+            Layer(tuple(inputs), output, None, how.reach, 1, how.grow, shrink=how.shrink, whole=how.whole)
+        )
+
+    def _add_conv(self, node: Conv, names: list[str], residual: int | None, factor: int) -> None:
+        transformed = node in self.transformed
+        inputs, output = tuple(names.index(name) for name in node.sources), names.index(node.output)
+        targets = self.images[output]
+        size = len(node.bias) // len(targets)
+        for i, target in enumerate(targets):
+            part = slice(i * size, (i + 1) * size)
+            slope = node.slope if node.act == "prelu" else None
+            self.network.conv(
+                [image for number in inputs for image in self.images[number]],
+                target,
+                node.weight[part],
+                node.bias[part],
+                slope=slope if slope is None or slope.numel() == 1 else slope[part],
+                shuffle=node.shuffle,
+                gain=node.gain,
+                residual=None if residual is None else self.images[residual][0],
+                residual_factor=factor,
+                clamp=node.clamp,
+                winograd=transformed,
+                narrow=self._narrow.get(node.output),
+            )
         step = TILE if transformed else 1
-        self.layers.append(Layer(source, target, residual, node.kernel // 2, step, node.shuffle, factor))
+        self.layers.append(Layer(inputs, output, residual, node.kernel // 2, step, node.shuffle, factor))
 
     def run(self, images: Tensor, dtype: torch.dtype) -> tuple[Tensor, bool]:
         """[N, H, W, C] float32 or uint8 to [N, s*H, s*W, C'] in ``dtype``, float32 or uint8.
@@ -136,16 +157,37 @@ class CompiledNetwork:
     def _lay_out(self, height: int, width: int, apply: bool = True) -> None:
         heights = [height * s for s in self.scales]
         widths = [width * s for s in self.scales]
-        rows = [self.network.row_floats(i, w) for i, w in enumerate(widths)]
+        rows = [
+            sum(self.network.row_floats(i, w) for i in images) for images, w in zip(self.images, widths, strict=True)
+        ]
         order = chains(self.layers, [4 * r * h for r, h in zip(rows, heights, strict=True)], heights, widths)
         plan = schedule(self.layers, heights, [0], order)
+        rings, spans = list(plan.rings), list(plan.spans)
+        owners = overwritten(self.layers, plan, heights, self._like(rows), rings, spans)
         # The output goes straight to its tensor: nothing reads it.
-        sizes = [0 if i == self.output else r * k for i, (r, k) in enumerate(zip(rows, plan.rings, strict=True))]
-        offsets, arena = place(sizes, plan.spans)
+        sizes = [0 if i == self.output else r * k for i, (r, k) in enumerate(zip(rows, rings, strict=True))]
+        offsets, arena = place([size if owners[i] == i else 0 for i, size in enumerate(sizes)], tuple(spans))
         self.memory = 4 * arena
         if not apply:
             return
-        steps = [(step.layer, step.first, step.last) for step in plan.steps]
-        rings = list(plan.rings)
-        self.network.layout(height, width, scales=self.scales, rings=rings, offsets=offsets, arena=arena, steps=steps)
+        steps = [
+            (layer, step.first, step.last)
+            for step in plan.steps
+            for layer in (self.convs[step.layer] if step.layer >= 0 else [step.layer])
+        ]
+        places = [
+            (self.scales[i], rings[i], offsets[owners[i]] + n * (sizes[i] // len(images)))
+            for i, images in enumerate(self.images)
+            for n in range(len(images))
+        ]
+        scales, image_rings, starts = (list(column) for column in zip(*places, strict=True))
+        self.network.layout(height, width, scales=scales, rings=image_rings, offsets=starts, arena=arena, steps=steps)
         self._size = (height, width)
+
+    def _like(self, rows: list[int]) -> list[tuple[int, ...]]:
+        """What must be equal for two activations to lie in the same memory, pixel upon pixel."""
+        before = [max((layer.half for layer in self.layers if i in layer.inputs), default=0) for i in range(len(rows))]
+        return [
+            (i if i in (0, self.output) else -1, rows[i], before[i], self.scales[i], len(self.images[i]))
+            for i in range(len(rows))
+        ]

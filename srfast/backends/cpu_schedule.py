@@ -217,16 +217,92 @@ class _Run:
 
     def _needed(self, activation: int) -> int:
         """The first row that a reader still has to read."""
-        first = self.written[activation]
-        for layer, done in zip(self.layers, self.done, strict=True):
-            if activation in layer.inputs and done < self.rows(layer):
-                first = min(first, max(0, done * layer.shrink - layer.half))
-            if layer.residual == activation and done < self.rows(layer):
-                first = min(first, done * layer.shuffle // layer.residual_factor)
-        return first
+        readers = zip(self.layers, self.done, strict=True)
+        return min(
+            self.written[activation], *(_first_row(reader, activation, done, self.heights) for reader, done in readers)
+        )
 
     def result(self) -> Schedule:
         return Schedule(tuple(self.steps), tuple(self.rings), tuple(self.spans))
+
+
+def overwritten(
+    layers: list[Layer],
+    plan: Schedule,
+    heights: list[int],
+    like: list[tuple[int, ...]],
+    rings: list[int],
+    spans: list[tuple[int, int]],
+) -> list[int]:
+    """Finds layers whose results may overwrite the residual that they are added to: less memory, and less of it fetched.
+
+    Args:
+        layers, plan, heights: as for ``schedule``.
+        like: of every activation; only equal ones share memory.
+        rings, spans: of every activation; those that share get rings and spans for all of them, in place.
+
+    Returns:
+        For every activation the first one in whose memory it lies.
+    """
+    last = {layer.residual: i for i, layer in enumerate(layers)}
+    fits = {
+        i
+        for i, layer in enumerate(layers)
+        if layer.residual is not None
+        and last[layer.residual] == i
+        and layer.residual not in layer.inputs
+        and layer.residual_factor == 1
+        and like[layer.residual] == like[layer.output]
+    }
+    fits -= _too_early(layers, plan, heights, fits)
+    owners = list(range(len(heights)))
+    for i in sorted(fits):
+        residual, output = layers[i].residual, layers[i].output
+        assert residual is not None
+        owners[output] = owners[residual]
+    for owner in set(owners):
+        together = [a for a, o in enumerate(owners) if o == owner]
+        # What is alive of one follows what is alive of the one before.
+        ring = min(heights[owner], sum(rings[a] for a in together))
+        span = (min(spans[a][0] for a in together), max(spans[a][1] for a in together))
+        for a in together:
+            rings[a], spans[a] = ring, span
+    return owners
+
+
+def _too_early(layers: list[Layer], plan: Schedule, heights: list[int], candidates: set[int]) -> set[int]:
+    """Those of the candidates that would overwrite rows of their residuals which a layer has yet to read."""
+    done = [0] * len(layers)
+    found = set()
+    for step in plan.steps:
+        if step.layer < 0:
+            continue
+        done[step.layer] = step.last
+        if step.layer not in candidates:
+            continue
+        layer = layers[step.layer]
+        assert layer.residual is not None
+        for i, reader in enumerate(layers):
+            reads = layer.residual in (*reader.inputs, reader.residual)
+            if (
+                i != step.layer
+                and reads
+                and _first_row(reader, layer.residual, done[i], heights) < step.last * layer.shuffle
+            ):
+                found.add(step.layer)
+    return found
+
+
+def _first_row(layer: Layer, activation: int, done: int, heights: list[int]) -> int:
+    """The first row of an activation that a layer still reads."""
+    first = heights[activation]
+    if done == heights[layer.input] // layer.shrink:
+        return first
+    if activation in layer.inputs:
+        first = max(0, done * layer.shrink - layer.half)
+    if activation == layer.residual:
+        first = min(first, done * layer.shuffle // layer.residual_factor)
+    return first
 
 
 def place(sizes: list[int], spans: tuple[tuple[int, int], ...], unit: int = 16) -> tuple[list[int], int]:
