@@ -15,7 +15,7 @@ from srfast.commands.options import encoding_from, input_from, upscaler_from
 def upscale_live(args: argparse.Namespace, source: str, target: str, latency: float) -> int:
     """Runs until the source ends or Ctrl-C, then completes the output; returns 0."""
     from srfast.live import LiveFrame, LiveUpscaler
-    from srfast.video.encoder import choose
+    from srfast.video.encoder import settle
     from srfast.video.reader import RgbFrame, VideoReader
     from srfast.video.sinks import StreamSink
 
@@ -25,7 +25,7 @@ def upscale_live(args: argparse.Namespace, source: str, target: str, latency: fl
         encoding = encoding_from(args)
         suffix = ".y4m" if target == "-" else "." + target.rpartition(".")[2].lower()
         kind = encoding.format or ("y4m" if target == "-" else None)
-        settings = choose(reader, encoding, suffix, width, height)
+        settings = settle(reader, encoding, suffix, width, height)
         live = LiveUpscaler(upscaler, max_latency=latency, lighter=args.lighter)
         live.warm_up(reader.height, reader.width)
         sink = StreamSink(target, kind, reader, settings, [], args.overwrite)
