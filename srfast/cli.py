@@ -14,6 +14,8 @@ import srfast
 from srfast.commands import models, plan, upscale
 from srfast.errors import OutputError, SrfastError
 
+_READER_GONE = 128 + 13  # as a shell tells of a program that SIGPIPE ended
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command; returns 0 done, 2 wrong usage, 130 interrupted, or a code of ``srfast.errors``."""
@@ -29,9 +31,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     except ValueError as error:
         print(f"srfast: error: {error}", file=sys.stderr)
         return 2
-    except BrokenPipeError:  # whoever reads the output has enough
+    except BrokenPipeError:
+        # Who reads the output has seen enough. What Python still holds for it must not be written at the end.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+        return _READER_GONE
     except OSError as error:
         name = f"{error.filename}: " if error.filename else ""
         print(f"srfast: error: {name}{error.strerror or error}", file=sys.stderr)
