@@ -16,7 +16,7 @@ from srfast.kernels import cuda
 from srfast.kernels.canvas import Canvas
 from srfast.kernels.cuda_conv import Frames, epilogue, inputs, no_image, run
 from srfast.kernels.cuda_pack import CudaConv, swizzle
-from srfast.kernels.packed_conv import ACTS
+from srfast.kernels.packed_conv import ACTS, phase_order
 
 ROWS = 8  # of a pass down a strip, see csrc/cuda/tail_mma.cuh
 COLUMNS = {True: 32, False: 16}  # of a strip; wide or not
@@ -68,9 +68,8 @@ def pack_tail(first: CudaConv, second: CudaConv, weight: Tensor) -> CudaTail:
     if weight.shape != expected:
         raise ValueError(f"the second convolution's weight is {list(weight.shape)}, not {list(expected)}")
     out, channels, kernel, _ = weight.shape
-    order = torch.arange(out).view(-1, second.shuffle**2).t().reshape(-1)
     rows = torch.zeros(channels // 64, kernel, PACKED, 64)
-    split = weight.detach().float().cpu()[order].view(out, -1, 64, kernel, kernel)
+    split = weight.detach().float().cpu()[phase_order(out, second.shuffle)].view(out, -1, 64, kernel, kernel)
     rows[:, :, : kernel * out] = split.permute(1, 3, 4, 0, 2).reshape(-1, kernel, kernel * out, 64)
     packed = swizzle(rows.to(first.weight.dtype)).to(first.weight.device)
     # The first one's blocks of outputs are the second's blocks of inputs.

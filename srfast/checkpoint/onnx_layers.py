@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 import torch
@@ -17,16 +17,20 @@ MAX_CHANNELS = 2048
 MAX_FACTOR = 16  # of one enlargement
 
 
+FxGraph: TypeAlias = fx.Graph
+FxNode: TypeAlias = fx.Node
+
+
 class Graph(Protocol):
     """What the operations write to."""
 
-    fx: fx.Graph
+    fx: FxGraph
 
-    def layer(self, module: nn.Module, x: fx.Node) -> fx.Node:
+    def layer(self, module: nn.Module, x: FxNode) -> FxNode:
         """A call of a new submodule."""
         ...
 
-    def constant(self, value: np.ndarray[Any, Any]) -> fx.Node | float:
+    def constant(self, value: np.ndarray[Any, Any]) -> FxNode | float:
         """A number, or a buffer."""
         ...
 

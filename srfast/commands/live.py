@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 import threading
+import time
 from typing import Any
 
 import cv2
@@ -18,6 +19,7 @@ def upscale_live(args: argparse.Namespace, source: str, target: str, latency: fl
     from srfast.video.encoder import settle
     from srfast.video.reader import RgbFrame, VideoReader
     from srfast.video.sinks import StreamSink
+    from srfast.video.source import can_reopen
 
     upscaler = upscaler_from(args, "video")
     with VideoReader(source, input_from(args)) as reader:
@@ -30,11 +32,15 @@ def upscale_live(args: argparse.Namespace, source: str, target: str, latency: fl
         live.warm_up(reader.height, reader.width)
         sink = StreamSink(target, kind, reader, settings, [], args.overwrite)
         stop = threading.Event()
+        recorded = can_reopen(source)
 
         def feed() -> None:
+            started = time.perf_counter()
             for count, item in enumerate(reader.items([], args.frames)):
                 if stop.is_set():
                     break
+                if recorded and isinstance(item, RgbFrame):  # plays at its own rate, as a camera would
+                    time.sleep(max(0.0, started + float(item.pts * reader.time_base) - time.perf_counter()))
                 if isinstance(item, RgbFrame):
                     live.submit(cv2.cvtColor(item.image[..., :3], cv2.COLOR_RGB2BGR), (count, item))
             live.close()
@@ -56,5 +62,6 @@ def upscale_live(args: argparse.Namespace, source: str, target: str, latency: fl
             raise
         feeding.join(5)
         sink.finish()
-    print(f"{target}: {live.statistics}, at most {latency * 1000:.0f} ms each, on {upscaler}", file=sys.stderr)
+    name = "the standard output" if target == "-" else target
+    print(f"{name}: {live.statistics}, at most {latency * 1000:.0f} ms each, on {upscaler}", file=sys.stderr)
     return 0

@@ -41,7 +41,9 @@ def light_of(frame: Any) -> Light:
     data = {
         name: frame.side_data.get(name) for name in ("MASTERING_DISPLAY_METADATA", "CONTENT_LIGHT_LEVEL", *_DYNAMIC)
     }
-    primaries, luminance, levels = (), (), ()
+    primaries: tuple[Fraction, ...] = ()
+    luminance: tuple[Fraction, ...] = ()
+    levels: tuple[int, ...] = ()
     if data["MASTERING_DISPLAY_METADATA"] is not None:
         # AVMasteringDisplayMetadata: ten fractions (red, green, blue, white, darkest, brightest), then what is there.
         numbers = struct.unpack_from("=22i", bytes(data["MASTERING_DISPLAY_METADATA"]))

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
+import json
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -16,7 +18,7 @@ from video.children import save_tiny
 from video.gradients import STEADY, make_clip
 
 from srfast.cli import main
-from srfast.errors import FrameLossError, InputError, OutputError
+from srfast.errors import FrameLossError, InputError, OutputError, SrfastError
 
 RAW = ["--input-format", "rawvideo", "--input-option", "framerate=25"]
 FRAME = 48 * 32 * 3 // 2  # bytes of an input frame, yuv420p
@@ -147,6 +149,35 @@ def test_a_reader_that_goes_away(tmp_path: Path, arguments: list[str]) -> None:
     # Frames per second and the like are no error; what was short enough may have been written whole.
     assert process.returncode in (141, 0) if arguments == ["info"] else process.returncode == 141
     assert "error" not in error and "Broken" not in error
+
+
+def test_a_plan_needs_a_file(
+    clip: Path, model: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["plan", "-", "-m", model]) == InputError.exit_code
+    assert "give a file" in capsys.readouterr().err
+    assert main(["plan", str(clip), "-m", model, "--seconds", "0.1", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (found["frames"], found["width"], found["height"]) == (len(STEADY), 96, 64)
+    assert found["fps"] > 0 and found["memory_bytes"] > 1 << 20 and found["output_bytes"] > 1000
+
+
+def test_a_limit_of_memory(clip: Path, tmp_path: Path, model: str, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["upscale", str(clip), str(tmp_path / "out.mkv"), "-m", model, "--progress", "none"]
+    assert main([*arguments, "--max-memory", "8G"]) == 0
+    assert main([*arguments, "-y", "--max-memory", "20M"]) == SrfastError.exit_code
+    assert "is too small for this video; it needs" in capsys.readouterr().err
+    assert main([*arguments, "-y", "--max-memory", "banana"]) == 2
+
+
+def test_live_counts_every_frame(clip: Path, tmp_path: Path, model: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """A recording plays at its own rate; each frame is made in one way or dropped."""
+    target = tmp_path / "live.mkv"
+    assert main(["upscale", str(clip), str(target), "-m", model, "--max-latency", "300ms", "--progress", "none"]) == 0
+    said = capsys.readouterr().err
+    received, full, lighter, bicubic, dropped, _, _ = map(int, re.findall(r"\b\d+(?= )", said)[:7])
+    assert received == len(STEADY) == full + lighter + bicubic + dropped
+    assert len(lumas(target)) == full + lighter + bicubic
 
 
 def test_a_terminal_gets_no_frames(clip: Path, model: str, monkeypatch: pytest.MonkeyPatch) -> None:
