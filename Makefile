@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check -q
 
-.PHONY: demo test lint types gate bench bench-report clean
+.PHONY: demo test lint types gate sanitize bench bench-report clean
 
 demo: $(VENV)/installed
 	@$(BIN)/srfast demo demo-output
@@ -37,6 +37,13 @@ bench-report: $(VENV)/installed-bench
 # Compiles the Triton kernels for six GPU architectures, none of which need be here, and reads their machine code.
 gate: $(VENV)/installed-dev
 	$(BIN)/python -m srfast.kernels.compile_gate
+
+# The CPU kernels, built apart with AddressSanitizer and UBSan, through all of their tests; ONLY chooses some (-k of pytest).
+sanitize: $(VENV)/installed-dev
+	SRFAST_SANITIZE=1 SRFAST_BUILD_CUDA=0 $(BIN)/python setup.py -q build_ext -b build/sanitize -t build/sanitize/objects
+	ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1 PYTHONPATH=tests \
+		LD_PRELOAD="$$($(CXX) -print-file-name=libasan.so) $$($(CXX) -print-file-name=libstdc++.so)" \
+		$(BIN)/python -m pytest -p sanitized -p no:cacheprovider -o timeout=0 tests/kernels/test_cpu*.py $(if $(ONLY),-k "$(ONLY)")
 
 $(VENV)/installed: pyproject.toml setup.py constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' 2>/dev/null || \

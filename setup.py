@@ -35,6 +35,9 @@ FLAGS = [
     "-Wno-maybe-uninitialized",
 ]
 AVX512 = ["-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mfma"]
+# For ``make sanitize``: memory errors and undefined behaviour end the process.
+SANITIZERS = ["-fsanitize=address,undefined", "-fno-sanitize-recover=undefined"]
+SANITIZED = ["-O0", "-g1", "-fno-omit-frame-pointer", *SANITIZERS]
 # One source for each instruction set, compiled for it; all others must run on any CPU.
 INSTRUCTION_SETS = {
     "avx2.cpp": ["-mavx2", "-mfma"],
@@ -86,6 +89,7 @@ class BuildCompiled(build_ext):
 
     def build_cpu(self, ext: Extension) -> None:
         x86 = platform.machine().lower() in ("x86_64", "amd64")
+        sanitize = os.environ.get("SRFAST_SANITIZE") == "1"
         objects = []
         for source in sorted(ext.sources):
             name = Path(source).name
@@ -96,13 +100,14 @@ class BuildCompiled(build_ext):
                 output_dir=self.build_temp,
                 macros=[("SRFAST_X86", None)] if x86 else [],
                 include_dirs=ext.include_dirs,
-                extra_postargs=[*FLAGS, *INSTRUCTION_SETS.get(name, [])],
+                extra_postargs=[*FLAGS, *(SANITIZED if sanitize else []), *INSTRUCTION_SETS.get(name, [])],
                 depends=ext.depends,
             )
         self.compiler.link_shared_object(
             objects,
             self.get_ext_fullpath(ext.name),
             libraries=["pthread"],
+            extra_postargs=SANITIZERS if sanitize else [],
             build_temp=self.build_temp,
             target_lang="c++",
         )

@@ -1,9 +1,11 @@
 """Everything that a GPU has to show, in one call and a given time: ``python -m benchmarks.gpu [--minutes 9] [--dry-run]``.
 
-Steps run one after another, most valuable first, each in its own process with its own limit; what no time is left for is
-skipped and named. After every step the folder ``--out`` holds what there is so far: ``record.json``, ``summary.json``,
-``log.txt``, ``experiments.json`` and ``configs.json``. It needs PyTorch, Triton, pytest-benchmark and OpenCV; no network,
-no PyAV, and no installation (the package is laid out as links under ``build/gpu``).
+Steps run one after another, each in its own process with its own limit: is it right (tests, sanitizers), which kernels are
+fast (experiments, tuning), and then the record. What no time is left for is skipped and named; ``--only 'tests|sanitizer'``
+takes the steps whose names match, for several runs into one folder. After every step the folder ``--out`` holds what there
+is so far: ``record.json``, ``summary.json``, ``log.txt``, ``experiments.json`` and ``configs.json``. It needs PyTorch,
+Triton, pytest-benchmark and OpenCV; no network, no PyAV, and no installation (the package is laid out as links under
+``build/gpu``).
 
 ``--dry-run`` needs no GPU: it runs every step as far as it goes on a CPU, measures nothing that is kept, and fails if a
 step does not work.
@@ -14,6 +16,8 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
+import shutil
 import subprocess
 import sys
 import time
@@ -24,6 +28,8 @@ REPOSITORY = Path(__file__).parent.parent
 LAYOUT = REPOSITORY / "build" / "gpu"
 PYTEST = [sys.executable, "-W", "ignore", "-m", "pytest", "-q", "-p", "no:cacheprovider"]
 GPU_TESTS = ("tests/kernels", "tests/backends", "tests/test_engine.py")
+# Of the CUDA kernels' tests: one of each kernel, small.
+SANITIZED = "(convolutions or pair or tail or hopper or planes) and not 135 and not 540"
 SLOW = "torch.compile"  # minutes for each network: only once everything else is there
 
 
@@ -56,7 +62,7 @@ class Outcome:
 
 
 def steps(out: Path) -> list[Step]:
-    """All steps, most valuable first."""
+    """All steps: first what must be right, then what decides between kernels, then what is recorded."""
     python = sys.executable
     record = ["--record", str(out / "record.json")]
     collect = [*PYTEST, "benchmarks", "--collect-only"]
@@ -72,12 +78,12 @@ def steps(out: Path) -> list[Step]:
     build = [python, "setup.py", "-q", "build_ext", "--inplace"]
     return [
         Step("build the compiled kernels", build, 180, 1, [python, "setup.py", "--version"]),
-        Step("ceilings", suite(ceilings), 60, 20, suite(ceilings, "--least", "1")),
         Step("GPU tests", [*tests, "--maxfail=20"], 150, 20, [*tests, "--collect-only"]),
-        Step("main networks", suite(*main), 120, 20, suite(*tiny, without=f"{SLOW}|OpenVINO|ONNX|ncnn|bf16")),
+        *_sanitizers(),
         *_experiments(out),
         Step("tuning", [*tune, "--seconds", "130"], 150, 60, [*tune, "--dry-run"]),
-        Step("main networks, tuned", suite(*main, "--run", "2"), 90, 20, collect),
+        Step("ceilings", suite(ceilings), 60, 20, suite(ceilings, "--least", "1")),
+        Step("main networks", suite(*main), 120, 20, suite(*tiny, without=f"{SLOW}|OpenVINO|ONNX|ncnn|bf16")),
         Step("networks", suite("benchmarks/test_networks.py", "--budget", "4", "--run", "2"), 180, 20, collect),
         Step("operations", suite("benchmarks/test_operations.py", "--budget", "2"), 120, 20, collect),
         Step("frames", suite("benchmarks/test_frames.py"), 60, 20, collect),
@@ -85,6 +91,21 @@ def steps(out: Path) -> list[Step]:
         Step("torch.compile", suite(*main, "--run", "3", without=""), 400, 90, collect),
         Step("growth", suite("benchmarks/test_growth.py"), 120, 30, collect),
         Step("video", suite("benchmarks/test_video.py"), 90, 20, collect),
+    ]
+
+
+def _sanitizers() -> list[Step]:
+    """The compiled kernels under compute-sanitizer; PyTorch's allocator would hide what lies outside of a tensor."""
+    tests = [*PYTEST, "-m", "needs_gpu", "tests/kernels/test_cuda_gpu.py", "-k", SANITIZED]
+    places = os.pathsep.join([os.environ.get("PATH", ""), "/usr/local/cuda/bin", "/usr/local/cuda/compute-sanitizer"])
+    tool = (
+        shutil.which("compute-sanitizer", path=places) or "compute-sanitizer"
+    )  # without it the step fails and says so
+    limits = {"memcheck": 90, "racecheck": 120}
+    common = ["env", "PYTORCH_NO_CUDA_MEMORY_CACHING=1", tool, "--error-exitcode", "9"]
+    return [
+        Step(f"sanitizer: {name}", [*common, "--tool", name, *tests], most, 30, [*tests, "--collect-only"])
+        for name, most in limits.items()
     ]
 
 
@@ -160,15 +181,28 @@ def perform(step: Step, seconds: float, out: Path, dry: bool) -> Outcome:
     return Outcome(step.name, result, round(time.monotonic() - started, 1))
 
 
-def run(out: Path, minutes: float, dry: bool) -> list[Outcome]:
-    """All steps within the budget; the summary is written after each."""
+def _earlier(out: Path, without: set[str]) -> list[dict[str, object]]:
+    """What an earlier run says of other steps."""
+    path = out / "summary.json"
+    found = json.loads(path.read_text(encoding="utf-8"))["steps"] if path.exists() else []
+    return [step for step in found if step["name"] not in without]
+
+
+def run(out: Path, minutes: float, dry: bool, only: str = "") -> list[Outcome]:
+    """The steps whose names match ``only`` within the budget; the summary is written after each.
+
+    Other steps of an earlier run into the same folder stay in its summary and log.
+    """
     out.mkdir(parents=True, exist_ok=True)
-    (out / "log.txt").write_bytes(b"")
+    chosen = [step for step in steps(out) if re.search(only, step.name)]
+    earlier = _earlier(out, {step.name for step in chosen}) if only else []
+    if not only:
+        (out / "log.txt").write_bytes(b"")
     lay_out()
     ends = time.monotonic() + 60 * minutes
     outcomes: list[Outcome] = []
     rehearsed: set[str] = set()
-    for step in steps(out):
+    for step in chosen:
         left = ends - time.monotonic()
         again = dry and str(step.dry) in rehearsed
         if left < step.least:
@@ -178,7 +212,7 @@ def run(out: Path, minutes: float, dry: bool) -> list[Outcome]:
         else:
             outcomes.append(perform(step, left, out, dry))
         rehearsed.add(str(step.dry))
-        summary = {"dry_run": dry, "steps": [asdict(outcome) for outcome in outcomes]}
+        summary = {"dry_run": dry, "steps": [*earlier, *(asdict(outcome) for outcome in outcomes)]}
         (out / "summary.json").write_text(json.dumps(summary, indent=1) + "\n", encoding="utf-8")
         print(f"{outcomes[-1].name:40} {outcomes[-1].result:24} {outcomes[-1].seconds:6.1f} s", flush=True)
     return outcomes
@@ -209,6 +243,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--minutes", type=float, default=9.0, help="time for everything")
     parser.add_argument("--out", type=Path, default=Path(os.environ.get("OUT", "gpu-run")), help="folder to write to")
+    parser.add_argument("--only", default="", metavar="REGEX", help="steps whose names match, as 'tests|sanitizer'")
     parser.add_argument("--dry-run", action="store_true", help="rehearse without a GPU")
     options = parser.parse_args(arguments)
     if not options.dry_run:
@@ -218,7 +253,7 @@ def main(arguments: list[str] | None = None) -> int:
             print("PyTorch sees no GPU here; --dry-run rehearses without one", file=sys.stderr)
             return 1
     out = options.out.resolve()
-    outcomes = run(out, options.minutes, options.dry_run)
+    outcomes = run(out, options.minutes, options.dry_run, options.only)
     finish(out, options.dry_run)
     if options.dry_run:
         failed = [outcome.name for outcome in outcomes if outcome.result != "ok"]

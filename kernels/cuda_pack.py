@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from srfast.kernels import cuda
-from srfast.kernels.packed_conv import ACTS
+from srfast.kernels.packed_conv import ACTS, check_conv, padded, phase_order
 
 
 @dataclass(frozen=True)
@@ -104,19 +104,13 @@ def pack_conv(
     Raises:
         ValueError: shapes that do not fit together, or to the variant.
     """
-    out, channels, kernel, width = weight.shape
-    if kernel != width or kernel % 2 == 0 or bias.shape != (out,) or out % shuffle**2:
-        raise ValueError(
-            f"weight {list(weight.shape)}, bias {list(bias.shape)} and shuffle {shuffle} do not fit together"
-        )
-    if act not in ACTS or (act == "prelu" and (slope is None or slope.numel() not in (1, out))):
-        raise ValueError(f"act {act!r} with {'no' if slope is None else slope.numel()} slopes for {out} channels")
+    out, channels, kernel = check_conv(weight, bias, act, slope, shuffle)
     if dtype not in cuda.DTYPES:
         raise ValueError(f"the CUDA kernels compute in float16 or bfloat16, not {dtype}")
     variant = variant or choose_variant(channels, out, kernel)
     if variant not in VARIANTS or variant.kernel not in (0, kernel) or bool(variant.pixel) != (channels <= 8):
         raise ValueError(f"{variant} does not run a {kernel}x{kernel} convolution of {channels} channels")
-    order = torch.arange(out).view(-1, shuffle * shuffle).t().reshape(-1)
+    order = phase_order(out, shuffle)
     ordered = weight.detach().float().cpu()[order]
     blocks = _narrow_blocks(ordered, variant) if variant.pixel else _wide_blocks(ordered, variant)
     slopes = torch.zeros(out) if slope is None else slope.detach().float().cpu().expand(out)
@@ -124,8 +118,8 @@ def pack_conv(
     return CudaConv(
         variant,
         swizzle(blocks.to(dtype).contiguous()).to(device).contiguous(),
-        _padded(bias.detach().float().cpu()[order], length).to(device),
-        _padded(slopes[order], length).to(device),
+        padded(bias.detach().float().cpu()[order], length).to(device),
+        padded(slopes[order], length).to(device),
         kernel,
         channels,
         out,
@@ -166,9 +160,3 @@ def _narrow_blocks(weight: Tensor, variant: Variant) -> Tensor:
     taps[..., :channels] = weight.permute(0, 2, 3, 1)
     pixels[:out, :, : kernel * variant.pixel] = taps.flatten(2)
     return pixels.view(rows, variant.block_o, 1, kernel * slices, 16).permute(0, 2, 3, 1, 4)
-
-
-def _padded(values: Tensor, length: int) -> Tensor:
-    padded = torch.zeros(length)
-    padded[: len(values)] = values
-    return padded

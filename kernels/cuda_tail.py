@@ -7,6 +7,7 @@ its own; the second adds up the taps of a row last, so its sums differ from two 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -15,7 +16,7 @@ from srfast.kernels import cuda
 from srfast.kernels.canvas import Canvas
 from srfast.kernels.cuda_conv import Frames, epilogue, inputs, no_image, run
 from srfast.kernels.cuda_pack import CudaConv, swizzle
-from srfast.kernels.packed_conv import ACTS
+from srfast.kernels.packed_conv import ACTS, phase_order
 
 ROWS = 8  # of a pass down a strip, see csrc/cuda/tail_mma.cuh
 COLUMNS = {True: 32, False: 16}  # of a strip; wide or not
@@ -67,9 +68,8 @@ def pack_tail(first: CudaConv, second: CudaConv, weight: Tensor) -> CudaTail:
     if weight.shape != expected:
         raise ValueError(f"the second convolution's weight is {list(weight.shape)}, not {list(expected)}")
     out, channels, kernel, _ = weight.shape
-    order = torch.arange(out).view(-1, second.shuffle**2).t().reshape(-1)
     rows = torch.zeros(channels // 64, kernel, PACKED, 64)
-    split = weight.detach().float().cpu()[order].view(out, -1, 64, kernel, kernel)
+    split = weight.detach().float().cpu()[phase_order(out, second.shuffle)].view(out, -1, 64, kernel, kernel)
     rows[:, :, : kernel * out] = split.permute(1, 3, 4, 0, 2).reshape(-1, kernel, kernel * out, 64)
     packed = swizzle(rows.to(first.weight.dtype)).to(first.weight.device)
     # The first one's blocks of outputs are the second's blocks of inputs.
@@ -137,7 +137,8 @@ def tail_bytes(second: CudaConv, wide: bool) -> int:
 
 def _check_memory(x: Canvas, need: int) -> None:
     if x.data.device.type == "cuda":
-        limit = torch.cuda.get_device_properties(x.data.device).shared_memory_per_block_optin
+        properties: Any = torch.cuda.get_device_properties(x.data.device)
+        limit = properties.shared_memory_per_block_optin
         if need > limit:
             raise ValueError(
                 f"the fused tail needs {need} bytes of shared memory, this GPU has {limit}; narrow strips need less"

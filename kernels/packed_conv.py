@@ -76,15 +76,9 @@ def pack_conv(
     Raises:
         ValueError: shapes that do not fit together.
     """
-    out, channels, kernel, width = weight.shape
-    if kernel != width or kernel % 2 == 0 or bias.shape != (out,) or out % shuffle**2:
-        raise ValueError(
-            f"weight {list(weight.shape)}, bias {list(bias.shape)} and shuffle {shuffle} do not fit together"
-        )
-    if act not in ACTS or (act == "prelu" and (slope is None or slope.numel() not in (1, out))):
-        raise ValueError(f"act {act!r} with {'no' if slope is None else slope.numel()} slopes for {out} channels")
+    out, channels, kernel = check_conv(weight, bias, act, slope, shuffle)
     block_o = min(block_o, max(16, _power_of_two(out)))
-    order = _phase_order(out, shuffle)
+    order = phase_order(out, shuffle)
     padded_out = -(-out // block_o) * block_o
     taps, columns, pixel = _taps(weight.detach().float().cpu()[order])
     block_c = _channel_block(taps.shape[2], exact)
@@ -95,8 +89,8 @@ def pack_conv(
     slopes = torch.zeros(out) if slope is None else slope.detach().float().cpu().expand(out)
     return PackedConv(
         packed.reshape(-1, padded_out, block_c).to(device, dtype).contiguous(),
-        _padded(bias.detach().float().cpu()[order], padded_out).to(device),
-        _padded(slopes[order], padded_out).to(device),
+        padded(bias.detach().float().cpu()[order], padded_out).to(device),
+        padded(slopes[order], padded_out).to(device),
         kernel,
         columns,
         blocks_c,
@@ -112,6 +106,22 @@ def pack_conv(
     )
 
 
+def check_conv(weight: Tensor, bias: Tensor, act: str, slope: Tensor | None, shuffle: int) -> tuple[int, int, int]:
+    """Output channels, input channels and side of a convolution.
+
+    Raises:
+        ValueError: shapes that do not fit together.
+    """
+    out, channels, kernel, width = weight.shape
+    if kernel != width or kernel % 2 == 0 or bias.shape != (out,) or out % shuffle**2:
+        raise ValueError(
+            f"weight {list(weight.shape)}, bias {list(bias.shape)} and shuffle {shuffle} do not fit together"
+        )
+    if act not in ACTS or (act == "prelu" and (slope is None or slope.numel() not in (1, out))):
+        raise ValueError(f"act {act!r} with {'no' if slope is None else slope.numel()} slopes for {out} channels")
+    return out, channels, kernel
+
+
 def _taps(weight: Tensor) -> tuple[Tensor, int, int]:
     """[taps, O, values of a tap], the taps of a row, and the pixel size they need (0: any)."""
     out, channels, kernel, _ = weight.shape
@@ -123,7 +133,7 @@ def _taps(weight: Tensor) -> tuple[Tensor, int, int]:
     return wide.reshape(kernel, out, kernel * pixel), 1, pixel
 
 
-def _phase_order(out: int, shuffle: int) -> Tensor:
+def phase_order(out: int, shuffle: int) -> Tensor:
     """Packed channel (i, j, c) is channel c * r * r + i * r + j of the plan."""
     return torch.arange(out).view(-1, shuffle * shuffle).t().reshape(-1)
 
@@ -140,7 +150,8 @@ def _power_of_two(value: int) -> int:
     return 1 << (value - 1).bit_length()
 
 
-def _padded(values: Tensor, length: int) -> Tensor:
-    padded = torch.zeros(length)
-    padded[: len(values)] = values
-    return padded
+def padded(values: Tensor, length: int) -> Tensor:
+    """[n] -> [length] float32, zeros at the end."""
+    longer = torch.zeros(length)
+    longer[: len(values)] = values
+    return longer

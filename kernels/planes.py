@@ -95,8 +95,9 @@ class Planes:
     @staticmethod
     def of(picture: Tensor, colour: PlaneColour) -> Planes:
         """The planes in pictures as decoders and encoders have them, [N, 3 * H / 2, W, 1]: luma above, chroma's rows below."""
-        height = picture.shape[1] // 3 * 2
-        return Planes(picture[:, :height], picture[:, height:].unflatten(2, (-1, 2)).squeeze(4), colour)
+        images, rows, width, _ = picture.shape
+        height = rows // 3 * 2
+        return Planes(picture[:, :height], picture[:, height:].view(images, height // 2, width // 2, 2), colour)
 
     @property
     def picture(self) -> Tensor:

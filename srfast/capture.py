@@ -10,8 +10,9 @@ from typing import Any
 
 from torch import fx, nn
 
+from srfast.capture_convs import Value
 from srfast.capture_functional import FUNCTIONS
-from srfast.capture_ops import MODULES, Value
+from srfast.capture_ops import MODULES
 from srfast.errors import UnsupportedModelError
 from srfast.plan import Concat, Conv, Node, Plan, Shuffle, Unshuffle
 

@@ -9,8 +9,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from srfast.capture_convs import Builder, Value
 from srfast.capture_ops import FUNCTIONS as ELEMENTWISE
-from srfast.capture_ops import MODULES, Builder, Value
+from srfast.capture_ops import MODULES
 from srfast.errors import UnsupportedModelError
 from srfast.plan import Activate
 

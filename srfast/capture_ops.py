@@ -5,15 +5,15 @@ from __future__ import annotations
 import math
 import operator
 from collections.abc import Callable
-from typing import Any, Literal, Protocol, TypeAlias
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from srfast import capture_gates as gates
+from srfast.capture_convs import Builder, Value, conv, pair, transposed
 from srfast.errors import UnsupportedModelError
-from srfast.models.subpixel import conv_before_unshuffle, transposed_as_conv
 from srfast.plan import (
     Act,
     Activate,
@@ -21,78 +21,14 @@ from srfast.plan import (
     Affine,
     Clamp,
     Concat,
-    Conv,
     InstanceNorm,
     Multiply,
-    Node,
     Pool,
     Resize,
     ResizeMode,
     Shuffle,
     Unshuffle,
 )
-
-Value: TypeAlias = Any  # an fx argument: the name of an activation, a constant, or part of a gate
-
-
-class Builder(Protocol):
-    """Where converters put their nodes; returns the name of what the node writes."""
-
-    def emit(self, node: Node) -> str: ...
-
-
-def _pair(value: Any) -> tuple[int, int]:
-    return (value, value) if isinstance(value, int) else (int(value[0]), int(value[1]))
-
-
-def _conv(b: Builder, name: str, m: nn.Conv2d, x: Value) -> Value:
-    if not isinstance(x, str):
-        return gates.conv(name, m, x)
-    weight, stride = dense_weight(m), _pair(m.stride)[0]
-    kernel = m.kernel_size[0]
-    padding = kernel // 2 if m.padding == "same" else m.padding
-    square = kernel == m.kernel_size[1] and not isinstance(padding, str)
-    plain = _pair(m.dilation) == (1, 1) and m.padding_mode == "zeros" and _pair(m.stride) == (stride, stride)
-    # The output has exactly 1 / stride of the pixels.
-    whole = square and -stride <= 2 * _pair(padding)[0] - kernel <= -1 and len(set(_pair(padding))) == 1
-    if not (square and plain and whole):
-        raise UnsupportedModelError(
-            f"no plan node covers {m} (at {name}): convolutions are square, undilated, padded with zeros so that the size "
-            "stays or is divided by the stride"
-        )
-    bias = m.bias.detach() if m.bias is not None else torch.zeros(m.out_channels, dtype=weight.dtype)
-    if stride > 1:
-        x = b.emit(Unshuffle(f"{name}_unshuffled", x, stride))
-        return b.emit(Conv(name, x, conv_before_unshuffle(weight, stride, _pair(padding)[0]), bias))
-    if kernel % 2 == 0:
-        raise UnsupportedModelError(f"no plan node covers {m} (at {name}): a convolution of stride 1 has an odd kernel")
-    return b.emit(Conv(name, x, weight, bias))
-
-
-def dense_weight(m: nn.Conv2d) -> Tensor:
-    """[O, C, k, k] of a convolution; a grouped one gets zeros between its groups."""
-    weight = m.weight.detach()
-    if m.groups == 1:
-        return weight
-    dense = weight.new_zeros(m.out_channels, m.in_channels, *weight.shape[2:])
-    rows, columns = m.out_channels // m.groups, m.in_channels // m.groups
-    for g in range(m.groups):
-        dense[g * rows : (g + 1) * rows, g * columns : (g + 1) * columns] = weight[g * rows : (g + 1) * rows]
-    return dense
-
-
-def _transposed(b: Builder, name: str, m: nn.ConvTranspose2d, x: str) -> str:
-    kernel, stride, padding = m.kernel_size[0], m.stride[0], _pair(m.padding)[0]
-    square = all(len(set(_pair(v))) == 1 for v in (m.kernel_size, m.stride, m.padding, m.output_padding))
-    whole = kernel + _pair(m.output_padding)[0] - 2 * padding == stride
-    if not (square and whole) or m.groups != 1 or _pair(m.dilation) != (1, 1):
-        raise UnsupportedModelError(
-            f"no plan node covers {m} (at {name}): a transposed convolution is square, undilated, without groups, and "
-            "multiplies the size by its stride (kernel + output_padding - 2 * padding = stride)"
-        )
-    weight = transposed_as_conv(m.weight.detach(), stride, padding)
-    bias = m.bias.detach() if m.bias is not None else torch.zeros(m.out_channels, dtype=weight.dtype)
-    return b.emit(Conv(name, x, weight, bias.repeat_interleave(stride**2), shuffle=stride))
 
 
 def _instance_norm(b: Builder, name: str, m: nn.InstanceNorm2d, x: str) -> str:
@@ -112,8 +48,8 @@ def _pool(kind: str) -> Callable[[Builder, str, Any, str], str]:
 
 def _pool_function(kind: str) -> Callable[..., str]:
     def convert(b: Builder, name: str, x: str, kernel_size: Any, stride: Any = None, padding: Any = 0, **_: Any) -> str:
-        size = _pair(kernel_size)
-        if len(set(size)) > 1 or _pair(stride or kernel_size) != size or _pair(padding) != (0, 0):
+        size = pair(kernel_size)
+        if len(set(size)) > 1 or pair(stride or kernel_size) != size or pair(padding) != (0, 0):
             raise UnsupportedModelError(
                 f"no plan node covers pooling of {kernel_size} with stride {stride} and padding {padding} (at {name}): "
                 "the squares neither overlap nor reach over the border"
@@ -258,8 +194,8 @@ def _upsample(b: Builder, name: str, m: nn.Upsample, x: str) -> str:
 
 
 MODULES: dict[type[nn.Module], Callable[[Builder, str, Any, str], Value]] = {
-    nn.Conv2d: _conv,
-    nn.ConvTranspose2d: _transposed,
+    nn.Conv2d: conv,
+    nn.ConvTranspose2d: transposed,
     nn.BatchNorm2d: _batch_norm,
     nn.InstanceNorm2d: _instance_norm,
     nn.AvgPool2d: _pool("average"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import logging
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,19 +14,27 @@ import srfast
 from srfast.commands import models, plan, upscale
 from srfast.errors import OutputError, SrfastError
 
+_READER_GONE = 128 + 13  # as a shell tells of a program that SIGPIPE ended
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command; returns 0 done, 2 wrong usage, 130 interrupted, or a code of ``srfast.errors``."""
     args = _parser().parse_args(argv)
     logging.basicConfig(level=logging.INFO if args.verbose else logging.WARNING, format="srfast: %(message)s")
     try:
-        return int(args.run(args))
+        code = int(args.run(args))
+        sys.stdout.flush()
+        return code
     except SrfastError as error:
         print(f"srfast: error: {error}", file=sys.stderr)
         return error.exit_code
     except ValueError as error:
         print(f"srfast: error: {error}", file=sys.stderr)
         return 2
+    except BrokenPipeError:
+        # Who reads the output has seen enough. What Python still holds for it must not be written at the end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return _READER_GONE
     except OSError as error:
         name = f"{error.filename}: " if error.filename else ""
         print(f"srfast: error: {name}{error.strerror or error}", file=sys.stderr)

@@ -22,7 +22,7 @@ _RETRY = 30  # frames after which a way that was too slow is tried again, where 
 
 @dataclass
 class LiveStatistics:
-    """What became of the frames that came in."""
+    """What became of the frames that came in: each was made in one way or dropped."""
 
     received: int = 0
     full: int = 0
@@ -206,7 +206,8 @@ class LiveUpscaler:
             setattr(self.statistics, way.name, getattr(self.statistics, way.name) + 1)
             self.statistics.late += latency > self.max_latency
             if len(self._results) == self._results.maxlen:
-                self._results.popleft()  # nobody reads: the newest wins here too
+                gone = self._results.popleft()  # nobody reads: the newest wins here too
+                setattr(self.statistics, gone.way, getattr(self.statistics, gone.way) - 1)
                 self.statistics.dropped += 1
             self._results.append(LiveFrame(result, tag, way.name, latency))
             self._changed.notify_all()

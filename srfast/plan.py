@@ -14,6 +14,7 @@ from typing import Any
 
 from torch import Tensor
 
+from srfast.geometry import Ratio, Shape, Span, multiply_adds, reads, shape_of
 from srfast.nodes import (
     GLOBAL_NODES,
     Act,
@@ -28,18 +29,12 @@ from srfast.nodes import (
     Multiply,
     Node,
     Pool,
-    Ratio,
     Resize,
     ResizeMode,
-    Shape,
     Shuffle,
-    Span,
     SpatialGate,
     Unshuffle,
     describe,
-    multiply_adds,
-    reads,
-    shape_of,
     tensors,
 )
 

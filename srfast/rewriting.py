@@ -6,7 +6,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any, TypeAlias
 
-from srfast.nodes import Concat, Conv, Node, Shape, shape_of
+from srfast.geometry import Shape, shape_of
+from srfast.nodes import Concat, Conv, Node
 from srfast.plan import Plan
 
 

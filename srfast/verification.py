@@ -59,8 +59,9 @@ class Verification:
 
     def __str__(self) -> str:
         psnr = f"{self.psnr:.1f} dB" if math.isfinite(self.psnr) else "equal"
+        frames = f"{self.frames} frame{'s' if self.frames != 1 else ''}"
         return (
-            f"{'passed' if self.passed else 'FAILED'}: {self.frames} frames of {self.width}x{self.height} on {self.ran} against "
+            f"{'passed' if self.passed else 'FAILED'}: {frames} of {self.width}x{self.height} on {self.ran} against "
             f"eager float32\n  largest difference {self.max_difference} of 255, {self.within_one:.4%} within 1, PSNR {psnr}\n"
             f"  not finite: {self.non_finite} values in float32; {self.redone} frames in the fused network's own type"
         )

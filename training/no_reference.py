@@ -20,7 +20,7 @@ from srfast.training.metrics import UInt8Image, luma
 
 Float = npt.NDArray[np.float64]
 BLOCK = 96
-ROUNDING = 1e-9  # of an image in 0..1, with room
+ROUNDING = 1e-9  # far below one grey level, far above what rounding leaves of a flat area
 SHIFTS = ((0, 1), (1, 0), (1, 1), (1, -1))
 
 

@@ -248,16 +248,17 @@ class Trainer:
             raise CheckpointError(f"cannot write {self.checkpoint_path}: {error}; the state is whole") from error
 
     def _resume(self, state: dict[str, Any]) -> None:
-        theirs, mine = json.loads(state["config"]), json.loads(json.dumps(asdict(self.config)))
+        mine, plain = (json.loads(json.dumps(asdict(c))) for c in (self.config, Config()))
+        theirs = {**plain, **json.loads(state["config"])}  # a setting it does not know yet was not in use
         # A run may be made longer and may report more often; anything else would be another run.
         free = (
             {"iterations", "save_every", "log_every"}
             if self.config.schedule != "cosine"
             else {"save_every", "log_every"}
         )
-        changed = [k for k in mine if k not in free and theirs.get(k) != mine[k]]
+        changed = [k for k in mine if k not in free and theirs[k] != mine[k]]
         if changed:
-            said = ", ".join(f"{k} was {theirs.get(k)!r} and is now {mine[k]!r}" for k in changed)
+            said = ", ".join(f"{k} was {theirs[k]!r} and is now {mine[k]!r}" for k in changed)
             raise CheckpointError(f"{self.state_path} is of another training: {said}; give another folder")
         for name, network in self.networks.items():
             network.load_state_dict(state["networks"][name])

@@ -1,15 +1,11 @@
 // A GPU's thread block on the host: threads as fibers, shared memory that knows who wrote what, and barriers.
 //
-// Every access to shared memory is checked against a vector clock of the block's warps: reading bytes that nothing
-// wrote, and two warps' accesses that no barrier orders, are errors. Within a warp lanes count as ordered.
 // Copies that the hardware makes in the background are made as late as the code allows, so what reads too early reads
 // bytes that count as unwritten.
 #pragma once
 
 #include <algorithm>
-#include <array>
 #include <cstdint>
-#include <cstring>
 #include <deque>
 #include <exception>
 #include <functional>
@@ -19,6 +15,8 @@
 #include <string>
 #include <vector>
 
+#include "shared_memory.h"
+
 #ifdef __x86_64__
 extern "C" void srfast_switch(void** from, void* to);
 #else
@@ -27,9 +25,7 @@ extern "C" void srfast_switch(void** from, void* to);
 
 namespace srfast::emulation {
 
-constexpr int kMaxWarps = 32, kAsync = kMaxWarps, kClocks = kMaxWarps + 1;  // the last clock: copies in the background
 constexpr std::size_t kStack = 128 << 10;
-using Clock = std::vector<uint32_t>;
 
 // What a fiber waits for: that *word differs from value.
 struct Wait {
@@ -74,9 +70,8 @@ struct Mbarrier {
 class Block {
 public:
     Block(int threads, std::size_t shared, int index, int count)
-        : index(index), count(count), threads_(threads), warps_((threads + 31) / 32), memory_(shared), state_(shared),
-          clocks(warps_ + 1, Clock(kClocks)), fences(kClocks) {
-        for (int w = 0; w < warps_; ++w) clocks[w][w] = 1;
+        : index(index), count(count), threads_(threads), warps_((threads + 31) / 32),
+          shared_(shared, warps_, [this] { return "thread " + std::to_string(running_) + " of block " + std::to_string(this->index); }) {
         collectives.resize(warps_ * 2);
         matrix.resize(warps_ / 4 + 1);
     }
@@ -175,50 +170,15 @@ public:
         for (int i = 0; i < kClocks; ++i) into[i] = std::max(into[i], other[i]);
     }
 
-    void read(uint32_t address, void* to, int bytes, bool asynchronous = false) {
-        check_range(address, bytes, "read");
-        const int w = warp();
-        for (int i = 0; i < bytes; ++i) {
-            State& s = state_[address + i];
-            if (!s.written) fail("reads shared memory that nothing wrote", address + i);
-            if (s.writer != w && clocks[w][s.writer] < s.write_clock) fail("reads what another warp wrote without a barrier between", address + i);
-            if (asynchronous && s.writer != kAsync && fences[s.writer] <= s.fence) fail("is read by the asynchronous proxy without a proxy fence", address + i);
-            note_read(s, w);
-        }
-        std::memcpy(to, memory_.data() + address, bytes);
-    }
-
-    void write(uint32_t address, const void* from, int bytes) {
-        check_write(address, bytes);
-        const int w = warp();
-        for (int i = 0; i < bytes; ++i) settle(state_[address + i], w, clocks[w][w]);
-        std::memcpy(memory_.data() + address, from, bytes);
-    }
-
-    // A copy in the background begins: the bytes count as unwritten until it ends.
-    void begin_copy(uint32_t address, int bytes) {
-        check_write(address, bytes);
-        for (int i = 0; i < bytes; ++i) state_[address + i].written = false;
-    }
-    void end_copy(uint32_t address, const void* from, int bytes, int writer, uint32_t clock) {
-        for (int i = 0; i < bytes; ++i) settle(state_[address + i], writer, clock);
-        std::memcpy(memory_.data() + address, from, bytes);
-    }
-
-    std::vector<char>& memory() { return memory_; }
+    void read(uint32_t address, void* to, int bytes, bool asynchronous = false) { shared_.read(warp(), address, to, bytes, asynchronous); }
+    void write(uint32_t address, const void* from, int bytes) { shared_.write(warp(), address, from, bytes); }
+    void begin_copy(uint32_t address, int bytes) { shared_.begin_copy(warp(), address, bytes); }
+    void end_copy(uint32_t address, const void* from, int bytes, int writer, uint32_t clock) { shared_.end_copy(address, from, bytes, writer, clock); }
+    std::vector<char>& memory() { return shared_.bytes(); }
 
 private:
-    struct State {
-        bool written = false;
-        uint8_t writer = 0;
-        uint8_t reader = 255;  // of the last read; other readers are in `readers`
-        uint32_t write_clock = 0, fence = 0, read_clock = 0;
-        std::unique_ptr<std::map<int, uint32_t>> readers;
-    };
-
     int threads_, warps_;
-    std::vector<char> memory_;
-    std::vector<State> state_;
+    SharedMemory shared_;
     std::vector<std::unique_ptr<Fiber>> fibers_;
     std::map<int, std::vector<int>> waiting_;
     const std::function<void()>* body_ = nullptr;
@@ -230,47 +190,10 @@ private:
 #endif
 
 public:
-    std::vector<Clock> clocks;
-    std::vector<uint32_t> fences;  // proxy fences that each warp has made
+    std::vector<Clock>& clocks = shared_.clocks;
+    std::vector<uint32_t>& fences = shared_.fences;
 
 private:
-    void note_read(State& s, int w) {
-        if (s.reader != 255 && s.reader != w) {
-            if (!s.readers) s.readers = std::make_unique<std::map<int, uint32_t>>();
-            (*s.readers)[s.reader] = s.read_clock;
-        }
-        s.reader = static_cast<uint8_t>(w), s.read_clock = clocks[w][w];
-    }
-
-    void settle(State& s, int writer, uint32_t clock) {
-        s.written = true, s.writer = static_cast<uint8_t>(writer), s.write_clock = clock, s.fence = fences[writer];
-        s.reader = 255, s.readers.reset();
-    }
-
-    void check_write(uint32_t address, int bytes) {
-        check_range(address, bytes, "written");
-        const int w = warp();
-        for (int i = 0; i < bytes; ++i) {
-            const State& s = state_[address + i];
-            const auto unordered = [&](int other, uint32_t clock) { return other != w && clocks[w][other] < clock; };
-            if (s.write_clock && unordered(s.writer, s.write_clock)) fail("overwrites what another warp wrote without a barrier between", address + i);
-            if (s.reader != 255 && unordered(s.reader, s.read_clock)) fail("overwrites what another warp may still read", address + i);
-            if (s.readers)
-                for (const auto& [other, clock] : *s.readers)
-                    if (unordered(other, clock)) fail("overwrites what another warp may still read", address + i);
-        }
-    }
-
-    void check_range(uint32_t address, int bytes, const char* verb) {
-        if (address + static_cast<std::size_t>(bytes) > memory_.size())
-            throw std::runtime_error("shared address " + std::to_string(address) + " is " + verb + ", the block has " + std::to_string(memory_.size()));
-        if (address % static_cast<uint32_t>(std::min(bytes, 16))) throw std::runtime_error("shared address " + std::to_string(address) + " is not aligned to " + std::to_string(bytes) + " bytes");
-    }
-
-    [[noreturn]] void fail(const std::string& what, uint32_t address) {
-        throw std::runtime_error("thread " + std::to_string(running_) + " of block " + std::to_string(index) + " " + what + " (shared byte " + std::to_string(address) + ")");
-    }
-
     [[noreturn]] void deadlock() {
         for (const auto& f : fibers_)
             if (!f->done) throw std::runtime_error("deadlock: thread " + std::to_string(f->index) + " waits for " + f->wait.what);

@@ -145,6 +145,11 @@ class CompiledNetwork:
             finite &= self.network.run([x], [y], torch.get_num_threads())
         return outputs, finite
 
+    def working_bytes(self, height: int, width: int) -> int:
+        """Memory for all activations of an image of this size but the output."""
+        self._lay_out(height // self.scales[0], width // self.scales[0], apply=False)
+        return self.memory
+
     def bytes_per_pixel(self) -> int:
         """Memory for each input pixel of a large window: rings, input and output."""
         height, width = (side // self.scales[0] for side in (1080, 1920))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 
 from srfast.kernels import cuda
@@ -34,18 +36,12 @@ def pack_node(node: Conv, config: CudaConfig, dtype: torch.dtype, device: torch.
     variant = choose_variant(channels, out, kernel)
     if config.kernel == "mma_large" and variant == Variant(64, 64, 3):
         variant = Variant(64, 64, 3, 16, 16)
-    return pack_conv(
-        node.weight,
-        node.bias,
-        act=node.act,
-        slope=node.slope,
-        shuffle=node.shuffle,
-        gain=node.gain,
-        clamp=node.clamp,
-        variant=variant,
-        dtype=dtype,
-        device=device,
-    )
+    return pack_conv(node.weight, node.bias, **epilogue_of(node), variant=variant, dtype=dtype, device=device)
+
+
+def epilogue_of(node: Conv) -> dict[str, Any]:
+    """What ``pack_conv`` takes of a node beside its weights."""
+    return {name: getattr(node, name) for name in ("act", "slope", "shuffle", "gain", "clamp")}
 
 
 def single_launch(

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import torch
 
-from srfast.backends.cuda_convs import pack_node
+from srfast.backends.cuda_convs import epilogue_of, pack_node
 from srfast.kernels.cuda_config import CudaConfig
 from srfast.kernels.cuda_pack import CudaConv
 from srfast.kernels.packed_conv import PackedConv, pack_conv
@@ -137,19 +137,8 @@ def pack_plan(
 
 
 def _pack(node: Conv, block_o: int, exact: bool, dtype: torch.dtype, device: torch.device) -> PackedConv:
-    return pack_conv(
-        node.weight,
-        node.bias,
-        act=node.act,
-        slope=node.slope,
-        shuffle=node.shuffle,
-        gain=node.gain,
-        clamp=node.clamp,
-        block_o=block_o,
-        exact=exact,
-        dtype=dtype,
-        device=device,
-    )
+    fields = epilogue_of(node)
+    return pack_conv(node.weight, node.bias, **fields, block_o=block_o, exact=exact, dtype=dtype, device=device)
 
 
 def _pairs(plan: Plan, names: tuple[str, ...]) -> dict[str, tuple[Conv, PairConfig]]:

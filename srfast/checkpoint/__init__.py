@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from srfast.checkpoint.detection import check_weights, detect, unwrapped
 from srfast.checkpoint.layouts import MAX_BLOCKS, MODULES, Hints, Layout, Recipe
-from srfast.checkpoint.onnx_files import read_onnx
+from srfast.checkpoint.onnx_files import input_channels, read_onnx
 from srfast.checkpoint.safetensors_files import read_safetensors
 from srfast.checkpoint.torch_files import LEGACY_MAGIC, read_torch
 from srfast.errors import CheckpointError
@@ -107,7 +107,7 @@ def load_model(
 
 def _from_graph(module: nn.Module, path: Path, scale: int | None) -> LoadedModel:
     """An ONNX network, whose enlargement only shows when it runs."""
-    channels = next((m.in_channels for m in module.modules() if isinstance(m, nn.Conv2d)), 3)
+    channels = input_channels(module)
     try:
         with torch.inference_mode():  # on the meta device nothing is computed, and no memory taken
             found = copy.deepcopy(module).to("meta")(torch.zeros(1, channels, 16, 16, device="meta")).shape[-1] // 16

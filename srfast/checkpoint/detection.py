@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from srfast.checkpoint import residual, rrdb
+from srfast.checkpoint import basicsr, residual, rrdb
 from srfast.checkpoint.layouts import Layout, StateDict
 from srfast.errors import CheckpointError
 
@@ -40,39 +40,37 @@ LAYOUTS: tuple[Layout, ...] = (
     Layout("RRDBNet", "ESRGAN, first", ("model.1.sub.0.RDB1.conv1.0.weight",), rrdb.read_esrgan_old),
     Layout("RRDBNet", "ESRGAN, BSRGAN, RealSR", ("RRDB_trunk.0.RDB1.conv1.weight",), rrdb.read_esrgan_middle),
     Layout("RRDBNet", "BasicSR, Real-ESRGAN, mmagic", ("body.0.rdb1.conv1.weight", "conv_body.weight"), rrdb.read_rrdb),
-    Layout(
-        "MSRResNet", "BasicSR", ("body.0.conv1.weight", "upconv1.weight", "conv_hr.weight"), residual.read_msrresnet
-    ),
+    Layout("MSRResNet", "BasicSR", ("body.0.conv1.weight", "upconv1.weight", "conv_hr.weight"), basicsr.read_msrresnet),
     Layout(
         "MSRResNet",
         "BasicSR before 2020, KAIR",
         ("recon_trunk.0.conv1.weight", "HRconv.weight"),
-        residual.read_msrresnet,
+        basicsr.read_msrresnet,
     ),
     Layout(
         "MSRResNet",
         "mmagic",
         ("trunk_net.0.conv1.weight", "upsample1.upsample_conv.weight"),
-        residual.read_mmagic_msrresnet,
+        basicsr.read_mmagic_msrresnet,
     ),
     Layout(
         "SRResNet",
         "BasicSR, first, and KAIR",
         ("model.0.weight", "model.1.sub.0.res.0.weight"),
-        residual.read_old_srresnet,
+        basicsr.read_old_srresnet,
     ),
     Layout(
         "EDSR",
         "BasicSR",
         ("conv_after_body.weight", "body.0.conv1.weight", "upsample.0.weight"),
-        residual.read_basicsr_edsr,
+        basicsr.read_basicsr_edsr,
         "0..255 less the mean colour of DIV2K",
     ),
     Layout(
         "EDSR",
         "EDSR-PyTorch",
         ("head.0.weight", "body.0.body.0.weight", "tail.0.0.weight"),
-        residual.read_edsr,
+        basicsr.read_edsr,
         "0..255 (or as its mean shift says) less the mean colour of DIV2K",
     ),
     Layout("SRVGGNetCompact", "Real-ESRGAN", ("body.0.weight", "body.2.weight", "body.2.bias"), rrdb.read_compact),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 import threading
+import time
 from typing import Any
 
 import cv2
@@ -15,9 +16,10 @@ from srfast.commands.options import encoding_from, input_from, upscaler_from
 def upscale_live(args: argparse.Namespace, source: str, target: str, latency: float) -> int:
     """Runs until the source ends or Ctrl-C, then completes the output; returns 0."""
     from srfast.live import LiveFrame, LiveUpscaler
-    from srfast.video.encoder import choose
+    from srfast.video.encoder import settle
     from srfast.video.reader import RgbFrame, VideoReader
     from srfast.video.sinks import StreamSink
+    from srfast.video.source import can_reopen
 
     upscaler = upscaler_from(args, "video")
     with VideoReader(source, input_from(args)) as reader:
@@ -25,16 +27,20 @@ def upscale_live(args: argparse.Namespace, source: str, target: str, latency: fl
         encoding = encoding_from(args)
         suffix = ".y4m" if target == "-" else "." + target.rpartition(".")[2].lower()
         kind = encoding.format or ("y4m" if target == "-" else None)
-        settings = choose(reader, encoding, suffix, width, height)
+        settings = settle(reader, encoding, suffix, width, height)
         live = LiveUpscaler(upscaler, max_latency=latency, lighter=args.lighter)
         live.warm_up(reader.height, reader.width)
         sink = StreamSink(target, kind, reader, settings, [], args.overwrite)
         stop = threading.Event()
+        recorded = can_reopen(source)
 
         def feed() -> None:
+            started = time.perf_counter()
             for count, item in enumerate(reader.items([], args.frames)):
                 if stop.is_set():
                     break
+                if recorded and isinstance(item, RgbFrame):  # plays at its own rate, as a camera would
+                    time.sleep(max(0.0, started + float(item.pts * reader.time_base) - time.perf_counter()))
                 if isinstance(item, RgbFrame):
                     live.submit(cv2.cvtColor(item.image[..., :3], cv2.COLOR_RGB2BGR), (count, item))
             live.close()
@@ -56,5 +62,6 @@ def upscale_live(args: argparse.Namespace, source: str, target: str, latency: fl
             raise
         feeding.join(5)
         sink.finish()
-    print(f"{target}: {live.statistics}, at most {latency * 1000:.0f} ms each, on {upscaler}", file=sys.stderr)
+    name = "the standard output" if target == "-" else target
+    print(f"{name}: {live.statistics}, at most {latency * 1000:.0f} ms each, on {upscaler}", file=sys.stderr)
     return 0

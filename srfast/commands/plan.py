@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from srfast.commands.options import add_model, add_video, encoding_from, input_from, size_in_bytes, upscaler_from
+from srfast.errors import InputError
 
 
 def add(commands: Any, common: argparse.ArgumentParser) -> None:
@@ -31,8 +32,11 @@ def _plan(args: argparse.Namespace) -> int:
     from srfast.video.forecast import forecast
     from srfast.video.memory import engine_budget
     from srfast.video.reader import VideoReader
+    from srfast.video.source import can_reopen
 
     options, memory = input_from(args), None
+    if not can_reopen(args.input):
+        raise InputError("a plan reads the first frames more than once: give a file, not a pipe or a camera")
     with VideoReader(args.input, options) as reader:
         size = (reader.height, reader.width)
     if args.max_memory:

@@ -53,11 +53,12 @@ def upscale(args: argparse.Namespace, source: str, target: str) -> int:
             input_options=options,
             on_progress=lambda p: reporter.update(p.done, p.total, p.seconds, p.resumed),
         )
-    print(f"{target}: {verdict(result)} on {upscaler}", file=sys.stderr)
+    name = "the standard output" if target == "-" else target
+    print(f"{name}: {verdict(result)} on {upscaler}", file=sys.stderr)
     if args.report:
         with whole_file(args.report, overwrite=True) as partial:
             partial.write_text(json.dumps(as_dict(result, source, target, upscaler), indent=2) + "\n")
     if result.damage:
-        print(f"srfast: error: the input was damaged: {result.damage}; all else is in {target}", file=sys.stderr)
+        print(f"srfast: error: the input was damaged: {result.damage}; all else is in {name}", file=sys.stderr)
         return FrameLossError.exit_code
     return 0

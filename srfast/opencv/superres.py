@@ -169,11 +169,16 @@ class DnnSuperResImpl:
         if img.ndim == 2:
             return _run(engine, img)
         y, cr, cb = cv2.split(cv2.cvtColor(img, cv2.COLOR_BGR2YCrCb))
-        chroma = [
-            cv2.resize(plane, None, fx=scale, fy=scale, interpolation=cv2.INTER_LINEAR_EXACT) for plane in (cr, cb)
-        ]
+        chroma = [_resized(plane, scale) for plane in (cr, cb)]
         merged: Any = cv2.merge([_run(engine, y), *chroma])
         return np.asarray(cv2.cvtColor(merged, cv2.COLOR_YCrCb2BGR))
+
+
+def _resized(plane: Array, scale: int) -> Array:
+    """Chroma as OpenCV's module resizes it: in float32 of 0..1, rounded once at the end."""
+    unit = plane * np.float32(1 / 255)
+    large = cv2.resize(unit, None, fx=scale, fy=scale, interpolation=cv2.INTER_LINEAR)
+    return np.asarray(cv2.convertScaleAbs(large, alpha=255))
 
 
 def _engine(path: Path, algorithm: str, scale: int, device: str | None) -> Engine:

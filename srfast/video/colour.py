@@ -197,7 +197,8 @@ def _deep_from_rgb(image: Array, wanted: Any, colour: Colour, scaler: VideoRefor
         target[...] = np.minimum(plane, (1 << bits) - 1)
     if any(component.is_alpha for component in wanted.components) and not alpha:
         _planes(plain)[-1][...] = (1 << bits) - 1
-    return _plain(plain, wanted.name, colour, (plain.width, plain.height), scaler)
+    frame: av.VideoFrame = _plain(plain, wanted.name, colour, (plain.width, plain.height), scaler)
+    return frame
 
 
 def _plain_name(pix_fmt: Any, bits: int, alpha: bool) -> str:
@@ -227,7 +228,7 @@ def _plain(frame: av.VideoFrame, name: str, colour: Colour, size: tuple[int, int
     )
 
 
-def _planes(frame: av.VideoFrame) -> list[Array]:
+def _planes(frame: Any) -> list[Array]:
     """[H, W] views of planes that hold one component each."""
     views = []
     for plane in frame.planes:

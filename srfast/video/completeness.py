@@ -61,12 +61,12 @@ def check(source: Decoding, times: FrameTimes, frames: int) -> None:
     if missing > 0 and not certain and not (cut or damage):
         gaps, missing = gaps + missing, 0  # the last frame may just have been a long one
     if gaps > damage.lost:
-        _log.warning("%s: the times leap over %d frames of its steady rate", source.path, gaps)
+        _log.warning("%s: the times leap over %d frames of its steady rate", source.label, gaps)
         damage.add("gaps", None, gaps)
     if missing > 0:
-        message = f"{source.path} ends {missing} frames early ({frames} came): it is cut off or damaged"
+        message = f"{source.label} ends {missing} frames early ({frames} came): it is cut off or damaged"
     elif cut:
-        message = f"{source.path} is {cut} bytes shorter than it says: it is cut off or damaged, and may miss frames"
+        message = f"{source.label} is {cut} bytes shorter than it says: it is cut off or damaged, and may miss frames"
     else:
         return
     if source.strict:
@@ -78,6 +78,8 @@ def check(source: Decoding, times: FrameTimes, frames: int) -> None:
 
 def _missing(source: Decoding, times: FrameTimes, frames: int) -> tuple[int, bool]:
     """Frames that do not come after the last one, and whether that is certain."""
+    if source.unread_bytes:
+        return 1, True
     promised = int(source.stream.frames) or _counted_by_muxer(source)
     if promised > frames and not _has_edits(source, times, frames):
         return promised - frames, True

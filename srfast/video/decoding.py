@@ -12,7 +12,17 @@ from srfast.errors import InputError
 from srfast.video.colour import declared_tags
 from srfast.video.damage import Damage, Expected
 from srfast.video.matroska import Holes
-from srfast.video.source import InputOptions, Source, can_reopen, limit_size, open_source, reason, require_av
+from srfast.video.source import (
+    CountedPipe,
+    InputOptions,
+    Source,
+    can_reopen,
+    label,
+    limit_size,
+    open_source,
+    reason,
+    require_av,
+)
 
 if TYPE_CHECKING:
     import av
@@ -43,10 +53,12 @@ class Decoding:
 
     def __init__(self, source: Source, options: InputOptions, strict: bool) -> None:
         self._av = require_av()
-        self.path = os.fspath(source)
+        self.path, self.label = os.fspath(source), label(source)
+        self._pipe = CountedPipe()
+        self._read = 0  # bytes up to the end of the video's last packet
         self._source, self._options, self.strict = source, options, strict
         self.reopenable = can_reopen(source)
-        self.container = self.first_container = open_source(source, options)
+        self.container = self.first_container = open_source(source, options, self._pipe)
         self._containers = [self.container]
         self.damage = Damage()
         self.ends: dict[int, Fraction] = {}
@@ -62,12 +74,17 @@ class Decoding:
         pictures = self._av.stream.Disposition.attached_pic
         videos = [s for s in self.container.streams.video if not (s.disposition & pictures)]
         if not videos:
-            raise InputError(f"{self.path} has no video stream")
+            raise InputError(f"{self.label} has no video stream")
         self.stream = videos[0]
         context = self.stream.codec_context
         if context is None or not context.width or not context.format:
             raise InputError(
-                f"the video stream of {self.path} cannot be decoded (no size or pixel format); it may be cut off"
+                f"the video stream of {self.label} cannot be decoded (no size or pixel format); "
+                + (
+                    "it may be cut off"
+                    if self.reopenable
+                    else "an MP4 with its index at the end needs a file, not a pipe"
+                )
             )
         self.tags = declared_tags(context)
         limit_size(context)
@@ -90,9 +107,9 @@ class Decoding:
                 self._reopen_carefully()
 
     def _reopen_carefully(self) -> None:
-        _log.info("%s is damaged: reading it again on one thread", self.path)
+        _log.info("%s is damaged: reading it again on one thread", self.label)
         self._careful, self.damage = True, Damage()
-        self.container = open_source(self._source, self._options)
+        self.container = open_source(self._source, self._options, self._pipe)
         self._containers.append(self.container)
         self.stream = self.container.streams[self.stream.index]
         limit_size(self.stream.codec_context)
@@ -114,6 +131,7 @@ class Decoding:
             time = None if packet.pts is None else float(packet.pts * packet.time_base)
             if packet.size:
                 self._note_end(packet)
+                self._read = (packet.pos or 0) + packet.size
                 if packet.is_corrupt:
                     self.damaged("packets", time)
                 if not packet.is_discard and not hiding:
@@ -125,6 +143,15 @@ class Decoding:
             self.damaged("packets", None)
         for pts in self._expected.missing(end=True):
             self.damaged("lost", float(pts * self.stream.time_base))
+
+    @property
+    def unread_bytes(self) -> int:
+        """Bytes after the last frame of a Y4M, whose demuxer drops a part of a frame in silence; 0 for other formats."""
+        if self.container.format.name != "yuv4mpegpipe":
+            return 0
+        if os.path.isfile(self.path):
+            return os.path.getsize(self.path) - self._read
+        return max(0, self._pipe.bytes - self._read)
 
     def _decode(self, packet: Any, time: float | None) -> Iterator[Any]:
         try:
@@ -152,7 +179,7 @@ class Decoding:
             except (self._av.error.FFmpegError, OSError) as error:
                 if failures == 0:
                     self.damaged("packets", None)
-                    _log.info("%s: %s", self.path, reason(error))
+                    _log.info("%s: %s", self.label, reason(error))
                 failures += 1
         end = self._av.Packet()  # the decoder still holds frames after the demuxer gave up
         end.stream = self.stream
@@ -167,11 +194,11 @@ class Decoding:
         where = "" if time is None else f" at {time:.3f} s"
         if self.strict:
             what = "misses a frame" if kind == "lost" else "is damaged or cut off"
-            raise InputError(f"{self.path} {what}{where}; leave --strict out to go on")
+            raise InputError(f"{self.label} {what}{where}; leave --strict out to go on")
         if not self._careful and kind != "resized":
             raise _DamagedError
         if not self.damage:
-            _log.warning("%s is damaged%s; going on", self.path, where)
+            _log.warning("%s is damaged%s; going on", self.label, where)
         self.damage.add(kind, time)
 
     def _note_end(self, packet: Any) -> None:

@@ -1,14 +1,12 @@
-"""The choice of an encoder and its options, and encoding in closed segments."""
+"""Encoding frames in closed segments."""
 
 from __future__ import annotations
 
-import logging
-from dataclasses import dataclass, field
-from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
 from srfast.errors import OutputError
-from srfast.video.colour import HLG, PQ, Colour, from_rgb
+from srfast.video.choice import Encoding, Settings, choose
+from srfast.video.colour import from_rgb
 from srfast.video.planes import from_planes
 from srfast.video.reader import RgbFrame, VideoReader
 from srfast.video.source import reason, require_av
@@ -16,226 +14,16 @@ from srfast.video.source import reason, require_av
 if TYPE_CHECKING:
     import av
 
-_log = logging.getLogger("srfast")
-DEFAULT_CODECS = {
-    ".avi": "mpeg4",  # the container has no presentation times, which H.264 wants
-    ".webm": "libvpx-vp9",
-    ".y4m": "rawvideo",
-    ".yuv": "rawvideo",
-    ".rgb": "rawvideo",
-    ".png": "png",
-}
-ALPHA_CODECS = {".mov": "prores_ks", ".mkv": "libvpx-vp9"}
-DEFAULT_CRF = {"libx264": 18, "libx264rgb": 18, "libx265": 20, "libvpx-vp9": 24, "libvpx": 10, "libsvtav1": 24}
-# Encoders that know constant quality under another name.
-CRF_NAMES = {"nvenc": "cq", "qsv": "global_quality"}
-# Encoders without constant quality of their own: a fixed quantiser instead of FFmpeg's 200 kbit/s.
-QSCALE = ("mpeg4", "mpeg2video", "mpeg1video", "mjpeg", "msmpeg4", "h263p", "libxvid")
-# Containers by suffix, by ffmpeg's names.
-FORMATS = {
-    ".mp4": "mp4",
-    ".mkv": "matroska",
-    ".mov": "mov",
-    ".m4v": "mp4",
-    ".webm": "webm",
-    ".avi": "avi",
-    ".ts": "mpegts",
-    ".nut": "nut",
-    ".y4m": "yuv4mpegpipe",
-    ".yuv": "rawvideo",
-    ".rgb": "rawvideo",
-}
-SHORT = {"y4m": "yuv4mpegpipe", "mkv": "matroska", "ts": "mpegts"}
-# The highest levels of H.264, HEVC and AV1 hold as many luma samples; few players show more.
-LEVEL_LIMIT = 35_651_584
-_RATES = {"b", "qp", "lossless", "cq", "crf", "global_quality", "qmin", "qmax"}  # options that choose the quality
-_GLOBAL_HEADER = 0x40  # AVFMT_GLOBALHEADER
 
-
-@dataclass(frozen=True)
-class Encoding:
-    """How to encode, in ffmpeg's words.
-
-    Attributes:
-        codec: encoder name; by default libx264, or libvpx-vp9 in .webm.
-        crf: constant quality; by default 18 for libx264.
-        pix_fmt: pixel format; by default the input's where the encoder takes it, else the nearest it does.
-        options: further encoder options.
-        format: container by ffmpeg's name, for the standard output; by default told by the suffix.
-    """
-
-    codec: str | None = None
-    crf: float | None = None
-    pix_fmt: str | None = None
-    options: dict[str, str] = field(default_factory=dict)
-    format: str | None = None
-
-
-@dataclass(frozen=True)
-class Settings:
-    """An encoder with all its choices made."""
-
-    codec: str
-    pix_fmt: str
-    options: dict[str, str]
-    width: int
-    height: int
-    rate: Fraction | None
-    time_base: Fraction
-    aspect: Fraction | None
-    colour: Colour
-    headers_apart: bool  # the container keeps the encoder's headers, instead of each key frame
-
-
-def container_format(suffix: str, kind: str | None = None) -> str:
-    """The container by ffmpeg's name, from its name or a suffix.
+def settle(reader: VideoReader, encoding: Encoding, suffix: str, width: int, height: int) -> Settings:
+    """``choose``, and the encoder opened once to see that it takes its settings.
 
     Raises:
-        OutputError: the suffix is none of a video container.
+        OutputError: it is missing or refuses.
     """
-    found = SHORT.get(kind, kind) if kind else FORMATS.get(suffix)
-    if found is None:
-        raise OutputError(f"cannot tell a video container from the suffix {suffix!r}; use one of {', '.join(FORMATS)}")
-    return found
-
-
-def choose(reader: VideoReader, encoding: Encoding, suffix: str, width: int, height: int) -> Settings:
-    """Settles codec, pixel format and options, and opens the encoder once to see that it takes them.
-
-    Args:
-        reader: where the frames come from.
-        encoding: what was asked for.
-        suffix: of the target, with its dot, lower case.
-        width, height: of the frames to come.
-
-    Raises:
-        OutputError: the encoder is missing or refuses.
-    """
-    av = require_av()
-    name = (
-        encoding.codec or (ALPHA_CODECS.get(suffix) if reader.alpha else None) or DEFAULT_CODECS.get(suffix, "libx264")
-    )
-    try:
-        codec = av.Codec(name, "w")
-    except (av.error.FFmpegError, ValueError) as error:
-        raise OutputError(f"this FFmpeg has no encoder called {name!r}; see 'srfast info'") from error
-    try:
-        pix_fmt = av.VideoFormat(encoding.pix_fmt or nearest_format(reader, codec))
-    except ValueError as error:
-        raise OutputError(f"no pixel format is called {encoding.pix_fmt!r}; see 'ffmpeg -pix_fmts'") from error
-    kind = None if suffix == ".png" else container_format(suffix, encoding.format)
-    try:
-        apart = kind is not None and bool(av.ContainerFormat(kind, "w").flags & _GLOBAL_HEADER)
-    except ValueError as error:
-        raise OutputError(f"this FFmpeg has no container called {kind!r}") from error
-    settings = Settings(
-        codec=name,
-        pix_fmt=pix_fmt.name,
-        options=_options(name, encoding),
-        width=width,
-        height=height,
-        rate=reader.rate,
-        time_base=reader.time_base,
-        aspect=reader.stream.sample_aspect_ratio or None,
-        colour=reader.colour.for_format(pix_fmt, reader.height),
-        headers_apart=apart,
-    )
-    _check(reader, settings, pix_fmt)
+    settings = choose(reader, encoding, suffix, width, height)
     FrameEncoder(settings).close()
     return settings
-
-
-def _options(name: str, encoding: Encoding) -> dict[str, str]:
-    options = dict(encoding.options)
-    crf = encoding.crf
-    if crf is None and not _RATES & set(options):
-        crf = DEFAULT_CRF.get(name)
-    if crf is not None:
-        key = next((key for family, key in CRF_NAMES.items() if name.endswith(family)), "crf")
-        options.setdefault(key, f"{crf:g}")
-    if name.startswith("libvpx") and "lossless" not in options:
-        options.setdefault("b", "0")  # constant quality needs it
-    elif name in QSCALE and not _RATES & set(options):
-        options |= {"flags": "+qscale", "global_quality": str(2 * 118)}  # 118: FFmpeg's unit of a quantiser step
-    elif name == "prores_ks":
-        options.setdefault("profile", "4444" if "444" in (encoding.pix_fmt or "444") else "hq")
-    return options
-
-
-def nearest_format(reader: VideoReader, codec: Any) -> str:
-    """The input's pixel format if the encoder takes it, else the one with its alpha, depth and chroma, or nearly."""
-    offered = list(codec.video_formats or [])
-    name = reader.format.name.replace("yuvj", "yuv") if codec.name != "mjpeg" else reader.format.name
-    if not offered or name in [f.name for f in offered]:
-        return str(name)
-    bits = max(component.bits for component in reader.format.components)
-    chroma = _sampling(reader.format)
-
-    def distance(candidate: Any) -> tuple[bool, bool, int, bool, int, int]:
-        depth = max(component.bits for component in candidate.components)
-        alpha = any(component.is_alpha for component in candidate.components)
-        sampling = _sampling(candidate)
-        return (
-            reader.alpha and not alpha,
-            depth < min(bits, 10) or len(candidate.components) < 3,
-            max(0, sampling[0] - chroma[0]) + max(0, sampling[1] - chroma[1]),
-            bool(candidate.is_rgb != reader.format.is_rgb),
-            abs(depth - bits),
-            abs(sampling[0] - chroma[0]) + abs(sampling[1] - chroma[1]) + 4 * (alpha and not reader.alpha),
-        )
-
-    usable = [f for f in offered if not _is_device(f) and f.name[:4] not in ("nv12", "nv21", "p010", "nv16", "nv20")]
-    return str(min(usable or offered, key=distance).name)
-
-
-def _is_device(pix_fmt: Any) -> bool:
-    return not pix_fmt.components
-
-
-def _sampling(pix_fmt: Any) -> tuple[int, int]:
-    """Powers of two by which the chroma planes are smaller in width and height."""
-    chroma = pix_fmt.components[1] if len(pix_fmt.components) >= 3 else None
-    if chroma is None:
-        return (0, 0)
-    return _log2(64, pix_fmt.chroma_width(64)), _log2(64, pix_fmt.chroma_height(64))
-
-
-def _log2(whole: int, part: int) -> int:
-    return max(0, (whole // max(1, part)).bit_length() - 1)
-
-
-def _check(reader: VideoReader, settings: Settings, pix_fmt: Any) -> None:
-    """What would fail late, or go wrong in silence."""
-    width, height = settings.width, settings.height
-    across, down = _sampling(pix_fmt)
-    for name, size, halvings in (("width", width, across), ("height", height, down)):
-        if size % (1 << halvings) and settings.codec not in ("rawvideo", "ffv1", "png"):
-            raise OutputError(
-                f"{pix_fmt.name} needs an even {name}, not {size}; use --pix-fmt yuv444p or another scale"
-            )
-    if reader.deep and max(c.bits for c in pix_fmt.components) < 10 and reader.colour.transfer in (PQ, HLG):
-        raise OutputError(
-            f"the video is HDR ({'PQ' if reader.colour.transfer == PQ else 'HLG'}), which {pix_fmt.name} would band: "
-            "use an encoder and --pix-fmt of 10 bits, such as -c libx265 --pix-fmt yuv420p10le"
-        )
-    if width * height > LEVEL_LIMIT and settings.codec in (
-        "libx264",
-        "libx265",
-        "libsvtav1",
-        "h264_nvenc",
-        "hevc_nvenc",
-    ):
-        _log.warning(
-            "%dx%d is more than any level of %s holds: many players will refuse it; a smaller -s helps",
-            width,
-            height,
-            settings.codec,
-        )
-    if reader.alpha and not any(c.is_alpha for c in pix_fmt.components):
-        _log.warning(
-            "%s has no alpha, so the input's is left out; -c prores_ks in .mov, libvpx-vp9 in .webm or ffv1 in .mkv keep it",
-            f"{settings.codec} with {pix_fmt.name}",
-        )
 
 
 class FrameEncoder:

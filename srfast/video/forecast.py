@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from srfast.upscaler import Upscaler
-from srfast.video.encoder import Encoding
+from srfast.video.choice import Encoding
 from srfast.video.memory import peak_memory
 from srfast.video.pipeline import Progress, upscale_video
 from srfast.video.reader import VideoReader

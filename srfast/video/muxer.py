@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from srfast.errors import OutputError
-from srfast.video.encoder import Settings, configure, container_format
+from srfast.video.choice import Settings, container_format
+from srfast.video.encoder import configure
 from srfast.video.reader import VideoReader
 from srfast.video.source import reason, require_av
 
@@ -41,6 +42,8 @@ class Muxer:
         self.kind = container_format(suffix, kind)
         self._label = suffix or self.kind
         options = {"strict": "-1"} if self.kind == "yuv4mpegpipe" else {}  # more than 8 bits are an extension of Y4M
+        if self.kind in ("mp4", "mov") and not isinstance(target, Path) and not target.seekable():
+            options["movflags"] = "frag_keyframe+empty_moov"  # a pipe does not go back for the index
         try:
             file = str(target) if isinstance(target, Path) else target
             self.container = self._av.open(file, "w", format=self.kind, container_options=options)

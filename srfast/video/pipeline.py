@@ -15,8 +15,9 @@ from srfast.errors import OutputError
 from srfast.sequence import Reuse
 from srfast.stages import StageTimes
 from srfast.upscaler import Upscaler
+from srfast.video.choice import Encoding
 from srfast.video.damage import Damage
-from srfast.video.encoder import Encoding, choose
+from srfast.video.encoder import settle
 from srfast.video.network import NetworkStage
 from srfast.video.planes import plane_colour
 from srfast.video.reader import VideoReader
@@ -133,7 +134,7 @@ def upscale_video(
         suffix = ".y4m" if str(target) == "-" and not encoding.format else target_path.suffix.lower()
         if is_sequence(target):
             suffix, encoding = ".png", Encoding("png", None, None)
-        settings = choose(reader, encoding, suffix, width, height)
+        settings = settle(reader, encoding, suffix, width, height)
         reader.planes = plane_colour(reader, settings, upscaler)
         run = _identity(source, upscaler, settings, frames, copy, segment) | {"planes": str(reader.planes)}
         kind = encoding.format or ("y4m" if str(target) == "-" else None)

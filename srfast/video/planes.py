@@ -16,7 +16,7 @@ from srfast.video.colour import FULL, Colour
 if TYPE_CHECKING:
     import av
 
-    from srfast.video.encoder import Settings
+    from srfast.video.choice import Settings
     from srfast.video.reader import VideoReader
 
 # Pixel formats that are 4:2:0: bits, and whether both chroma planes lie in one.

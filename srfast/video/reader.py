@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from srfast.video.colour import Colour, colour_of, to_rgb
 from srfast.video.completeness import FrameTimes, check
 from srfast.video.damage import Damage
 from srfast.video.decoding import Decoding, packet_time
+from srfast.video.hdr import light_of
 from srfast.video.planes import to_planes
 from srfast.video.source import COPIED, InputOptions, Source, require_av
 
@@ -60,12 +60,12 @@ class VideoReader:
 
     def __init__(self, source: Source, options: InputOptions | None = None, *, strict: bool = False) -> None:
         self._av = require_av()
-        self.path = os.fspath(source)
         self._decoding = Decoding(source, options or InputOptions(), strict)
         self.time_base: Fraction = self.stream.time_base
         self.rate: Fraction | None = self.stream.average_rate or self.stream.guessed_rate
         self._times = FrameTimes(self.rate, self.time_base)
         self.decoded = 0
+        self.planes: PlaneColour | None = None  # frames come as planes, not as RGB
         self._scaler = self._av.video.reformatter.VideoReformatter()
         try:
             self._start()
@@ -82,16 +82,19 @@ class VideoReader:
             if isinstance(event, self._av.VideoFrame):
                 break
         else:
-            raise InputError(f"{self.path} holds no frame that can be decoded")
+            raise InputError(f"{self._decoding.label} holds no frame that can be decoded")
         frame = self._head[-1]
         self.width, self.height = frame.width, frame.height
         self.format = self._av.VideoFormat((frame.sw_format or frame.format).name)
-        self.colour: Colour = colour_of(self.stream.codec_context, frame, self._decoding.tags, self.height, self.path)
+        self.colour: Colour = colour_of(
+            self.stream.codec_context, frame, self._decoding.tags, self.height, self._decoding.label
+        )
         self.deep = max(component.bits for component in self.format.components) > 8
         self.alpha = any(component.is_alpha for component in self.format.components)
         self.interlaced = bool(frame.interlaced_frame)
         self.rotation = int(getattr(frame, "rotation", 0) or 0)
         self.display_matrix = _display_matrix(frame)
+        self.light = light_of(frame)
 
     @property
     def container(self) -> Any:

@@ -101,6 +101,8 @@ class _output_errors:  # noqa: N801
         return None
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, BrokenPipeError):
+            return  # who reads a pipe may stop at any time
         if isinstance(error, (OSError, ValueError, require_av().error.FFmpegError)):
             raise OutputError(f"cannot write the output: {reason(error)}") from error
 

@@ -18,7 +18,8 @@ import numpy as np
 from srfast.errors import OutputError
 from srfast.images import write_image
 from srfast.output import check_output, whole_file
-from srfast.video.encoder import FrameEncoder, Settings
+from srfast.video.choice import Settings
+from srfast.video.encoder import FrameEncoder
 from srfast.video.journal import VIDEO, Commit, Journal, journal_path
 from srfast.video.muxer import Muxer
 from srfast.video.reader import RgbFrame, VideoReader
@@ -180,6 +181,8 @@ class StreamSink:
         self.start, self.encoded = Commit(), 0
         self._files = contextlib.ExitStack()
         file: Path | BinaryIO = sys.stdout.buffer
+        if str(target) == "-" and sys.stdout.isatty():
+            raise OutputError("the standard output is a terminal; send it to a program or a file")
         if str(target) != "-":
             file = self._files.enter_context(whole_file(Path(target), overwrite))
         try:

@@ -48,6 +48,11 @@ def require_av() -> Any:
     return av
 
 
+def label(source: Source) -> str:
+    """A source in words."""
+    return "the standard input" if os.fspath(source) == "-" else os.fspath(source)
+
+
 def is_live(source: Source) -> bool:
     """True for cameras and network streams, which have no end."""
     name = os.fspath(source)
@@ -68,15 +73,28 @@ def _is_pipe(path: Path) -> bool:
     return path.exists() and not path.is_file() and not stat.S_ISBLK(path.stat().st_mode)
 
 
-def open_source(source: Source, options: InputOptions) -> Any:
-    """Opens an input container.
+class CountedPipe:
+    """The standard input, and how many bytes came from it."""
+
+    def __init__(self) -> None:
+        self.bytes = 0
+
+    def read(self, size: int) -> bytes:
+        """Up to ``size`` bytes; none at the end."""
+        data = sys.stdin.buffer.read(size)
+        self.bytes += len(data)
+        return data
+
+
+def open_source(source: Source, options: InputOptions, counted: CountedPipe) -> Any:
+    """Opens an input container; where it is a pipe, ``counted`` is what it is read through.
 
     Raises:
         InputError: it is missing, or not a media file.
     """
     av = require_av()
     name = os.fspath(source)
-    file: Any = sys.stdin.buffer if name == "-" else name
+    file: Any = name if name != "-" else sys.stdin.buffer if sys.stdin.buffer.seekable() else counted
     kind, settings = options.format, dict(options.options)
     if kind == "y4m":
         kind = "yuv4mpegpipe"
@@ -101,7 +119,13 @@ def open_source(source: Source, options: InputOptions) -> Any:
             hwaccel=hwaccel,
         )
     except (av.error.FFmpegError, OSError, ValueError) as error:
-        raise InputError(f"{name} is not a video that can be read: {reason(error)}") from error
+        hint = ""
+        if (kind == "rawvideo" or Path(name).suffix in (".yuv", ".rgb", ".raw")) and "video_size" not in settings:
+            hint = (
+                "; raw frames need their size: --input-option video_size=640x360 "
+                "--input-option pixel_format=yuv420p --input-option framerate=25"
+            )
+        raise InputError(f"{label(source)} is not a video that can be read: {reason(error)}{hint}") from error
 
 
 def _check_file(path: Path) -> None:

@@ -47,6 +47,23 @@ def test_budget_and_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     assert [step["result"] for step in summary["steps"]] == results
 
 
+def test_some_steps_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Several runs into one folder: each adds to the summary and the log."""
+    both = [Step(name, python(f"print('{name}')"), 30, 0) for name in ("first", "second")]
+    monkeypatch.setattr(gpu, "steps", fake_steps(*both))
+    for only in ("first", "sec", "first"):
+        assert len(gpu.run(tmp_path, 1, dry=False, only=only)) == 1
+    summary = json.loads((tmp_path / "summary.json").read_text())
+    assert sorted(step["name"] for step in summary["steps"]) == ["first", "second"]
+    assert (tmp_path / "log.txt").read_text().count("first") >= 2
+
+
+def test_what_must_be_right_comes_first(tmp_path: Path) -> None:
+    names = [step.name for step in gpu.steps(tmp_path)]
+    order = ["GPU tests", "sanitizer: memcheck", "sanitizer: racecheck", "experiments", "tuning", "main networks"]
+    assert [name for name in names if name in order] == order
+
+
 def test_few_files_come_back(tmp_path: Path) -> None:
     """A run leaves at most five files, so that they can be fetched at once."""
     written = {

@@ -14,6 +14,7 @@ import hostile_files as hostile
 import pytest
 import safetensors.torch
 import torch
+from hostile_parts import CANARY
 
 from srfast.checkpoint import load_model
 from srfast.errors import CheckpointError
@@ -76,7 +77,7 @@ def test_refused(tmp_path: Path, family: str) -> None:
 
 
 def test_no_code_is_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    canary = tmp_path / hostile.CANARY
+    canary = tmp_path / CANARY
     folder = tmp_path / "files"
     folder.mkdir()
     monkeypatch.chdir(tmp_path)
@@ -91,7 +92,7 @@ def test_the_cases_would_run_code(tmp_path: Path) -> None:
     """The same pickles do run where they are trusted, so the test above means something."""
     import pickle
 
-    canary = tmp_path / hostile.CANARY
+    canary = tmp_path / CANARY
     body = next(data for name, data in hostile.executing(canary) if name == "bare pickle calls os.system")
     pickle.loads(body)
     assert canary.exists()

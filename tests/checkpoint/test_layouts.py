@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import public_networks as public
+import public_srgans as srgans
 import pytest
 import safetensors.torch
 import torch
@@ -43,21 +44,21 @@ CASES: list[tuple[Network, str, str, list[Size], dict[str, Any]]] = [
     (public.compact, "SRVGGNetCompact", "Real-ESRGAN", [SMALL, Size(4, 0, 1), THRICE], {}),
     (public.compact_relu, "SRVGGNetCompact", "Real-ESRGAN", [SMALL, TWICE], {}),
     (public.compact_leaky, "SRVGGNetCompact", "Real-ESRGAN", [SMALL], {"act": "leakyrelu"}),
-    (public.leftthomas, "SRResNet", "leftthomas", [SMALL, TWICE, Size(4, 5, 3)], {}),
-    (public.leftthomas_fork, "SRResNet", "leftthomas", [SMALL, TWICE], {}),
-    (public.lornatang_now, "SRResNet", "srfast, SRGAN-PyTorch", [SMALL, TWICE], {}),
-    (public.lornatang_2022, "SRResNet", "SRGAN-PyTorch 2022", [SMALL, TWICE], {}),
-    (public.lornatang_2021_09, "SRResNet", "SRGAN-PyTorch 2021-09", [SMALL, TWICE], {}),
-    (public.lornatang_2021_09_tanh, "SRResNet", "SRGAN-PyTorch 2021-09", [SMALL], {}),
-    (public.lornatang_2021_08, "SRResNet", "SRGAN-PyTorch 2021-08", [SMALL, TWICE], {}),
-    (public.sgrvinod, "SRResNet", "sgrvinod", [SMALL, TWICE], {}),
-    (public.twtygqyy, "SRResNet", "twtygqyy", [SMALL], {}),
-    (public.twtygqyy_batch, "SRResNet", "twtygqyy", [SMALL], {}),
-    (public.aitorzip, "SRResNet", "aitorzip", [SMALL, TWICE], {}),
-    (public.dongheehand, "SRResNet", "dongheehand", [SMALL, TWICE, THRICE], {}),
-    (public.fast_srgan, "Fast-SRGAN", "HasnainRaz", [SMALL], {}),
-    (public.fast_srgan_separable, "Fast-SRGAN", "HasnainRaz", [SMALL], {}),
-    (public.swift_srgan, "Swift-SRGAN", "Koushik", [SMALL, TWICE], {}),
+    (srgans.leftthomas, "SRResNet", "leftthomas", [SMALL, TWICE, Size(4, 5, 3)], {}),
+    (srgans.leftthomas_fork, "SRResNet", "leftthomas", [SMALL, TWICE], {}),
+    (srgans.lornatang_now, "SRResNet", "srfast, SRGAN-PyTorch", [SMALL, TWICE], {}),
+    (srgans.lornatang_2022, "SRResNet", "SRGAN-PyTorch 2022", [SMALL, TWICE], {}),
+    (srgans.lornatang_2021_09, "SRResNet", "SRGAN-PyTorch 2021-09", [SMALL, TWICE], {}),
+    (srgans.lornatang_2021_09_tanh, "SRResNet", "SRGAN-PyTorch 2021-09", [SMALL], {}),
+    (srgans.lornatang_2021_08, "SRResNet", "SRGAN-PyTorch 2021-08", [SMALL, TWICE], {}),
+    (srgans.sgrvinod, "SRResNet", "sgrvinod", [SMALL, TWICE], {}),
+    (srgans.twtygqyy, "SRResNet", "twtygqyy", [SMALL], {}),
+    (srgans.twtygqyy_batch, "SRResNet", "twtygqyy", [SMALL], {}),
+    (srgans.aitorzip, "SRResNet", "aitorzip", [SMALL, TWICE], {}),
+    (srgans.dongheehand, "SRResNet", "dongheehand", [SMALL, TWICE, THRICE], {}),
+    (srgans.fast_srgan, "Fast-SRGAN", "HasnainRaz", [SMALL], {}),
+    (srgans.fast_srgan_separable, "Fast-SRGAN", "HasnainRaz", [SMALL], {}),
+    (srgans.swift_srgan, "Swift-SRGAN", "Koushik", [SMALL, TWICE], {}),
     (public.edsr, "EDSR", "EDSR-PyTorch", [SMALL, TWICE, THRICE], {}),
     (public.edsr_of_one, "EDSR", "EDSR-PyTorch", [SMALL], {}),
     (public.edsr_basicsr, "EDSR", "BasicSR", [SMALL, TWICE, THRICE], {"res_scale": 0.1}),
@@ -144,7 +145,7 @@ WRAPPERS: list[tuple[str, Callable[[dict[str, Tensor]], Any]]] = [
 
 
 @pytest.mark.parametrize("wrapper", [w for _, w in WRAPPERS], ids=[n for n, _ in WRAPPERS])
-@pytest.mark.parametrize("network", [public.esrgan_old, public.lornatang_now, public.compact])
+@pytest.mark.parametrize("network", [public.esrgan_old, srgans.lornatang_now, public.compact])
 def test_wrappers_and_prefixes(tmp_path: Path, wrapper: Callable[[Any], Any], network: Network) -> None:
     state, x, expected = made(network, SMALL)
     torch.save(wrapper(state), tmp_path / "w.pth")
@@ -227,7 +228,7 @@ def test_damaged_networks_are_named(tmp_path: Path, change: Callable[[Any], Any]
 
 
 def test_a_scale_that_does_not_fit_is_refused(tmp_path: Path) -> None:
-    state, _, _ = made(public.leftthomas, SMALL)
+    state, _, _ = made(srgans.leftthomas, SMALL)
     torch.save(state, tmp_path / "x.pth")
     with pytest.raises(CheckpointError, match="scale 4, not 3"):
         load_model(tmp_path / "x.pth", scale=3)

@@ -10,6 +10,7 @@ from torch.nn import functional as F
 from srfast.backends import FrameExecutable, cpu_schedule
 from srfast.backends.cpu import CpuBackend
 from srfast.backends.cpu_network import CompiledNetwork
+from srfast.backends.cpu_schedule import Chain, Layer, overwritten, schedule
 from srfast.backends.reference import ReferenceBackend
 from srfast.capture import capture
 from srfast.engine import Engine
@@ -193,3 +194,26 @@ def test_memory_is_shared_only_by_blocks_that_do_not_meet() -> None:
         for j in range(i):
             if sizes[i] and sizes[j] and spans[i][0] <= spans[j][1] and spans[j][0] <= spans[i][1]:
                 assert offsets[i] + sizes[i] <= offsets[j] or offsets[j] + sizes[j] <= offsets[i]
+
+
+@pytest.mark.parametrize("later", [False, True])
+def test_sums_overwrite_residuals_that_nothing_reads_later(later: bool) -> None:
+    """Activation 3 is the sum of a convolution of 2 and of 1, which a later layer may read as well."""
+    layers = [Layer((0,), 1, None, 1, 4, 1), Layer((1,), 2, None, 1, 4, 1), Layer((2,), 3, 1, 1, 4, 1)]
+    layers += [Layer((3,), 4, 1 if later else None, 1, 4, 1)]
+    heights = [32] * 5
+    plan = schedule(layers, heights, [0], [Chain(0, 4, 8, False)])
+    rings, spans = list(plan.rings), list(plan.spans)
+    owners = overwritten(layers, plan, heights, [(i if i in (0, 4) else -1,) for i in range(5)], rings, spans)
+    assert owners == ([0, 1, 2, 3, 4] if later else [0, 1, 2, 1, 4])
+    if not later:
+        assert rings[1] == rings[3] >= plan.rings[1] and spans[1] == spans[3]
+
+
+@needs_kernels
+@pytest.mark.parametrize("name", ["srresnet", "compact"])
+@pytest.mark.parametrize(("height", "width", "threads"), [(64, 64, 1), (135, 240, 1), (270, 480, 2)])
+def test_activations_take_at_most_64_mib_a_thread(name: str, height: int, width: int, threads: int) -> None:
+    model = SRResNet(4) if name == "srresnet" else SRVGGNetCompact()
+    network = CompiledNetwork(optimise(capture(model.eval())), winograd=True)
+    assert network.working_bytes(height, width) <= threads * 64 << 20

@@ -11,6 +11,7 @@ from srfast.capture import capture
 from srfast.kernels import cpu
 from srfast.models import RRDBNet, SRResNet
 from srfast.passes import in_units, optimise
+from srfast.tiling import tile_by_size
 
 pytestmark = pytest.mark.skipif(INT8_SET not in cpu.narrow_sets(), reason="this CPU has no AVX512-VNNI")
 CPU = torch.device("cpu")
@@ -34,6 +35,22 @@ def test_calibrated_networks_stay_close(name: str) -> None:
     assert int8.psnr > 35 and abs(measured - int8.psnr) < 0.1
     x[0, 0, 3, 3] = float("nan")
     assert CpuBackend(int8=int8).compile(plan, CPU, torch.float32)(x).isnan().any()
+
+
+@pytest.mark.parametrize("tile", [16, 23])
+def test_tiles_equal_the_whole_image_bit_for_bit(tile: int) -> None:
+    torch.manual_seed(0)
+    plan = in_units(optimise(capture(SRResNet(4, num_blocks=2).eval())), 255.0, 255.0)
+    x = torch.rand(1, 3, 61, 47).mul(255).round()
+    run = CpuBackend(int8=calibrate(plan, x, 255.0)).compile(plan, CPU, torch.float32)
+    whole = run(x)
+    tiling = tile_by_size(61, 47, tile, run.halo, run.alignment)  # type: ignore[attr-defined]
+    assert len(tiling) > 4
+    for row, column in tiling:
+        part = run(x[:, :, row.start : row.start + row.size, column.start : column.start + column.size])
+        y, x0 = 4 * (row.first - row.start), 4 * (column.first - column.start)
+        expected = whole[:, :, 4 * row.first : 4 * row.last, 4 * column.first : 4 * column.last]
+        assert torch.equal(part[:, :, y : y + expected.shape[2], x0 : x0 + expected.shape[3]], expected)
 
 
 def test_images_are_needed() -> None:

@@ -13,10 +13,12 @@ from srfast.kernels import cuda
 from srfast.kernels.canvas import Canvas
 from srfast.kernels.conv import conv_reference
 from srfast.kernels.cuda_conv import conv_launch
+from srfast.kernels.cuda_frames import load_planes_launch, store_planes_launch
 from srfast.kernels.cuda_hopper import hopper_launch
 from srfast.kernels.cuda_pack import VARIANTS, Variant, pack_conv
 from srfast.kernels.cuda_pair import pair_launch
 from srfast.kernels.cuda_tail import pack_tail, tail_bytes, tail_launch
+from srfast.kernels.planes import PlaneColour, Planes, load_planes_reference, store_planes_reference
 from srfast.models import SRResNet, SRVGGNetCompact
 from srfast.passes import optimise
 
@@ -87,6 +89,22 @@ def test_tail(size: tuple[int, int], wide: bool) -> None:
     conv_launch(middle, second, apart)()
     tail_launch(on_gpu(x), pack_tail(first, second, other), together, wide=wide)()
     torch.testing.assert_close(together.nchw().float(), apart.nchw().float(), rtol=2e-3, atol=2e-3)
+
+
+@pytest.mark.parametrize("colour", [PlaneColour(1), PlaneColour(6, True, torch.uint16)])
+@pytest.mark.parametrize("size", [(2, 2), (46, 130)])
+def test_planes(size: tuple[int, int], colour: PlaneColour) -> None:
+    shape = (2, size[0] // 2 * 3, size[1], 1)
+    codes = torch.randint(0, colour.peak + 1, shape, generator=torch.Generator().manual_seed(0))
+    planes = Planes.of((codes * colour.step).to(colour.dtype).cuda(), colour)
+    image, flag = on_gpu(torch.zeros(2, 3, *size, dtype=HALF)), torch.zeros(1, dtype=torch.int32, device="cuda")
+    load_planes_launch(planes, image, 1.0)()
+    torch.testing.assert_close(image.nchw().double(), load_planes_reference(planes, 1.0), rtol=0, atol=6e-4)
+    out = Planes.empty(2, *size, colour, "cuda")
+    store_planes_launch(image, out, 1.0, flag)()
+    expected = store_planes_reference(image.nchw(), 1.0, colour)
+    assert int((out.picture.int() - expected.picture.int()).abs().max()) <= colour.step
+    assert int(flag) == 0
 
 
 @pytest.mark.parametrize("shifted", [False, True])

@@ -146,6 +146,9 @@ def test_wire_types() -> None:
 
 
 MODELS = [("ESPCN", 2), ("ESPCN", 4), ("FSRCNN", 2), ("FSRCNN", 4), ("LapSRN", 4)]
+# dB of the luma on Set5's bird, measured; OpenCV's own output is the same. Bicubic has 35.82 (x2) and 28.96 (x4): above it
+# at x2, just below at x4, whose low-resolution picture is MATLAB's and not what these models were trained on.
+PSNR = {("ESPCN", 2): 36.75, ("ESPCN", 4): 28.54, ("FSRCNN", 2): 36.63, ("FSRCNN", 4): 28.55, ("LapSRN", 4): 28.91}
 
 
 @pytest.mark.parametrize(("name", "scale"), MODELS)
@@ -160,8 +163,7 @@ def test_the_given_models(data_folder: Path, name: str, scale: int) -> None:
     hr = hr[: low.shape[0] * scale, : low.shape[1] * scale]
     large = sr.upsample(low)
     luma, wanted = (np.ascontiguousarray(cv2.cvtColor(i, cv2.COLOR_BGR2YCrCb)[..., 0]) for i in (low, hr))
-    bicubic = cv2.resize(luma, hr.shape[1::-1], interpolation=cv2.INTER_CUBIC)
-    assert cv2.PSNR(sr.upsample(luma), bicubic) > 25 and cv2.PSNR(sr.upsample(luma), wanted) > 25
+    assert abs(cv2.PSNR(sr.upsample(luma), wanted) - PSNR[name, scale]) < 0.02
     if name == "LapSRN":
         images: list[np.ndarray] = []
         returned = sr.upsampleMultioutput(low, images, [2, 4], ["NCHW_output_2x", "NCHW_output_4x"])
@@ -183,7 +185,7 @@ def test_same_as_opencv(data_folder: Path, tmp_path: Path, name: str, scale: int
     line = "from srfast.opencv import DnnSuperResImpl_create"
     assert text.count(line) == 1
     theirs = tmp_path / "theirs.py"
-    theirs.write_text(text.replace(line, "DnnSuperResImpl_create = cv2.dnn_superres.DnnSuperResImpl_create"))
+    theirs.write_text(text.replace(line, "from cv2.dnn_superres import DnnSuperResImpl_create"))
     model = data_folder / "checkpoints" / "opencv_dnn_superres" / f"{name}_x{scale}.pb"
     source = sorted((data_folder / "eval" / "Set5" / "LR_matlab" / "X4").iterdir())[0]
     results = []
@@ -194,5 +196,6 @@ def test_same_as_opencv(data_folder: Path, tmp_path: Path, name: str, scale: int
         subprocess.run(command, check=True, env=environment, capture_output=True)
         results.append(cv2.imread(str(target)).astype(int))
     difference = np.abs(results[0] - results[1])
-    assert difference.max() <= 2
-    assert difference.mean() < 0.02
+    # Measured on two pictures: at most one level, in 5 of 100,000 values; the luma of the network, summed in another order.
+    assert difference.max() <= 1
+    assert difference.mean() < 1e-4

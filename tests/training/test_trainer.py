@@ -142,6 +142,18 @@ def test_a_state_of_another_training_is_refused(photographs: Path, tmp_path: Pat
         trainer(gan(), photographs, tmp_path)
 
 
+def test_a_state_from_before_a_setting_resumes(photographs: Path, tmp_path: Path) -> None:
+    first = trainer(gan(), photographs, tmp_path)
+    first.advance()
+    first.save()
+    state = states.load_state(tmp_path / "state.pt")
+    known = {k: v for k, v in json.loads(state["config"]).items() if k != "jitter"}
+    states.save_state({**state, "config": json.dumps(known)}, tmp_path / "state.pt")
+    assert trainer(gan(), photographs, tmp_path).step == 1
+    with pytest.raises(CheckpointError, match="jitter was 0 and is now 2"):
+        trainer(gan(jitter=2), photographs, tmp_path)
+
+
 def test_a_full_disk_keeps_the_state(photographs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run = trainer(gan(), photographs, tmp_path)
     run.advance()

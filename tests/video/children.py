@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 
+from srfast.checkpoint import save_checkpoint
 from srfast.errors import OutputError
 from srfast.models import SRVGGNetCompact
 from srfast.upscaler import Upscaler
@@ -22,9 +23,20 @@ CONTEXT.set_forkserver_preload(["av", "cv2", "srfast.upscaler", "srfast.video", 
 SEGMENT = 6
 
 
-def tiny() -> Upscaler:
+def tiny_network() -> SRVGGNetCompact:
     torch.manual_seed(0)
-    return Upscaler(SRVGGNetCompact(num_feat=4, num_conv=0, upscale=2))
+    return SRVGGNetCompact(num_feat=4, num_conv=0, upscale=2)
+
+
+def tiny() -> Upscaler:
+    return Upscaler(tiny_network())
+
+
+def save_tiny(path: Path) -> str:
+    """Writes its checkpoint; returns the name."""
+    path.parent.mkdir(exist_ok=True)
+    save_checkpoint(tiny_network(), path)
+    return str(path)
 
 
 def start(function: Callable[..., None], *arguments: Any) -> Any:

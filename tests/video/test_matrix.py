@@ -17,7 +17,8 @@ from video.formulas import components, frame_of
 
 from srfast.upscaler import Upscaler
 from srfast.video import Damage, Encoding, upscale_video
-from srfast.video.encoder import Settings, choose, configure
+from srfast.video.choice import Settings, choose
+from srfast.video.encoder import configure
 from srfast.video.reader import RgbFrame, VideoReader
 
 MATRIX = matrix()

@@ -20,8 +20,8 @@ from srfast.kernels.planes import PlaneColour, Planes, load_planes_reference, st
 from srfast.models import SRVGGNetCompact
 from srfast.upscaler import Upscaler
 from srfast.video import Encoding, upscale_video
+from srfast.video.choice import choose
 from srfast.video.colour import Colour
-from srfast.video.encoder import choose
 from srfast.video.planes import from_planes, plane_colour, to_planes
 from srfast.video.reader import VideoReader
 

@@ -1,0 +1,243 @@
+"""ONNX operations as layers of PyTorch."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol, TypeAlias
+
+import numpy as np
+import torch
+from torch import Tensor, fx, nn
+from torch.nn import functional as F
+
+from srfast.errors import CheckpointError
+
+MAX_CHANNELS = 2048
+MAX_FACTOR = 16  # of one enlargement
+
+
+FxGraph: TypeAlias = fx.Graph
+FxNode: TypeAlias = fx.Node
+
+
+class Graph(Protocol):
+    """What the operations write to."""
+
+    fx: FxGraph
+
+    def layer(self, module: nn.Module, x: FxNode) -> FxNode:
+        """A call of a new submodule."""
+        ...
+
+    def constant(self, value: np.ndarray[Any, Any]) -> FxNode | float:
+        """A number, or a buffer."""
+        ...
+
+
+Attributes = dict[str, Any]
+Convert = Callable[[Graph, list[Any], Attributes], fx.Node]
+
+
+def _weights(value: Any, what: str) -> Tensor:
+    if not isinstance(value, np.ndarray):
+        raise CheckpointError(f"{what} is computed, not stored")
+    return torch.from_numpy(value.astype(np.float32))
+
+
+def _geometry(a: Attributes, kernel: Sequence[int]) -> tuple[list[int], list[int], list[int]]:
+    """Strides, padding and dilation of a convolution or a pool, the padding equal on both sides."""
+    strides, dilations = a.get("strides", [1, 1]), a.get("dilations", [1, 1])
+    pads = a.get("pads", [0, 0, 0, 0])
+    if a.get("auto_pad", b"NOTSET") in (b"SAME_UPPER", b"SAME_LOWER") and strides == [1, 1]:
+        pads = [k // 2 for k in kernel] * 2
+    if len(kernel) != 2 or pads[:2] != pads[2:] or a.get("ceil_mode", 0):
+        raise CheckpointError(f"a layer of kernel {list(kernel)} has the padding {pads}; both sides must be alike")
+    return list(strides), pads[:2], list(dilations)
+
+
+def _loaded(module: nn.Module, **weights: Tensor | None) -> nn.Module:
+    for name, value in weights.items():
+        if value is not None:
+            own = getattr(module, name)
+            if own.shape != value.shape:
+                raise CheckpointError(f"{name} of {list(value.shape)}, expected {list(own.shape)}")
+            own.data = value.clone()
+    return module
+
+
+def _conv(r: Graph, inputs: list[Any], a: Attributes) -> fx.Node:
+    weight = _weights(inputs[1], "a convolution's weight")
+    out, per_group, *kernel = weight.shape
+    groups = int(a.get("group", 1))
+    if not 0 < groups <= out:
+        raise CheckpointError(f"a convolution of {out} channels has {groups} groups")
+    channels = per_group * groups
+    if channels > MAX_CHANNELS or out > MAX_CHANNELS:
+        raise CheckpointError(f"a convolution has {channels} channels in and {out} out (at most {MAX_CHANNELS})")
+    with torch.device("meta"):
+        module = nn.Conv2d(channels, out, groups=groups, **_layer_geometry(a, kernel))
+    return r.layer(_filled(module, weight, _bias(inputs, out)), inputs[0])
+
+
+def _layer_geometry(a: Attributes, kernel: Sequence[int]) -> Any:
+    strides, padding, dilations = (tuple(values) for values in _geometry(a, kernel))
+    return {"kernel_size": tuple(kernel), "stride": strides, "padding": padding, "dilation": dilations}
+
+
+def _bias(inputs: list[Any], channels: int) -> Tensor:
+    given = inputs[2] if len(inputs) > 2 else None
+    return torch.zeros(channels) if given is None else _weights(given, "a bias")
+
+
+def _filled(module: nn.Module, weight: Tensor, bias: Tensor) -> nn.Module:
+    """A module made without memory, with its weight and bias."""
+    for name, value in (("weight", weight), ("bias", bias)):
+        if getattr(module, name).shape != value.shape:
+            raise CheckpointError(f"{name} of {list(value.shape)}, expected {list(getattr(module, name).shape)}")
+        setattr(module, name, nn.Parameter(value.clone(), requires_grad=False))
+    return module
+
+
+def _transposed(r: Graph, inputs: list[Any], a: Attributes) -> fx.Node:
+    weight = _weights(inputs[1], "a convolution's weight")
+    channels, out, *kernel = weight.shape
+    extra = a.get("output_padding", [0, 0])
+    if a.get("group", 1) != 1 or "output_shape" in a:
+        raise CheckpointError("a transposed convolution has groups or a fixed size")
+    with torch.device("meta"):
+        module = nn.ConvTranspose2d(channels, out, output_padding=tuple(extra), **_layer_geometry(a, kernel))
+    return r.layer(_filled(module, weight, _bias(inputs, out)), inputs[0])
+
+
+def _batch(r: Graph, inputs: list[Any], a: Attributes) -> fx.Node:
+    scale, shift, mean, variance = (_weights(value, "a normalisation's value") for value in inputs[1:5])
+    module = nn.BatchNorm2d(scale.numel(), eps=float(a.get("epsilon", 1e-5)))
+    return r.layer(_loaded(module, weight=scale, bias=shift, running_mean=mean, running_var=variance).eval(), inputs[0])
+
+
+def _instance(r: Graph, inputs: list[Any], a: Attributes) -> fx.Node:
+    scale, shift = _weights(inputs[1], "a scale"), _weights(inputs[2], "a shift")
+    module = nn.InstanceNorm2d(scale.numel(), eps=float(a.get("epsilon", 1e-5)), affine=True)
+    return r.layer(_loaded(module, weight=scale, bias=shift), inputs[0])
+
+
+def _prelu(r: Graph, inputs: list[Any], a: Attributes) -> fx.Node:
+    slope = _weights(inputs[1], "a slope")
+    if slope.numel() > 1 and (slope.ndim not in (3, 4) or slope.shape[-3] != slope.numel()):
+        raise CheckpointError(f"a PReLU has slopes of {list(slope.shape)}; one, or one a channel")
+    return r.layer(_loaded(nn.PReLU(slope.numel()), weight=slope.reshape(-1)), inputs[0])
+
+
+def _simple(make: Callable[[Attributes], nn.Module]) -> Convert:
+    return lambda r, inputs, a: r.layer(make(a), inputs[0])
+
+
+def _binary(function: Callable[[Any, Any], Any]) -> Convert:
+    def convert(r: Graph, inputs: list[Any], a: Attributes) -> fx.Node:
+        operands = [r.constant(value) if isinstance(value, np.ndarray) else value for value in inputs]
+        return r.fx.call_function(function, tuple(operands))
+
+    return convert
+
+
+def _clip(r: Graph, inputs: list[Any], a: Attributes) -> fx.Node:
+    bounds = [float(v.reshape(-1)[0]) if isinstance(v, np.ndarray) else None for v in (*inputs[1:3], None, None)]
+    low, high = a.get("min", bounds[0]), a.get("max", bounds[1])
+    return r.fx.call_function(torch.clamp, (inputs[0], low, high))
+
+
+def _depth_to_space(r: Graph, inputs: list[Any], a: Attributes) -> fx.Node:
+    if a.get("mode", b"DCR") != b"CRD" or not 1 <= a["blocksize"] <= MAX_FACTOR:
+        raise CheckpointError(f"a DepthToSpace is not PyTorch's pixel shuffle (mode CRD, factor 1 to {MAX_FACTOR})")
+    return r.fx.call_function(F.pixel_shuffle, (inputs[0], int(a["blocksize"])))
+
+
+def _resize(r: Graph, inputs: list[Any], a: Attributes) -> fx.Node:
+    scales = next((v for v in inputs[1:] if isinstance(v, np.ndarray) and v.dtype.kind == "f" and v.size == 4), None)
+    scales = np.asarray(a["scales"]) if "scales" in a else scales
+    if scales is None or scales[0] != 1 or scales[1] != 1 or scales[2] != scales[3]:
+        raise CheckpointError("a Resize has no fixed scales, or different ones for height and width")
+    mode = a.get("mode", b"nearest").decode()
+    place = a.get("coordinate_transformation_mode", b"half_pixel").decode()
+    rounding = a.get("nearest_mode", b"round_prefer_floor").decode()
+    fits = {
+        # Each of these repeats every pixel.
+        "nearest": (place, rounding) in (("asymmetric", "floor"), ("half_pixel", "round_prefer_floor")),
+        "linear": place in ("half_pixel", "pytorch_half_pixel"),
+        "cubic": place in ("half_pixel", "pytorch_half_pixel") and abs(a.get("cubic_coeff_a", -0.75) + 0.75) < 1e-6,
+    }
+    if not fits.get(mode, False) or scales[2] not in range(1, MAX_FACTOR + 1):
+        raise CheckpointError(
+            f"a Resize ({mode}, {place}, {scales[2]:g}) is not one of PyTorch's by a whole factor up to {MAX_FACTOR}"
+        )
+    name = {"nearest": "nearest", "linear": "bilinear", "cubic": "bicubic"}[mode]
+    return r.fx.call_function(F.interpolate, (inputs[0],), {"scale_factor": int(scales[2]), "mode": name})
+
+
+def _concat(r: Graph, inputs: list[Any], a: Attributes) -> fx.Node:
+    if not all(isinstance(value, fx.Node) for value in inputs):
+        raise CheckpointError("a Concat has stored parts")
+    return r.fx.call_function(torch.cat, (list(inputs), int(a["axis"])))
+
+
+def _axes(inputs: list[Any], a: Attributes) -> list[int]:
+    axes = a.get("axes", inputs[1].tolist() if len(inputs) > 1 and isinstance(inputs[1], np.ndarray) else [])
+    if not a.get("keepdims", 1):
+        raise CheckpointError("a mean or maximum drops its dimensions")
+    return [int(axis) for axis in axes]
+
+
+def _mean(r: Graph, inputs: list[Any], a: Attributes) -> fx.Node:
+    return r.fx.call_function(torch.mean, (inputs[0],), {"dim": tuple(_axes(inputs, a)), "keepdim": True})
+
+
+def _maximum(r: Graph, inputs: list[Any], a: Attributes) -> fx.Node:
+    return r.fx.call_function(torch.amax, (inputs[0],), {"dim": tuple(_axes(inputs, a)), "keepdim": True})
+
+
+def _pool(make: Callable[..., nn.Module]) -> Convert:
+    def convert(r: Graph, inputs: list[Any], a: Attributes) -> fx.Node:
+        strides, padding, _ = _geometry(a, a["kernel_shape"])
+        return r.layer(make(tuple(a["kernel_shape"]), tuple(strides), tuple(padding)), inputs[0])
+
+    return convert
+
+
+def _same(r: Graph, inputs: list[Any], a: Attributes) -> fx.Node:
+    node: fx.Node = inputs[0]
+    return node
+
+
+OPERATIONS: dict[str, Convert] = {
+    "Conv": _conv,
+    "ConvTranspose": _transposed,
+    "BatchNormalization": _batch,
+    "InstanceNormalization": _instance,
+    "PRelu": _prelu,
+    "Relu": _simple(lambda a: nn.ReLU()),
+    "LeakyRelu": _simple(lambda a: nn.LeakyReLU(float(a.get("alpha", 0.01)))),
+    "Tanh": _simple(lambda a: nn.Tanh()),
+    "Sigmoid": _simple(lambda a: nn.Sigmoid()),
+    "Gelu": _simple(lambda a: nn.GELU(a.get("approximate", b"none").decode())),
+    "GlobalAveragePool": _simple(lambda a: nn.AdaptiveAvgPool2d(1)),
+    "MaxPool": _pool(nn.MaxPool2d),
+    "AveragePool": _pool(nn.AvgPool2d),
+    "Add": _binary(operator.add),
+    "Sub": _binary(operator.sub),
+    "Mul": _binary(operator.mul),
+    "Div": _binary(operator.truediv),
+    "Clip": _clip,
+    "DepthToSpace": _depth_to_space,
+    "Resize": _resize,
+    # The operation before Resize.
+    "Upsample": lambda r, i, a: _resize(
+        r, i, {"coordinate_transformation_mode": b"asymmetric", "nearest_mode": b"floor", **a}
+    ),
+    "Concat": _concat,
+    "ReduceMean": _mean,
+    "ReduceMax": _maximum,
+    "Identity": _same,
+    "Dropout": _same,
+    "Cast": _same,
+}

@@ -1,0 +1,185 @@
+"""'-' as input and output: Y4M, raw frames and containers through real pipes."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import re
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+from video.children import save_tiny
+from video.gradients import STEADY, make_clip
+
+from srfast.cli import main
+from srfast.errors import FrameLossError, InputError, OutputError, SrfastError
+
+RAW = ["--input-format", "rawvideo", "--input-option", "framerate=25"]
+FRAME = 48 * 32 * 3 // 2  # bytes of an input frame, yuv420p
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> str:
+    return save_tiny(tmp_path / "model" / "tiny.safetensors")
+
+
+@pytest.fixture
+def clip(tmp_path: Path) -> Path:
+    return make_clip(tmp_path / "in.mp4", STEADY)
+
+
+def piped(monkeypatch: pytest.MonkeyPatch, arguments: list[str], data: bytes = b"") -> tuple[int, bytes]:
+    """Runs the command between two pipes; returns its code and what it wrote."""
+    ends = [os.pipe(), os.pipe()]
+    received: list[bytes] = []
+
+    def feed() -> None:
+        with os.fdopen(ends[0][1], "wb") as file:
+            file.write(data)
+
+    def drain() -> None:
+        with os.fdopen(ends[1][0], "rb") as file:
+            received.append(file.read())
+
+    threads = [threading.Thread(target=work) for work in (feed, drain)]
+    for thread in threads:
+        thread.start()
+    with monkeypatch.context() as patch:
+        with os.fdopen(ends[0][0]) as source, io.TextIOWrapper(os.fdopen(ends[1][1], "wb")) as target:
+            patch.setattr(sys, "stdin", source)
+            patch.setattr(sys, "stdout", target)
+            code = main(["upscale", *arguments, "--progress", "none"])
+            source.buffer.read()
+        for thread in threads:
+            thread.join()
+    return code, received[0]
+
+
+def lumas(source: Path | bytes, **options: str) -> list[np.ndarray]:
+    with av.open(str(source) if isinstance(source, Path) else io.BytesIO(source), **options) as c:
+        return [f.to_ndarray(format="gray") for f in c.decode(video=0)]
+
+
+def test_y4m_out_and_in(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, clip: Path, model: str) -> None:
+    code, y4m = piped(monkeypatch, [str(clip), "-", "-m", model])
+    assert code == 0 and y4m.startswith(b"YUV4MPEG2 W96 H64 F25:1 ")
+    assert main(["upscale", str(clip), str(tmp_path / "a.mkv"), "-m", model, "-c", "ffv1"]) == 0
+    assert all(map(np.array_equal, lumas(y4m), lumas(tmp_path / "a.mkv")))
+    code, again = piped(monkeypatch, ["-", "-", "-m", model], y4m)
+    assert code == 0 and again.startswith(b"YUV4MPEG2 W192 H128 ")
+    assert len(lumas(again)) == len(STEADY)
+    code, _ = piped(monkeypatch, ["-", str(tmp_path / "b.mkv"), "-m", model], y4m)
+    assert code == 0 and len(lumas(tmp_path / "b.mkv")) == len(STEADY)
+
+
+def test_raw_frames_out_and_in(monkeypatch: pytest.MonkeyPatch, clip: Path, model: str) -> None:
+    code, raw = piped(monkeypatch, [str(clip), "-", "-f", "rawvideo", "-m", model])
+    assert code == 0 and len(raw) == 4 * FRAME * len(STEADY)
+    code, bgr = piped(monkeypatch, [str(clip), "-", "-f", "rawvideo", "--pix-fmt", "bgr24", "-m", model])
+    assert code == 0 and len(bgr) == 8 * FRAME * len(STEADY)
+    size = ["--input-option", "video_size=96x64"]
+    code, y4m = piped(monkeypatch, ["-", "-", *RAW, *size, "-m", model], raw)
+    assert code == 0 and len(lumas(y4m)) == len(STEADY)
+    code, more = piped(
+        monkeypatch, ["-", "-", "-f", "rawvideo", *RAW, *size, "--input-option", "pixel_format=bgr24", "-m", model], bgr
+    )
+    assert code == 0 and len(more) == 4 * len(bgr)
+
+
+def test_raw_frames_need_their_size(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, model: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "x.yuv").write_bytes(bytes(2 * FRAME))
+    for source, options in (("-", RAW), (str(tmp_path / "x.yuv"), [])):
+        code, _ = piped(monkeypatch, [source, "-", *options, "-m", model], bytes(2 * FRAME))
+        assert code == InputError.exit_code
+        assert "--input-option video_size=" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("kind", ["mkv", "mp4", "ts"])
+def test_containers(monkeypatch: pytest.MonkeyPatch, clip: Path, model: str, kind: str) -> None:
+    code, data = piped(monkeypatch, [str(clip), "-", "-f", kind, "-m", model])
+    assert code == 0 and len(lumas(data)) == len(STEADY)
+    code, data = piped(monkeypatch, ["-", "-", "-f", kind, "-m", model], data)
+    assert code == 0 and len(lumas(data)) == len(STEADY)
+
+
+def test_what_cannot_come_from_a_pipe(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, model: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    large = make_clip(tmp_path / "large.mp4", STEADY, size=(320, 240), options={"qp": "0"})
+    for data, says in ((large.read_bytes(), "needs a file, not a pipe"), (b"", "the standard input is not a video")):
+        code, _ = piped(monkeypatch, ["-", "-", "-m", model], data)
+        assert code == InputError.exit_code
+        assert says in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("as_file", [True, False])
+def test_a_part_of_a_frame_is_lost_loudly(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, clip: Path, model: str, as_file: bool
+) -> None:
+    _, y4m = piped(monkeypatch, [str(clip), "-", "-m", model])
+    (tmp_path / "cut.y4m").write_bytes(y4m[:-1000])
+    source = str(tmp_path / "cut.y4m") if as_file else "-"
+    code, data = piped(monkeypatch, [source, "-", "-m", model], y4m[:-1000])
+    assert code == FrameLossError.exit_code
+    assert len(lumas(data)) == len(STEADY) - 1
+    assert piped(monkeypatch, [source, "-", "-m", model, "--strict"], y4m[:-1000])[0] == FrameLossError.exit_code
+    _, raw = piped(monkeypatch, [str(clip), "-", "-f", "rawvideo", "-m", model])
+    size = ["--input-option", "video_size=96x64"]
+    assert piped(monkeypatch, ["-", "-", *RAW, *size, "-m", model], raw[:-100])[0] == FrameLossError.exit_code
+
+
+@pytest.mark.parametrize("arguments", [["info"], ["upscale", "in.mp4", "-", "-m", "tiny.safetensors"]])
+def test_a_reader_that_goes_away(tmp_path: Path, arguments: list[str]) -> None:
+    make_clip(tmp_path / "in.mp4", [40 * i for i in range(100)], size=(320, 240))
+    save_tiny(tmp_path / "tiny.safetensors")
+    command = [sys.executable, "-m", "srfast", *arguments]
+    with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None and process.stderr is not None
+        process.stdout.read(10)
+        process.stdout.close()
+        error = process.stderr.read().decode()
+    # Frames per second and the like are no error; what was short enough may have been written whole.
+    assert process.returncode in (141, 0) if arguments == ["info"] else process.returncode == 141
+    assert "error" not in error and "Broken" not in error
+
+
+def test_a_plan_needs_a_file(
+    clip: Path, model: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["plan", "-", "-m", model]) == InputError.exit_code
+    assert "give a file" in capsys.readouterr().err
+    assert main(["plan", str(clip), "-m", model, "--seconds", "0.1", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (found["frames"], found["width"], found["height"]) == (len(STEADY), 96, 64)
+    assert found["fps"] > 0 and found["memory_bytes"] > 1 << 20 and found["output_bytes"] > 1000
+
+
+def test_a_limit_of_memory(clip: Path, tmp_path: Path, model: str, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["upscale", str(clip), str(tmp_path / "out.mkv"), "-m", model, "--progress", "none"]
+    assert main([*arguments, "--max-memory", "8G"]) == 0
+    assert main([*arguments, "-y", "--max-memory", "20M"]) == SrfastError.exit_code
+    assert "is too small for this video; it needs" in capsys.readouterr().err
+    assert main([*arguments, "-y", "--max-memory", "banana"]) == 2
+
+
+def test_live_counts_every_frame(clip: Path, tmp_path: Path, model: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """A recording plays at its own rate; each frame is made in one way or dropped."""
+    target = tmp_path / "live.mkv"
+    assert main(["upscale", str(clip), str(target), "-m", model, "--max-latency", "300ms", "--progress", "none"]) == 0
+    said = capsys.readouterr().err
+    received, full, lighter, bicubic, dropped, _, _ = map(int, re.findall(r"\b\d+(?= )", said)[:7])
+    assert received == len(STEADY) == full + lighter + bicubic + dropped
+    assert len(lumas(target)) == full + lighter + bicubic
+
+
+def test_a_terminal_gets_no_frames(clip: Path, model: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True, raising=False)
+    assert main(["upscale", str(clip), "-", "-m", model]) == OutputError.exit_code
