@@ -163,12 +163,14 @@ def quality_summary(record: Record) -> list[str]:
     for model in dict.fromkeys(model for model, _ in eager):
         cells = []
         for name in sets:
-            q, plain = eager.get((model, name)), bicubic.get((model, name))
-            text = f"{q.psnr:.2f} / {q.ssim:.4f}" if q else "-"
+            found, plain = eager.get((model, name)), bicubic.get((model, name))
+            text = f"{found.psnr:.2f} / {found.ssim:.4f}" if found else "-"
             cells.append(text + (f" ({plain.psnr:.2f})" if plain else ""))
         lines.append(f"| {model} | " + " | ".join(cells) + " |")
-    for mode, found in by_mode.items():
-        changes = {name: [abs(q.psnr - eager[key].psnr) for key, q in found.items() if key[1] == name] for name in sets}
+    for mode, by_key in by_mode.items():
+        changes = {
+            name: [abs(q.psnr - eager[key].psnr) for key, q in by_key.items() if key[1] == name] for name in sets
+        }
         cells = [f"{max(values):.3f} dB" if values else "-" for values in changes.values()]
         lines.append(f"| {mode}: furthest of all from eager fp32 | " + " | ".join(cells) + " |")
     return lines
