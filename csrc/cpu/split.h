@@ -163,21 +163,77 @@ void split_block(const Conv& conv, const Task& task, int y, int x, int count, co
     }
 }
 
-// Three rows of complete sums to results, tiles range.first .. range.last.
-void split_finish(const Conv& conv, const Task& task, int tile_row, const Range& range, const Sums& sums) {
+// Bias and activation of a run of sums that begins with output 0 of a pixel.
+struct Finish {
+    const Conv& conv;
+    float bias[kSplitSums + Vec::width], slope[kSplitSums + Vec::width];  // of the outputs that follow each other in memory
+
+    explicit Finish(const Conv& c) : conv(c) {
+        for (int i = 0; i < kSplitSums + Vec::width; ++i) bias[i] = c.bias[i % kSplitSums], slope[i] = c.slope[i % kSplitSums];
+    }
+
+    SRFAST_INLINE Vec operator()(Vec sums, int output) const {
+        Vec value = sums + Vec::load(bias + output);
+        if (conv.prelu) value = prelu(value, Vec::load(slope + output));
+        if (conv.gain != 1.0f) value = value * Vec::set1(conv.gain);
+        return conv.clamp ? clamp(value, Vec::set1(conv.low), Vec::set1(conv.high)) : value;
+    }
+};
+
+inline void store_results(Vec value, float* to) { value.store(to); }
+inline void store_results(Vec value, std::uint8_t* to) { store_bytes(value, to); }
+
+// `count` sums to results of consecutive pixels, in whole vectors. False where one of them was NaN or infinite.
+template <class Result>
+bool finish_run(const Finish& finished, const float* sums, int count, Result* to) {
+    Vec check = Vec::zero();  // of what is zero where a value is finite
+    int i = 0;
+    for (; i + Vec::width <= count; i += Vec::width) {
+        const Vec value = finished(Vec::load(sums + i), i % kSplitSums);
+        check = check + (value - value);
+        store_results(value, to + i);
+    }
+    float rest[Vec::width] = {};
+    std::memcpy(rest, sums + i, sizeof(float) * static_cast<std::size_t>(count - i));
+    const Vec value = finished(Vec::load(rest), i % kSplitSums);
+    (check + (value - value)).store(rest);
+    Result results[Vec::width];
+    store_results(value, results);
+    std::memcpy(to + i, results, sizeof(Result) * static_cast<std::size_t>(count - i));
+    for (const float f : rest)
+        if (f != 0.0f) return false;
+    return true;
+}
+
+// The same for fewer channels and with residuals.
+void finish_pixels(const Conv& conv, const Task& task, int y, int x, int end, const float* sums) {
     constexpr int most = 64, pitch = 16;
     alignas(64) float pixels[most * pitch];
-    const Group group = group_of(conv, 0);
+    for (; x < end; x += most, sums += most * kSplitSums) {
+        const int count = end - x < most ? end - x : most;
+        for (int p = 0; p < count; ++p)
+            for (int c = 0; c < pitch; ++c) pixels[p * pitch + c] = c < kSplitSums ? sums[p * kSplitSums + c] : 0.0f;
+        finish(conv, task, y, x, count, pixels, pitch, group_of(conv, 0));
+    }
+}
+
+// Three rows of complete sums to results, tiles range.first .. range.last.
+void split_finish(const Conv& conv, const Task& task, int tile_row, const Range& range, const Sums& sums) {
     const int first = static_cast<int>(range.first) * kSplitStep, width = task.sources[0].width;
     const int end = static_cast<int>(range.last) * kSplitStep < width ? static_cast<int>(range.last) * kSplitStep : width;
-    for (int line = 0; line < kSplitStep && tile_row * kSplitStep + line < task.last; ++line)
-        for (int x = first; x < end; x += most) {
-            const int count = end - x < most ? end - x : most;
-            const float* from = sums.row(tile_row, line) + static_cast<std::ptrdiff_t>(x) * kSplitSums;
-            for (int p = 0; p < count; ++p)
-                for (int c = 0; c < pitch; ++c) pixels[p * pitch + c] = c < kSplitSums ? from[p * kSplitSums + c] : 0.0f;
-            finish(conv, task, tile_row * kSplitStep + line, x, count, pixels, pitch, group);
-        }
+    const Finish finished(conv);
+    const Image& out = *task.out;
+    for (int y = tile_row * kSplitStep; y < (tile_row + 1) * kSplitStep && y < task.last; ++y) {
+        const float* from = sums.row(tile_row, y % kSplitStep) + static_cast<std::ptrdiff_t>(first) * kSplitSums;
+        const std::ptrdiff_t at = (y % out.ring) * out.pitch + static_cast<std::ptrdiff_t>(first) * kSplitSums;
+        const int count = (end - first) * kSplitSums;
+        if (conv.out_channels < kSplitSums || task.residual)
+            finish_pixels(conv, task, y, first, end, from);
+        else if (!out.bytes)
+            finish_run(finished, from, count, out.base + at);
+        else if (!finish_run(finished, from, count, out.bytes + at))
+            *task.bad = true;
+    }
 }
 
 void run_split(const Conv& conv, const Task& task) {
