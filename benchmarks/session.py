@@ -17,7 +17,7 @@ from benchmarks import machine, record
 from benchmarks.contenders import EAGER, OURS, Contender
 from benchmarks.peers import MissingError
 from benchmarks.record import Ceiling, Measurement, Piece
-from benchmarks.sampling import Clock, Gate, Run, Turns, rounds_for
+from benchmarks.sampling import SLICE, Clock, Gate, Run, Turns, rounds_for
 from benchmarks.subjects import Subject
 from srfast.backends import default_dtype
 from srfast.passes import optimise
@@ -87,7 +87,7 @@ class Session:
         missing: dict[str, str] = {}
         facts: dict[str, dict[str, float]] = {}
         images = {c.name: c.images for c in contenders}
-        turn = 0.0
+        longest = 0.0
         for contender in contenders:
             self.gate.breathe()
             label = f"{contender.name} ({subject.name}, {size[0]}x{size[1]})"
@@ -109,12 +109,12 @@ class Session:
                 missing[label] = f"left out at this size: {seconds / contender.images:.1f} s for an image in a trial"
             else:
                 runs[contender.name], facts[contender.name] = run, {"error": error}
-                turn += seconds
+                longest = max(longest, seconds)
         work = workload(subject, size, default_dtype(self.device).itemsize)
         case = f"{size[0]}x{size[1]}"
         found = []
         for number in self.passes:
-            samples, load = self._turns(runs, turn, self.clock, pedantic)
+            samples, load = self._turns(runs, longest, self.clock, pedantic)
             pedantic = None  # it takes one set of times
             for name, taken in samples.items():
                 each = [s / images[name] for s in taken]
@@ -137,21 +137,21 @@ class Session:
         """Times functions that were prepared and checked already, the first one shown by pytest-benchmark."""
         begun = Begun(f"{suite}: {subject} {case}")
         clock = Clock(torch.device("cpu")) if host_clock else self.clock
-        turn = sum(clock(run) for run in runs.values())
+        longest = max(clock(run) for run in runs.values())
         found = []
         for number in self.passes:
-            samples, load = self._turns(runs, turn, clock, pedantic)
+            samples, load = self._turns(runs, longest, clock, pedantic)
             pedantic = None
             for name, taken in samples.items():
                 found.append(Measurement(suite, subject, case, name, "s", taken, number, {"other_load": load}))
         self.add(found, missing, begun)
 
     def _turns(
-        self, runs: dict[str, Run], seconds: float, clock: Clock, pedantic: Pedantic | None
+        self, runs: dict[str, Run], longest: float, clock: Clock, pedantic: Pedantic | None
     ) -> tuple[dict[str, list[float]], float]:
-        """Samples of every run and the load; ``seconds`` is what a round takes."""
-        rounds = rounds_for(seconds, self.budget, self.least)
-        turns = Turns(runs, clock, self.gate)
+        """Samples of every run and the load; ``longest`` is what the slowest run takes in seconds."""
+        rounds = rounds_for(longest * len(runs), self.budget, self.least)
+        turns = Turns(runs, clock, self.gate, 0.0 if clock.cuda else min(longest, SLICE))
         if pedantic:
             pedantic(turns.first, setup=turns.others, rounds=rounds)
         turns.take(rounds)

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from benchmarks import sampling
-from benchmarks.sampling import CALM, Clock, Gate, Load, Turns, rounds_for
+from benchmarks.sampling import CALM, Clock, Gate, Load, Run, Turns, rounds_for
 
 
 class FakeLoad:
@@ -54,6 +54,21 @@ def test_where_no_round_is_calm_the_calmest_count(monkeypatch: pytest.MonkeyPatc
     samples, load = made.samples(2)
     assert len(samples["a"]) == 2
     assert load == pytest.approx(0.25)
+
+
+def test_every_contender_runs_for_as_long_as_the_longest(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sampling, "SETTLE", 0)
+    times = {"a": itertools.cycle([0.2, 0.1, 0.3]), "b": itertools.cycle([1.0])}
+
+    class FakeClock(Clock):
+        def __call__(self, run: Run) -> float:
+            return float(run())
+
+    runs = {name: (lambda values=values: next(values)) for name, values in times.items()}
+    made = Turns(runs, FakeClock(torch.device("cpu")), Gate(None), slice_seconds=1.0)
+    made.take(1)
+    samples, _ = made.samples(1)
+    assert samples == {"a": [pytest.approx((0.2 + 0.1 + 0.3 + 0.2 + 0.1) / 5)], "b": [1.0]}
 
 
 def test_rounds() -> None:
