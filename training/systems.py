@@ -111,7 +111,7 @@ class GanSystem(System):
         if self.config.jitter:
             image = random_windows(image, self.config.patch * self.config.scale - self.config.jitter)
         logits: Tensor = self.discriminator(image)
-        return logits.float()
+        return logits.to(image.dtype)  # of half precision
 
     def generator_terms(self, batch: Batch, fake: Tensor) -> Terms:
         c = self.config

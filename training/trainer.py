@@ -140,7 +140,7 @@ class Trainer:
         kind = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(config.amp, torch.float32)
         discriminator, losses = self.system.discriminator, {}
         with torch.autocast(self.device.type, kind, enabled=config.amp != "no"):
-            fake = self.upscale(batch.lr).float()
+            fake = self.upscale(batch.lr).to(batch.hr.dtype)
             if discriminator is not None:
                 terms = self.judge(batch, fake.detach())
                 losses.update({f"discriminator/{k}": v.item() for k, v in terms.items()})
@@ -164,7 +164,7 @@ class Trainer:
         parameters = [p for p in self.networks[name].parameters() if p.requires_grad]
         optimizer.param_groups[0]["lr"] = learning_rate(self.config, self.step, peak)
         optimizer.zero_grad(set_to_none=True)
-        total: Tensor = torch.stack([t.float() for t in terms.values()]).sum()
+        total: Tensor = torch.stack([t.to(torch.promote_types(t.dtype, torch.float32)) for t in terms.values()]).sum()
         scaler.scale(total).backward()  # type: ignore[no-untyped-call]
         if self.config.clip:
             scaler.unscale_(optimizer)
