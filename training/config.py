@@ -49,6 +49,8 @@ class Config:
         penalty_weight: lambda of the gradient penalty ("ragp").
         class_weight: weight of the classifier's (digits) or the class head's (SR-UGAN) cross-entropy.
         discriminator_channels, discriminator_norm: see ``discriminators``.
+        discriminator_first: iterations in which the discriminator trains alone. One that knows nothing yet leads a trained
+            generator astray.
         jitter: SRGAN's discriminator sees windows that are this many pixels smaller than the patch, each at a random place. One
             that knows where the upsampling grid lies draws that grid into the image (translation as in Zhao et al. 2020,
             https://arxiv.org/abs/2006.10738).
@@ -96,6 +98,7 @@ class Config:
     class_weight: float = 0.0
     discriminator_channels: int = 64
     discriminator_norm: str = "batch"
+    discriminator_first: int = 0
     jitter: int = 0
     amp: str = "no"
     seed: int = 0
@@ -110,6 +113,8 @@ class Config:
         for name in ("scale", "channels", "patch", "iterations", "batch", "save_every", "log_every"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
+        if self.discriminator_first < 0:
+            raise ValueError(f"discriminator_first is a number of iterations, not {self.discriminator_first}")
         if not 0 <= self.jitter < self.patch * self.scale:
             raise ValueError(f"jitter is 0 to {self.patch * self.scale - 1}, not {self.jitter}")
         if not 0 <= self.frozen_blocks <= self.blocks:

@@ -147,7 +147,8 @@ class Trainer:
                 self._descend("discriminator", terms, config.lr_discriminator)
                 discriminator.requires_grad_(False)
             terms = self.system.generator_terms(batch, fake)
-        self._descend("generator", terms, config.lr)
+        if self.step >= config.discriminator_first:
+            self._descend("generator", terms, config.lr)
         if discriminator is not None:
             discriminator.requires_grad_(True)
         losses.update({f"generator/{k}": v.item() for k, v in terms.items()})

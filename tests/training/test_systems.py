@@ -49,6 +49,21 @@ def test_frozen_blocks_stay(tmp_path: Path) -> None:
     assert {"trunk.1.rcb.0.weight", "conv2.0.weight", "conv3.weight"} <= moved
 
 
+def test_the_discriminator_may_begin_alone(tmp_path: Path) -> None:
+    run = Trainer(
+        GanSystem(replace(GAN, discriminator_first=1, freeze_norm=0.0)), Noise(), tmp_path, torch.device("cpu")
+    )
+    changed = []
+    for _ in range(2):
+        before = {k: v.clone() for k, v in run.system.state_dict().items()}
+        run.advance()
+        moved = {k.split(".")[0] for k, v in run.system.state_dict().items() if not torch.equal(v, before[k])}
+        changed.append(moved & {"generator", "discriminator"})
+    assert changed == [{"discriminator"}, {"generator", "discriminator"}]
+    with pytest.raises(ValueError, match="discriminator_first"):
+        replace(GAN, discriminator_first=-1)
+
+
 def test_the_discriminator_sees_windows_anywhere(tmp_path: Path) -> None:
     image = torch.arange(2 * 36.0).view(2, 1, 6, 6)
     seen = {tuple(random_windows(image, 4)[:, 0, 0, 0].tolist()) for _ in range(1500)}
