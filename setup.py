@@ -43,7 +43,7 @@ INSTRUCTION_SETS = {
     "avx2.cpp": ["-mavx2", "-mfma"],
     "avx512.cpp": AVX512,
     "vnni.cpp": [*AVX512, "-mavx512vnni"],
-    "amx.cpp": [*AVX512, "-mamx-tile", "-mamx-bf16"],
+    "amx.cpp": [*AVX512, "-mamx-tile", "-mamx-bf16", "-mamx-int8"],
 }
 
 CUDA_SOURCES = Path("csrc/cuda")

@@ -47,9 +47,9 @@ def instruction_sets() -> list[str]:
 
 
 def narrow_sets() -> list[str]:
-    """Instruction sets with narrow convolutions that this build and this CPU both have: 'amx' (bfloat16), 'vnni' (int8).
+    """Instruction sets with narrow convolutions that this build and this CPU both have, fastest of each type first.
 
-    'amx_emulated' computes what AMX would, for tests.
+    'amx' is bfloat16, 'amx_int8' and 'vnni' are int8; 'amx_emulated' and 'amx_int8_emulated' compute what AMX would, for tests.
     """
     return list(_cpu.narrow_sets()) if _cpu is not None else []
 

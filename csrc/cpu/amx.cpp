@@ -1,9 +1,9 @@
-// AVX-512 with AMX: the float32 kernels of AVX-512, and bfloat16 ones on tiles of 16 pixels x 32 channels x 16 outputs.
+// AVX-512 with AMX: the float32 kernels of AVX-512, and bfloat16 or 8-bit ones on tiles of 16 pixels x 64 bytes x 16 outputs.
 //
 // The kernel is a template over the tile unit. The emulated one follows the operation of each instruction as Intel's manual
 // gives it, so that the kernel can be tested on any CPU with AVX-512.
 #include "conv_impl.h"
-#include "narrow.h"
+#include "int8.h"
 
 namespace {
 
@@ -42,6 +42,10 @@ struct HardwareTiles {
     template <int C, int A, int B>
     void multiply() const {
         __asm__ volatile("tdpbf16ps %%tmm%c2, %%tmm%c1, %%tmm%c0" ::"i"(C), "i"(A), "i"(B));
+    }
+    template <int C, int A, int B>
+    void multiply_bytes() const {
+        __asm__ volatile("tdpbusd %%tmm%c2, %%tmm%c1, %%tmm%c0" ::"i"(C), "i"(A), "i"(B));
     }
 };
 
@@ -82,6 +86,18 @@ struct EmulatedTiles {
             float row[kTileBytes / 4];
             std::memcpy(row, tiles[C][m], kTileBytes);
             for (int n = 0; n < kTileBytes / 4; ++n) row[n] = flush(flush(row[n]) + flush(sums[2 * n] + sums[2 * n + 1]));
+            std::memcpy(tiles[C][m], row, kTileBytes);
+        }
+    }
+    // TDPBUSD: unsigned bytes of A times signed bytes of B, four at a time, added without saturation.
+    template <int C, int A, int B>
+    void multiply_bytes() const {
+        for (int m = 0; m < kTileRows; ++m) {
+            std::int32_t row[kTileBytes / 4];
+            std::memcpy(row, tiles[C][m], kTileBytes);
+            for (int k = 0; k < kTileBytes; ++k)
+                for (int n = 0; n < kTileBytes / 4; ++n)
+                    row[n] += tiles[A][m][k] * static_cast<std::int8_t>(tiles[B][k / 4][4 * n + k % 4]);
             std::memcpy(tiles[C][m], row, kTileBytes);
         }
     }
@@ -138,9 +154,54 @@ struct Bf16 {
     }
 };
 
+// 8-bit pixels, unsigned, and weights; the bytes of a kernel row are padded with zero weights to whole tiles.
 template <class Tiles>
-void run_with_bf16(const Conv& conv, const Task& task) {
-    conv.algorithm == srfast::Algorithm::narrow ? run_narrow<Bf16<Tiles>>(conv, task) : run(conv, task);
+struct Int8 {
+    using Element = std::uint8_t;
+    using Unit = Tiles;
+    static constexpr int pixels = 64, step = 32;
+
+    static bool convert(const Conv& conv, const float* from, int channels, Element* to) {
+        return convert_int8(conv, from, channels, to);
+    }
+
+    static std::ptrdiff_t group_bytes(const Conv& conv, const Group& group) {
+        return static_cast<std::ptrdiff_t>(conv.kernel) * srfast::tile_row_bytes(conv.kernel * conv.in_channels) * ((group.vectors + 1) / 2 * 32);
+    }
+
+    static void products(const Tiles& tiles, const Conv& conv, const Element* const* rows, const std::uint8_t* weights,
+                         const Group& group, int count, float* sums) {
+        const int channels = conv.in_channels, bytes = srfast::tile_row_bytes(conv.kernel * channels);
+        const std::ptrdiff_t tile = kTileRows * kTileBytes, pitch = sizeof(std::int32_t) * kGroup;
+        alignas(64) std::int32_t results[step * kGroup];
+        for (int v = 0; v < group.vectors; v += 2) {
+            for (int p = 0; p < count; p += step) {
+                tiles.template zero<0>(), tiles.template zero<1>(), tiles.template zero<2>(), tiles.template zero<3>();
+                const std::uint8_t* w = weights;
+                for (int i = 0; i < conv.kernel; ++i)
+                    for (int k = 0; k < bytes; k += kTileBytes, w += 2 * tile) {
+                        const Element* from = rows[i] + static_cast<std::ptrdiff_t>(p) * channels + k;
+                        tiles.template load<4>(from, channels), tiles.template load<5>(from + 16 * channels, channels);
+                        tiles.template load<6>(w, kTileBytes), tiles.template load<7>(w + tile, kTileBytes);
+                        tiles.template multiply_bytes<0, 4, 6>(), tiles.template multiply_bytes<1, 4, 7>();
+                        tiles.template multiply_bytes<2, 5, 6>(), tiles.template multiply_bytes<3, 5, 7>();
+                    }
+                tiles.template store<0>(results, pitch), tiles.template store<1>(results + 16, pitch);
+                tiles.template store<2>(results + 16 * kGroup, pitch), tiles.template store<3>(results + 16 * kGroup + 16, pitch);
+                const int vectors = group.vectors - v < 2 ? 1 : 2;
+                for (int m = 0; m < step; ++m)
+                    for (int n = 0; n < vectors; ++n)
+                        store_scaled(_mm512_load_si512(results + m * kGroup + n * 16), conv, group.first + (v + n) * 16,
+                                     sums + (p + m) * kGroup + (v + n) * 16);
+            }
+            weights += static_cast<std::ptrdiff_t>(conv.kernel) * bytes * 32;
+        }
+    }
+};
+
+template <class Type>
+void run_with(const Conv& conv, const Task& task) {
+    conv.algorithm == srfast::Algorithm::narrow ? run_narrow<Type>(conv, task) : run(conv, task);
 }
 
 }  // namespace
@@ -148,12 +209,23 @@ void run_with_bf16(const Conv& conv, const Task& task) {
 namespace srfast {
 
 const Kernels& amx_kernels() {
-    static const Kernels kernels{"amx", Vec::width, kPanel, kScratch, run_with_bf16<HardwareTiles>, run_node, Narrow::bf16};
+    static const Kernels kernels{"amx", Vec::width, kPanel, kScratch, run_with<Bf16<HardwareTiles>>, run_node, Narrow::bf16};
+    return kernels;
+}
+
+const Kernels& amx_int8_kernels() {
+    static const Kernels kernels{"amx_int8", Vec::width, kPanel, kScratch, run_with<Int8<HardwareTiles>>, run_node, Narrow::int8_tiles};
     return kernels;
 }
 
 const Kernels& emulated_amx_kernels() {
-    static const Kernels kernels{"amx_emulated", Vec::width, kPanel, kScratch, run_with_bf16<EmulatedTiles>, run_node, Narrow::bf16};
+    static const Kernels kernels{"amx_emulated", Vec::width, kPanel, kScratch, run_with<Bf16<EmulatedTiles>>, run_node, Narrow::bf16};
+    return kernels;
+}
+
+const Kernels& emulated_amx_int8_kernels() {
+    static const Kernels kernels{
+        "amx_int8_emulated", Vec::width, kPanel, kScratch, run_with<Int8<EmulatedTiles>>, run_node, Narrow::int8_tiles};
     return kernels;
 }
 

@@ -42,7 +42,8 @@ struct Image {
 
 // Narrow: direct, on inputs converted to the narrow type of the instruction set.
 enum class Algorithm { direct = 0, winograd = 1, narrow = 2 };
-enum class Narrow { none, int8, bf16 };
+// int8_tiles: 8 bits in tiles of 64 bytes.
+enum class Narrow { none, int8, int8_tiles, bf16 };
 
 // The narrow kernels convert as many pixels of as many rows as fit into so many bytes.
 constexpr int kNarrowBytes = 96 << 10, kMaxKernel = 9, kNarrowStep = 32;
@@ -122,7 +123,9 @@ const Kernels& avx2_kernels();    // only where the build has SRFAST_X86
 const Kernels& avx512_kernels();
 const Kernels& vnni_kernels();
 const Kernels& amx_kernels();
-const Kernels& emulated_amx_kernels();  // needs AVX-512 only; slow, for tests
+const Kernels& amx_int8_kernels();
+const Kernels& emulated_amx_kernels();  // need AVX-512 only; slow, for tests
+const Kernels& emulated_amx_int8_kernels();
 
 // What this build has and this CPU runs in float32, fastest first.
 std::vector<const Kernels*> usable_kernels();
@@ -134,6 +137,8 @@ std::vector<const Kernels*> narrow_kernels();
 void pack(Conv& conv, const Kernels& kernels, const float* weight, const float* bias, const float* slope, int slopes);
 // Whether the narrow kernels have room for such a convolution.
 bool narrow_fits(int kernel, int in_channels);
+// Bytes of a row of 8-bit taps in whole tiles.
+constexpr int tile_row_bytes(int taps) { return (taps + 63) / 64 * 64; }
 // Rounds the weights to the narrow type: int8 with a scale for every output, whose bias makes up for input_zero, or bfloat16.
 void pack_narrow(Conv& conv, Narrow type, const float* weight);
 

@@ -19,12 +19,14 @@ bool has_avx512() {
            __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
 }
 
-// AMX-TILE and AMX-BF16 in CPUID, tile registers that the system saves (XCR0), and its permission to use them: Linux gives
-// the large tile state only to processes that ask for it.
-bool has_amx() {
+constexpr unsigned kAmxBf16 = 1u << 22, kAmxTile = 1u << 24, kAmxInt8 = 1u << 25;
+
+// AMX-TILE and another feature (a bit of EDX) in CPUID, tile registers that the system saves (XCR0), and its permission to use
+// them: Linux gives the large tile state only to processes that ask for it.
+bool has_amx(unsigned feature) {
 #if defined(__linux__)
     unsigned a, b, c, d;
-    if (!__get_cpuid_count(7, 0, &a, &b, &c, &d) || !(d & 1u << 24) || !(d & 1u << 22)) return false;
+    if (!__get_cpuid_count(7, 0, &a, &b, &c, &d) || !(d & kAmxTile) || !(d & feature)) return false;
     unsigned low, high;
     __asm__ volatile("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
     constexpr unsigned tile_state = 3u << 17;
@@ -53,9 +55,10 @@ std::vector<const Kernels*> narrow_kernels() {
     std::vector<const Kernels*> found;
 #if defined(SRFAST_X86)
     __builtin_cpu_init();
-    if (has_avx512() && has_amx()) found.push_back(&amx_kernels());
+    if (has_avx512() && has_amx(kAmxBf16)) found.push_back(&amx_kernels());
+    if (has_avx512() && has_amx(kAmxInt8)) found.push_back(&amx_int8_kernels());
     if (has_avx512() && __builtin_cpu_supports("avx512vnni")) found.push_back(&vnni_kernels());
-    if (has_avx512()) found.push_back(&emulated_amx_kernels());
+    if (has_avx512()) found.insert(found.end(), {&emulated_amx_kernels(), &emulated_amx_int8_kernels()});
 #endif
     return found;
 }

@@ -14,6 +14,8 @@ namespace {
 using srfast::kMaxKernel;
 using srfast::kNarrowBytes;
 
+constexpr int kReadAhead = 64;  // bytes after the last pixel that products() may read, for weights that are zero
+
 template <class Type>
 bool convert_row(const Conv& conv, const Task& task, int y, int x, int pixels, typename Type::Element* to) {
     bool finite = true;
@@ -29,7 +31,7 @@ bool convert_row(const Conv& conv, const Task& task, int y, int x, int pixels, t
 template <class Type>
 void run_narrow(const Conv& conv, const Task& task) {
     using Element = typename Type::Element;
-    alignas(64) static thread_local Element converted[kNarrowBytes / sizeof(Element)];
+    alignas(64) static thread_local Element converted[(kNarrowBytes + kReadAhead) / sizeof(Element)];
     const typename Type::Unit unit{};
     const int half = conv.kernel / 2, width = task.sources[0].width;
     // As many pixels as the converted rows have room for.

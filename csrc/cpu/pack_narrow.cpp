@@ -23,14 +23,18 @@ bool narrow_fits(int kernel, int in_channels) {
 
 void pack_narrow(Conv& conv, Narrow type, const float* weight) {
     const int taps = conv.kernel * conv.kernel, in = conv.in_channels, out = conv.out_channels;
-    const int joined = type == Narrow::int8 ? 4 : 2, size = 4 / joined;  // channels side by side, bytes of a value
+    const bool bytes = type != Narrow::bf16, tiles = type != Narrow::int8;
+    const int joined = bytes ? 4 : 2, size = 4 / joined;  // channels side by side, bytes of a value
+    // Values that lie together, vector by vector: [panel][block][vector][joined values][output][value]. Those of a row of
+    // taps begin a block of 8-bit tiles.
+    const int block = !tiles ? 4 : bytes ? 64 : 32, row = (conv.kernel * in + block - 1) / block * block;
     conv.scale.assign(conv.bias.size(), 1.0f);
     std::size_t start = 0;
     for (int first = 0; first < out; first += kGroup) {
-        // Vectors of 16 outputs, in panels of two; bfloat16 tiles always come in pairs.
+        // Vectors of 16 outputs, in panels of two; tiles always come in pairs.
         const int outputs = std::min(out - first, kGroup), vectors = (outputs + 15) / 16;
-        const std::size_t vector_bytes = static_cast<std::size_t>(taps) * in * 16 * size;
-        const int padded = type == Narrow::bf16 ? (vectors + 1) / 2 * 2 : vectors;
+        const std::size_t vector_bytes = static_cast<std::size_t>(conv.kernel) * row * 16 * size;
+        const int padded = tiles ? (vectors + 1) / 2 * 2 : vectors;
         conv.narrow_weights.resize(start + padded * vector_bytes, 0);
         for (int o = 0; o < outputs; ++o) {
             const int source = conv.source_output(first + o), v = o / 16, wide = std::min(padded - v / 2 * 2, 2);
@@ -42,12 +46,11 @@ void pack_narrow(Conv& conv, Narrow type, const float* weight) {
             for (int t = 0; t < taps; ++t)
                 for (int c = 0; c < in; ++c) {
                     const float value = w[c * taps + t];
-                    // int8: [panel][tap][4 channels][vector][output][channel]; bfloat16: 32 channels of a vector lie together.
-                    const int block = type == Narrow::int8 ? 4 : 32, inner = c % block;
-                    std::size_t at = (static_cast<std::size_t>(t) * in / block + c / block) * wide + v % 2;
+                    const int k = t / conv.kernel * row + t % conv.kernel * in + c, inner = k % block;
+                    std::size_t at = static_cast<std::size_t>(k / block) * wide + v % 2;
                     at = (at * (block / joined) + inner / joined) * 16 + o % 16;
                     std::uint8_t* to = &conv.narrow_weights[start + v / 2 * 2 * vector_bytes + (at * joined + inner % joined) * size];
-                    if (type == Narrow::int8) {
+                    if (bytes) {
                         const long rounded = std::lrintf(value / scale);
                         *to = static_cast<std::uint8_t>(static_cast<std::int8_t>(rounded));
                         sum += rounded;
@@ -56,7 +59,7 @@ void pack_narrow(Conv& conv, Narrow type, const float* weight) {
                         std::memcpy(to, &half, 2);
                     }
                 }
-            if (type == Narrow::int8) {
+            if (bytes) {
                 conv.scale[first + o] = scale / conv.input_inverse;
                 conv.bias[first + o] -= static_cast<float>(static_cast<double>(sum) * conv.input_zero * scale / conv.input_inverse);
             }

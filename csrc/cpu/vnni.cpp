@@ -1,6 +1,6 @@
 // AVX-512 with VNNI: the float32 kernels of AVX-512, and 8-bit ones of 64 multiply-adds an instruction.
 #include "conv_impl.h"
-#include "narrow.h"
+#include "int8.h"
 
 namespace {
 
@@ -17,16 +17,7 @@ struct Int8 {
     static constexpr int columns = 2;  // vectors of a panel: its weights of 3x3 taps on 64 channels stay in L1
 
     static bool convert(const Conv& conv, const float* from, int channels, Element* to) {
-        const __m512 inverse = _mm512_set1_ps(conv.input_inverse), zero = _mm512_set1_ps(static_cast<float>(conv.input_zero));
-        __mmask16 bad = 0;
-        for (int c = 0; c < channels; c += 16) {
-            const __m512 x = _mm512_loadu_ps(from + c);
-            bad |= _mm512_cmp_ps_mask(_mm512_sub_ps(x, x), _mm512_setzero_ps(), _CMP_NEQ_UQ);
-            // Limited before the conversion, which has no saturation of its own.
-            const __m512 q = _mm512_min_ps(_mm512_max_ps(_mm512_fmadd_ps(x, inverse, zero), _mm512_setzero_ps()), _mm512_set1_ps(255.0f));
-            _mm_storeu_si128(reinterpret_cast<__m128i*>(to + c), _mm512_cvtusepi32_epi8(_mm512_cvtps_epi32(q)));
-        }
-        return bad == 0;
+        return convert_int8(conv, from, channels, to);
     }
 
     static std::ptrdiff_t group_bytes(const Conv& conv, const Group& group) {
@@ -64,10 +55,7 @@ struct Int8 {
 #pragma GCC unroll 12
             for (int m = 0; m < M; ++m)
 #pragma GCC unroll 2
-                for (int n = 0; n < N; ++n) {
-                    const __m512 scale = _mm512_loadu_ps(&conv.scale[static_cast<std::size_t>(output) + n * 16]);
-                    _mm512_storeu_ps(sums + m * kGroup + n * 16, _mm512_mul_ps(_mm512_cvtepi32_ps(acc[m][n]), scale));
-                }
+                for (int n = 0; n < N; ++n) store_scaled(acc[m][n], conv, output + n * 16, sums + m * kGroup + n * 16);
         }
     }
 

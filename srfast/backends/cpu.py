@@ -13,13 +13,13 @@ import torch
 from torch import Tensor
 
 from srfast.backends.base import Executable, release_after
-from srfast.backends.cpu_int8 import Int8
+from srfast.backends.cpu_int8 import Int8, narrow_convs
 from srfast.backends.cpu_network import CompiledNetwork
 from srfast.backends.cpu_onednn import missing_reason, onednn_step
 from srfast.kernels import cpu as kernels
 from srfast.plan import Conv, Plan
 
-INT8_SET = "vnni"  # the instruction set of 8-bit convolutions
+INT8_SETS = ("amx_int8", "vnni")  # instruction sets of 8-bit convolutions, faster first
 
 
 def has_bf16() -> bool:
@@ -36,16 +36,26 @@ class CpuBackend:
             that of bfloat16). Without it every sum is formed directly.
         compiled: False leaves float32 to oneDNN as well.
         int8: what ``cpu_int8.calibrate`` made of the plan: its convolutions run in 8 bits.
+        bf16: "amx" runs the convolutions of bfloat16 on srfast's own AMX kernels, between float32 activations; None leaves
+            them to oneDNN, as nobody has measured which is faster.
+
+    Raises:
+        ValueError: the CPU or the build lacks what ``int8`` or ``bf16`` needs.
     """
 
     name = "cpu"
 
-    def __init__(self, *, winograd: bool = True, compiled: bool = True, int8: Int8 | None = None) -> None:
-        if int8 and INT8_SET not in kernels.narrow_sets():
-            raise ValueError("8-bit convolutions need the compiled kernels and a CPU with AVX512-VNNI")
+    def __init__(
+        self, *, winograd: bool = True, compiled: bool = True, int8: Int8 | None = None, bf16: str | None = None
+    ) -> None:
+        if int8 and int8_set() is None:
+            raise ValueError("8-bit convolutions need the compiled kernels and a CPU with AVX512-VNNI or AMX-INT8")
+        if bf16 and bf16 not in kernels.narrow_sets():
+            raise ValueError(f"this build and this CPU have no {bf16!r}; there are {kernels.narrow_sets()}")
         self.winograd = winograd
         self.compiled = compiled
         self.int8 = int8
+        self.bf16 = bf16
 
     def not_supported_reasons(self, plan: Plan, device: torch.device, dtype: torch.dtype) -> list[str]:
         reasons = []
@@ -61,14 +71,21 @@ class CpuBackend:
         return reasons
 
     def compile(self, plan: Plan, device: torch.device, dtype: torch.dtype) -> Executable:
-        plan = plan.map_tensors(lambda t: t.to(dtype))
-        compiled = self.compiled and dtype == torch.float32 and kernels.unavailable_reason() is None
+        kept = dtype if self.bf16 is None else torch.float32
+        plan = plan.map_tensors(lambda t: t.to(kept))
         narrow: dict[str, Any] = {}
-        if self.int8 and compiled:
-            narrow = {"narrow": self.int8.convs, "instruction_set": INT8_SET}
-        if compiled and plan.nodes:
+        if dtype == torch.bfloat16 and self.bf16:
+            narrow = {"narrow": {n.output: kernels.Narrow() for n in narrow_convs(plan)}, "instruction_set": self.bf16}
+        elif self.int8 and dtype == torch.float32:
+            narrow = {"narrow": self.int8.convs, "instruction_set": int8_set()}
+        if self.compiled and kept == torch.float32 and plan.nodes and kernels.unavailable_reason() is None:
             return _CompiledExecutable(CompiledNetwork(plan, winograd=self.winograd, **narrow))
         return _steps(plan)
+
+
+def int8_set() -> str | None:
+    """The instruction set that 8-bit convolutions run on here; None where there is none."""
+    return next((name for name in INT8_SETS if name in kernels.narrow_sets()), None)
 
 
 class _CompiledExecutable:
@@ -89,9 +106,9 @@ class _CompiledExecutable:
 
     @torch.inference_mode()
     def __call__(self, x: Tensor) -> Tensor:
-        y, finite = self._network.run(x.permute(0, 2, 3, 1), torch.float32)
+        y, finite = self._network.run(x.permute(0, 2, 3, 1).float(), torch.float32)
         # Narrow integers cannot say so themselves.
-        return (y if finite else y.fill_(math.nan)).permute(0, 3, 1, 2)
+        return (y if finite else y.fill_(math.nan)).permute(0, 3, 1, 2).to(x.dtype)
 
     @torch.inference_mode()
     def run_frames(self, frames: Tensor, gain: float, units: float, bgr: bool = False) -> tuple[Tensor, Tensor]:

@@ -1,4 +1,4 @@
-"""8-bit convolutions on CPUs with AVX512-VNNI: calibration on given images, with the loss that it measures there.
+"""8-bit convolutions on CPUs with AMX-INT8 or AVX512-VNNI: calibration on given images, with the loss that it measures there.
 
 Weights are rounded to 8 bits with a scale for every output channel, inputs with a scale and a zero point for every
 activation. The first and the last convolution, everything that is added and everything between layers stay float32.

@@ -5,15 +5,14 @@ from __future__ import annotations
 import pytest
 import torch
 
-from srfast.backends.cpu import INT8_SET, CpuBackend
+from srfast.backends.cpu import CpuBackend, int8_set
 from srfast.backends.cpu_int8 import calibrate, narrow_convs
 from srfast.capture import capture
-from srfast.kernels import cpu
 from srfast.models import RRDBNet, SRResNet
 from srfast.passes import in_units, optimise
 from srfast.tiling import tile_by_size
 
-pytestmark = pytest.mark.skipif(INT8_SET not in cpu.narrow_sets(), reason="this CPU has no AVX512-VNNI")
+pytestmark = pytest.mark.skipif(int8_set() is None, reason="this CPU has neither AMX-INT8 nor AVX512-VNNI")
 CPU = torch.device("cpu")
 
 

@@ -1,4 +1,4 @@
-"""The narrow kernels (int8 by AVX512-VNNI, bfloat16 by AMX) against sums of the rounded values in float64."""
+"""The narrow kernels (int8 by AVX512-VNNI and AMX, bfloat16 by AMX) against sums of the rounded values in float64."""
 
 from __future__ import annotations
 
@@ -6,19 +6,24 @@ import pytest
 import torch
 from torch import Tensor
 
+from srfast.backends.cpu import CpuBackend
+from srfast.capture import capture
 from srfast.kernels import cpu
 from srfast.kernels.conv import conv_reference
+from srfast.models import SRResNet
+from srfast.passes import optimise
 
 SETS = cpu.narrow_sets()
 pytestmark = pytest.mark.skipif(
     not SETS, reason="no narrow kernels: they need a CPU with AVX-512 and the compiled module"
 )
+INT8 = {"vnni", "amx_int8", "amx_int8_emulated"}
 SCALE, ZERO = 0.03, 117
 
 
 def _rounded(x: Tensor, weight: Tensor, kind: str) -> tuple[Tensor, Tensor]:
     """What the kernel multiplies, as float64."""
-    if kind != "vnni":
+    if kind not in INT8:
         return x.bfloat16().double(), weight.bfloat16().double()
     scale = weight.abs().amax((1, 2, 3), keepdim=True) / 127
     # One rounding to float32, as a fused multiply-add has it, before the one to an integer.
@@ -78,6 +83,33 @@ def test_sums(
     assert (y - expected).abs().max() < 3e-5
     one, _ = _run(kind, [part.contiguous() for part in x.split(parts, 2)], weight, bias, 1, **options)
     assert torch.equal(one, y)
+
+
+@pytest.mark.parametrize("channels", [32, 64, 96])
+def test_8_bit_tiles_give_the_bits_of_vnni(channels: int) -> None:
+    """A row of taps on 32 channels ends within a tile of 64 bytes."""
+    if "vnni" not in SETS:
+        pytest.skip("this CPU has no AVX512-VNNI")
+    generator = torch.Generator().manual_seed(channels)
+    x = torch.randn(9, 71, channels, generator=generator)
+    weight, bias = torch.randn(80, channels, 3, 3, generator=generator), torch.randn(80, generator=generator)
+    first, *others = (_run(kind, [x], weight, bias, 2)[0] for kind in SETS if kind in INT8)
+    assert others and all(torch.equal(first, other) for other in others)
+
+
+@pytest.mark.parametrize("kind", [kind for kind in SETS if kind not in INT8])
+def test_a_network_in_bfloat16(kind: str) -> None:
+    torch.manual_seed(0)
+    model = SRResNet(2, channels=32, num_blocks=2).eval()
+    plan = optimise(capture(model))
+    x = torch.rand(1, 3, 12, 17)
+    exact = CpuBackend().compile(plan, torch.device("cpu"), torch.float32)(x)
+    y = CpuBackend(bf16=kind).compile(plan, torch.device("cpu"), torch.bfloat16)(x.bfloat16())
+    eager = model.bfloat16()(x.bfloat16())
+    assert y.dtype == torch.bfloat16
+    assert 0 < (y.float() - exact).square().mean() < (eager.float() - exact).square().mean() * 4
+    with pytest.raises(ValueError, match="no 'avx9'"):
+        CpuBackend(bf16="avx9")
 
 
 @pytest.mark.parametrize("kind", SETS)
