@@ -144,6 +144,6 @@ def test_what_ships(tmp_path: Path) -> None:
 
 def test_weights_fit() -> None:
     files = list((REPOSITORY / "srfast" / "weights").glob("*.safetensors"))
-    assert {p.stem for p in files} >= {"srresnet_x4", "compact_x4"}
+    assert {p.stem for p in files} == {"srresnet_x4", "srresnet_x2", "compact_x4", "compact_x2", "srgan_x4"}
     assert sum(p.stat().st_size for p in files) <= 16_000_000
     assert all(p.with_suffix(".md").is_file() for p in files)

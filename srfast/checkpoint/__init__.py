@@ -241,7 +241,7 @@ def _some(keys: list[str]) -> str:
 
 
 def save_checkpoint(
-    module: nn.Module, path: Path, dtype: torch.dtype = torch.float32, facts: LoadedModel | None = None
+    module: nn.Module, path: str | Path, dtype: torch.dtype = torch.float32, facts: LoadedModel | None = None
 ) -> None:
     """Writes the module's state as safetensors; the file appears under its name only when it is whole.
 
@@ -251,6 +251,7 @@ def save_checkpoint(
         dtype: type that convolution weights are stored in; everything else stays float32.
         facts: what the file that the module came from told; goes into the metadata, for networks whose keys do not tell all.
     """
+    path = Path(path)
     state = {}
     for key, value in module.state_dict().items():
         wide = value.is_floating_point() and value.ndim != 4

@@ -11,7 +11,7 @@ import torch
 
 from srfast.models import SRResNet, SRVGGNetCompact
 from srfast.training.data import PatchPairs, read_rgb
-from srfast.training.evaluate import evaluate, mean_psnr
+from srfast.training.evaluate import evaluate, mean_niqe, mean_psnr
 from srfast.training.imresize import imresize
 from srfast.training.initialise import forward_train, start_from_interpolation
 from srfast.training.metrics import luma, modcrop, psnr_rgb, psnr_y, ssim_rgb, ssim_y
@@ -103,3 +103,12 @@ def test_shipped_weights_beat_bicubic(data_folder: Path, name: str, gain: float)
     ours, bicubic = evaluate(loaded.module, folder, loaded.scale), evaluate(None, folder, loaded.scale)
     assert mean_psnr(ours) >= mean_psnr(bicubic) + gain
     assert all(ours[image][0] > bicubic[image][0] for image in ours)
+
+
+def test_the_shipped_srgan_looks_more_natural_than_srresnet(data_folder: Path) -> None:
+    from srfast.checkpoint import load_model
+
+    folder, parameters = data_folder / "eval" / "Set5" / "HR", data_folder / "checkpoints/niqe/niqe_pris_params.npz"
+    srgan, srresnet = load_model("srgan_x4").module, load_model("srresnet_x4").module
+    assert mean_psnr(evaluate(srgan, folder, 4)) >= 29.0
+    assert mean_niqe(srgan, folder, 4, parameters) < mean_niqe(srresnet, folder, 4, parameters) - 0.5
