@@ -1,7 +1,7 @@
 #include "hopper.cuh"
 
-template int srfast::run_conv_hopper<srfast::Half>(const ConvParams&, bool, int, int, const Queue&);
-template int srfast::run_conv_hopper<srfast::Bfloat16>(const ConvParams&, bool, int, int, const Queue&);
+template int srfast::run_conv_hopper<srfast::Half>(const ConvParams&, Window, int, int, const Queue&);
+template int srfast::run_conv_hopper<srfast::Bfloat16>(const ConvParams&, Window, int, int, const Queue&);
 
 int srfast::matrix_rate_hopper(int columns, const void* source, int rounds, int blocks, const Queue& queue) {
     if (columns != 64 && columns != 120) throw std::invalid_argument("the matrix rate is measured for 64 or 120 columns");
