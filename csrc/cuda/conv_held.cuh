@@ -124,4 +124,24 @@ SRFAST_KERNEL(384, 1) conv_held(SRFAST_PARAM HeldParams p) {
     if (p.conv.early) let_next_kernel_start();
 }
 
+// The matrix units alone, as matrix_rate in conv_wgmma.cuh: weights from registers, pixels as planes that stay as they are.
+template <class T>
+SRFAST_KERNEL(256, 1) matrix_rate_held(SRFAST_PARAM RateParams p) {
+    using H = HeldShape;
+    const uint32_t shared = shared_base();
+    for (int i = thread(); i < 4096; i += 256) sts128(shared + i * 16, ldg128(static_cast<const char*>(p.source) + i * 16));
+    copies_see_writes();
+    sync_block();
+    HeldWeights held;
+#pragma unroll
+    for (int i = 0; i < kHeldSteps; ++i) held.step[i] = ldg128(static_cast<const char*>(p.source) + (i % 32 * 128 + thread() % 128) * 16);
+    float acc[H::N / 2], sum = 0.f;
+#pragma unroll 1
+    for (int round = 0; round < p.rounds; ++round) {
+        multiply_held<T>(acc, held, shared + uniform(thread() / 128) * 3 * H::ROW_BYTES, 0);
+        sum += acc[0];
+    }
+    if (sum == 0.123f) *p.sink = sum;
+}
+
 }  // namespace srfast

@@ -100,12 +100,6 @@ SRFAST_KERNEL(384, 1) conv_wgmma(SRFAST_PARAM HopperParams p) {
     if (p.conv.early) let_next_kernel_start();
 }
 
-struct RateParams {
-    const void* source;  // 64 KB
-    int rounds;
-    float* sink;
-};
-
 // The matrix units alone: two warpgroups, both operands from shared memory that stays as it is.
 template <int N>
 SRFAST_KERNEL(256, 1) matrix_rate(SRFAST_PARAM RateParams p) {

@@ -16,7 +16,8 @@ int run_pair_hopper(const PairParams& p, int rows, int blocks, const Queue& queu
 template <class T>
 int run_tail_hopper(const TailParams& p, const Queue& queue);
 
-// Measures wgmma m64nNk16, N = columns, 36 of them `rounds` times in two warpgroups of each block; `source` is 64 KB.
-int matrix_rate_hopper(int columns, const void* source, int rounds, int blocks, const Queue& queue);
+// Measures wgmma m64nNk16, N = columns, 36 of them `rounds` times in two warpgroups of each block; `source` is 64 KB. held:
+// weights in registers, 64 columns.
+int matrix_rate_hopper(int columns, bool held, const void* source, int rounds, int blocks, const Queue& queue);
 
 }  // namespace srfast

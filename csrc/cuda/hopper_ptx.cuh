@@ -65,11 +65,17 @@ template <int GROUPS>
 SRFAST_DEVICE void wgmma_wait() {
     asm volatile("wgmma.wait_group.sync.aligned %0;" ::"n"(GROUPS) : "memory");
 }
-// After the wait: the compiler uses the sums no earlier.
+// Before the first product the sums are in their registers, after the wait they are used and no earlier; without this the
+// compiler serialises the products.
 template <int COUNT>
 SRFAST_DEVICE void wgmma_settle(float (&d)[COUNT]) {
 #pragma unroll
     for (int i = 0; i < COUNT; ++i) asm volatile("" : "+f"(d[i])::"memory");
+}
+template <int ROWS, int COUNT>
+SRFAST_DEVICE void wgmma_settle(float (&d)[ROWS][COUNT]) {
+#pragma unroll
+    for (int r = 0; r < ROWS; ++r) wgmma_settle(d[r]);
 }
 
 // d += a * b of a warpgroup: 64 x 16 times 16 x N, K-major; b from shared memory, a from there or from registers.

@@ -208,7 +208,7 @@ PYBIND11_MODULE(SRFAST_MODULE, m) {
     m.def("read_rate", [](std::uintptr_t data, long long bytes, int rounds, std::uintptr_t sink, const std::tuple<int, std::uintptr_t, bool>& where) {
         return read_rate(pointer<const void>(data), bytes, rounds, pointer<int>(sink), queue(where));
     });
-    m.def("matrix_rate", [](int columns, std::uintptr_t source, int rounds, int blocks, const std::tuple<int, std::uintptr_t, bool>& where) {
-        return matrix_rate_hopper(columns, pointer<const void>(source), rounds, blocks, queue(where));
+    m.def("matrix_rate", [](int columns, bool held, std::uintptr_t source, int rounds, int blocks, const std::tuple<int, std::uintptr_t, bool>& where) {
+        return matrix_rate_hopper(columns, held, pointer<const void>(source), rounds, blocks, queue(where));
     });
 }

@@ -6,6 +6,13 @@
 
 namespace srfast {
 
+// Of the measurements of the matrix units.
+struct RateParams {
+    const void* source;  // 64 KB
+    int rounds;
+    float* sink;
+};
+
 // A matrix of rows of 128 bytes, swizzled by 128 bytes; eight rows are 1024 bytes.
 SRFAST_DEVICE uint64_t matrix_at(uint32_t address) {
     return static_cast<uint64_t>((address & 0x3ffff) >> 4) | 1ull << 16 | 64ull << 32 | 1ull << 62;

@@ -67,6 +67,7 @@ SRFAST_DEVICE void copy_source(const TailParams& p, const TailStrip& s, uint32_t
 // acc += the step's weights times the pixels of two rows, on the way when it returns.
 template <class T, int PITCH>
 SRFAST_DEVICE void multiply_step(float (&acc)[2][TailRowsShape::N / 2], uint32_t weights, const uint32_t (&pixels)[2]) {
+    wgmma_settle(acc);
     wgmma_fence();
 #pragma unroll
     for (int k = 0; k < 4; ++k)
@@ -79,17 +80,22 @@ SRFAST_DEVICE void multiply_step(float (&acc)[2][TailRowsShape::N / 2], uint32_t
 template <class T, int PITCH, class F>
 SRFAST_DEVICE void multiply_steps(float (&acc)[2][TailRowsShape::N / 2], int steps, uint32_t shared, const Ring<TailRowsShape::STEPS>& ring, int& count, const F& at) {
     using R = TailRowsShape;
-#pragma unroll 1
-    for (int step = 0; step < steps; ++step, ++count) {
+    const auto multiply = [&](int step) {
         ring.await_full(count);
         multiply_step<T, PITCH>(acc, shared + count % R::STEPS * R::STEP_BYTES, {at(step, 0), at(step, 1)});
+        ++count;
+    };
+    multiply(0);
+#pragma unroll 1
+    for (int step = 1; step < steps; ++step) {
+        multiply(step);
         wgmma_wait<1>();
-        if (step > 0) ring.release(count - 1);
+        wgmma_settle(acc);
+        ring.release(count - 2);
     }
     wgmma_wait<0>();
+    wgmma_settle(acc);
     ring.release(count - 1);
-    wgmma_settle(acc[0]);
-    wgmma_settle(acc[1]);
 }
 
 template <class T>

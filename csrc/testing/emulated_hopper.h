@@ -107,8 +107,8 @@ void with_warpgroup(const void* operation, void* argument, const F& all) {
     here().collective(here().threads() / 32 + group, 128, operation, argument, thread() % 128, all);
 }
 inline void wgmma_fence() {}
-template <int COUNT>
-void wgmma_settle(float (&)[COUNT]) {}
+template <class Sums>
+void wgmma_settle(Sums&) {}
 inline void wgmma_commit() {
     auto& pending = here().matrix[thread() / 128];
     static const char operation = 0;
