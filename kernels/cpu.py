@@ -85,9 +85,14 @@ def default_instruction_set() -> str:
     return name
 
 
-def winograd_fits(kernel: int, in_channels: int) -> bool:
-    """Whether the Winograd kernels cover such a convolution: 3x3 or 5x5, a multiple of 16 input channels."""
-    return kernel in (3, 5) and in_channels % 16 == 0
+def winograd_fits(kernel: int, in_channels: int, out_channels: int) -> bool:
+    """Whether the Winograd kernels cover such a convolution: a multiple of 16 input channels, 3x3, 5x5, or 9x9 to at most 3."""
+    return in_channels % 16 == 0 and (kernel in (3, 5) or (kernel == 9 and out_channels <= 3))
+
+
+def winograd_tile(kernel: int) -> int:
+    """Rows and columns of results (before a shuffle) that one Winograd tile gives."""
+    return 3 if kernel == 9 else 4
 
 
 @dataclass(frozen=True)
@@ -161,7 +166,7 @@ class Network:
             raise ValueError(
                 f"a residual of {self._activations[residual].channels} channels on {self._activations[target]}"
             )
-        if winograd and not all(winograd_fits(kernel, c) for c in given):
+        if winograd and not all(winograd_fits(kernel, c, out) for c in given):
             raise ValueError(f"no Winograd kernel for {kernel}x{kernel} on {given} channels")
         if narrow and (winograd or not narrow_fits(kernel, channels)):
             raise ValueError(f"no narrow kernel for {kernel}x{kernel} on {given} channels")

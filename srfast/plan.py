@@ -129,10 +129,10 @@ class Plan:
 
         Args:
             grid: rows and columns of the blocks, aligned with the image, that a convolution computes at once; the rounding
-                of each of their pixels depends on all pixels that the block reads. The region is then aligned to the
-                largest times ``alignment``.
+                of each of their pixels depends on all pixels that the block reads. The region is then aligned to their
+                common multiple times ``alignment``.
         """
-        unit = self.alignment * max((grid(node) for node in self.nodes if isinstance(node, Conv)), default=1)
+        unit = self.alignment * math.lcm(*(grid(node) for node in self.nodes if isinstance(node, Conv)))
         spans: dict[str, Span] = {self.output: (0, self.scale * unit)}
         for node in reversed(self.nodes):
             if node.output in spans:

@@ -11,7 +11,7 @@ from srfast.backends.reference import ReferenceBackend
 from srfast.capture import capture
 from srfast.errors import UnsupportedModelError
 from srfast.models import SRResNet, SRVGGNetCompact
-from srfast.models.subpixel import conv_before_shuffle
+from srfast.models.subpixel import conv_after_shuffle, conv_before_shuffle
 from srfast.passes import fuse, in_units, optimise
 from srfast.plan import Conv, Plan
 
@@ -97,6 +97,12 @@ def test_convolution_moves_before_the_shuffle(kernel: int, factor: int) -> None:
     moved = conv_before_shuffle(weight, factor)
     got = F.pixel_shuffle(F.conv2d(x, moved, padding=moved.shape[-1] // 2), factor)
     torch.testing.assert_close(got, expected, rtol=0, atol=1e-12)
+    back = conv_after_shuffle(moved, factor)
+    assert back is not None
+    edge = (back.shape[-1] - kernel) // 2
+    assert torch.equal(back, F.pad(weight, (edge, edge, edge, edge)))
+    moved[-1, -1, 0, 0] += 1
+    assert conv_after_shuffle(moved, factor) is None
 
 
 class Tail(nn.Module):

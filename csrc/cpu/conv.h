@@ -50,6 +50,10 @@ constexpr int kNarrowBytes = 96 << 10, kMaxKernel = 9, kNarrowStep = 32;
 // Outputs that are computed together.
 constexpr int kGroup = 64;
 
+// Of 9x9 kernels in nine parts: pixels from tile to tile, sums of a pixel, and floats from one row of sums to the next.
+constexpr int kSplitStep = 3, kSplitSums = 3;
+constexpr std::ptrdiff_t split_pitch(int tiles) { return static_cast<std::ptrdiff_t>(tiles) * kSplitStep * kSplitSums + 16; }
+
 struct Conv {
     Algorithm algorithm = Algorithm::direct;
     int in_channels = 0, out_channels = 0, kernel = 0, shuffle = 1;
@@ -58,7 +62,8 @@ struct Conv {
     int residual_factor = 1;  // the residual is enlarged this often by nearest neighbour
     // Outputs are ordered (row phase, column phase, channel), so that those of one pixel and row phase are neighbours in memory.
     // Panels of up to panel_columns outputs: [group][frequency or 1][panel][k][columns], missing outputs zero. Outputs of a
-    // transformed 5x5 kernel are (kernel row, output) there.
+    // transformed 5x5 kernel are (kernel row, output) there, those of a 9x9 kernel (third of its rows, third of its columns from
+    // the last to the first, output).
     Floats weights;
     // int8 inputs are round(x * input_inverse) + input_zero; sums are multiplied by `scale` of their output.
     Bytes narrow_weights;
@@ -68,13 +73,15 @@ struct Conv {
     Floats bias, slope;  // padded, for vectors that begin at any output
 
     bool stacked() const { return algorithm == Algorithm::winograd && kernel == 5; }
+    bool split() const { return algorithm == Algorithm::winograd && kernel == 9; }
     // Outputs that are computed together; with all rows of a 5x5 kernel at most kGroup.
     int group() const { return stacked() ? kGroup / 5 : kGroup; }
-    // Weight matrices of the transform: 3x3 kernels are transformed in both directions, 5x5 along the rows only.
-    int slices() const { return algorithm != Algorithm::winograd ? 1 : kernel == 3 ? 36 : 8; }
-    int step() const { return algorithm == Algorithm::winograd ? 4 : 1; }
+    // Weight matrices of the transform: 3x3 kernels (and thirds of 9x9) are transformed in both directions, 5x5 along the rows.
+    int slices() const { return algorithm != Algorithm::winograd ? 1 : kernel == 3 ? 36 : kernel == 9 ? 25 : 8; }
+    int step() const { return algorithm != Algorithm::winograd ? 1 : kernel == 9 ? kSplitStep : 4; }
     // Floats that a layer keeps between tasks, for rows of this many pixels.
     std::size_t carry(int width) const {
+        if (split()) return static_cast<std::size_t>(3 * kSplitStep * split_pitch((width + kSplitStep - 1) / kSplitStep));
         return stacked() ? static_cast<std::size_t>((out_channels + group() - 1) / group()) * 5 * 16 * ((width + 3) / 4 * 4) : 0;
     }
     // Where output `index` of the kernels' order (row phase, column phase, channel) is in PyTorch's (channel, phases).

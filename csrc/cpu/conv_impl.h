@@ -3,6 +3,7 @@
 
 #include "direct.h"
 #include "nodes.h"
+#include "split.h"
 #include "stacked.h"
 #include "winograd.h"
 
@@ -13,12 +14,14 @@ void run(const Conv& conv, const Task& task) {
         run_direct(conv, task);
     else if (conv.kernel == 3)
         run_winograd(conv, task);
+    else if (conv.kernel == 9)
+        run_split(conv, task);
     else
         run_stacked(conv, task);
 }
 
 constexpr std::size_t kDirectScratch = Vec::accumulators * kGroup;
 constexpr std::size_t kScratch = kWinogradScratch > kStackedScratch ? kWinogradScratch : kStackedScratch;
-static_assert(kScratch >= kDirectScratch, "every kernel finds its scratch");
+static_assert(kScratch >= kDirectScratch && kScratch >= kSplitScratch, "every kernel finds its scratch");
 
 }  // namespace

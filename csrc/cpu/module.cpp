@@ -48,8 +48,9 @@ void add_conv(Program& program, const std::vector<int>& inputs, int output, int 
     for (const int input : inputs)
         if (!direct && program.channels(input) % 16)
             throw std::invalid_argument("only direct convolutions read other than multiples of 16 channels");
-    if (winograd && ((kernel != 3 && kernel != 5) || conv.in_channels % 16))
-        throw std::invalid_argument("the Winograd kernels are 3x3 or 5x5 on a multiple of 16 channels");
+    const bool fits = kernel == 3 || kernel == 5 || (kernel == 9 && out_channels <= kSplitSums);
+    if (winograd && (!fits || conv.in_channels % 16))
+        throw std::invalid_argument("the Winograd kernels are 3x3, 5x5 or 9x9 to three channels, on a multiple of 16 channels");
     if (!winograd && !direct && !narrow_fits(kernel, conv.in_channels))
         throw std::invalid_argument("no narrow kernel for such a convolution");
     if (shuffle < 1 || program.channels(output) * shuffle * shuffle != out_channels || residual_factor < 1 || kernel % 2 == 0)

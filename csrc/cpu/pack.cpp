@@ -7,10 +7,12 @@ namespace {
 
 using Matrix = std::array<std::array<double, 5>, 8>;
 
-// G of the Winograd transform, [tile][kernel]; the points are those of conv_impl.h.
+// G of the Winograd transform, [tile][kernel]; the points are those of transforms.h. Of a 9x9 kernel, for thirds.
 Matrix weight_transform(int kernel) {
-    const std::vector<double> points = kernel == 3 ? std::vector<double>{0.0, 0.75, -0.75, 1.5, -1.5}
-                                                   : std::vector<double>{0.0, 0.5, -0.5, 1.0, -1.0, 2.0, -2.0};
+    const std::vector<double> points = kernel == 3   ? std::vector<double>{0.0, 0.75, -0.75, 1.5, -1.5}
+                                       : kernel == 9 ? std::vector<double>{0.0, 1.0, -1.0, 2.0}
+                                                     : std::vector<double>{0.0, 0.5, -0.5, 1.0, -1.0, 2.0, -2.0};
+    kernel = kernel == 9 ? 3 : kernel;
     Matrix g{};
     for (std::size_t i = 0; i < points.size(); ++i) {
         double divisor = 1.0;
@@ -23,14 +25,14 @@ Matrix weight_transform(int kernel) {
     return g;
 }
 
-// In float64: G w G^T for 3x3 kernels, as 6 x 6 values; w G^T for 5x5 (kernel rows as they are), as 8 values a kernel row.
-std::array<double, 40> transformed(const float* w, int kernel, const Matrix& g) {
-    const int tile = kernel + 3;
+// In float64: G w G^T for 3x3 kernels, as tile x tile values; w G^T for 5x5 (kernel rows as they are), as 8 values a kernel row.
+// `pitch` floats from one row of the kernel to the next.
+std::array<double, 40> transformed(const float* w, int kernel, int pitch, int tile, const Matrix& g) {
     std::array<double, 40> result{};
     for (int y = 0; y < kernel; ++y)
         for (int j = 0; j < tile; ++j)
             for (int x = 0; x < kernel; ++x) {
-                const double value = w[y * kernel + x] * g[j][x];
+                const double value = w[y * pitch + x] * g[j][x];
                 if (kernel == 5) {
                     result[y * tile + j] += value;
                 } else {
@@ -47,7 +49,7 @@ int round_up(int n, int unit) { return (n + unit - 1) / unit * unit; }
 void pack(Conv& conv, const Kernels& kernels, const float* weight, const float* bias, const float* slope, int slopes) {
     const int taps = conv.kernel * conv.kernel, in = conv.in_channels, out = conv.out_channels;
     const bool winograd = conv.algorithm == Algorithm::winograd;
-    const int slices = conv.slices(), depth = winograd ? in : in * taps, rows = conv.stacked() ? conv.kernel : 1;
+    const int slices = conv.slices(), depth = winograd ? in : in * taps, rows = conv.stacked() ? conv.kernel : conv.split() ? 9 : 1;
     const auto g = weight_transform(winograd ? conv.kernel : 3);
     std::size_t group_start = 0;
     conv.bias.assign(round_up(out, 16) + 16, 0.0f);
@@ -63,7 +65,8 @@ void pack(Conv& conv, const Kernels& kernels, const float* weight, const float* 
     }
     for (int first = 0; first < out; first += conv.group()) {
         const int outputs = out - first < conv.group() ? out - first : conv.group();
-        const int columns = round_up(rows * outputs, kernels.width);
+        const int places = conv.split() ? kSplitSums : outputs;  // of the outputs of one kernel row or part
+        const int columns = round_up(rows * places, kernels.width);
         conv.weights.resize(group_start + static_cast<std::size_t>(slices) * depth * columns, 0.0f);
         // Element (slice, k) of a column.
         const auto at = [&](int column, int slice, int k) -> float& {
@@ -82,7 +85,14 @@ void pack(Conv& conv, const Kernels& kernels, const float* weight, const float* 
                     for (int t = 0; t < taps; ++t) at(o, 0, t * in + c) = w[t];
                     continue;
                 }
-                const auto u = transformed(w, conv.kernel, g);
+                if (conv.split()) {
+                    for (int part = 0; part < 9; ++part) {
+                        const auto u = transformed(w + part / 3 * 3 * 9 + part % 3 * 3, 3, 9, 5, g);
+                        for (int f = 0; f < slices; ++f) at((part / 3 * 3 + 2 - part % 3) * places + o, f, c) = static_cast<float>(u[f]);
+                    }
+                    continue;
+                }
+                const auto u = transformed(w, conv.kernel, conv.kernel, conv.kernel + 3, g);
                 for (int r = 0; r < rows; ++r)
                     for (int f = 0; f < slices; ++f) at(r * outputs + o, f, c) = static_cast<float>(u[r * slices + f]);
             }

@@ -5,6 +5,7 @@
 #include <immintrin.h>
 #endif
 #include <cmath>
+#include <cstdint>
 
 namespace {
 
@@ -31,6 +32,11 @@ inline Vec prelu(Vec x, Vec slope) {
 }
 inline Vec maximum(Vec a, Vec b) { return {_mm512_max_ps(a.v, b.v)}; }
 inline Vec round_even(Vec x) { return {_mm512_roundscale_ps(x.v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC)}; }
+// Rounded to even and saturated; NaN is 0.
+inline void store_bytes(Vec x, std::uint8_t* to) {
+    const __m512 value = _mm512_min_ps(_mm512_max_ps(x.v, _mm512_setzero_ps()), _mm512_set1_ps(255.0f));
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(to), _mm512_cvtepi32_epi8(_mm512_cvtps_epi32(value)));
+}
 #elif defined(__AVX2__)
 struct Vec {
     static constexpr int width = 8;
@@ -53,6 +59,12 @@ inline Vec prelu(Vec x, Vec slope) {
 }
 inline Vec maximum(Vec a, Vec b) { return {_mm256_max_ps(a.v, b.v)}; }
 inline Vec round_even(Vec x) { return {_mm256_round_ps(x.v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC)}; }
+inline void store_bytes(Vec x, std::uint8_t* to) {
+    const __m256 value = _mm256_min_ps(_mm256_max_ps(x.v, _mm256_setzero_ps()), _mm256_set1_ps(255.0f));
+    const __m256i whole = _mm256_cvtps_epi32(value);
+    const __m128i words = _mm_packs_epi32(_mm256_castsi256_si128(whole), _mm256_extracti128_si256(whole, 1));
+    _mm_storel_epi64(reinterpret_cast<__m128i*>(to), _mm_packus_epi16(words, words));
+}
 #else
 struct Vec {
     static constexpr int width = 4;
@@ -83,6 +95,10 @@ inline Vec maximum(Vec a, Vec b) {
     return each([&](int i) { return a.v[i] > b.v[i] ? a.v[i] : b.v[i]; });
 }
 inline Vec round_even(Vec x) { return each([&](int i) { return std::nearbyintf(x.v[i]); }); }
+inline void store_bytes(Vec x, std::uint8_t* to) {
+    for (int i = 0; i < Vec::width; ++i)
+        to[i] = static_cast<std::uint8_t>(x.v[i] > 0.0f ? std::lrintf(x.v[i] < 255.0f ? x.v[i] : 255.0f) : 0);
+}
 #endif
 
 }  // namespace

@@ -56,4 +56,21 @@ SRFAST_INLINE void transform_out(const Vec (&m)[8], Vec (&y)[kStep]) {
     y[3] = fma(Vec::set1(0.125f), difference_a, fma(Vec::set1(8.0f), difference_c, difference_b)) + m[7];
 }
 
+// 9x9 kernels in thirds on tiles of 5x5 pixels, at 0, +-1, 2 and infinity.
+SRFAST_INLINE void transform_in(const Vec (&d)[5], Vec (&t)[5]) {
+    const Vec two = Vec::set1(2.0f), even = d[3] - d[2], odd = d[3] - d[1];
+    t[0] = fma(two, d[0] - d[2], odd);
+    t[1] = fnma(two, d[1], even);
+    t[2] = fma(two, d[1] - d[2], even);
+    t[3] = odd;
+    t[4] = fnma(two, odd, d[4] - d[2]);
+}
+
+SRFAST_INLINE void transform_out(const Vec (&m)[5], Vec (&y)[3]) {
+    const Vec sum = m[1] + m[2];
+    y[0] = (m[0] + sum) + m[3];
+    y[1] = fma(Vec::set1(2.0f), m[3], m[1] - m[2]);
+    y[2] = fma(Vec::set1(4.0f), m[3], sum) + m[4];
+}
+
 }  // namespace

@@ -14,10 +14,10 @@ from torch import Tensor
 
 from srfast.backends.base import Executable, release_after
 from srfast.backends.cpu_int8 import Int8
-from srfast.backends.cpu_network import TILE, CompiledNetwork
+from srfast.backends.cpu_network import CompiledNetwork
 from srfast.backends.cpu_onednn import missing_reason, onednn_step
 from srfast.kernels import cpu as kernels
-from srfast.plan import Plan
+from srfast.plan import Conv, Plan
 
 INT8_SET = "vnni"  # the instruction set of 8-bit convolutions
 
@@ -79,8 +79,12 @@ class _CompiledExecutable:
     def __init__(self, network: CompiledNetwork) -> None:
         self._network = network
         plan, transformed = network.plan, {id(node) for node in network.transformed}
-        self.alignment = (TILE if transformed else 1) * plan.alignment
-        self.halo = plan.halo(lambda node: TILE if id(node) in transformed else 1)
+
+        def tile(node: Conv) -> int:
+            return kernels.winograd_tile(node.kernel) if id(node) in transformed else 1
+
+        self.alignment = plan.alignment * math.lcm(*(tile(node) for node in plan.nodes if isinstance(node, Conv)))
+        self.halo = plan.halo(tile)
         self.bytes_per_pixel = network.bytes_per_pixel()
 
     @torch.inference_mode()

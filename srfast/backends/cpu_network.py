@@ -11,11 +11,9 @@ from torch import Tensor
 
 from srfast.backends.cpu_nodes import folded, lowered, operation, uses_winograd
 from srfast.backends.cpu_schedule import Layer, chains, overwritten, place, schedule
-from srfast.kernels.cpu import Narrow, Network
+from srfast.kernels.cpu import Narrow, Network, winograd_tile
 from srfast.plan import Conv, Node, Plan
 
-# Rows and columns of the outputs that one Winograd tile gives.
-TILE = 4
 # Channels that are computed together. Wider activations are kept as several images of so many channels: pixels far apart in
 # memory would use few of the sets of a cache.
 GROUP = 64
@@ -121,7 +119,7 @@ class CompiledNetwork:
                 winograd=transformed,
                 narrow=self._narrow.get(node.output),
             )
-        step = TILE if transformed else 1
+        step = winograd_tile(node.kernel) if transformed else 1
         self.layers.append(Layer(inputs, output, residual, node.kernel // 2, step, node.shuffle, factor))
 
     def run(self, images: Tensor, dtype: torch.dtype) -> tuple[Tensor, bool]:

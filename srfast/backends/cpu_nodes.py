@@ -11,6 +11,7 @@ from torch import Tensor
 
 from srfast.backends.reference import resize_weights
 from srfast.kernels.cpu import Network, winograd_fits
+from srfast.models.subpixel import conv_after_shuffle
 from srfast.plan import (
     Activate,
     Add,
@@ -34,7 +35,9 @@ from srfast.plan import (
 
 def uses_winograd(node: Conv, shapes: Mapping[str, Shape], winograd: bool) -> bool:
     """Whether a convolution goes through the Winograd transform."""
-    return winograd and all(winograd_fits(node.kernel, shapes[name].channels) for name in node.sources)
+    return winograd and all(
+        winograd_fits(node.kernel, shapes[name].channels, node.weight.shape[0]) for name in node.sources
+    )
 
 
 def lowered(plan: Plan, *, winograd: bool, narrow: Collection[str] = ()) -> Plan:
@@ -48,6 +51,8 @@ def lowered(plan: Plan, *, winograd: bool, narrow: Collection[str] = ()) -> Plan
         winograd: whether convolutions may be transformed.
         narrow: outputs of those in a narrow type, which may read several activations.
     """
+    if winograd:
+        plan = tail_after_shuffle(plan, narrow)
     shapes = plan.shapes()
     nodes: list[Node] = []
     for node in plan.nodes:
@@ -61,6 +66,31 @@ def lowered(plan: Plan, *, winograd: bool, narrow: Collection[str] = ()) -> Plan
             node = replace(node, input=joined, more=())
         nodes += _split(node) if isinstance(node, Conv) and node.act not in ("none", "prelu") else [node]
     return replace(plan, nodes=tuple(nodes))
+
+
+def tail_after_shuffle(plan: Plan, narrow: Collection[str] = ()) -> Plan:
+    """A last convolution that was moved in front of its shuffle goes back where it is 9x9: the kernels have that faster."""
+    node = plan.nodes[-1] if plan.nodes else None
+    before = plan.nodes[-2] if len(plan.nodes) > 1 else None
+    if not isinstance(node, Conv) or not isinstance(before, Conv) or node.shuffle == 1 or before.shuffle != 1:
+        return plan
+    alone = node.sources == (before.output,) and before.output != node.residual
+    plain = before.residual is None and before.clamp is None and _shared(before) and _shared(node)
+    weight = conv_after_shuffle(node.weight, node.shuffle)
+    if not alone or not plain or weight is None or {node.output, before.output} & set(narrow):
+        return plan
+    if weight.shape[2] != 9 or not winograd_fits(9, weight.shape[1], weight.shape[0]):
+        return plan
+    bias = node.bias[:: node.shuffle**2]
+    if not torch.equal(bias.repeat_interleave(node.shuffle**2), node.bias):
+        return plan
+    last = replace(node, weight=weight, bias=bias, shuffle=1)
+    return replace(plan, nodes=(*plan.nodes[:-2], replace(before, shuffle=node.shuffle), last))
+
+
+def _shared(node: Conv) -> bool:
+    """Whether what follows the sums is the same for every channel."""
+    return node.slope is None or node.slope.numel() == 1
 
 
 def _split(node: Conv) -> list[Node]:

@@ -44,6 +44,31 @@ def conv_before_shuffle(weight: Tensor, factor: int) -> Tensor:
     return taps.reshape(out_channels * factor**2, in_channels * factor**2, size, size)
 
 
+def conv_after_shuffle(weight: Tensor, factor: int) -> Tensor | None:
+    """The kernel of which ``conv_before_shuffle`` makes ``weight``; None if there is none.
+
+    Args:
+        weight: [O*r*r, C*r*r, k', k'].
+        factor: pixel-shuffle factor r.
+
+    Returns:
+        [O, C, k, k] with the largest k that gives k'; its outermost taps may be zero.
+    """
+    out_channels, in_channels, size, width = weight.shape
+    phases = factor**2
+    if size != width or size % 2 == 0 or out_channels % phases or in_channels % phases:
+        return None
+    kernel = (size - 1) * factor + 1
+    taps = weight.reshape(out_channels // phases, factor, factor, in_channels // phases, factor, factor, size, size)
+    # Every tap of the old kernel is one of output phase 0.
+    tap = _tap_index(kernel, factor)[0]
+    found = weight.new_zeros(out_channels // phases, in_channels // phases, kernel + 1, kernel + 1)
+    rows, columns = tap[:, None, :, None], tap[None, :, None, :]
+    found[:, :, rows, columns] = taps[:, 0, 0]
+    found = found[:, :, :kernel, :kernel].contiguous()
+    return found if torch.equal(conv_before_shuffle(found, factor), weight) else None
+
+
 def conv_before_unshuffle(weight: Tensor, factor: int, padding: int) -> Tensor:
     """Rewrites the kernel of a convolution of stride r as K of ``conv_K(pixel_unshuffle(x, r))`` with stride 1.
 

@@ -84,6 +84,9 @@ def _error(y: Tensor, x: Tensor, weight: Tensor, bias: Tensor, residual: Tensor 
         (144, 20, 3, True),
         (64, 12, 5, True),
         (80, 72, 5, True),
+        (16, 1, 9, True),
+        (64, 3, 9, True),
+        (80, 2, 9, True),
         (3, 64, 9, False),
         (1, 7, 1, False),
         (5, 3, 7, False),
@@ -114,6 +117,34 @@ def test_epilogue(isa: str, winograd: bool, outputs: int, shuffle: int, slopes: 
 
 
 @pytest.mark.parametrize("isa", cpu.instruction_sets())
+@pytest.mark.parametrize("outputs", [1, 2, 3])
+@pytest.mark.parametrize("slopes", [0, 1, None])
+def test_epilogue_of_9x9_kernels(isa: str, outputs: int, slopes: int | None) -> None:
+    x, weight, bias = _case(32, outputs, 9, (6, 11))
+    slope = {} if slopes == 0 else {"slope": torch.linspace(-0.5, 0.5, slopes or outputs)}
+    residual = torch.randn(6, 11, outputs, generator=torch.Generator().manual_seed(2))
+    for gain, add, clamp in itertools.product((1.0, -0.3), (None, residual), (None, (-0.5, 0.75))):
+        options = {**slope, "gain": gain, "residual": add, "clamp": clamp}
+        y = _run(isa, x, weight, bias, winograd=True, **options)
+        assert _error(y, x, weight, bias, **options) < 3e-5, (gain, add is None, clamp)
+
+
+@pytest.mark.parametrize("isa", cpu.instruction_sets())
+@pytest.mark.parametrize("size", [(1, 1), (2, 3), (5, 23), (7, 48)])
+def test_bytes_of_9x9_kernels_are_its_values_rounded(isa: str, size: tuple[int, int]) -> None:
+    x, weight, bias = _case(16, 3, 9, size)
+    weight, bias = weight * 90, bias * 60 + 127
+    values = _run(isa, x, weight, bias, winograd=True)
+    network, inputs, _ = _network(isa, x, weight, bias, winograd=True)
+    guarded = torch.full((*size, 3), 7, dtype=torch.uint8)
+    assert network.run(inputs, [guarded], 2)
+    assert torch.equal(guarded, values.round().clamp(0, 255).byte())
+    for value in (float("nan"), float("inf")):
+        x[-1, -1, 0] = value
+        assert not network.run([x], [guarded], 2)
+
+
+@pytest.mark.parametrize("isa", cpu.instruction_sets())
 def test_bytes_are_rounded_to_even_and_saturated(isa: str) -> None:
     x = torch.tensor([-3.0, 0.49, 0.5, 1.5, 2.5, 254.5, 255.4, 300.0, 1e30]).view(1, -1, 1)
     y = _run(isa, x, torch.ones(1, 1, 1, 1), torch.zeros(1), winograd=False, dtype=torch.uint8)
@@ -124,7 +155,8 @@ def test_bytes_are_rounded_to_even_and_saturated(isa: str) -> None:
 
 @pytest.mark.parametrize("isa", cpu.instruction_sets())
 @pytest.mark.parametrize(
-    ("channels", "outputs", "kernel", "winograd"), [(64, 64, 3, True), (80, 12, 5, True), (3, 40, 9, False)]
+    ("channels", "outputs", "kernel", "winograd"),
+    [(64, 64, 3, True), (80, 12, 5, True), (64, 3, 9, True), (3, 40, 9, False)],
 )
 def test_results_do_not_depend_on_threads(isa: str, channels: int, outputs: int, kernel: int, winograd: bool) -> None:
     case = _case(channels, outputs, kernel, (29, 43))
@@ -169,9 +201,9 @@ def test_several_inputs_are_read_in_a_row(isa: str, kernel: int, parts: tuple[in
 
 
 @pytest.mark.parametrize("isa", cpu.instruction_sets())
-@pytest.mark.parametrize("rows", [4, 8, 12])
-def test_sums_of_5x5_kernels_go_on_in_the_next_step(isa: str, rows: int) -> None:
-    case = _case(16, 12, 5, (21, 30))
+@pytest.mark.parametrize(("kernel", "rows"), [(5, 4), (5, 8), (5, 12), (9, 3), (9, 6), (9, 12)])
+def test_unfinished_sums_go_on_in_the_next_step(isa: str, kernel: int, rows: int) -> None:
+    case = _case(16, 12 if kernel == 5 else 3, kernel, (21, 30))
     whole = _run(isa, *case, winograd=True)
     network, inputs, out = _network(isa, *case, winograd=True)
     steps = [(-1, 0, 21)] + [(0, y, min(y + rows, 21)) for y in range(0, 21, rows)]

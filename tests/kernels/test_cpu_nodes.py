@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 import torch
@@ -10,12 +11,12 @@ from torch import Tensor, nn
 
 from srfast.backends import cpu_schedule
 from srfast.backends.cpu import CpuBackend
-from srfast.backends.cpu_nodes import lowered
+from srfast.backends.cpu_nodes import lowered, tail_after_shuffle
 from srfast.backends.reference import ReferenceBackend
 from srfast.capture import capture
 from srfast.engine import Engine
 from srfast.kernels import cpu
-from srfast.models import SRUGAN, ResidualSR
+from srfast.models import SRUGAN, ResidualSR, SRResNet
 from srfast.passes import optimise
 from srfast.plan import (
     Activate,
@@ -184,6 +185,33 @@ def test_lowering_keeps_the_output_and_splits_only_what_it_must() -> None:
     assert all(node.act in ("none", "prelu") for node in low.nodes if isinstance(node, Conv))
     plain = optimise(capture(_networks()["ugan"].eval()))
     assert lowered(plain, winograd=True).nodes == plain.nodes
+
+
+def test_a_9x9_tail_goes_back_behind_its_shuffle() -> None:
+    torch.manual_seed(0)
+    plan = optimise(capture(SRResNet(scale=2, channels=16, num_blocks=1).eval()))
+    assert (plan.nodes[-1].kernel, plan.nodes[-1].shuffle) == (5, 2)
+    low = tail_after_shuffle(plan)
+    last, before = low.nodes[-1], low.nodes[-2]
+    assert (last.kernel, last.shuffle, before.shuffle) == (9, 1, 2)
+    x = torch.rand(1, 3, 13, 9)
+    moved, expected = (ReferenceBackend().compile(p, CPU, torch.float32)(x) for p in (low, plan))
+    torch.testing.assert_close(moved, expected, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("change", ["bias", "weight", "slope", "narrow"])
+def test_a_tail_that_is_none_stays(change: str) -> None:
+    plan = optimise(capture(SRResNet(scale=2, channels=16, num_blocks=1).eval()))
+    last, before = plan.nodes[-1], plan.nodes[-2]
+    assert isinstance(last, Conv) and isinstance(before, Conv)
+    if change == "bias":
+        last = replace(last, bias=torch.arange(float(last.bias.numel())))
+    elif change == "weight":
+        last = replace(last, weight=torch.rand_like(last.weight))
+    elif change == "slope":
+        before = replace(before, slope=torch.rand(before.weight.shape[0]))
+    changed = replace(plan, nodes=(*plan.nodes[:-2], before, last))
+    assert tail_after_shuffle(changed, [last.output] if change == "narrow" else []) is changed
 
 
 def test_what_does_not_fit_is_refused() -> None:
