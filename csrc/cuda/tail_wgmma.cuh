@@ -20,6 +20,7 @@ struct TailRowsShape {
     static constexpr int MIDDLE_ROW = N * 128, PLACE_BYTES = ROWS * MIDDLE_ROW;
     static constexpr int SOURCE = STEPS * STEP_BYTES, BARRIERS = SOURCE + SOURCE_RING * ROW_BYTES;
     static constexpr int MIDDLE = (BARRIERS + Ring<STEPS>::BYTES + Ring<SOURCE_RING>::BYTES + 127) / 128 * 128;
+    static_assert(STEPS < 9, "a group is never a whole first convolution ahead of the other");
     static_assert(N * 64 * 4 == 2 * MIDDLE_ROW, "a warpgroup's sums of a row take the place of its two rows");
 
     static constexpr int shared_bytes(int chunks) { return MIDDLE + (chunks + 1) * PLACE_BYTES; }
@@ -54,13 +55,18 @@ SRFAST_DEVICE void copy_source(const TailParams& p, const TailStrip& s, uint32_t
     using R = TailRowsShape;
     const ConvParams& c = p.second;
     const int half = c.kernel / 2;
-    for (int count = 0; count < s.passes * R::ROWS + 2; ++count) {
-        ring.await_empty(count);
-        fetch_planes<R::PITCH, 96>(c.x, s.tile.image, s.tile.y0 - half - 1 + count, s.tile.x0 - half - 1, R::BOX, c.height, c.width,
-                                   rows_at + count % R::SOURCE_RING * R::ROW_BYTES, thread() - 32);
+    int count = 0;
+    for (int pass = 0; pass < s.passes; ++pass) {
+        const int end = (pass + 1) * R::ROWS + 2;
+        for (int row = count; row < end; ++row) {
+            ring.await_empty(row);
+            fetch_planes<R::PITCH, 96>(c.x, s.tile.image, s.tile.y0 - half - 1 + row, s.tile.x0 - half - 1, R::BOX, c.height, c.width,
+                                       rows_at + row % R::SOURCE_RING * R::ROW_BYTES, thread() - 32);
+        }
+        // A pass frees and needs its rows all at once.
         cp_async_commit();
         cp_async_wait<0>();
-        ring.publish(count);
+        for (; count < end; ++count) ring.publish(count);
     }
 }
 
@@ -124,7 +130,8 @@ SRFAST_DEVICE void make_tail(const TailParams& p, const TailStrip& s, uint32_t s
             });
             if (chunk + 1 == p.chunks)
                 for (int row = 0; row < R::ROWS; ++row) source.release(pass * R::ROWS + row);
-            sync_group(1, 256);  // nobody reads the free place any more
+            // Nobody reads the free place any more: the other group is past the first of these nine steps, or their ring,
+            // which is shorter, would not have let this one go so far.
 #pragma unroll
             for (int r = 0; r < 2; ++r) {
                 const int y = s.tile.y0 - half + pass * R::ROWS + first_row + r;
@@ -138,7 +145,7 @@ SRFAST_DEVICE void make_tail(const TailParams& p, const TailStrip& s, uint32_t s
             });
             old_place = old_place == p.chunks ? 0 : old_place + 1;
         }
-        sync_group(1, 256);
+        sync_group(1, 256);  // nobody reads the rows whose place the sums take
         const uint32_t sums = place(old_place + p.chunks) + group * 2 * R::MIDDLE_ROW;
 #pragma unroll
         for (int r = 0; r < 2; ++r) {
