@@ -52,7 +52,7 @@ CUDA_FEW = ("80", "90a")  # in a checkout, where a build for all would take minu
 CUDA_ARCHITECTURES = ("80", "86", "89", "90a", "100", "120")
 # The compiler's first half runs once for each virtual architecture, its second half for each real one: half as long.
 CUDA_VIRTUAL = {"80": ("80", "86", "89"), "90": ("90a", "100", "120")}
-HOPPER_SOURCES = ("hopper",)  # instructions that no other architecture has
+HOPPER_SOURCES = ("hopper", "hopper_pair", "hopper_tail")  # instructions that no other architecture has
 NVCC_FLAGS = ["-std=c++17", "-O3", "-Xcompiler", "-fPIC,-fvisibility=hidden", "-cudart", "static"]
 
 

@@ -2,12 +2,14 @@
 
     python -m benchmarks.experiments [--out experiments.json] [--height 540 --width 960] [--dry-run]
 
-E1: does wgmma read a window that begins inside a tile swizzled by 128 bytes as intended? (the shifted Hopper kernel's result)
-E2: wgmma's rate from shared memory for the instruction sizes in use, on random data.
+E1: does wgmma read a window that begins inside a tile swizzled by 128 bytes as intended (the shifted Hopper kernel's result),
+    and one inside planes without a swizzle (the one that holds its weights)?
+E2: wgmma's rate for the instruction sizes in use on random data, weights in shared memory and in registers.
 E3: baselines: cuDNN with and without its fused epilogues, PyTorch eager and compiled.
 E4: how fast the L2 cache is read at 16, 33 and 50 MB.
 E5: what a launch costs in a CUDA graph, with and without programmatic dependent launch.
-Then every convolution of the networks in every CUDA kernel and in Triton: beside ``--out`` goes ``cuda_configs.json``, for
+Then every convolution of the networks in every CUDA kernel and in Triton, and every fused form of two convolutions against
+the fastest two launches: beside ``--out`` goes ``cuda_configs.json``, for
 ``SRFAST_CUDA_CONFIGS`` or to be shipped. Times are medians in milliseconds; the L2 cache is not flushed.
 """
 
@@ -39,18 +41,20 @@ def e1(hot: Problem) -> dict[str, Any]:
 
 
 def e2() -> dict[str, Any]:
-    """TFLOP/s of wgmma m64nNk16 with both operands in shared memory."""
+    """TFLOP/s of wgmma m64nNk16 with both operands in shared memory, and with weights in registers."""
     if torch.cuda.get_device_capability()[0] != 9 or "90a" not in cuda.architectures():
         return {"skipped": "needs a Hopper GPU and srfast._cuda with sm_90a"}
     device, rounds = torch.device("cuda"), 512
     blocks = torch.cuda.get_device_properties(device).multi_processor_count
     source = torch.randn(1 << 15, device=device).half()
     rates = {}
-    for columns in (64, 120):
-        arguments = (columns, source.data_ptr(), rounds, blocks, cuda.queue(device, False))
+    for columns, held in ((64, False), (120, False), (64, True)):
+        arguments = (columns, held, source.data_ptr(), rounds, blocks, cuda.queue(device, False))
         time = milliseconds(partial(cuda.module().matrix_rate, *arguments))
         # Two warpgroups a block, 36 instructions a round.
-        rates[f"m64n{columns}k16"] = 2.0 * 64 * columns * 16 * 36 * rounds * 2 * blocks / time / 1e9
+        rates[f"m64n{columns}k16{', weights held' if held else ''}"] = (
+            2.0 * 64 * columns * 16 * 36 * rounds * 2 * blocks / time / 1e9
+        )
     return rates
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import torch
@@ -12,9 +13,12 @@ from srfast.kernels import cuda
 from srfast.kernels.canvas import Canvas
 from srfast.kernels.conv import conv_reference
 from srfast.kernels.cuda_conv import conv_launch
+from srfast.kernels.cuda_hopper import FORMS as HOPPER
 from srfast.kernels.cuda_hopper import hopper_fits, hopper_launch
 from srfast.kernels.cuda_pack import CudaConv, Variant, choose_variant, pack_conv
+from srfast.kernels.cuda_pair import FORMS as PAIRS
 from srfast.kernels.cuda_pair import pair_launch
+from srfast.kernels.cuda_tail import FORMS as TAILS
 from srfast.kernels.cuda_tail import pack_tail, tail_launch
 from srfast.kernels.triton_config import conv_key, device_names, pair_key
 
@@ -80,16 +84,23 @@ class Problem:
         expected = self.expected()
         return float(((self.out.nchw().float() - expected).abs().max() / expected.abs().max()).nan_to_num(nan=1e9))
 
+    def forms(self) -> list[str]:
+        """Every CUDA kernel that runs it."""
+        found = ["mma"]
+        if choose_variant(*self.shape) == Variant(64, 64, 3):
+            found.append("mma_large")
+            found += HOPPER if hopper_fits(self.canvas, self.packed()) is None else []
+        return found
+
+    def launch(self, form: str, x: Canvas, out: Canvas, residual: Canvas | None = None) -> cuda.Launch:
+        """The convolution in one of the forms, from and to any canvas of its size."""
+        if form in HOPPER:
+            return hopper_launch(x, self.packed(), out, residual, form=form)
+        return conv_launch(x, self.packed(Variant(64, 64, 3, 16, 16) if form == "mma_large" else None), out, residual)
+
     def launches(self) -> dict[str, cuda.Launch]:
         """Every CUDA kernel that runs it."""
-        found = {"mma": conv_launch(self.canvas, self.packed(), self.out)}
-        if choose_variant(*self.shape) == Variant(64, 64, 3):
-            large = Variant(64, 64, 3, 16, 16)
-            found["mma_large"] = conv_launch(self.canvas, self.packed(large), self.out)
-            if hopper_fits(self.canvas, self.packed()) is None:
-                for name, shifted in (("wgmma", False), ("wgmma_shifted", True)):
-                    found[name] = hopper_launch(self.canvas, self.packed(), self.out, shifted=shifted)
-        return found
+        return {form: self.launch(form, self.canvas, self.out) for form in self.forms()}
 
     def triton(self) -> cuda.Launch | None:
         """The Triton kernel in its shipped configuration, if Triton is there."""
@@ -117,7 +128,7 @@ class Problem:
 
 
 def kernels(height: int, width: int) -> list[dict[str, Any]]:
-    """Every shape in every kernel that is right; the fused pair against two launches."""
+    """Every shape in every kernel that is right; two convolutions in one launch against the fastest two launches."""
     rows = []
     for channels, out, kernel, shuffle, scale in SHAPES:
         problem = Problem(channels, out, kernel, shuffle, height * scale, width * scale)
@@ -131,39 +142,59 @@ def kernels(height: int, width: int) -> list[dict[str, Any]]:
     return [*rows, _pair(height, width), _tail(2 * height, 2 * width)]
 
 
+def in_turn(first: cuda.Launch, second: cuda.Launch) -> cuda.Launch:
+    def run() -> None:
+        first()
+        second()
+
+    return run
+
+
+def _fused(
+    key: str, flops: float, out: Tensor, apart: list[cuda.Launch], forms: Mapping[str, Callable[[], cuda.Launch]]
+) -> dict[str, Any]:
+    """Times of two launches, the fastest of ``apart``, and of every form in one launch that gives their result in ``out``."""
+    if not apart:  # no single kernel is right: there is nothing to compare with
+        return {"key": key, "flops": flops, "ms": {}}
+    apart[0]()
+    expected, right = out.float().clone(), []
+    for name, build in forms.items():
+        out.fill_(float("nan"))
+        try:
+            fused = build()
+        except ValueError as error:
+            print(f"{name}: {error}")
+            continue
+        fused()
+        if float((out.float() - expected).abs().max().nan_to_num(nan=1e9)) <= TOLERANCE * float(expected.abs().max()):
+            right.append((name, fused))
+        else:
+            print(f"{name}: wrong")
+    times = {name: milliseconds(fused) for name, fused in right}
+    return {"key": key, "flops": flops, "ms": {"two launches": min(map(milliseconds, apart)), **times}}
+
+
 def _pair(height: int, width: int) -> dict[str, Any]:
     problem = Problem(64, 64, 3, 1, height, width)
-    packed = problem.packed()
+    packed, x, out = problem.packed(), problem.canvas, problem.out
     middle = Canvas.allocate(1, 64, height, width, device="cuda")
-    first, second = (
-        conv_launch(problem.canvas, packed, middle),
-        conv_launch(middle, packed, problem.out, problem.canvas),
-    )
-    fused = pair_launch(problem.canvas, packed, packed, problem.out, problem.canvas)
-    times = {"two launches": milliseconds(lambda: (first(), second())), "pair": milliseconds(fused)}
-    return {"key": pair_key(64, 3, 64, 3, 64), "flops": 2 * problem.flops, "ms": times}
+
+    right = [form for form, launch in problem.launches().items() if problem.error(launch) <= TOLERANCE]
+    apart = [in_turn(problem.launch(form, x, middle), problem.launch(form, middle, out, x)) for form in right]
+    forms = {form: partial(pair_launch, x, packed, packed, out, x, form=form) for form in PAIRS}
+    return _fused(pair_key(64, 3, 64, 3, 64), 2 * problem.flops, out.nchw(), apart, forms)
 
 
 def _tail(height: int, width: int) -> dict[str, Any]:
     """The tail of the networks that enlarge fourfold, at the size where its last convolution runs."""
     problem, few = Problem(64, 256, 3, 1, height, width), Problem(256, 12, 5, 2, height, width)
     first, second = problem.packed(), pack_conv(few.weight, few.bias, shuffle=2, device="cuda")
-    launches = conv_launch(problem.canvas, first, problem.out), conv_launch(problem.out, second, few.out)
-    times = {"two launches": milliseconds(lambda: [launch() for launch in launches])}
-    apart, tail = few.out.nchw().float(), pack_tail(first, second, few.weight)
-    for name, wide in (("tail", False), ("tail_wide", True)):
-        few.out.data.fill_(float("nan"))
-        try:
-            fused = tail_launch(problem.canvas, tail, few.out, wide=wide)
-        except ValueError as error:
-            print(f"{name}: {error}")
-            continue
-        fused()
-        if float((few.out.nchw().float() - apart).abs().max().nan_to_num(nan=1e9)) <= TOLERANCE * float(
-            apart.abs().max()
-        ):
-            times[name] = milliseconds(fused)
-    return {"key": pair_key(64, 3, 256, 5, 12), "flops": problem.flops + few.flops, "ms": times}
+    last = conv_launch(problem.out, second, few.out)
+    tail = pack_tail(first, second, few.weight)
+
+    apart = [in_turn(launch, last) for launch in problem.launches().values() if problem.error(launch) <= TOLERANCE]
+    forms = {form: partial(tail_launch, problem.canvas, tail, few.out, form=form) for form in TAILS}
+    return _fused(pair_key(64, 3, 256, 5, 12), problem.flops + few.flops, few.out.nchw(), apart, forms)
 
 
 def decisions(rows: list[dict[str, Any]], early: bool) -> dict[str, dict[str, Any]]:

@@ -2,8 +2,9 @@
 
     python -m srfast.kernels.cuda_gate [--arch 80,90a] [--module path/to/_cuda.so]
 
-A kernel fails if it spills registers or uses local memory, or misses what it was written for: matrix instructions (those of
-Hopper in Hopper's kernels), asynchronous copies and 16-byte accesses. Shared memory is checked against each chip's limit.
+A kernel fails if it spills registers or uses local memory, waits for each wgmma alone, or misses what it was written for:
+matrix instructions (those of Hopper in Hopper's kernels), asynchronous copies and 16-byte accesses. Shared memory is checked
+against each chip's limit.
 Needs ``srfast._cuda`` (nvcc to build it) and Triton's wheel, which carries cuobjdump.
 """
 
@@ -24,7 +25,7 @@ import torch
 
 from srfast.kernels.cuda_conv import shared_bytes
 from srfast.kernels.cuda_pack import VARIANTS, pack_conv
-from srfast.kernels.cuda_tail import COLUMNS, tail_bytes
+from srfast.kernels.cuda_tail import FORMS, tail_bytes
 
 # Bytes of shared memory that one block may have, by compute capability (CUDA programming guide, compute capabilities).
 SHARED_LIMIT = {"80": 166_912, "86": 101_376, "89": 101_376, "90a": 232_448, "100": 232_448, "120": 101_376}
@@ -36,15 +37,21 @@ WANTED = {
     "pair_mma": ("HMMA", "LDSM", r"LDGSTS\S*\.128", r"STG\S*\.128"),
     "tail_mma": ("HMMA", "LDSM", r"LDGSTS\S*\.128"),
     "conv_wgmma": ("HGMMA", "UTMALDG", r"STG\S*\.128"),
+    "conv_held": ("HGMMA", r"LDG\S*\.128", r"LDGSTS\S*\.128", r"STG\S*\.128"),
+    "pair_wgmma": ("HGMMA", "STSM", r"LDG\S*\.128", r"LDGSTS\S*\.128", r"STG\S*\.128"),
+    "tail_wgmma": ("HGMMA", "STSM", "UBLKCP", r"LDGSTS\S*\.128"),
     "packed_in": (),
     "packed_out": (),
     "yuv_in": (),
     "yuv_out": (),
     "read_again": (r"LDG\S*\.128",),
     "matrix_rate": ("HGMMA",),
+    "matrix_rate_held": ("HGMMA",),
 }
-HOPPER = {"conv_wgmma", "matrix_rate"}
-THREADS = {"conv_wgmma": 384, "pair_mma": 256, "tail_mma": 256}
+HOPPER = {"conv_wgmma", "conv_held", "pair_wgmma", "tail_wgmma", "matrix_rate", "matrix_rate_held"}
+THREADS = {"pair_mma": 256, "tail_mma": 256} | dict.fromkeys(
+    ("conv_wgmma", "conv_held", "pair_wgmma", "tail_wgmma"), 384
+)
 
 
 @dataclass(frozen=True)
@@ -77,6 +84,9 @@ def faults(kernel: Kernel) -> list[str]:
     threads = THREADS.get(kernel.family, 128)
     if kernel.usage["REG"] * threads > REGISTERS:
         found.append(f"needs {kernel.usage['REG']} registers in each of {threads} threads")
+    products, waits = kernel.count("HGMMA"), kernel.count(r"WARPGROUP\.DEPBAR")
+    if waits * 4 > products:
+        found.append(f"waits {waits} times for {products} wgmma products: the compiler has serialised them")
     found += [f"has no {wanted} instructions" for wanted in WANTED[kernel.family] if not kernel.count(wanted)]
     return found
 
@@ -133,12 +143,14 @@ def shared_faults(arch: str) -> Iterator[str]:
             common = (variant.tile_h, variant.block_c) == (8, 64) or variant.pixel == 4
             if need > SHARED_LIMIT[arch] and common and kernel < 9:
                 yield f"sm_{arch} {variant} for {kernel}x{kernel} {channels}->{out} needs {need} bytes of shared memory"
-    for wide, column in COLUMNS.items():
+    for form, (columns, _) in FORMS.items():
         # 256 channels between the two, then 5x5: the tail of the networks that enlarge fourfold. Wide strips are for chips
         # with more memory.
-        need = tail_bytes(pack_conv(torch.zeros(12, 256, 5, 5), torch.zeros(12)), wide)
-        if need > SHARED_LIMIT[arch] and not (wide and SHARED_LIMIT[arch] < 150_000):
-            yield f"sm_{arch} fused tail in strips of {column} columns needs {need} bytes of shared memory"
+        if (form == "tail_wide" and SHARED_LIMIT[arch] < 150_000) or (form == "tail_wgmma" and arch != "90a"):
+            continue
+        need = tail_bytes(pack_conv(torch.zeros(12, 256, 5, 5), torch.zeros(12)), form)
+        if need > SHARED_LIMIT[arch]:
+            yield f"sm_{arch} fused tail in strips of {columns} columns needs {need} bytes of shared memory"
 
 
 def check(module: Path, arch: str) -> tuple[list[str], list[str]]:

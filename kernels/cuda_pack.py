@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -84,6 +85,17 @@ class CudaConv:
     def planes(self) -> int:
         """Output channels after the shuffle."""
         return self.channels // self.shuffle**2
+
+    @cached_property
+    def fragments(self) -> Tensor:
+        """[blocks_o, 36, 128, 8]: a 3x3 convolution's weights of 64 channels as the threads of a warpgroup hold them.
+
+        Step 4 * tap + k has channels 16 * k and on; for each thread its four registers of wgmma's left operand.
+        """
+        plain = swizzle(self.weight.cpu().view(-1, 9, 64, 64))  # twice is not at all
+        # Row: warp, half, row of eight; column: step, half, pair of the row, one of the pair.
+        split = plain.view(-1, 9, 4, 2, 8, 4, 2, 4, 2)
+        return split.permute(0, 1, 5, 2, 4, 7, 6, 3, 8).reshape(-1, 36, 128, 8).to(self.weight.device)
 
 
 def pack_conv(

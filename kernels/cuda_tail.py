@@ -15,11 +15,12 @@ from torch import Tensor
 from srfast.kernels import cuda
 from srfast.kernels.canvas import Canvas
 from srfast.kernels.cuda_conv import Frames, epilogue, inputs, no_image, run
+from srfast.kernels.cuda_hopper import block_count, hopper_reason
 from srfast.kernels.cuda_pack import CudaConv, swizzle
 from srfast.kernels.packed_conv import ACTS, phase_order
 
-ROWS = 8  # of a pass down a strip, see csrc/cuda/tail_mma.cuh
-COLUMNS = {True: 32, False: 16}  # of a strip; wide or not
+# Columns of a strip and rows of a pass down it, see csrc/cuda/tail_mma.cuh and tail_wgmma.cuh.
+FORMS = {"tail": (16, 8), "tail_wide": (32, 8), "tail_wgmma": (56, 4)}
 PACKED = 64  # columns of a product: taps of a row times outputs
 
 
@@ -39,7 +40,7 @@ class CudaTail:
     slope: Tensor
 
 
-def tail_fits(first: CudaConv, second: CudaConv) -> str | None:
+def tail_fits(first: CudaConv, second: CudaConv, form: str = "tail") -> str | None:
     """Why the fused kernel cannot run the two; None if it can."""
     if (first.kernel, first.in_channels, first.variant.block_c, first.variant.block_o) != (3, 64, 64, 64):
         return f"its first convolution is 3x3 of 64 channels, not {first.kernel}x{first.kernel} of {first.in_channels}"
@@ -52,7 +53,11 @@ def tail_fits(first: CudaConv, second: CudaConv) -> str | None:
             f"its second convolution has at most {PACKED} taps of a row times outputs, "
             f"not {second.kernel} x {second.channels}"
         )
-    return None
+    if form != "tail_wgmma":
+        return None
+    if second.kernel > 5:
+        return f"on Hopper its second convolution is 3x3 or 5x5, not {second.kernel}x{second.kernel}"
+    return hopper_reason(first.weight.device)
 
 
 def pack_tail(first: CudaConv, second: CudaConv, weight: Tensor) -> CudaTail:
@@ -78,12 +83,16 @@ def pack_tail(first: CudaConv, second: CudaConv, weight: Tensor) -> CudaTail:
     return CudaTail(first, second, both, slope)
 
 
-def strip_rows(images: int, height: int, width: int, kernel: int, wide: bool, blocks: int) -> int:
+def strip_rows(images: int, height: int, width: int, kernel: int, form: str, blocks: int) -> int:
     """Rows of a strip: whole passes with the least work for the busiest of ``blocks``; two passes at least."""
-    strips = images * -(-width // (COLUMNS[wide] - kernel + 1))
-    counts = range(2, 34)
-    passes = min(counts, key=lambda n: (-(-strips * -(-height // (n * ROWS - kernel + 1)) // blocks) * n, -n))
-    return passes * ROWS - kernel + 1
+    columns, height_of_pass = FORMS[form]
+    strips = images * -(-width // (columns - kernel + 1))
+
+    def rows(passes: int) -> int:
+        return passes * height_of_pass - kernel + 1
+
+    counts = range(2, 34 * 8 // height_of_pass)
+    return rows(min(counts, key=lambda n: (-(-strips * -(-height // rows(n)) // blocks) * n, -n)))
 
 
 def tail_launch(
@@ -92,7 +101,7 @@ def tail_launch(
     out: Canvas | Frames,
     residual: Canvas | None = None,
     *,
-    wide: bool = False,
+    form: str = "tail",
     rows: int | None = None,
     early: bool = False,
 ) -> cuda.Launch:
@@ -100,8 +109,9 @@ def tail_launch(
 
     Args:
         out: other memory than the input's: blocks read what lies around their own pixels.
-        wide: strips of 32 columns instead of 16: less is computed twice, and a block needs 163 KB of shared memory
-            instead of 95 (for 256 channels between the two and a second convolution of 5x5).
+        form: "tail" (mma.sync, strips of 16 columns), "tail_wide" (32: less is computed twice, and a block needs 163 KB of
+            shared memory instead of 95, for 256 channels between the two and a second convolution of 5x5) or "tail_wgmma"
+            (Hopper, 56 columns).
         rows: of a strip; by default as many as keep the multiprocessors equally busy.
 
     Raises:
@@ -110,11 +120,15 @@ def tail_launch(
     """
     if isinstance(out, Canvas) and out.data.data_ptr() == x.data.data_ptr():
         raise ValueError("the output of two fused convolutions cannot be their input's memory")
+    if form not in FORMS:
+        raise ValueError(f"the fused tail has the forms {', '.join(FORMS)}, not {form}")
+    reason = tail_fits(tail.first, tail.second, form)
+    if reason:
+        raise ValueError(f"the fused tail cannot run this: {reason}")
     if rows is None:
-        on_gpu = x.data.device.type == "cuda"
-        blocks = torch.cuda.get_device_properties(x.data.device).multi_processor_count if on_gpu else 2
-        rows = strip_rows(x.images, x.height, x.width, tail.second.kernel, wide, blocks)
-    _check_memory(x, tail_bytes(tail.second, wide))
+        blocks = block_count(x.data.device)
+        rows = strip_rows(x.images, x.height, x.width, tail.second.kernel, form, blocks)
+    _check_memory(x, tail_bytes(tail.second, form))
     params = {
         **inputs(x, tail.first),
         **epilogue(x, tail.second, out, residual),
@@ -124,15 +138,20 @@ def tail_launch(
         "first_bias": tail.first.bias.data_ptr(),
         "first_slope": tail.slope.data_ptr(),
     }
-    prepared = cuda.module().Tail(type=cuda.DTYPES.index(x.data.dtype), wide=wide, rows=rows, params=params)
+    prepared = _prepared(cuda.DTYPES.index(x.data.dtype), form, rows, params)
     kept = (x, tail, out, residual)
     return lambda: run(prepared, kept, x.data.device, early)
 
 
-def tail_bytes(second: CudaConv, wide: bool) -> int:
+def tail_bytes(second: CudaConv, form: str) -> int:
     """Bytes of shared memory that a block needs."""
     params = {**no_image(second), "blocks_c": second.in_channels // 64, "first_bias": 0, "first_slope": 0}
-    return int(cuda.module().Tail(type=0, wide=wide, rows=1, params=params).run((-1, 0, False)))
+    return int(_prepared(0, form, 1, params).run((-1, 0, False)))
+
+
+def _prepared(kind: int, form: str, rows: int, params: dict[str, Any]) -> Any:
+    wide, hopper = form == "tail_wide", form == "tail_wgmma"
+    return cuda.module().Tail(type=kind, wide=wide, hopper=hopper, rows=rows, params=params)
 
 
 def _check_memory(x: Canvas, need: int) -> None:

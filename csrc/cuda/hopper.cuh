@@ -2,6 +2,7 @@
 #pragma once
 
 #include "conv_wgmma.cuh"
+#include "tail_wgmma.cuh"
 
 #include <type_traits>
 
@@ -41,24 +42,49 @@ inline TensorMap tensor_map(const ConvParams& p, bool bfloat16, int box) {
 }
 #endif
 
-template <class T, bool SHIFTED>
-int launch_hopper(ConvParams p, bool bfloat16, int rows, int blocks, const Queue& queue) {
-    using W = WgmmaShape<SHIFTED>;
-    p.tiles_x = (p.width + W::N - 1) / W::N, p.tiles_y = (p.height + rows - 1) / rows;
-    const HopperParams params{queue.device < 0 ? TensorMap{} : tensor_map(p, bfloat16, W::BOX), p, rows};
+// Strips for as many blocks as there are at most; each block keeps the weights of one block of output channels.
+inline long long cut_strips(ConvParams& p, int columns, int rows, int blocks) {
+    p.tiles_x = (p.width + columns - 1) / columns, p.tiles_y = (p.height + rows - 1) / rows;
     const int blocks_o = (p.end.channels + 63) / 64;
-    const long long items = 1LL * p.images * p.tiles_y * p.tiles_x;
-    // Whole sets of the blocks of output channels: each block keeps the weights of one.
-    const long long sets = blocks < blocks_o ? 1 : blocks / blocks_o;
-    return launch(conv_wgmma<T, SHIFTED>, (items < sets ? items : sets) * blocks_o, 384, W::SHARED, queue, params);
+    const long long items = 1LL * p.images * p.tiles_y * p.tiles_x, sets = blocks < blocks_o ? 1 : blocks / blocks_o;
+    return (items < sets ? items : sets) * blocks_o;
+}
+
+template <class T, bool SHIFTED>
+int launch_wgmma(ConvParams p, int rows, int blocks, const Queue& queue) {
+    using W = WgmmaShape<SHIFTED>;
+    const long long launched = cut_strips(p, W::N, rows, blocks);
+    const TensorMap map = queue.device < 0 ? TensorMap{} : tensor_map(p, std::is_same_v<T, Bfloat16>, W::BOX);
+    return launch(conv_wgmma<T, SHIFTED>, launched, 384, W::SHARED, queue, HopperParams{map, p, rows});
 }
 
 template <class T>
-int run_conv_hopper(const ConvParams& p, bool shifted, int rows, int blocks, const Queue& queue) {
-    constexpr bool bfloat16 = std::is_same_v<T, Bfloat16>;
-    if (p.kernel != 3 || p.in_channels != 64 || rows < 1 || blocks < 1)
+int run_conv_hopper(const ConvParams& given, Window window, int rows, int blocks, const Queue& queue) {
+    if (given.kernel != 3 || given.in_channels != 64 || rows < 1 || blocks < 1)
         throw std::invalid_argument("the Hopper kernel is a 3x3 convolution of 64 channels");
-    return shifted ? launch_hopper<T, true>(p, bfloat16, rows, blocks, queue) : launch_hopper<T, false>(p, bfloat16, rows, blocks, queue);
+    if (window == Window::shifted) return launch_wgmma<T, true>(given, rows, blocks, queue);
+    if (window == Window::copied) return launch_wgmma<T, false>(given, rows, blocks, queue);
+    HeldParams p{given, rows};
+    const long long launched = cut_strips(p.conv, HeldShape::N, rows, blocks);
+    return launch(conv_held<T>, launched, 384, HeldShape::SHARED, queue, p);
+}
+
+template <class T>
+int run_pair_hopper(const PairParams& given, int rows, int blocks, const Queue& queue) {
+    if (rows < 1 || blocks < 1) throw std::invalid_argument("a strip has rows, and there are blocks to make them");
+    PairRowsParams p{given, rows};
+    const long long launched = cut_strips(p.pair.second, PairRowsShape::COLUMNS, rows, blocks);
+    return launch(pair_wgmma<T>, launched, 384, PairRowsShape::SHARED, queue, p);
+}
+
+template <class T>
+int run_tail_hopper(const TailParams& given, const Queue& queue) {
+    if (given.second.kernel > 5) throw std::invalid_argument("the fused tail for Hopper keeps four rows between passes: its second convolution is 3x3 or 5x5");
+    TailParams p = given;
+    ConvParams& c = p.second;
+    const int useful = TailRowsShape::N - c.kernel + 1;
+    c.tiles_x = (c.width + useful - 1) / useful, c.tiles_y = (c.height + p.rows - 1) / p.rows;
+    return launch(tail_wgmma<T>, 1LL * c.images * c.tiles_y * c.tiles_x, 384, TailRowsShape::shared_bytes(p.chunks), queue, p);
 }
 
 }  // namespace srfast

@@ -54,80 +54,68 @@ SRFAST_DEVICE void fewer_registers() {
 }
 SRFAST_DEVICE void sync_group(int id, int threads) { asm volatile("bar.sync %0, %1;" ::"r"(id), "r"(threads) : "memory"); }
 
+// Two 8 x 8 matrices, as wgmma and mma leave them, transposed: lanes 0-7 and 8-15 give the addresses of their columns.
+SRFAST_DEVICE void stmatrix_transposed(uint32_t a, uint32_t first, uint32_t second) {
+    asm volatile("stmatrix.sync.aligned.m8n8.x2.trans.shared.b16 [%0], {%1, %2};" ::"r"(a), "r"(first), "r"(second) : "memory");
+}
+
 SRFAST_DEVICE void wgmma_fence() { asm volatile("wgmma.fence.sync.aligned;" ::: "memory"); }
 SRFAST_DEVICE void wgmma_commit() { asm volatile("wgmma.commit_group.sync.aligned;" ::: "memory"); }
 template <int GROUPS>
 SRFAST_DEVICE void wgmma_wait() {
     asm volatile("wgmma.wait_group.sync.aligned %0;" ::"n"(GROUPS) : "memory");
 }
+// Before the first product the sums are in their registers, after the wait they are used and no earlier; without this the
+// compiler serialises the products.
+template <int COUNT>
+SRFAST_DEVICE void wgmma_settle(float (&d)[COUNT]) {
+#pragma unroll
+    for (int i = 0; i < COUNT; ++i) asm volatile("" : "+f"(d[i])::"memory");
+}
+template <int ROWS, int COUNT>
+SRFAST_DEVICE void wgmma_settle(float (&d)[ROWS][COUNT]) {
+#pragma unroll
+    for (int r = 0; r < ROWS; ++r) wgmma_settle(d[r]);
+}
 
-// d += a * b of a warpgroup: 64 x 16 times 16 x N, both from shared memory, K-major.
+// d += a * b of a warpgroup: 64 x 16 times 16 x N, K-major; b from shared memory, a from there or from registers.
 template <class T, int N>
 SRFAST_DEVICE void wgmma(float (&d)[N / 2], uint64_t a, uint64_t b);
-template <>
-SRFAST_DEVICE void wgmma<Half, 64>(float (&d)[32], uint64_t a, uint64_t b) {
-    asm volatile(
-        "wgmma.mma_async.sync.aligned.m64n64k16.f32.f16.f16 {"
-        "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, %16, %17, %18, %19, %20, %21, "
-        "%22, %23, %24, %25, %26, %27, %28, %29, %30, %31 "
-        "}, %32, %33, 1, 1, 1, 0, 0;"
-        :
-          "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3]), "+f"(d[4]), "+f"(d[5]), "+f"(d[6]), "+f"(d[7]), "+f"(d[8]), "+f"(d[9]),
-          "+f"(d[10]), "+f"(d[11]), "+f"(d[12]), "+f"(d[13]), "+f"(d[14]), "+f"(d[15]), "+f"(d[16]), "+f"(d[17]), "+f"(d[18]),
-          "+f"(d[19]), "+f"(d[20]), "+f"(d[21]), "+f"(d[22]), "+f"(d[23]), "+f"(d[24]), "+f"(d[25]), "+f"(d[26]), "+f"(d[27]),
-          "+f"(d[28]), "+f"(d[29]), "+f"(d[30]), "+f"(d[31])
-        : "l"(a), "l"(b));
-}
-template <>
-SRFAST_DEVICE void wgmma<Bfloat16, 64>(float (&d)[32], uint64_t a, uint64_t b) {
-    asm volatile(
-        "wgmma.mma_async.sync.aligned.m64n64k16.f32.bf16.bf16 {"
-        "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, %16, %17, %18, %19, %20, %21, "
-        "%22, %23, %24, %25, %26, %27, %28, %29, %30, %31 "
-        "}, %32, %33, 1, 1, 1, 0, 0;"
-        :
-          "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3]), "+f"(d[4]), "+f"(d[5]), "+f"(d[6]), "+f"(d[7]), "+f"(d[8]), "+f"(d[9]),
-          "+f"(d[10]), "+f"(d[11]), "+f"(d[12]), "+f"(d[13]), "+f"(d[14]), "+f"(d[15]), "+f"(d[16]), "+f"(d[17]), "+f"(d[18]),
-          "+f"(d[19]), "+f"(d[20]), "+f"(d[21]), "+f"(d[22]), "+f"(d[23]), "+f"(d[24]), "+f"(d[25]), "+f"(d[26]), "+f"(d[27]),
-          "+f"(d[28]), "+f"(d[29]), "+f"(d[30]), "+f"(d[31])
-        : "l"(a), "l"(b));
-}
-template <>
-SRFAST_DEVICE void wgmma<Half, 120>(float (&d)[60], uint64_t a, uint64_t b) {
-    asm volatile(
-        "wgmma.mma_async.sync.aligned.m64n120k16.f32.f16.f16 {"
-        "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, %16, %17, %18, %19, %20, %21, "
-        "%22, %23, %24, %25, %26, %27, %28, %29, %30, %31, %32, %33, %34, %35, %36, %37, %38, %39, %40, %41, "
-        "%42, %43, %44, %45, %46, %47, %48, %49, %50, %51, %52, %53, %54, %55, %56, %57, %58, %59 "
-        "}, %60, %61, 1, 1, 1, 0, 0;"
-        :
-          "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3]), "+f"(d[4]), "+f"(d[5]), "+f"(d[6]), "+f"(d[7]), "+f"(d[8]), "+f"(d[9]),
-          "+f"(d[10]), "+f"(d[11]), "+f"(d[12]), "+f"(d[13]), "+f"(d[14]), "+f"(d[15]), "+f"(d[16]), "+f"(d[17]), "+f"(d[18]),
-          "+f"(d[19]), "+f"(d[20]), "+f"(d[21]), "+f"(d[22]), "+f"(d[23]), "+f"(d[24]), "+f"(d[25]), "+f"(d[26]), "+f"(d[27]),
-          "+f"(d[28]), "+f"(d[29]), "+f"(d[30]), "+f"(d[31]), "+f"(d[32]), "+f"(d[33]), "+f"(d[34]), "+f"(d[35]), "+f"(d[36]),
-          "+f"(d[37]), "+f"(d[38]), "+f"(d[39]), "+f"(d[40]), "+f"(d[41]), "+f"(d[42]), "+f"(d[43]), "+f"(d[44]), "+f"(d[45]),
-          "+f"(d[46]), "+f"(d[47]), "+f"(d[48]), "+f"(d[49]), "+f"(d[50]), "+f"(d[51]), "+f"(d[52]), "+f"(d[53]), "+f"(d[54]),
-          "+f"(d[55]), "+f"(d[56]), "+f"(d[57]), "+f"(d[58]), "+f"(d[59])
-        : "l"(a), "l"(b));
-}
-template <>
-SRFAST_DEVICE void wgmma<Bfloat16, 120>(float (&d)[60], uint64_t a, uint64_t b) {
-    asm volatile(
-        "wgmma.mma_async.sync.aligned.m64n120k16.f32.bf16.bf16 {"
-        "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, %16, %17, %18, %19, %20, %21, "
-        "%22, %23, %24, %25, %26, %27, %28, %29, %30, %31, %32, %33, %34, %35, %36, %37, %38, %39, %40, %41, "
-        "%42, %43, %44, %45, %46, %47, %48, %49, %50, %51, %52, %53, %54, %55, %56, %57, %58, %59 "
-        "}, %60, %61, 1, 1, 1, 0, 0;"
-        :
-          "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3]), "+f"(d[4]), "+f"(d[5]), "+f"(d[6]), "+f"(d[7]), "+f"(d[8]), "+f"(d[9]),
-          "+f"(d[10]), "+f"(d[11]), "+f"(d[12]), "+f"(d[13]), "+f"(d[14]), "+f"(d[15]), "+f"(d[16]), "+f"(d[17]), "+f"(d[18]),
-          "+f"(d[19]), "+f"(d[20]), "+f"(d[21]), "+f"(d[22]), "+f"(d[23]), "+f"(d[24]), "+f"(d[25]), "+f"(d[26]), "+f"(d[27]),
-          "+f"(d[28]), "+f"(d[29]), "+f"(d[30]), "+f"(d[31]), "+f"(d[32]), "+f"(d[33]), "+f"(d[34]), "+f"(d[35]), "+f"(d[36]),
-          "+f"(d[37]), "+f"(d[38]), "+f"(d[39]), "+f"(d[40]), "+f"(d[41]), "+f"(d[42]), "+f"(d[43]), "+f"(d[44]), "+f"(d[45]),
-          "+f"(d[46]), "+f"(d[47]), "+f"(d[48]), "+f"(d[49]), "+f"(d[50]), "+f"(d[51]), "+f"(d[52]), "+f"(d[53]), "+f"(d[54]),
-          "+f"(d[55]), "+f"(d[56]), "+f"(d[57]), "+f"(d[58]), "+f"(d[59])
-        : "l"(a), "l"(b));
-}
+template <class T, int N>
+SRFAST_DEVICE void wgmma(float (&d)[N / 2], const uint32_t (&a)[4], uint64_t b);
+
+#define SRFAST_SUMS_4(i) "+f"(d[i]), "+f"(d[i + 1]), "+f"(d[i + 2]), "+f"(d[i + 3])
+#define SRFAST_SUMS_28 \
+    SRFAST_SUMS_4(0), SRFAST_SUMS_4(4), SRFAST_SUMS_4(8), SRFAST_SUMS_4(12), SRFAST_SUMS_4(16), SRFAST_SUMS_4(20), SRFAST_SUMS_4(24)
+#define SRFAST_SUMS_32 SRFAST_SUMS_28, SRFAST_SUMS_4(28)
+#define SRFAST_SUMS_60 \
+    SRFAST_SUMS_32, SRFAST_SUMS_4(32), SRFAST_SUMS_4(36), SRFAST_SUMS_4(40), SRFAST_SUMS_4(44), SRFAST_SUMS_4(48), SRFAST_SUMS_4(52), SRFAST_SUMS_4(56)
+#define SRFAST_NAMES_28 "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, %16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27"
+#define SRFAST_NAMES_32 SRFAST_NAMES_28 ", %28, %29, %30, %31"
+#define SRFAST_NAMES_60 SRFAST_NAMES_32 ", %32, %33, %34, %35, %36, %37, %38, %39, %40, %41, %42, %43, %44, %45, %46, %47, %48, %49, %50, %51, %52, %53, %54, %55, %56, %57, %58, %59"
+// `sums` registers a thread; next, after: the numbers of the operands behind them.
+#define SRFAST_WGMMA(T, kind, n, sums, next, after) \
+    template <> \
+    SRFAST_DEVICE void wgmma<T, n>(float (&d)[n / 2], uint64_t a, uint64_t b) { \
+        asm volatile("wgmma.mma_async.sync.aligned.m64n" #n "k16.f32." kind "." kind " {" SRFAST_NAMES_##sums "}, %" #next ", %" #after ", 1, 1, 1, 0, 0;" \
+                     : SRFAST_SUMS_##sums \
+                     : "l"(a), "l"(b)); \
+    }
+#define SRFAST_WGMMA_HELD(T, kind) \
+    template <> \
+    SRFAST_DEVICE void wgmma<T, 64>(float (&d)[32], const uint32_t (&a)[4], uint64_t b) { \
+        asm volatile("wgmma.mma_async.sync.aligned.m64n64k16.f32." kind "." kind " {" SRFAST_NAMES_32 "}, {%32, %33, %34, %35}, %36, 1, 1, 1, 0;" \
+                     : SRFAST_SUMS_32 \
+                     : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b)); \
+    }
+SRFAST_WGMMA(Half, "f16", 56, 28, 28, 29)
+SRFAST_WGMMA(Half, "f16", 64, 32, 32, 33)
+SRFAST_WGMMA(Half, "f16", 120, 60, 60, 61)
+SRFAST_WGMMA(Bfloat16, "bf16", 56, 28, 28, 29)
+SRFAST_WGMMA(Bfloat16, "bf16", 64, 32, 32, 33)
+SRFAST_WGMMA(Bfloat16, "bf16", 120, 60, 60, 61)
+SRFAST_WGMMA_HELD(Half, "f16")
+SRFAST_WGMMA_HELD(Bfloat16, "bf16")
 
 }  // namespace srfast
 #endif

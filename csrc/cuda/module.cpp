@@ -87,25 +87,26 @@ private:
 // The Hopper convolution. The copy engine's descriptor is made at each launch, a matter of nanoseconds.
 class HopperLaunch {
 public:
-    HopperLaunch(int type, bool shifted, int rows, int blocks, const py::dict& given)
-        : type_(type), shifted_(shifted), rows_(rows), blocks_(blocks), params_(conv_params(given, 1, 1)) {}
+    HopperLaunch(int type, int window, int rows, int blocks, const py::dict& given)
+        : type_(type), window_(static_cast<Window>(window)), rows_(rows), blocks_(blocks), params_(conv_params(given, 1, 1)) {}
 
     int run(const std::tuple<int, std::uintptr_t, bool>& where) {
         const Queue q = queue(where);
         params_.early = q.early;
-        return by_type(type_, [&](auto t) { return run_conv_hopper<decltype(t)>(params_, shifted_, rows_, blocks_, q); });
+        return by_type(type_, [&](auto t) { return run_conv_hopper<decltype(t)>(params_, window_, rows_, blocks_, q); });
     }
 
 private:
     int type_;
-    bool shifted_;
+    Window window_;
     int rows_, blocks_;
     ConvParams params_;
 };
 
+// blocks 0: the kernel with mma.sync, which has tiles of its own; else that of Hopper in strips of `rows` rows.
 class PairLaunch {
 public:
-    PairLaunch(int type, const py::dict& given) : type_(type) {
+    PairLaunch(int type, int rows, int blocks, const py::dict& given) : type_(type), rows_(rows), blocks_(blocks) {
         params_.second = conv_params(given, 14, 14);
         params_.first_weight = pointer<const void>(given["first_weight"].cast<std::uintptr_t>());
         params_.first_bias = pointer<const float>(given["first_bias"].cast<std::uintptr_t>());
@@ -117,17 +118,18 @@ public:
     int run(const std::tuple<int, std::uintptr_t, bool>& where) {
         const Queue q = queue(where);
         params_.second.early = q.early;
-        return by_type(type_, [&](auto t) { return run_pair<decltype(t)>(params_, q); });
+        return by_type(type_, [&](auto t) { return blocks_ ? run_pair_hopper<decltype(t)>(params_, rows_, blocks_, q) : run_pair<decltype(t)>(params_, q); });
     }
 
 private:
     int type_;
+    int rows_, blocks_;
     PairParams params_{};
 };
 
 class TailLaunch {
 public:
-    TailLaunch(int type, bool wide, int rows, const py::dict& given) : type_(type), wide_(wide) {
+    TailLaunch(int type, bool wide, bool hopper, int rows, const py::dict& given) : type_(type), wide_(wide), hopper_(hopper) {
         params_.second = conv_params(given, 1, 1);
         params_.first_bias = pointer<const float>(given["first_bias"].cast<std::uintptr_t>());
         params_.first_slope = pointer<const float>(given["first_slope"].cast<std::uintptr_t>());
@@ -139,12 +141,12 @@ public:
     int run(const std::tuple<int, std::uintptr_t, bool>& where) {
         const Queue q = queue(where);
         params_.second.early = q.early;
-        return by_type(type_, [&](auto t) { return run_tail<decltype(t)>(params_, wide_, q); });
+        return by_type(type_, [&](auto t) { return hopper_ ? run_tail_hopper<decltype(t)>(params_, q) : run_tail<decltype(t)>(params_, wide_, q); });
     }
 
 private:
     int type_;
-    bool wide_;
+    bool wide_, hopper_;
     TailParams params_{};
 };
 
@@ -192,21 +194,21 @@ PYBIND11_MODULE(SRFAST_MODULE, m) {
         .def(py::init<int, const std::array<int, 6>&, const py::dict&>(), py::arg("type"), py::arg("variant"), py::arg("params"))
         .def("run", &ConvLaunch::run, py::arg("queue"), py::call_guard<py::gil_scoped_release>());
     py::class_<PairLaunch>(m, "Pair")
-        .def(py::init<int, const py::dict&>(), py::arg("type"), py::arg("params"))
+        .def(py::init<int, int, int, const py::dict&>(), py::arg("type"), py::arg("rows"), py::arg("blocks"), py::arg("params"))
         .def("run", &PairLaunch::run, py::arg("queue"), py::call_guard<py::gil_scoped_release>());
     py::class_<TailLaunch>(m, "Tail")
-        .def(py::init<int, bool, int, const py::dict&>(), py::arg("type"), py::arg("wide"), py::arg("rows"), py::arg("params"))
+        .def(py::init<int, bool, bool, int, const py::dict&>(), py::arg("type"), py::arg("wide"), py::arg("hopper"), py::arg("rows"), py::arg("params"))
         .def("run", &TailLaunch::run, py::arg("queue"), py::call_guard<py::gil_scoped_release>());
     py::class_<FrameLaunch>(m, "Frames")
         .def(py::init<int, int, const py::dict&>(), py::arg("type"), py::arg("job"), py::arg("params"))
         .def("run", &FrameLaunch::run, py::arg("queue"), py::call_guard<py::gil_scoped_release>());
     py::class_<HopperLaunch>(m, "Hopper")
-        .def(py::init<int, bool, int, int, const py::dict&>(), py::arg("type"), py::arg("shifted"), py::arg("rows"), py::arg("blocks"), py::arg("params"))
+        .def(py::init<int, int, int, int, const py::dict&>(), py::arg("type"), py::arg("window"), py::arg("rows"), py::arg("blocks"), py::arg("params"))
         .def("run", &HopperLaunch::run, py::arg("queue"), py::call_guard<py::gil_scoped_release>());
     m.def("read_rate", [](std::uintptr_t data, long long bytes, int rounds, std::uintptr_t sink, const std::tuple<int, std::uintptr_t, bool>& where) {
         return read_rate(pointer<const void>(data), bytes, rounds, pointer<int>(sink), queue(where));
     });
-    m.def("matrix_rate", [](int columns, std::uintptr_t source, int rounds, int blocks, const std::tuple<int, std::uintptr_t, bool>& where) {
-        return matrix_rate_hopper(columns, pointer<const void>(source), rounds, blocks, queue(where));
+    m.def("matrix_rate", [](int columns, bool held, std::uintptr_t source, int rounds, int blocks, const std::tuple<int, std::uintptr_t, bool>& where) {
+        return matrix_rate_hopper(columns, held, pointer<const void>(source), rounds, blocks, queue(where));
     });
 }

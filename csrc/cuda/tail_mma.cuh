@@ -49,20 +49,21 @@ struct Band {
     int begin, end;
 };
 
-// Adds up the taps of a row and stores a part of a pass, whose first row is y0.
-template <class T, class P>
-SRFAST_DEVICE void finish_part(const ConvParams& c, const Tile& t, const Band& band, int y0, uint32_t sums) {
+// Adds up the taps of a row and stores PIXELS pixels of a pass, whose first row is y0, from [PIXELS][64] float32. THREADS
+// threads share the work; this one is number `index`.
+template <class T, int COLUMNS, int PIXELS, int THREADS>
+SRFAST_DEVICE void finish_part(const ConvParams& c, const Tile& t, const Band& band, int y0, uint32_t sums, int index = thread()) {
     const Epilogue& e = c.end;
-    const int useful = P::COLUMNS - c.kernel + 1, plane = e.channels / (e.shuffle * e.shuffle);
+    const int useful = COLUMNS - c.kernel + 1, plane = e.channels / (e.shuffle * e.shuffle);
 #pragma unroll 1
-    for (int i = thread(); i < P::PART / P::COLUMNS * useful * e.channels; i += P::S::THREADS) {
+    for (int i = index; i < PIXELS / COLUMNS * useful * e.channels; i += THREADS) {
         const int o = i % e.channels, pixel = i / e.channels, row = pixel / useful, column = pixel % useful;
         const int y = y0 + row, x = t.x0 + column;
         if (y < band.begin || y >= band.end || x >= t.width) continue;
         float v = 0.f;
 #pragma unroll 1
         for (int dx = 0, at = o; dx < c.kernel; ++dx, at += e.channels)
-            v += as_float(lds32(sums + sums_at<P::S::BO>(row * P::COLUMNS + column + dx, at / 8) + at % 8 * 4));
+            v += as_float(lds32(sums + sums_at<64>(row * COLUMNS + column + dx, at / 8) + at % 8 * 4));
         v = activate(v + ldg_float(e.bias + o), ldg_float(e.slope + o), e.act) * e.gain;
         const int phase = o / plane;
         store_value<T>(e, t.image, y * e.shuffle + phase / e.shuffle, x * e.shuffle + phase % e.shuffle, o - phase * plane, v);
@@ -165,7 +166,7 @@ SRFAST_KERNEL(P::S::THREADS, 1) tail_mma(SRFAST_PARAM TailParams p) {
             sync_block();
             if (first_p / P::PART == part) spread_sums<S>(few, middle, first_p - part * P::PART, first_o);
             sync_block();
-            finish_part<T, P>(c, tile, band, y0 + pass * P::ROWS - carried + part * (P::PART / P::COLUMNS), middle);
+            finish_part<T, P::COLUMNS, P::PART, S::THREADS>(c, tile, band, y0 + pass * P::ROWS - carried + part * (P::PART / P::COLUMNS), middle);
         }
     }
     cp_async_wait<0>();

@@ -5,6 +5,8 @@
 #include "../cuda/experiments.cu"
 #include "../cuda/frames.cu"
 #include "../cuda/hopper.cu"
+#include "../cuda/hopper_pair.cu"
+#include "../cuda/hopper_tail.cu"
 #include "../cuda/module.cpp"
 #include "../cuda/pair.cu"
 #include "../cuda/tail.cu"

@@ -1,7 +1,12 @@
 // cuda/hopper_ptx.cuh on the host, as the PTX ISA states it.
 //
-// Modelled with confidence: mbarriers, whole swizzled tiles. Modelled after one reading of the documentation only: that
-// a matrix descriptor may begin at any pixel of a tile swizzled by 128 bytes, because the swizzle acts on the address.
+// Modelled with confidence: mbarriers, whole swizzled tiles, stmatrix, operands in registers (the fragments of mma.sync, one
+// for each warp). Modelled after the documentation alone, nothing else being at hand:
+//   - a matrix descriptor may begin at any pixel of a tile swizzled by 128 bytes, because the swizzle acts on the address;
+//   - without a swizzle the leading offset leads to the next eight channels and the stride offset to the next eight pixels,
+//     and a matrix may begin at any multiple of 16 bytes;
+//   - the order in which wgmma adds is the same for operands in registers and in shared memory and for all columns. Here
+//     each product of sixteen channels is summed up and then added; what the hardware does inside of one is not known.
 #pragma once
 
 #include "emulated_ptx.h"
@@ -102,6 +107,8 @@ void with_warpgroup(const void* operation, void* argument, const F& all) {
     here().collective(here().threads() / 32 + group, 128, operation, argument, thread() % 128, all);
 }
 inline void wgmma_fence() {}
+template <class Sums>
+void wgmma_settle(Sums&) {}
 inline void wgmma_commit() {
     auto& pending = here().matrix[thread() / 128];
     static const char operation = 0;
@@ -122,18 +129,58 @@ void wgmma_wait() {
     });
 }
 
-// Sixteen values of a row of a matrix that a descriptor with the 128-byte swizzle describes.
+// Two 8 x 8 matrices of a warp, written transposed: each address is of a column.
+inline void stmatrix_transposed(uint32_t a, uint32_t first, uint32_t second) {
+    struct Lane {
+        uint32_t address, words[2];
+    } lane{a, {first, second}};
+    static const char operation = 0;
+    here().collective(here().warp(), 32, &operation, &lane, thread() % 32, [](void** slots) {
+        for (int l = 0; l < 16; ++l) {
+            const int column = l % 8;
+            uint16_t values[8];
+            for (int row = 0; row < 8; ++row) {
+                const uint32_t word = static_cast<Lane*>(slots[row * 4 + column / 2])->words[l / 8];
+                values[row] = static_cast<uint16_t>(column % 2 ? word >> 16 : word);
+            }
+            here().write(static_cast<Lane*>(slots[l])->address, values, 16);
+        }
+    });
+}
+
+// Sixteen values of a row of a matrix that a descriptor describes.
 template <class T>
 void read_row(uint64_t descriptor, int row, float* to) {
-    if (descriptor >> 62 != 1 || (descriptor >> 49 & 7) != 0) throw std::runtime_error("only descriptors with the 128-byte swizzle and base offset 0 are modelled");
-    const uint32_t start = static_cast<uint32_t>(descriptor & 0x3fff) << 4, stride = static_cast<uint32_t>(descriptor >> 32 & 0x3fff) << 4;
+    const bool swizzled = descriptor >> 62 == 1;
+    if (descriptor >> 62 > 1 || (descriptor >> 49 & 7) != 0) throw std::runtime_error("only descriptors with the 128-byte swizzle or none and base offset 0 are modelled");
+    const auto field = [&](int first) { return static_cast<uint32_t>(descriptor >> first & 0x3fff) << 4; };
     for (int half = 0; half < 2; ++half) {
-        uint32_t a = start + static_cast<uint32_t>(row / 8) * stride + static_cast<uint32_t>(row % 8 * 128 + half * 16);
-        a ^= (a >> 7 & 7) << 4;
+        uint32_t a = field(0) + static_cast<uint32_t>(row / 8) * field(32);
+        a += static_cast<uint32_t>(swizzled ? row % 8 * 128 + half * 16 : row % 8 * 16) + (swizzled ? 0 : static_cast<uint32_t>(half) * field(16));
+        if (swizzled) a ^= (a >> 7 & 7) << 4;
         uint16_t values[8];
         here().read(a, values, 16, true);
         for (int i = 0; i < 8; ++i) to[half * 8 + i] = widen<T>(values[i]);
     }
+}
+
+// The warpgroup's product under way; read_left(values) reads the 64 x 16 on the left when it is made.
+template <class T, int N, class F>
+void multiply_later(emulation::Block::Matrix& pending, void** slots, float* (*sums_of)(void*), uint64_t b, const F& read_left) {
+    std::vector<float*> sums;
+    for (int i = 0; i < 128; ++i) sums.push_back(sums_of(slots[i]));
+    pending.open.push_back([=] {
+        std::vector<float> left(64 * 16), right(N * 16);
+        read_left(left.data());
+        for (int r = 0; r < N; ++r) read_row<T>(b, r, right.data() + r * 16);
+        for (int t = 0; t < 128; ++t)
+            for (int i = 0; i < N / 2; ++i) {
+                const int row = t / 32 * 16 + t % 32 / 4 + i / 2 % 2 * 8, column = i / 4 * 8 + t % 4 * 2 + i % 2;
+                float sum = 0;
+                for (int k = 0; k < 16; ++k) sum += left[row * 16 + k] * right[column * 16 + k];
+                sums[t][i] += sum;
+            }
+    });
 }
 
 template <class T, int N>
@@ -145,22 +192,39 @@ void wgmma(float (&d)[N / 2], uint64_t a, uint64_t b) {
     static const char operation = 0;
     auto& pending = here().matrix[thread() / 128];
     with_warpgroup(&operation, &lane, [&](void** slots) {
-        std::vector<float*> sums;
         for (int i = 0; i < 128; ++i) {
             const Lane& l = *static_cast<Lane*>(slots[i]);
             if (l.a != a || l.b != b) throw std::runtime_error("the threads of a warpgroup give different descriptors");
-            sums.push_back(l.d);
         }
-        pending.open.push_back([=] {
-            std::vector<float> left(64 * 16), right(N * 16);
-            for (int r = 0; r < 64; ++r) read_row<T>(a, r, left.data() + r * 16);
-            for (int r = 0; r < N; ++r) read_row<T>(b, r, right.data() + r * 16);
+        multiply_later<T, N>(pending, slots, [](void* slot) { return static_cast<Lane*>(slot)->d; }, b, [a](float* left) {
+            for (int r = 0; r < 64; ++r) read_row<T>(a, r, left + r * 16);
+        });
+    });
+}
+
+// From registers, which are read when the product is made: what changes in between is seen.
+template <class T, int N>
+void wgmma(float (&d)[N / 2], const uint32_t (&a)[4], uint64_t b) {
+    struct Lane {
+        float* d;
+        const uint32_t* a;
+        uint64_t b;
+    } lane{d, a, b};
+    static const char operation = 0;
+    auto& pending = here().matrix[thread() / 128];
+    with_warpgroup(&operation, &lane, [&](void** slots) {
+        std::vector<const uint32_t*> held;
+        for (int i = 0; i < 128; ++i) {
+            const Lane& l = *static_cast<Lane*>(slots[i]);
+            if (l.b != b) throw std::runtime_error("the threads of a warpgroup give different descriptors");
+            held.push_back(l.a);
+        }
+        multiply_later<T, N>(pending, slots, [](void* slot) { return static_cast<Lane*>(slot)->d; }, b, [held](float* left) {
             for (int t = 0; t < 128; ++t)
-                for (int i = 0; i < N / 2; ++i) {
-                    const int row = t / 32 * 16 + t % 32 / 4 + i / 2 % 2 * 8, column = i / 4 * 8 + t % 4 * 2 + i % 2;
-                    float sum = 0;
-                    for (int k = 0; k < 16; ++k) sum += left[row * 16 + k] * right[column * 16 + k];
-                    sums[t][i] += sum;
+                for (int i = 0; i < 4; ++i) {
+                    const int row = t / 32 * 16 + t % 32 / 4 + i % 2 * 8, column = t % 4 * 2 + i / 2 * 8;
+                    const Floats2 f = unpack2<T>(held[t][i]);
+                    left[row * 16 + column] = f.lo, left[row * 16 + column + 1] = f.hi;
                 }
         });
     });

@@ -1,5 +1,5 @@
 // Small kernels that are right or wrong in one way each, to test the emulation layer itself.
-#include "../cuda/ptx.cuh"
+#include "../cuda/hopper_ptx.cuh"
 #include "emulated_launch.h"
 
 #include <pybind11/pybind11.h>
@@ -13,7 +13,7 @@ using namespace srfast;
 namespace {
 
 alignas(16) float source[256];
-float result[256];
+float result[4096];
 
 void exchange(bool barrier, bool write_all) {
     const int t = thread();
@@ -63,6 +63,38 @@ void diverge() {
         ldmatrix_x4(a, static_cast<uint32_t>(thread() % 16 * 16));
 }
 
+// Pairs of a column, 8 x 8 of them in each of two matrices, stored transposed: byte offset 16 * row + 2 * column.
+void transpose() {
+    const int lane = thread();
+    const auto at = [&](int matrix) { return pack2<Half>(source[matrix * 64 + lane / 4 * 8 + lane % 4 * 2], source[matrix * 64 + lane / 4 * 8 + lane % 4 * 2 + 1]); };
+    stmatrix_transposed(static_cast<uint32_t>(lane % 16 * 16), at(0), at(1));
+    sync_warp();
+    for (int i = lane; i < 128; i += 32) result[i] = unpack2<Half>(lds16(static_cast<uint32_t>(i * 2))).lo;
+}
+
+// 64 x 16 from registers times 16 x 64 that lie as two planes of 65 pixels, from the second pixel on.
+void hold(bool fence, bool barrier) {
+    const int t = thread();
+    for (int i = t; i < 65 * 16; i += 128) {
+        const int pixel = i / 16, channel = i % 16;
+        sts16(static_cast<uint32_t>((channel / 8 * 65 + pixel) * 16 + channel % 8 * 2), pack2<Half>(source[(pixel * 3 + channel) % 256], 0.f));
+    }
+    if (fence) copies_see_writes();
+    if (barrier) sync_block();
+    uint32_t a[4];
+    for (int i = 0; i < 4; ++i) {
+        const int row = t / 32 * 16 + t % 32 / 4 + i % 2 * 8, column = t % 4 * 2 + i / 2 * 8;
+        a[i] = pack2<Half>(source[(row + column * 5) % 256], source[(row + column * 5 + 5) % 256]);
+    }
+    float d[32] = {};
+    wgmma_fence();
+    wgmma<Half, 64>(d, a, uint64_t{1} | uint64_t{65} << 16 | uint64_t{8} << 32);
+    wgmma_commit();
+    wgmma_wait<0>();
+    wgmma_settle(d);
+    for (int i = 0; i < 32; ++i) result[(t / 32 * 16 + t % 32 / 4 + i / 2 % 2 * 8) * 64 + i / 4 * 8 + t % 4 * 2 + i % 2] = d[i];
+}
+
 const std::map<std::string, std::function<void()>> kernels = {
     {"exchange", [] { exchange(true, true); }},
     {"no barrier", [] { exchange(false, true); }},
@@ -74,6 +106,10 @@ const std::map<std::string, std::function<void()>> kernels = {
     {"copy without barrier", [] { copy(true, false, false); }},
     {"copy left", [] { copy(true, true, true); }},
     {"multiply", [] { multiply(); }},
+    {"transpose", [] { transpose(); }},
+    {"hold", [] { hold(true, true); }},
+    {"hold without fence", [] { hold(false, true); }},
+    {"hold without barrier", [] { hold(true, false); }},
     {"deadlock",
      [] {
          if (thread() != 9) sync_block();
@@ -94,7 +130,7 @@ std::vector<float> run(const std::string& name, int threads, const std::vector<f
     block.run(kernels.at(name), false);
     emulation::Block again(threads, 4096, 0, 1);
     again.run(kernels.at(name), true);
-    return {result, result + 256};
+    return {result, result + 4096};
 }
 
 std::vector<float> rounded(const std::vector<float>& values, bool brain) {

@@ -49,6 +49,5 @@ def single_launch(
 ) -> cuda.Launch:
     """The launch of a packed convolution by its configured kernel, or by one that fits."""
     if isinstance(out, Canvas) and config.kernel.startswith("wgmma") and hopper_fits(x, conv) is None:
-        shifted = config.kernel == "wgmma_shifted"
-        return hopper_launch(x, conv, out, residual, shifted=shifted, early=early)
+        return hopper_launch(x, conv, out, residual, form=config.kernel, early=early)
     return conv_launch(x, conv, out, residual, early)

@@ -22,6 +22,7 @@ from srfast.kernels.cuda_frames import (
     store_planes_launch,
 )
 from srfast.kernels.cuda_pack import CudaConv
+from srfast.kernels.cuda_pair import FORMS as PAIRS
 from srfast.kernels.cuda_pair import pair_fits, pair_launch
 from srfast.kernels.cuda_tail import CudaTail, pack_tail, tail_fits, tail_launch
 from srfast.kernels.planes import Planes
@@ -77,7 +78,7 @@ def pack_plan(plan: Plan, names: tuple[str, ...], dtype: torch.dtype, device: to
         if node.output in pairs:
             before, config = pairs[node.output]
             first, reads = packed[before.output], (*before.sources, *residual)
-            if config.kernel == "pair":
+            if config.kernel in PAIRS:
                 steps.append(CudaStep(node, reads, 1, conv, config, first=first))
             else:
                 steps.append(CudaStep(node, reads, 1, conv, config, tail=pack_tail(first, conv, node.weight)))
@@ -98,8 +99,8 @@ def _pairs(plan: Plan, packed: dict[str, CudaConv], names: tuple[str, ...]) -> d
         config = find_pair(names, channels, kernel, middle, node.kernel, node.weight.shape[0])
         if config is None or first.residual is not None or node.residual == first.output:
             continue
-        fits = pair_fits if config.kernel == "pair" else tail_fits
-        if fits(packed[first.output], packed[node.output]) is None:
+        fits = pair_fits if config.kernel in PAIRS else tail_fits
+        if fits(packed[first.output], packed[node.output], config.kernel) is None:
             pairs[node.output] = first, config
     return pairs
 
@@ -157,12 +158,11 @@ class Program:
             return [self._torch_launch(step, out)]
         x, copies = self._input(step)
         residual = self._canvases[step.reads[step.sources]] if len(step.reads) > step.sources else None
-        early = step.config.early and not copies
+        early, form = step.config.early and not copies, step.config.kernel
         if step.first is not None and isinstance(out, Canvas):
-            return [*copies, pair_launch(x, step.first, step.conv, out, residual, early)]
+            return [*copies, pair_launch(x, step.first, step.conv, out, residual, form=form, early=early)]
         if step.tail is not None:
-            wide = step.config.kernel == "tail_wide"
-            return [*copies, tail_launch(x, step.tail, out, residual, wide=wide, early=early)]
+            return [*copies, tail_launch(x, step.tail, out, residual, form=form, early=early)]
         return [*copies, single_launch(x, step.conv, step.config, out, residual, early)]
 
     def _torch_launch(self, step: CudaStep, out: Canvas) -> Launch:

@@ -64,20 +64,24 @@ def test_networks(name: str) -> None:
 
 
 def test_chosen_kernels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Fused pairs and the Hopper kernel where a file asks for them; results stay close, pairs stay equal."""
+    """Fused pairs and Hopper's kernels where a file asks for them; results stay close, pairs stay equal."""
     plan, x = plan_of(SRResNet(2, channels=64, num_blocks=1)), image(3, 4, 5).half()
     expected = CudaBackend().compile(plan, CPU, HALF)(x)
     pair = {"pair 3x3 64->64, 3x3 ->64": {"speedup": 1.5}}
     hopper = {"conv 3x3 64->64": {"kernel": "wgmma_shifted"}}
     large = {"conv 3x3 64->64": {"kernel": "mma_large"}}
     tail = {"pair 3x3 64->256, 5x5 ->12": {"kernel": "tail", "speedup": 1.5}}
-    for entries, equal in ((pair, True), (hopper, False), (large, True), (tail, False)):
+    held = {"conv 3x3 64->64": {"kernel": "wgmma_held"}}
+    rows = {"pair 3x3 64->64, 3x3 ->64": {"kernel": "pair_wgmma", "speedup": 1.5}}
+    last = {"pair 3x3 64->256, 5x5 ->12": {"kernel": "tail_wgmma", "speedup": 1.5}}
+    cases = ((pair, True), (hopper, False), (large, True), (tail, False), (held, False), (rows, False), (last, False))
+    for entries, equal in cases:
         file = tmp_path / f"{len(list(tmp_path.iterdir()))}.json"
         file.write_text(json.dumps({"default": entries}))
         monkeypatch.setenv(VARIABLE, str(file))
         steps = pack_plan(plan, ("default",), HALF, CPU)
-        assert (entries is tail) == (steps[-1].tail is not None)
-        assert (entries is pair) == any(step.first is not None for step in steps)
+        assert (entries in (tail, last)) == (steps[-1].tail is not None)
+        assert (entries in (pair, rows)) == any(step.first is not None for step in steps)
         got = CudaBackend().compile(plan, CPU, HALF)(x)
         torch.testing.assert_close(got, expected, rtol=0 if equal else 1e-2, atol=0 if equal else 1e-2)
 

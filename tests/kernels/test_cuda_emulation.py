@@ -28,6 +28,16 @@ def test_right_kernels(faults: Any) -> None:
     assert torch.equal(product, NUMBERS.view(16, 16)[:, :8] + 0.5)
 
 
+def test_right_hopper_instructions(faults: Any) -> None:
+    given = NUMBERS.tolist()
+    stored = torch.tensor(faults.run("transpose", 32, given)[:128]).view(2, 8, 8)
+    assert torch.equal(stored, NUMBERS[:128].view(2, 8, 8).transpose(1, 2))
+    rows, columns, channels = torch.arange(64)[:, None], torch.arange(64)[:, None], torch.arange(16)[None]
+    left, right = NUMBERS[(rows + channels * 5) % 256], NUMBERS[((columns + 1) * 3 + channels) % 256]
+    product = torch.tensor(faults.run("hold", 128, given)).view(64, 64)
+    torch.testing.assert_close(product, left @ right.T, rtol=1e-5, atol=1e-5)
+
+
 @pytest.mark.parametrize(
     ("kernel", "threads", "message"),
     [
@@ -37,6 +47,8 @@ def test_right_kernels(faults: Any) -> None:
         ("copy without wait", 64, "reads shared memory that nothing wrote"),
         ("copy without barrier", 64, "nothing wrote|without a barrier"),
         ("copy left", 64, "nothing waited for"),
+        ("hold without fence", 128, "without a proxy fence"),
+        ("hold without barrier", 128, "nothing wrote|without a barrier"),
         ("deadlock", 64, "deadlock: thread 0 waits for a barrier"),
         ("diverge", 32, "different collective instructions"),
         ("outside", 32, "the block has 4096"),

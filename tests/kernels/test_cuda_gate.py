@@ -28,6 +28,7 @@ def kernel(sass: str = GOOD, name: str = NAME, registers: int = 168, stack: int 
         (kernel(GOOD.replace("STG.E.128", "STG.E")), "no STG"),
         (kernel(GOOD.replace(".BYPASS.128", "")), "no LDGSTS"),
         (kernel(name=NAME.replace("8conv_mma", "10conv_wgmma")), "no HGMMA"),
+        (kernel(GOOD + "\t HGMMA.64x64x16.F32 R24\n" * 7 + "\t WARPGROUP.DEPBAR.LE gsb0, 0x0\n" * 2), "2 times for 7"),
         (kernel(name="_Z5otherv"), "no known family"),
         (kernel(registers=600), "needs 600 registers"),
     ],

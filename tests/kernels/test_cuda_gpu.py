@@ -14,9 +14,12 @@ from srfast.kernels.canvas import Canvas
 from srfast.kernels.conv import conv_reference
 from srfast.kernels.cuda_conv import conv_launch
 from srfast.kernels.cuda_frames import load_planes_launch, store_planes_launch
+from srfast.kernels.cuda_hopper import FORMS as HOPPER
 from srfast.kernels.cuda_hopper import hopper_launch
 from srfast.kernels.cuda_pack import VARIANTS, Variant, pack_conv
+from srfast.kernels.cuda_pair import FORMS as PAIRS
 from srfast.kernels.cuda_pair import pair_launch
+from srfast.kernels.cuda_tail import FORMS as TAILS
 from srfast.kernels.cuda_tail import pack_tail, tail_bytes, tail_launch
 from srfast.kernels.planes import PlaneColour, Planes, load_planes_reference, store_planes_reference
 from srfast.models import SRResNet, SRVGGNetCompact
@@ -63,31 +66,41 @@ def test_convolutions(variant: Variant, size: tuple[int, int]) -> None:
     torch.testing.assert_close(out.nchw().float(), expected_of(x, weight, bias), rtol=2e-3, atol=2e-3)
 
 
+def need_hopper(form: str) -> None:
+    if "wgmma" in form and torch.cuda.get_device_capability()[0] != 9:
+        pytest.skip("needs a Hopper GPU")
+
+
+@pytest.mark.parametrize("form", PAIRS)
 @pytest.mark.parametrize("size", [(1, 1), (29, 31), (135, 241)])
-def test_pair_has_the_bits_of_two_launches(size: tuple[int, int]) -> None:
+def test_pair_has_the_bits_of_two_launches(size: tuple[int, int], form: str) -> None:
+    """On Hopper also that wgmma adds in the same order from shared memory, from registers and in every column."""
+    need_hopper(form)
+    single = hopper_launch if form == "pair_wgmma" else conv_launch
     x, weight, bias = problem(64, 64, 3, size)
     packed = pack_conv(weight, bias, act="prelu", slope=torch.tensor([0.2]), device="cuda")
     source, middle, expected, out = (on_gpu(x), *(on_gpu(torch.zeros_like(x)) for _ in range(3)))
-    conv_launch(source, packed, middle)()
-    conv_launch(middle, packed, expected, source)()
-    pair_launch(source, packed, packed, out, source)()
+    single(source, packed, middle)()
+    single(middle, packed, expected, source)()
+    pair_launch(source, packed, packed, out, source, form=form)()
     assert torch.equal(out.data, expected.data)
 
 
-@pytest.mark.parametrize("wide", [False, True])
+@pytest.mark.parametrize("form", TAILS)
 @pytest.mark.parametrize("size", [(1, 1), (29, 31), (135, 241)])
-def test_tail(size: tuple[int, int], wide: bool) -> None:
+def test_tail(size: tuple[int, int], form: str) -> None:
+    need_hopper(form)
     x, weight, bias = problem(64, 256, 3, size)
     _, other, few = problem(256, 12, 5, (1, 1))
     first = pack_conv(weight, bias, act="prelu", slope=torch.tensor([0.2]), device="cuda")
     second = pack_conv(other, few, shuffle=2, device="cuda")
-    if tail_bytes(second, wide) > torch.cuda.get_device_properties(0).shared_memory_per_block_optin:
+    if tail_bytes(second, form) > torch.cuda.get_device_properties(0).shared_memory_per_block_optin:
         pytest.skip("wide strips need more shared memory than this GPU has")
     middle = on_gpu(torch.zeros(2, 256, *size, dtype=HALF))
     apart, together = (on_gpu(torch.zeros(2, 3, 2 * size[0], 2 * size[1], dtype=HALF)) for _ in range(2))
     conv_launch(on_gpu(x), first, middle)()
     conv_launch(middle, second, apart)()
-    tail_launch(on_gpu(x), pack_tail(first, second, other), together, wide=wide)()
+    tail_launch(on_gpu(x), pack_tail(first, second, other), together, form=form)()
     torch.testing.assert_close(together.nchw().float(), apart.nchw().float(), rtol=2e-3, atol=2e-3)
 
 
@@ -107,15 +120,14 @@ def test_planes(size: tuple[int, int], colour: PlaneColour) -> None:
     assert int(flag) == 0
 
 
-@pytest.mark.parametrize("shifted", [False, True])
+@pytest.mark.parametrize("form", HOPPER)
 @pytest.mark.parametrize("size", [(1, 1), (17, 64), (135, 241), (540, 960)])
-def test_hopper(size: tuple[int, int], shifted: bool) -> None:
-    """``shifted`` is experiment E1: if only it fails, configurations must not name "wgmma_shifted"."""
-    if torch.cuda.get_device_capability()[0] != 9:
-        pytest.skip("needs a Hopper GPU")
+def test_hopper(size: tuple[int, int], form: str) -> None:
+    """Experiment E1: a form that fails here must not be named in configurations."""
+    need_hopper(form)
     x, weight, bias = problem(64, 64, 3, size)
     out = on_gpu(torch.zeros_like(x))
-    hopper_launch(on_gpu(x), pack_conv(weight, bias, device="cuda"), out, shifted=shifted)()
+    hopper_launch(on_gpu(x), pack_conv(weight, bias, device="cuda"), out, form=form)()
     torch.testing.assert_close(out.nchw().float(), expected_of(x, weight, bias), rtol=2e-3, atol=2e-3)
 
 

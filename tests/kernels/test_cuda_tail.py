@@ -45,14 +45,18 @@ class Tail:
 
 
 @pytest.mark.parametrize(
-    ("size", "middle", "kernel", "out", "shuffle", "dtype", "act", "wide", "rows"),
+    ("size", "middle", "kernel", "out", "shuffle", "dtype", "act", "form", "rows"),
     [
-        ((1, 1), 64, 5, 12, 2, HALF, "prelu", False, 12),
-        ((13, 17), 128, 5, 12, 2, HALF, "prelu", False, 4),
-        ((11, 29), 64, 3, 12, 2, BRAIN, "none", False, None),
-        ((23, 13), 64, 7, 9, 3, HALF, "prelu", False, 10),
-        ((9, 29), 256, 5, 12, 2, HALF, "prelu", True, 12),
-        ((5, 31), 64, 3, 3, 1, BRAIN, "prelu", True, None),
+        ((1, 1), 64, 5, 12, 2, HALF, "prelu", "tail", 12),
+        ((13, 17), 128, 5, 12, 2, HALF, "prelu", "tail", 4),
+        ((11, 29), 64, 3, 12, 2, BRAIN, "none", "tail", None),
+        ((23, 13), 64, 7, 9, 3, HALF, "prelu", "tail", 10),
+        ((9, 29), 256, 5, 12, 2, HALF, "prelu", "tail_wide", 12),
+        ((5, 31), 64, 3, 3, 1, BRAIN, "prelu", "tail_wide", None),
+        ((1, 1), 64, 5, 12, 2, HALF, "prelu", "tail_wgmma", None),
+        ((13, 53), 128, 5, 12, 2, HALF, "prelu", "tail_wgmma", 4),
+        ((6, 109), 64, 3, 12, 2, BRAIN, "none", "tail_wgmma", 6),
+        ((9, 52), 256, 5, 12, 2, BRAIN, "prelu", "tail_wgmma", 12),
     ],
 )
 def test_parity(
@@ -63,7 +67,7 @@ def test_parity(
     shuffle: int,
     dtype: torch.dtype,
     act: str,
-    wide: bool,
+    form: str,
     rows: int | None,
 ) -> None:
     tail = Tail(size, middle, kernel, out, shuffle, dtype, act)
@@ -72,36 +76,38 @@ def test_parity(
     apart, together = (Canvas.allocate(1, tail.shape[1], *tail.shape[2:], dtype=dtype) for _ in range(2))
     conv_launch(tail.x, first, between)()
     conv_launch(between, second, apart)()
-    tail_launch(tail.x, fused, together, wide=wide, rows=rows)()
+    tail_launch(tail.x, fused, together, form=form, rows=rows)()
     exact = tail.exact()
     step = torch.finfo(dtype).eps * float(exact.abs().max())
     assert float((together.nchw().double() - exact).abs().max()) <= step
     assert float((together.nchw().float() - apart.nchw().float()).abs().max()) <= step
 
 
-def test_residual_gain_and_clamp() -> None:
+@pytest.mark.parametrize("form", ["tail", "tail_wgmma"])
+def test_residual_gain_and_clamp(form: str) -> None:
     tail = Tail((10, 14), 64, 5, 12, 2, HALF, "prelu")
     residual = numbers(1, 3, 20, 28, seed=7).half()
     epilogue = {"gain": 0.5, "clamp": (-0.5, 1.0)}
     *_, fused = tail.packed(**epilogue)
     out = Canvas.allocate(*tail.shape)
-    tail_launch(tail.x, fused, out, canvas_of(residual))()
+    tail_launch(tail.x, fused, out, canvas_of(residual), form=form)()
     expected = tail.exact(residual=residual.double(), **epilogue)
     assert float((out.nchw().double() - expected).abs().max()) <= torch.finfo(HALF).eps * 2
 
 
-def test_frames_of_two_images() -> None:
+@pytest.mark.parametrize("form", ["tail", "tail_wgmma"])
+def test_frames_of_two_images(form: str) -> None:
     tail = Tail((7, 15), 64, 5, 12, 2, HALF, "prelu")
     x = Canvas.allocate(2, 64, 7, 15)
     x.nchw().copy_(torch.cat([tail.given["x"], tail.given["x"].flip(3)]))
     *_, fused = tail.packed()
     frame, flag = torch.zeros(2, 14, 30, 3, dtype=torch.uint8), torch.zeros(1, dtype=torch.int32)
-    tail_launch(x, fused, Frames(frame, 1.0, flag))()
+    tail_launch(x, fused, Frames(frame, 1.0, flag), form=form)()
     expected = (tail.exact() * 255).round().clamp(0, 255).permute(0, 2, 3, 1)
     assert float((frame[:1].double() - expected).abs().max()) <= 1
     assert int(flag) == 0
     x.nchw()[1, 0, 3, 3] = float("inf")
-    tail_launch(x, fused, Frames(frame, 1.0, flag))()
+    tail_launch(x, fused, Frames(frame, 1.0, flag), form=form)()
     assert int(flag) == 1
 
 
@@ -116,10 +122,14 @@ def test_others_are_refused() -> None:
         pack_tail(first, second, tail.other["weight"][..., :3, :3])
     with pytest.raises(ValueError, match="cannot be their input"):
         tail_launch(tail.x, fused, tail.x)
+    seven = Tail((3, 3), 64, 7, 9, 3, HALF, "prelu")
+    with pytest.raises(ValueError, match="3x3 or 5x5, not 7x7"):
+        tail_launch(seven.x, seven.packed()[2], Canvas.allocate(*seven.shape), form="tail_wgmma")
 
 
-def test_strips_fill_the_chip() -> None:
-    rows = strip_rows(1, 540, 960, 5, True, 132)
-    assert (rows + 4) % 8 == 0
-    strips = -(-960 // 28) * -(-540 // rows)
+@pytest.mark.parametrize(("form", "columns", "height"), [("tail_wide", 32, 8), ("tail_wgmma", 56, 4)])
+def test_strips_fill_the_chip(form: str, columns: int, height: int) -> None:
+    rows = strip_rows(1, 540, 960, 5, form, 132)
+    assert (rows + 4) % height == 0
+    strips = -(-960 // (columns - 4)) * -(-540 // rows)
     assert strips / 132 / -(-strips // 132) > 0.85

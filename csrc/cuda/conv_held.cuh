@@ -1,0 +1,147 @@
+// The 3x3 convolution of 64 channels for Hopper with weights held in registers: wgmma takes them from there, and all of
+// shared memory is left for pixels.
+//
+// Rows of pixels lie there as planes of eight channels, without a swizzle: a window that begins a pixel further begins 16
+// bytes further, as any descriptor may. A warpgroup copies rows to a ring with cp.async (zeros outside the image), two
+// make the rows in turn, each with all 64 x 576 weights in its registers: 144 a thread.
+#pragma once
+
+#include "hopper.h"
+#include "strips.cuh"
+
+namespace srfast {
+
+constexpr int kHeldSteps = 36;  // products of 16 channels of a tap: 9 taps, 64 channels
+
+struct HeldParams {
+    ConvParams conv;  // weight: [blocks_o][36][128][8], a thread's weights side by side
+    int rows;         // of a strip
+};
+
+// Rows of a window of 64 pixels. PITCH: odd, so that the eight parts of a pixel lie in different banks.
+struct HeldShape {
+    static constexpr int N = 64, BOX = N + 2, PITCH = 67;
+    static constexpr int PLANE_BYTES = PITCH * 16, ROW_BYTES = 8 * PLANE_BYTES;
+    static constexpr int RING = 8, LATE = 2;            // LATE: rows that are copied while the warp goes on
+    static constexpr int PART = N, SUMS_BYTES = N * 64 * 4;
+    static constexpr int SUMS = RING * ROW_BYTES, BARRIERS = SUMS + 2 * SUMS_BYTES, SHARED = BARRIERS + Ring<RING>::BYTES;
+    static_assert(RING >= 3 + LATE, "a window and what is under way");
+};
+
+// Sixteen channels of pixels that lie as planes of PITCH pixels, from an address of a pixel in a plane on.
+template <int PITCH>
+SRFAST_DEVICE uint64_t planes_at(uint32_t address) {
+    return static_cast<uint64_t>((address & 0x3ffff) >> 4) | static_cast<uint64_t>(PITCH) << 16 | 8ull << 32;
+}
+
+// Starts copying 64 channels of `columns` pixels of a row from (y, x0) on as planes; zeros outside the image.
+// THREADS threads share the work; this one is number `index`.
+template <int PITCH, int THREADS>
+SRFAST_DEVICE void fetch_planes(const View& x, int image, int y, int x0, int columns, int height, int width, uint32_t to, int index) {
+    const uint16_t* row = static_cast<const uint16_t*>(x.data) + image * x.image + y * x.row;
+    const bool inside = y >= 0 && y < height;
+#pragma unroll 1
+    for (int i = index; i < columns * 8; i += THREADS) {
+        const int chunk = i % 8, pixel = i / 8, px = x0 + pixel;
+        const bool valid = inside && px >= 0 && px < width;
+        cp_async<16>(to + (chunk * PITCH + pixel) * 16, valid ? row + static_cast<long long>(px) * x.pixel + chunk * 8 : x.data, valid);
+    }
+}
+
+// The rows of all strips of a block with REACH rows and columns more on each side, into the ring; strips are `columns` wide.
+template <int REACH>
+SRFAST_DEVICE void copy_planes(const ConvParams& c, int rows, int columns, uint32_t rows_at, const Ring<HeldShape::RING>& ring, const Share& share) {
+    using H = HeldShape;
+    int count = 0;
+    for (int item = share.first; item < share.items; item += share.step) {
+        const Strip s = strip_of(c, rows, columns, item);
+        for (int row = -REACH; row < s.rows + REACH; ++row, ++count) {
+            ring.await_empty(count);
+            const uint32_t to = rows_at + count % H::RING * H::ROW_BYTES;
+            fetch_planes<H::PITCH, 128>(c.x, s.image, s.y0 + row, s.x0 - REACH, H::BOX, c.height, c.width, to, thread());
+            cp_async_commit();
+            cp_async_wait<H::LATE>();
+            if (count >= H::LATE) ring.publish(count - H::LATE);
+        }
+    }
+    cp_async_wait<0>();
+    for (int late = count < H::LATE ? 0 : count - H::LATE; late < count; ++late) ring.publish(late);
+}
+
+// A thread's part of 64 x 576 weights.
+struct HeldWeights {
+    Words4 step[kHeldSteps];
+};
+SRFAST_DEVICE void hold_weights(HeldWeights& held, const void* weight) {
+    const char* from = static_cast<const char*>(weight) + thread() % 128 * 16;
+#pragma unroll
+    for (int i = 0; i < kHeldSteps; ++i) held.step[i] = ldg128(from + i * 128 * 16);
+}
+
+// The sums of the row whose window is the rows count .. count + 2 of the ring, in the order of conv_wgmma.
+template <class T>
+SRFAST_DEVICE void multiply_held(float (&acc)[HeldShape::N / 2], const HeldWeights& held, uint32_t rows_at, int count) {
+    using H = HeldShape;
+    clear_sums(acc);
+    wgmma_fence();
+#pragma unroll
+    for (int dy = 0; dy < 3; ++dy) {
+        const uint32_t pixels = rows_at + (count + dy) % H::RING * H::ROW_BYTES;
+#pragma unroll
+        for (int step = 0; step < 12; ++step)  // tap of the row, sixteen channels
+            wgmma<T, H::N>(acc, held.step[dy * 12 + step].w, planes_at<H::PITCH>(pixels + step / 4 * 16 + step % 4 * 2 * H::PLANE_BYTES));
+    }
+    wgmma_commit();
+    wgmma_wait<0>();
+    wgmma_settle(acc);
+}
+
+template <class T>
+SRFAST_KERNEL(384, 1) conv_held(SRFAST_PARAM HeldParams p) {
+    using H = HeldShape;
+    const uint32_t shared = shared_base();
+    const Ring<H::RING> ring{shared + H::BARRIERS};
+    const int blocks_o = (p.conv.end.channels + 63) / 64, block_o = block() % blocks_o;
+    const Share share = share_of(p.conv, block() / blocks_o, blocks() / blocks_o);
+    if (thread() == 0) {
+        ring.init(4, 8);
+        mbarrier_publish();
+    }
+    sync_block();
+    const int role = uniform(thread() / 128);
+    if (role == 0) {
+        fewer_registers<40>();
+        if (p.conv.early) wait_for_kernel_in_front();
+        copy_planes<1>(p.conv, p.rows, H::N, shared, ring, share);
+    } else {
+        more_registers<232>();
+        HeldWeights held;
+        hold_weights(held, static_cast<const char*>(p.conv.weight) + static_cast<long long>(block_o) * kHeldSteps * 128 * 16);
+        if (p.conv.early) wait_for_kernel_in_front();
+        const auto multiply = [&](float (&acc)[H::N / 2], int count) { multiply_held<T>(acc, held, shared, count); };
+        make_rows<T, H>(p.conv, p.rows, shared + H::SUMS + (role - 1) * H::SUMS_BYTES, ring, share, block_o, role - 1, multiply);
+    }
+    if (p.conv.early) let_next_kernel_start();
+}
+
+// The matrix units alone, as matrix_rate in conv_wgmma.cuh: weights from registers, pixels as planes that stay as they are.
+template <class T>
+SRFAST_KERNEL(256, 1) matrix_rate_held(SRFAST_PARAM RateParams p) {
+    using H = HeldShape;
+    const uint32_t shared = shared_base();
+    for (int i = thread(); i < 4096; i += 256) sts128(shared + i * 16, ldg128(static_cast<const char*>(p.source) + i * 16));
+    copies_see_writes();
+    sync_block();
+    HeldWeights held;
+#pragma unroll
+    for (int i = 0; i < kHeldSteps; ++i) held.step[i] = ldg128(static_cast<const char*>(p.source) + (i % 32 * 128 + thread() % 128) * 16);
+    float acc[H::N / 2], sum = 0.f;
+#pragma unroll 1
+    for (int round = 0; round < p.rounds; ++round) {
+        multiply_held<T>(acc, held, shared + uniform(thread() / 128) * 3 * H::ROW_BYTES, 0);
+        sum += acc[0];
+    }
+    if (sum == 0.123f) *p.sink = sum;
+}
+
+}  // namespace srfast
