@@ -65,6 +65,7 @@ def small(config: Config, **changes: object) -> Config:
         "growth": 4,
         "discriminator_channels": 4,
         "frozen_blocks": 0,
+        "discriminator_first": min(config.discriminator_first, 1),
     }
     return replace(config, **{**sizes, "iterations": 4, "save_every": 2, "log_every": 1, **content, **changes})
 
