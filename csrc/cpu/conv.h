@@ -2,6 +2,8 @@
 // what the sources of all instruction sets share.
 #pragma once
 
+#include "shares.h"
+
 #include <cstddef>
 #include <cstdint>
 #include <vector>
@@ -93,7 +95,7 @@ struct Conv {
     int row_run() const { return out_channels / shuffle; }  // floats that one pixel writes into one output row: r * channels
 };
 
-// Rows first..last of a convolution (before the shuffle), part `index` of `count`; results do not depend on the split.
+// Rows first..last of a convolution (before the shuffle), for thread `index` of `count`; results do not depend on the split.
 struct Task {
     const Image* sources;  // whose channels in a row are the input
     const Image* residual;  // null for none
@@ -101,6 +103,7 @@ struct Task {
     int first, last, index, count;
     float* scratch;  // of the thread
     float* carry;    // of the layer: carry(width) floats, for tasks that follow each other
+    Shares* shares;  // of the threads, where no thread needs to go on where it stopped
     bool* bad;       // set where a value that was stored as a byte was NaN or infinite
 };
 

@@ -175,7 +175,7 @@ bool Program::run(const std::vector<External>& inputs, const std::vector<Externa
     threads = std::max(threads, 1);
     while (static_cast<int>(scratch_.size()) < threads) scratch_.emplace_back(kernels_.scratch);
     Barrier barrier(threads);
-    Run shared{images, {}, inputs, barrier};
+    Run shared{images, {}, inputs, barrier, {Shares(threads), Shares(threads)}};
     for (const Layer& layer : layers_) {
         shared.sources.emplace_back();
         for (const int input : layer.inputs) shared.sources.back().push_back(images[input]);
@@ -194,10 +194,14 @@ bool Program::run(const std::vector<External>& inputs, const std::vector<Externa
     return finite;
 }
 
-bool Program::work(const Run& run, int index, int count) {
+bool Program::work(Run& run, int index, int count) {
     const std::vector<Image>& images = run.images;
     bool bad = false;
+    unsigned turn = 0;
     for (const Step& step : steps_) {
+        // Nobody uses those of the step before: a barrier lies between.
+        Shares &shares = run.shares[turn], &next = run.shares[turn ^= 1];
+        next.reset(index);
         const double start = index == 0 ? now() : 0.0;
         if (step.layer < 0) {
             const int target = input_activation(-1 - step.layer), rows = step.last - step.first;
@@ -210,7 +214,7 @@ bool Program::work(const Run& run, int index, int count) {
             if (!direct_output(layer.output))
                 clear_borders(images[layer.output], layer.output, step.first * r + rows * index / count,
                               step.first * r + rows * (index + 1) / count);
-            run_layer(run, step, index, count, &bad);
+            run_layer(run, step, shares, index, count, &bad);
         }
         const double end = index == 0 ? now() : 0.0;
         run.barrier.wait();
@@ -221,7 +225,7 @@ bool Program::work(const Run& run, int index, int count) {
     return !bad;
 }
 
-void Program::run_layer(const Run& run, const Step& step, int index, int count, bool* bad) {
+void Program::run_layer(Run& run, const Step& step, Shares& shares, int index, int count, bool* bad) {
     const Layer& layer = layers_[step.layer];
     const std::vector<Image>& sources = run.sources[step.layer];
     const Image& out = run.images[layer.output];
@@ -229,7 +233,7 @@ void Program::run_layer(const Run& run, const Step& step, int index, int count, 
     if (layer.is_node())
         return kernels_.run_node(layer.node, {sources, out, step.first, step.last, index, count, carry, run.barrier, bad});
     const Image* residual = layer.residual < 0 ? nullptr : &run.images[layer.residual];
-    kernels_.run(layer.conv, {sources.data(), residual, &out, step.first, step.last, index, count, scratch_[index].data(), carry, bad});
+    kernels_.run(layer.conv, {sources.data(), residual, &out, step.first, step.last, index, count, scratch_[index].data(), carry, &shares, bad});
 }
 
 // The columns left and right of the image, in rows first..last: other activations may have used the memory.

@@ -80,9 +80,10 @@ private:
         std::vector<std::vector<Image>> sources;  // of every layer
         const std::vector<External>& inputs;
         Barrier& barrier;
+        Shares shares[2];  // of this step, and of the one before it, to be reset
     };
-    bool work(const Run& run, int index, int count);
-    void run_layer(const Run& run, const Step& step, int index, int count, bool* bad);
+    bool work(Run& run, int index, int count);
+    void run_layer(Run& run, const Step& step, Shares& shares, int index, int count, bool* bad);
 
     const Kernels& kernels_;
     std::vector<Activation> activations_;

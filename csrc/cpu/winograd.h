@@ -203,43 +203,64 @@ struct Fetch {
     }
 };
 
+// One block of tiles for one group of outputs; `after` is the next one. Weights and transforms hardly fit into L2 together with
+// what is fetched meanwhile. Every other block takes the weights `backwards`, those first that are still there.
+void winograd_block(const Conv& conv, const Task& task, int g, const Places& here, const Places& after, bool backwards) {
+    const Group group = group_of(conv, g);
+    const float* weights = conv.weights.data() + static_cast<std::ptrdiff_t>(g) * kPlanes * conv.group() * conv.in_channels;
+    // With one panel and one chunk, products overwrite the transforms they are made from.
+    const bool in_place = group.vectors <= Vec::columns && conv.in_channels <= kChunk;
+    float *transformed = task.scratch, *products = in_place ? transformed : transformed + kPlanes * kPitch;
+    const std::ptrdiff_t slice = static_cast<std::ptrdiff_t>(group.vectors) * Vec::width * conv.in_channels;
+    const bool fetch_results = fills_vectors(conv, *task.out, group);
+    for (int chunk = 0; chunk < conv.in_channels; chunk += kChunk) {
+        const int depth = conv.in_channels - chunk < kChunk ? conv.in_channels - chunk : kChunk;
+        each_piece(task, chunk, depth, [&](const Piece& piece, int at) { block_in(piece, here, transformed + at); });
+        const bool last = chunk + depth == conv.in_channels;
+        Fetch next{first_piece(task, last ? 0 : chunk + depth), last ? after : here, conv, task, last && fetch_results ? &here : nullptr,
+                   group};
+        for (int i = 0; i < kPlanes; ++i) {
+            const int f = backwards ? kPlanes - 1 - i : i;
+            multiply_block(group.vectors, kChunk, depth, transformed + f * kPitch, here.count, weights + f * slice, conv.in_channels, chunk,
+                           products + f * kPitch, next);
+        }
+    }
+    block_out(conv, task, here, group, products);
+}
+
+// The blocks of one thread's share of the tiles, once for every group of outputs.
+struct Share {
+    Range range;
+    int unit, blocks;
+
+    Share(const Walk& walk, int tiles_of_unit, int most, int index, int count)
+        : range(part(walk.total(), tiles_of_unit, index, count)),
+          unit(tiles_of_unit),
+          blocks(static_cast<int>((range.last - range.first + most - 1) / most)) {}
+
+    Places block(const Walk& walk, int b) const {
+        if (b >= blocks) return Places(walk, 0, 0);
+        const Range tiles = part(range.last - range.first, unit, b, blocks);
+        return Places(walk, range.first + tiles.first, static_cast<int>(tiles.last - tiles.first));
+    }
+};
+
 void run_winograd(const Conv& conv, const Task& task) {
     const Walk walk{task.first, (task.last - task.first + kStep - 1) / kStep, (task.sources[0].width + kStep - 1) / kStep};
-    const long total = walk.total();
-    const float* weights = conv.weights.data();
-    for (int g = 0; g < groups(conv); ++g) {
-        const Group group = group_of(conv, g);
-        // Blocks of whole row groups of the products: large enough for the weights' sake, small enough to leave L2 to them.
-        const int unit = Vec::accumulators / (group.vectors < Vec::columns ? group.vectors : Vec::columns);
-        const int most = (11 / unit + 1) * unit;
-        const Range range = part(total, unit, task.index, task.count);
-        const int blocks = static_cast<int>((range.last - range.first + most - 1) / most);
-        // With one panel and one chunk, products overwrite the transforms they are made from.
-        const bool in_place = group.vectors <= Vec::columns && conv.in_channels <= kChunk;
-        float* transformed = task.scratch;
-        float* products = in_place ? transformed : transformed + kPlanes * kPitch;
-        const std::ptrdiff_t slice = static_cast<std::ptrdiff_t>(group.vectors) * Vec::width * conv.in_channels;
-        const bool fetch_results = fills_vectors(conv, *task.out, group);
-        const auto block_at = [&](int b) {
-            const Range block = part(range.last - range.first, unit, b, blocks);
-            return Places(walk, range.first + block.first, static_cast<int>(block.last - block.first));
-        };
-        for (int b = 0; b < blocks; ++b) {
-            const Places here = block_at(b);
-            const Places after = b + 1 < blocks ? block_at(b + 1) : Places(walk, 0, 0);
-            for (int chunk = 0; chunk < conv.in_channels; chunk += kChunk) {
-                const int depth = conv.in_channels - chunk < kChunk ? conv.in_channels - chunk : kChunk;
-                each_piece(task, chunk, depth, [&](const Piece& piece, int at) { block_in(piece, here, transformed + at); });
-                const bool last = chunk + depth == conv.in_channels;
-                Fetch next{first_piece(task, last ? 0 : chunk + depth), last ? after : here, conv, task,
-                           last && fetch_results ? &here : nullptr, group};
-                for (int f = 0; f < kPlanes; ++f)
-                    multiply_block(group.vectors, kChunk, depth, transformed + f * kPitch, here.count, weights + f * slice,
-                                   conv.in_channels, chunk, products + f * kPitch, next);
-            }
-            block_out(conv, task, here, group, products);
+    // Blocks of whole row groups of the products: large enough for the weights' sake, small enough to leave L2 to them.
+    const int vectors = group_of(conv, 0).vectors, unit = Vec::accumulators / (vectors < Vec::columns ? vectors : Vec::columns);
+    const int most = (11 / unit + 1) * unit;
+    const int count = groups(conv);
+    bool backwards = false;
+    for (int i = 0; i < task.count; ++i) {
+        const int owner = (task.index + i) % task.count;
+        const Share share(walk, unit, most, owner, task.count);
+        for (int part; (part = task.shares->take(owner)) < count * share.blocks; backwards = !backwards) {
+            const int g = part / share.blocks, b = part % share.blocks;
+            // What this thread does next if nobody else takes it.
+            const int after = b + 1 == share.blocks && g + 1 < count ? 0 : b + 1;
+            winograd_block(conv, task, g, share.block(walk, b), share.block(walk, after), backwards);
         }
-        weights += kPlanes * slice;
     }
 }
 
