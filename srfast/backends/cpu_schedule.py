@@ -184,7 +184,9 @@ class _Run:
         for i in range(chain.start, chain.stop):
             # Also at the end of the image, lest activations get as many rows as the layers lag behind each other.
             layer = self.layers[i]
-            self.advance(i, self.done[i] + max(layer.step, chain.rows * self.rows(layer) // height))
+            # In whole tiles, and not less than the layers before, or it would fall behind them more and more.
+            tiles = -(-chain.rows * self.rows(layer) // (height * layer.step))
+            self.advance(i, self.done[i] + tiles * layer.step)
         return len(self.steps) > before
 
     def advance(self, index: int, target: int) -> None:

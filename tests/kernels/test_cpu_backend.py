@@ -217,3 +217,11 @@ def test_activations_take_at_most_64_mib_a_thread(name: str, height: int, width:
     model = SRResNet(4) if name == "srresnet" else SRVGGNetCompact()
     network = CompiledNetwork(optimise(capture(model.eval())), winograd=True)
     assert network.working_bytes(height, width) <= threads * 64 << 20
+
+
+def test_no_layer_falls_behind() -> None:
+    """The last convolution advances by three rows, those before it by four: its input stays as few rows high."""
+    network = CompiledNetwork(optimise(capture(SRResNet(4, num_blocks=1).eval())), winograd=True)
+    short, tall = (network.working_bytes(height, 1920) for height in (400, 1600))
+    image = 4 * 3 * (1920 + 40)  # bytes of a row of the input, which is there whole
+    assert tall - short <= 1200 * image
