@@ -104,18 +104,23 @@ def cuobjdump() -> Path:
     return tool
 
 
+def architectures(module: Path) -> list[str]:
+    """Those that a compiled module has kernels for, such as '90a'."""
+    found = sorted(set(re.findall(r"\.sm_(\w+)\.", _dump(module, "-lelf"))))
+    return [arch for arch in found if "Function" in _dump(module, "-res-usage", arch)]  # linking leaves an empty one
+
+
+def _dump(module: Path, option: str, arch: str | None = None) -> str:
+    command = [str(cuobjdump()), option, *(["-arch", f"sm_{arch}"] if arch else []), str(module)]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
+
 def kernels(module: Path, arch: str) -> list[Kernel]:
     """Every kernel of a compiled module for one architecture."""
-    tool = str(cuobjdump())
-
-    def dump(option: str) -> str:
-        command = [tool, option, "-arch", f"sm_{arch}", str(module)]
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout
-
     usage = {}
-    for name, numbers in re.findall(r"Function (\S+?):\s*\n\s*(REG:\d+.*)", dump("-res-usage")):
+    for name, numbers in re.findall(r"Function (\S+?):\s*\n\s*(REG:\d+.*)", _dump(module, "-res-usage", arch)):
         usage[name] = {key: int(value) for key, value in re.findall(r"(REG|STACK|LOCAL):(\d+)", numbers)}
-    parts = re.split(r"Function : (\S+)", dump("-sass"))
+    parts = re.split(r"Function : (\S+)", _dump(module, "-sass", arch))
     return [Kernel(arch, name, usage[name], sass) for name, sass in zip(parts[1::2], parts[2::2], strict=True)]
 
 
@@ -177,12 +182,12 @@ def main(arguments: list[str] | None = None) -> int:
     from srfast.kernels import cuda
 
     reason = cuda.unavailable_reason()
-    if reason:
+    if reason and not options.module:
         print(f"nothing to check: {reason}")
         return 0
     module = options.module or Path(cuda.module().__file__)
     every: list[str] = []
-    for arch in options.arch.split(",") if options.arch else cuda.architectures():
+    for arch in options.arch.split(",") if options.arch else architectures(module):
         lines, bad = check(module, arch)
         print("\n".join(lines), flush=True)
         every += bad

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from srfast.kernels import cuda
-from srfast.kernels.cuda_gate import Kernel, check, faults, main
+from srfast.kernels.cuda_gate import Kernel, architectures, check, faults, main
 
 NAME = "_ZN6srfast8conv_mmaINS_4HalfENS_8MmaShapeILi64ELi64EEEEEvNS_10ConvParamsE"
 GOOD = "\t HMMA.16816.F32 R24\n\t LDSM.16.M88.4 R4\n\t LDGSTS.E.BYPASS.128 [R1]\n\t STG.E.128 [R2]\n"
@@ -45,6 +45,12 @@ def test_nothing_to_check(capsys: pytest.CaptureFixture[str]) -> None:
     finally:
         cuda.use_module(before)
     assert "nothing to check" in capsys.readouterr().out
+
+
+def test_architectures_are_those_in_the_module() -> None:
+    if cuda.unavailable_reason():
+        pytest.skip(f"nothing to check: {cuda.unavailable_reason()}")
+    assert architectures(Path(cuda.module().__file__)) == sorted(cuda.architectures())
 
 
 @pytest.mark.parametrize("arch", ["80", "90a"])
