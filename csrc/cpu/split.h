@@ -20,26 +20,6 @@ constexpr int kSplitPitch = kSplitBlock * kGroup + 16;
 constexpr int kThird = kSplitStep * kSplitSums;  // sums of one tile in a row; outputs of one third of the kernel's rows
 constexpr int kLanes = 3 * kThird + Vec::width;  // of a pixel, with room for whole vectors
 
-SRFAST_INLINE void split_tile_in(const float* const (&rows)[kFive], std::ptrdiff_t offset, std::ptrdiff_t channels, float* to) {
-    Vec t[kFive][kFive];
-#pragma GCC unroll 8
-    for (int i = 0; i < kFive; ++i) {
-        Vec d[kFive];
-#pragma GCC unroll 8
-        for (int j = 0; j < kFive; ++j) d[j] = Vec::load(rows[i] + offset + j * channels);
-        transform_in(d, t[i]);
-    }
-#pragma GCC unroll 8
-    for (int j = 0; j < kFive; ++j) {
-        Vec d[kFive], result[kFive];
-#pragma GCC unroll 8
-        for (int i = 0; i < kFive; ++i) d[i] = t[i][j];
-        transform_in(d, result);
-#pragma GCC unroll 8
-        for (int i = 0; i < kFive; ++i) result[i].store(to + (i * kFive + j) * kSplitPitch);
-    }
-}
-
 // `count` tiles from tile `x` of row `y` of tiles: tile 0 begins four pixels before the image.
 void split_in(const Piece& piece, int y, int x, int count, float* to) {
     const std::ptrdiff_t channels = piece.image->channels;
@@ -47,30 +27,14 @@ void split_in(const Piece& piece, int y, int x, int count, float* to) {
     for (int i = 0; i < kFive; ++i) rows[i] = piece.image->row(y * kSplitStep - 4 + i) + piece.channel;
     for (int t = 0; t < count; ++t)
         for (int c = 0; c < piece.depth; c += Vec::width)
-            split_tile_in(rows, ((x + t) * kSplitStep - 4) * channels + c, channels, to + t * kGroup + c);
+            tile_in<kFive, kSplitPitch>(rows, ((x + t) * kSplitStep - 4) * channels + c, channels, to + t * kGroup + c);
 }
 
 // The products of one tile as 3x3 pixels of kLanes values.
 SRFAST_INLINE void split_tile_out(const float* from, int vectors, float* to) {
-    for (int v = 0; v < vectors; ++v) {
-        Vec t[kFive][kSplitStep];
-#pragma GCC unroll 8
-        for (int i = 0; i < kFive; ++i) {
-            Vec m[kFive];
-#pragma GCC unroll 8
-            for (int j = 0; j < kFive; ++j) m[j] = Vec::load(from + (i * kFive + j) * kSplitPitch + v * Vec::width);
-            transform_out(m, t[i]);
-        }
-#pragma GCC unroll 4
-        for (int x = 0; x < kSplitStep; ++x) {
-            Vec m[kFive], y[kSplitStep];
-#pragma GCC unroll 8
-            for (int i = 0; i < kFive; ++i) m[i] = t[i][x];
-            transform_out(m, y);
-#pragma GCC unroll 4
-            for (int i = 0; i < kSplitStep; ++i) y[i].store(to + (i * kSplitStep + x) * kLanes + v * Vec::width);
-        }
-    }
+    for (int v = 0; v < vectors; ++v)
+        tile_out<kFive, kSplitStep, kSplitPitch>(
+            from + v * Vec::width, [&](int i, int x, Vec value) { value.store(to + (i * kSplitStep + x) * kLanes + v * Vec::width); });
 }
 
 // Adds three pixels of one third of the kernel's rows, [pixel][tile, channel], to three tiles of sums, [tile][pixel][channel].

@@ -73,4 +73,48 @@ SRFAST_INLINE void transform_out(const Vec (&m)[5], Vec (&y)[3]) {
     y[2] = fma(Vec::set1(4.0f), m[3], sum) + m[4];
 }
 
+// In both directions: one vector of channels of one tile, whose rows begin at rows[i] + offset; frequencies `Pitch` floats apart.
+template <int Tile, int Pitch>
+SRFAST_INLINE void tile_in(const float* const (&rows)[Tile], std::ptrdiff_t offset, std::ptrdiff_t channels, float* to) {
+    Vec t[Tile][Tile];
+#pragma GCC unroll 8
+    for (int i = 0; i < Tile; ++i) {
+        Vec d[Tile];
+#pragma GCC unroll 8
+        for (int j = 0; j < Tile; ++j) d[j] = Vec::load(rows[i] + offset + j * channels);
+        transform_in(d, t[i]);
+    }
+#pragma GCC unroll 8
+    for (int j = 0; j < Tile; ++j) {
+        Vec d[Tile], result[Tile];
+#pragma GCC unroll 8
+        for (int i = 0; i < Tile; ++i) d[i] = t[i][j];
+        transform_in(d, result);
+#pragma GCC unroll 8
+        for (int i = 0; i < Tile; ++i) result[i].store(to + (i * Tile + j) * Pitch);
+    }
+}
+
+// And back: one vector of outputs of one tile; gives store(row, column, value) the sums.
+template <int Tile, int Step, int Pitch, class Store>
+SRFAST_INLINE void tile_out(const float* from, Store store) {
+    Vec t[Tile][Step];
+#pragma GCC unroll 8
+    for (int i = 0; i < Tile; ++i) {
+        Vec m[Tile];
+#pragma GCC unroll 8
+        for (int j = 0; j < Tile; ++j) m[j] = Vec::load(from + (i * Tile + j) * Pitch);
+        transform_out(m, t[i]);
+    }
+#pragma GCC unroll 4
+    for (int x = 0; x < Step; ++x) {
+        Vec m[Tile], y[Step];
+#pragma GCC unroll 8
+        for (int i = 0; i < Tile; ++i) m[i] = t[i][x];
+        transform_out(m, y);
+#pragma GCC unroll 4
+        for (int i = 0; i < Step; ++i) store(i, x, y[i]);
+    }
+}
+
 }  // namespace

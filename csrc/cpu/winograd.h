@@ -15,49 +15,6 @@ constexpr int kBand = 12;
 // Odd in cache lines, so that the frequencies of a tile fall into different sets.
 constexpr int kPitch = kBlock * kChunk + 16;
 
-// One vector of channels of one tile, whose rows begin at rows[i] + offset.
-SRFAST_INLINE void tile_in(const float* const (&rows)[kTile], std::ptrdiff_t offset, std::ptrdiff_t channels, float* to) {
-    Vec t[kTile][kTile];
-#pragma GCC unroll 8
-    for (int i = 0; i < kTile; ++i) {
-        Vec d[kTile];
-#pragma GCC unroll 8
-        for (int j = 0; j < kTile; ++j) d[j] = Vec::load(rows[i] + offset + j * channels);
-        transform_in(d, t[i]);
-    }
-#pragma GCC unroll 8
-    for (int j = 0; j < kTile; ++j) {
-        Vec d[kTile], result[kTile];
-#pragma GCC unroll 8
-        for (int i = 0; i < kTile; ++i) d[i] = t[i][j];
-        transform_in(d, result);
-#pragma GCC unroll 8
-        for (int i = 0; i < kTile; ++i) result[i].store(to + (i * kTile + j) * kPitch);
-    }
-}
-
-// One vector of outputs of one tile: gives store(row, column, value) the sums.
-template <class Store>
-SRFAST_INLINE void tile_out(const float* from, Store store) {
-    Vec t[kTile][kStep];
-#pragma GCC unroll 8
-    for (int i = 0; i < kTile; ++i) {
-        Vec m[kTile];
-#pragma GCC unroll 8
-        for (int j = 0; j < kTile; ++j) m[j] = Vec::load(from + (i * kTile + j) * kPitch);
-        transform_out(m, t[i]);
-    }
-#pragma GCC unroll 4
-    for (int x = 0; x < kStep; ++x) {
-        Vec m[kTile], y[kStep];
-#pragma GCC unroll 8
-        for (int i = 0; i < kTile; ++i) m[i] = t[i][x];
-        transform_out(m, y);
-#pragma GCC unroll 4
-        for (int i = 0; i < kStep; ++i) store(i, x, y[i]);
-    }
-}
-
 // Tiles in the order in which they are computed: bands of `kBand` columns of tiles from top to bottom, so that the rows that
 // neighbours above and below both read are still in the cache.
 struct Walk {
@@ -94,7 +51,7 @@ void block_in(const Piece& piece, const Places& places, float* to) {
     for (int t = 0; t < places.count; ++t) {
         if (t == 0 || places.y[t] != places.y[t - 1])
             for (int i = 0; i < kTile; ++i) rows[i] = piece.image->row(places.y[t] - 1 + i) + piece.channel;
-        for (int c = 0; c < piece.depth; c += Vec::width) tile_in(rows, (places.x[t] - 1) * channels + c, channels, to + t * kChunk + c);
+        for (int c = 0; c < piece.depth; c += Vec::width) tile_in<kTile, kPitch>(rows, (places.x[t] - 1) * channels + c, channels, to + t * kChunk + c);
     }
 }
 
@@ -127,7 +84,7 @@ void whole_tile_out(const Conv& conv, const Targets& targets, std::ptrdiff_t at,
     for (int v = 0; v < group.vectors; ++v) {
         const Vec bias = Vec::load(&conv.bias[group.first + v * Vec::width]);
         const Vec slope = Vec::load(&conv.slope[group.first + v * Vec::width]);
-        tile_out(from + v * Vec::width, [&](int i, int j, Vec value) {
+        tile_out<kTile, kStep, kPitch>(from + v * Vec::width, [&](int i, int j, Vec value) {
             value = value + bias;
             if (Prelu) value = prelu(value, slope);
             if (Residual) value = fma(value, gain, Vec::load(targets.add[v][i] + at + j * run));
@@ -156,7 +113,7 @@ void block_out(const Conv& conv, const Task& task, const Places& places, const G
             continue;
         }
         for (int v = 0; v < group.vectors; ++v)
-            tile_out(tile + v * Vec::width,
+            tile_out<kTile, kStep, kPitch>(tile + v * Vec::width,
                      [&](int i, int j, Vec value) { value.store(sums + (i * kStep + j) * kGroup + v * Vec::width); });
         const int wide = x + kStep <= width ? kStep : width - x;
         for (int i = 0; i < kStep && y + i < task.last; ++i)

@@ -9,8 +9,9 @@ from fractions import Fraction
 import torch
 from torch import Tensor
 
+from srfast.backends.cpu_memory import overwritten, place
 from srfast.backends.cpu_nodes import folded, lowered, operation, uses_winograd
-from srfast.backends.cpu_schedule import Layer, chains, overwritten, place, schedule
+from srfast.backends.cpu_schedule import Layer, chains, schedule
 from srfast.kernels.cpu import Narrow, Network, winograd_tile
 from srfast.plan import Conv, Node, Plan
 

@@ -9,8 +9,9 @@ from torch.nn import functional as F
 
 from srfast.backends import FrameExecutable, cpu_schedule
 from srfast.backends.cpu import CpuBackend
+from srfast.backends.cpu_memory import overwritten, place
 from srfast.backends.cpu_network import CompiledNetwork
-from srfast.backends.cpu_schedule import Chain, Layer, overwritten, schedule
+from srfast.backends.cpu_schedule import Chain, Layer, schedule
 from srfast.backends.reference import ReferenceBackend
 from srfast.capture import capture
 from srfast.engine import Engine
@@ -188,7 +189,7 @@ def test_window_pixels_count_the_longest_window() -> None:
 
 def test_memory_is_shared_only_by_blocks_that_do_not_meet() -> None:
     sizes, spans = [100, 50, 0, 70, 30], ((0, 2), (1, 3), (0, 9), (3, 5), (4, 4))
-    offsets, arena = cpu_schedule.place(sizes, spans)
+    offsets, arena = place(sizes, spans)
     assert arena < sum(sizes)
     for i in range(5):
         for j in range(i):
