@@ -6,6 +6,7 @@ from statistics import median
 
 from benchmarks.analysis import Ratio, ceiling, disagreements, percentiles, ratios, times
 from benchmarks.record import Quality, Record
+from benchmarks.subjects import NETWORKS
 
 FMA = "float32 multiply-adds"
 # The ceiling that a network's rate is held to, first that was measured.
@@ -76,9 +77,12 @@ def _rate_row(
 
 
 def headline(record: Record) -> list[tuple[str, str]]:
-    """One size of every network."""
+    """One size of every network, in the order of the suite, whatever was measured last; others after them."""
     taken = times(record, "network")
-    subjects = dict.fromkeys(subject for subject, _ in taken)
+    known = [subject.name for subject in NETWORKS]
+    subjects = sorted(
+        {subject for subject, _ in taken}, key=lambda name: (name not in known, [*known, name].index(name))
+    )
     wanted = HEADLINE["gpu" if record.machine["gpu"] else "cpu"]
     found = []
     for subject in subjects:
