@@ -185,39 +185,52 @@ void winograd_block(const Conv& conv, const Task& task, int g, const Places& her
     block_out(conv, task, here, group, products);
 }
 
-// The blocks of one thread's share of the tiles, once for every group of outputs.
-struct Share {
-    Range range;
-    int unit, blocks;
+// The blocks of one thread's share of the tiles for one group of outputs: whole row groups of its products, large enough for the
+// weights' sake, small enough to leave L2 to them.
+struct Blocks {
+    Range range{};
+    int unit = 1, count = 0;
 
-    Share(const Walk& walk, int tiles_of_unit, int most, int index, int count)
-        : range(part(walk.total(), tiles_of_unit, index, count)),
-          unit(tiles_of_unit),
-          blocks(static_cast<int>((range.last - range.first + most - 1) / most)) {}
+    Blocks() = default;
+    Blocks(const Walk& walk, const Group& group, int index, int threads)
+        : unit(Vec::accumulators / (group.vectors < Vec::columns ? group.vectors : Vec::columns)) {
+        range = part(walk.total(), unit, index, threads);
+        const int most = (11 / unit + 1) * unit;
+        count = static_cast<int>((range.last - range.first + most - 1) / most);
+    }
 
     Places block(const Walk& walk, int b) const {
-        if (b >= blocks) return Places(walk, 0, 0);
-        const Range tiles = part(range.last - range.first, unit, b, blocks);
+        if (b >= count) return Places(walk, 0, 0);
+        const Range tiles = part(range.last - range.first, unit, b, count);
         return Places(walk, range.first + tiles.first, static_cast<int>(tiles.last - tiles.first));
+    }
+};
+
+// One thread's share: all of its blocks once for every group of outputs, of which the last may be narrower.
+struct Share {
+    Blocks whole, last;
+    int groups;
+
+    Share(const Conv& conv, const Walk& walk, int index, int threads)
+        : whole(walk, group_of(conv, 0), index, threads), last(walk, group_of(conv, ::groups(conv) - 1), index, threads), groups(::groups(conv)) {}
+
+    int parts() const { return (groups - 1) * whole.count + last.count; }
+    int group(int part) const { return part < (groups - 1) * whole.count ? part / whole.count : groups - 1; }
+    Places block(const Walk& walk, int part) const {
+        const int g = group(part);
+        return (g + 1 < groups ? whole : last).block(walk, part - g * whole.count);
     }
 };
 
 void run_winograd(const Conv& conv, const Task& task) {
     const Walk walk{task.first, (task.last - task.first + kStep - 1) / kStep, (task.sources[0].width + kStep - 1) / kStep};
-    // Blocks of whole row groups of the products: large enough for the weights' sake, small enough to leave L2 to them.
-    const int vectors = group_of(conv, 0).vectors, unit = Vec::accumulators / (vectors < Vec::columns ? vectors : Vec::columns);
-    const int most = (11 / unit + 1) * unit;
-    const int count = groups(conv);
     bool backwards = false;
     for (int i = 0; i < task.count; ++i) {
         const int owner = (task.index + i) % task.count;
-        const Share share(walk, unit, most, owner, task.count);
-        for (int part; (part = task.shares->take(owner)) < count * share.blocks; backwards = !backwards) {
-            const int g = part / share.blocks, b = part % share.blocks;
-            // What this thread does next if nobody else takes it.
-            const int after = b + 1 == share.blocks && g + 1 < count ? 0 : b + 1;
-            winograd_block(conv, task, g, share.block(walk, b), share.block(walk, after), backwards);
-        }
+        const Share share(conv, walk, owner, task.count);
+        for (int part; (part = task.shares->take(owner)) < share.parts(); backwards = !backwards)
+            // The next block is what this thread does next if nobody else takes it.
+            winograd_block(conv, task, share.group(part), share.block(walk, part), share.block(walk, part + 1), backwards);
     }
 }
 
