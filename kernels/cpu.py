@@ -241,31 +241,23 @@ class Network:
         """Floats that one row of ``width`` pixels takes in memory, with the zeros beside it."""
         return int(self._program.row_floats(activation, width))
 
-    def layout(
-        self,
-        height: int,
-        width: int,
-        *,
-        scales: list[int],
-        rings: list[int],
-        offsets: list[int],
-        arena: int,
-        steps: list[tuple[int, int, int]],
-    ) -> None:
-        """Fixes image size, memory and order of execution; the module checks that they fit together.
+    def layout(self, height: int, width: int, *, scales: list[int], steps: list[tuple[int, int, int]]) -> None:
+        """Fixes image size and order of execution.
 
         Args:
             height, width: pixels of activations of scale 1.
-            scales, rings, offsets: of every activation: pixels per input pixel, rows in memory, floats from the arena's start.
-            arena: floats.
+            scales: of every activation, pixels for each of those along one side.
             steps: (layer, first row, last row), or (-1 - i, ...) to load input i.
 
         Raises:
-            ValueError: a step would read what is not in memory, or a tensor would leave the arena.
+            ValueError: a step would read what is not in memory, or some rows are never written.
         """
-        places = [tuple(place) for place in zip(scales, rings, offsets, strict=True)]
-        self._program.layout(height=height, width=width, placements=places, arena=arena, steps=steps)
+        self._program.layout(height=height, width=width, scales=scales, steps=steps)
         self._scales, self._size = list(scales), (height, width)
+
+    def working_bytes(self, height: int, width: int, *, scales: list[int], steps: list[tuple[int, int, int]]) -> int:
+        """Bytes that the activations of such a layout take, for which rows share memory when they are not in use."""
+        return int(self._program.working_bytes(height=height, width=width, scales=scales, steps=steps))
 
     def run(self, inputs: list[Tensor], outputs: list[Tensor], threads: int) -> bool:
         """Runs the network on one image; False if a value of an uint8 output was NaN or infinite.

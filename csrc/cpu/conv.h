@@ -29,17 +29,16 @@ struct CacheLines {
 using Floats = std::vector<float, CacheLines<float>>;
 using Bytes = std::vector<std::uint8_t, CacheLines<std::uint8_t>>;
 
-// Rows of an image in memory. Row y lies in slot y % ring; rows outside the image read as zeros.
+// Rows of an image in memory; rows outside the image read as zeros.
 // Every row has zeroed columns left and right of the image, as many as its readers reach for.
 struct Image {
-    float* base = nullptr;         // column 0 of slot 0
+    float* base = nullptr;
     std::uint8_t* bytes = nullptr;  // instead of base: results are stored rounded and saturated
+    const std::ptrdiff_t* slots = nullptr;  // of every row: floats (bytes) from base to its column 0
     const float* zeros = nullptr;  // column 0 of a row of zeros
-    std::ptrdiff_t pitch = 0;      // floats (bytes) from one slot to the next
-    int ring = 1;
     int height = 0, width = 0, channels = 0;
 
-    const float* row(int y) const { return y < 0 || y >= height ? zeros : base + (y % ring) * pitch; }
+    const float* row(int y) const { return y < 0 || y >= height ? zeros : base + slots[y]; }
 };
 
 // Narrow: direct, on inputs converted to the narrow type of the instruction set.

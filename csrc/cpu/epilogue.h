@@ -23,7 +23,7 @@ SRFAST_INLINE void finish_vectors(const Conv& conv, const Task& task, int y, int
         const Vec bias = Vec::load(&conv.bias[output]);
         const Vec slope = Vec::load(&conv.slope[output]);
         const float* add = Residual ? residual->row(row) + offset : nullptr;
-        float* to = out.base + (row % out.ring) * out.pitch + offset;
+        float* to = out.base + out.slots[row] + offset;
         for (int p = 0; p < pixels; ++p) {
             Vec value = Vec::load(sums + p * pitch + v * Vec::width) + bias;
             if (Prelu) value = prelu(value, slope);
@@ -75,7 +75,7 @@ void finish_scalars(const Conv& conv, const Task& task, int y, int x, int pixels
                     float& f = sums[value - sums + i];
                     f = f < conv.low ? conv.low : (f > conv.high ? conv.high : f);
                 }
-            const std::ptrdiff_t at = (row % out.ring) * out.pitch + static_cast<std::ptrdiff_t>(x + p) * run + offset;
+            const std::ptrdiff_t at = out.slots[row] + static_cast<std::ptrdiff_t>(x + p) * run + offset;
             if (out.bytes)
                 for (int i = 0; i < length; ++i) {
                     out.bytes[at + i] = to_byte(value[i]);

@@ -80,14 +80,20 @@ void add_node(Program& program, const std::vector<int>& inputs, int output, int 
     program.add_layer(std::move(layer));
 }
 
-void layout(Program& program, int height, int width, const std::vector<std::array<long long, 3>>& placements, std::size_t arena,
-            const std::vector<std::array<int, 3>>& steps) {
-    std::vector<Program::Placement> places;
-    for (const auto& p : placements)
-        places.push_back({static_cast<int>(p[0]), static_cast<int>(p[1]), static_cast<std::ptrdiff_t>(p[2])});
+using Steps = std::vector<std::array<int, 3>>;
+
+std::vector<Program::Step> in_order(const Steps& steps) {
     std::vector<Program::Step> order;
     for (const auto& s : steps) order.push_back({s[0], s[1], s[2]});
-    program.layout(height, width, std::move(places), arena, std::move(order));
+    return order;
+}
+
+void layout(Program& program, int height, int width, const std::vector<int>& scales, const Steps& steps) {
+    program.layout({height, width, scales}, in_order(steps));
+}
+
+std::size_t working_bytes(const Program& program, int height, int width, const std::vector<int>& scales, const Steps& steps) {
+    return program.working_bytes({height, width, scales}, in_order(steps));
 }
 
 using Address = std::pair<std::uintptr_t, bool>;  // of a tensor, and whether it is uint8 rather than float32
@@ -120,8 +126,8 @@ PYBIND11_MODULE(_cpu, m) {
         .def("node", &add_node, py::kw_only(), py::arg("inputs"), py::arg("output"), py::arg("operation"), py::arg("factor"),
              py::arg("reach"), py::arg("curve"), py::arg("low"), py::arg("high"), py::arg("eps"), py::arg("tensors"))
         .def("row_floats", &Program::row_floats, py::arg("activation"), py::arg("width"))
-        .def("layout", &layout, py::kw_only(), py::arg("height"), py::arg("width"), py::arg("placements"), py::arg("arena"),
-             py::arg("steps"))
+        .def("layout", &layout, py::kw_only(), py::arg("height"), py::arg("width"), py::arg("scales"), py::arg("steps"))
+        .def("working_bytes", &working_bytes, py::kw_only(), py::arg("height"), py::arg("width"), py::arg("scales"), py::arg("steps"))
         .def("seconds", &Program::seconds)
         .def("run", &run, py::kw_only(), py::arg("inputs"), py::arg("outputs"), py::arg("threads"),
              py::call_guard<py::gil_scoped_release>());

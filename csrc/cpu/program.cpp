@@ -41,113 +41,16 @@ int Program::input_activation(int input) const {
     return -1;
 }
 
-void Program::reach(int activation, int& before, int& after) const {
-    before = after = 0;
-    for (const Layer& layer : layers_) {
-        if (layer.is_node() || !layer.reads(activation)) continue;  // nodes keep to the image
-        const int half = layer.conv.kernel / 2;
-        before = std::max(before, half);
-        // Kernels compute whole tiles and whole groups of pixels, of which they drop what lies beyond the image.
-        after = std::max(after, half + (layer.conv.algorithm == Algorithm::winograd ? layer.conv.step() - 1 : 23));
-    }
-}
-
-std::ptrdiff_t Program::row_floats(int activation, int width) const {
-    int before, after;
-    reach(activation, before, after);
-    const std::ptrdiff_t floats = static_cast<std::ptrdiff_t>(before + width + after) * channels(activation);
-    return (floats + 15) / 16 * 16;
-}
-
-void Program::layout(int height, int width, std::vector<Placement> placements, std::size_t arena, std::vector<Step> steps) {
-    if (height < 1 || width < 1) fail("an image has at least one pixel");
-    if (placements.size() != activations_.size()) fail("every activation needs a placement");
-    std::ptrdiff_t widest = 0;
-    for (std::size_t i = 0; i < placements.size(); ++i) {
-        const Placement& place = placements[i];
-        if (direct_output(static_cast<int>(i))) continue;
-        if (place.scale < 1 || place.ring < 1) fail("scale and ring must be positive");
-        const std::ptrdiff_t row = row_floats(static_cast<int>(i), width * place.scale);
-        widest = std::max(widest, row);
-        if (place.offset < 0 || place.offset % 16 || static_cast<std::size_t>(place.offset + row * place.ring) > arena)
-            fail("activation " + std::to_string(i) + " lies outside the arena");
-    }
-    height_ = height, width_ = width;
-    placements_ = std::move(placements);
-    check_steps(steps);
-    steps_ = std::move(steps);
-    carries_.clear();
-    for (const Layer& layer : layers_) {
-        const int input = layer.inputs.front(), scale = placements_[input].scale;
-        carries_.emplace_back(layer.is_node() ? layer.node.carry(height * scale, channels(input)) : layer.conv.carry(width * scale));
-    }
-    if (arena_.size() < arena) arena_ = Floats(arena);
-    if (static_cast<std::ptrdiff_t>(zeros_.size()) < widest) zeros_ = Floats(static_cast<std::size_t>(widest));
-}
-
-// Follows the rows: nothing is read before it is written, nor after its slot is written again.
-void Program::check_steps(const std::vector<Step>& steps) const {
-    std::vector<int> written(activations_.size(), 0);
-    const auto readable = [&](int activation, int first, int last, const char* what) {
-        const int rows = height_ * placements_[activation].scale;
-        first = std::max(first, 0), last = std::min(last, rows);
-        const int ring = direct_output(activation) ? rows : placements_[activation].ring;
-        if (last > written[activation] || first < written[activation] - ring)
-            fail(std::string("a step reads rows of its ") + what + " that are not in memory");
-    };
-    for (const Step& step : steps) {
-        const bool load = step.layer < 0;
-        if (!load && step.layer >= static_cast<int>(layers_.size())) fail("a step names no layer");
-        int output = -1, shuffle = 1;
-        if (load) {
-            output = input_activation(-1 - step.layer);
-            if (output < 0) fail("a step loads no input");
-        } else {
-            const Layer& layer = layers_[step.layer];
-            const int scale = row_scale(layer), shrink = layer.shrink(), rows = height_ * scale, half = layer.reach(), unit = layer.step();
-            output = layer.output, shuffle = layer.grow();
-            if (step.first % unit || (step.last != rows && step.last % unit)) fail("a step cuts a tile");
-            if (placements_[output].scale != scale * shuffle) fail("a layer's scales do not fit");
-            const int reads = (step.last - step.first + unit - 1) / unit * unit;
-            const bool whole = layer.node.whole() && step.first == 0;
-            for (const int input : layer.inputs) {
-                if (placements_[input].scale != scale * shrink) fail("a layer's scales do not fit");
-                if (whole)
-                    readable(input, 0, rows, "input");
-                else
-                    readable(input, step.first * shrink - half, (step.first + reads) * shrink + half, "input");
-            }
-            if (layer.residual >= 0) {
-                const int factor = layer.conv.residual_factor;
-                if (placements_[layer.residual].scale * factor != placements_[output].scale) fail("a residual's scale does not fit");
-                readable(layer.residual, step.first * shuffle / factor, (step.last * shuffle - 1) / factor + 1, "residual");
-            }
-        }
-        const int rows = height_ * placements_[output].scale;
-        if (step.first < 0 || step.last <= step.first || step.last * shuffle > rows || step.first * shuffle != written[output])
-            fail("steps of a layer must follow each other");
-        if (!direct_output(output) && (step.last - step.first) * shuffle > placements_[output].ring)
-            fail("a step writes more rows than its output keeps");
-        written[output] = step.last * shuffle;
-    }
-    for (std::size_t i = 0; i < activations_.size(); ++i) {
-        if (activations_[i].output && !direct_output(static_cast<int>(i)) && placements_[i].ring < height_ * placements_[i].scale)
-            fail("an output that is also read must be kept whole");
-        if (written[i] != height_ * placements_[i].scale) fail("activation " + std::to_string(i) + " is not written to its end");
-    }
-}
-
 Image Program::image(int activation) const {
     Image image;
     int before, after;
     reach(activation, before, after);
-    const Placement& place = placements_[activation];
     const std::ptrdiff_t start = static_cast<std::ptrdiff_t>(before) * channels(activation);
-    image.base = const_cast<float*>(arena_.data()) + place.offset + start;
+    const int scale = size_.scales[activation];
+    image.base = const_cast<float*>(arena_.data()) + start;
+    image.slots = layout_.slots[activation].data();
     image.zeros = zeros_.data() + start;
-    image.height = height_ * place.scale, image.width = width_ * place.scale, image.channels = channels(activation);
-    image.pitch = row_floats(activation, image.width);
-    image.ring = place.ring;
+    image.height = size_.height * scale, image.width = size_.width * scale, image.channels = channels(activation);
     return image;
 }
 
@@ -168,8 +71,6 @@ bool Program::run(const std::vector<External>& inputs, const std::vector<Externa
         }
         out.base = to.type == Type::float32 ? static_cast<float*>(to.data) : nullptr;
         out.bytes = to.type == Type::uint8 ? static_cast<std::uint8_t*>(to.data) : nullptr;
-        out.pitch = static_cast<std::ptrdiff_t>(out.width) * out.channels;
-        out.ring = out.height;
     }
     if (given != outputs.size() || taken != inputs.size()) fail("wrong number of inputs or outputs");
     threads = std::max(threads, 1);
@@ -242,9 +143,9 @@ void Program::clear_borders(const Image& image, int activation, int first, int l
     reach(activation, before, after);
     const std::size_t left = sizeof(float) * static_cast<std::size_t>(before * image.channels);
     const std::ptrdiff_t end = static_cast<std::ptrdiff_t>(image.width) * image.channels;
-    const std::size_t right = sizeof(float) * static_cast<std::size_t>(image.pitch - end) - left;
+    const std::size_t right = sizeof(float) * static_cast<std::size_t>(row_floats(activation, image.width) - end) - left;
     for (int y = first; y < last; ++y) {
-        float* row = image.base + (y % image.ring) * image.pitch;
+        float* row = image.base + image.slots[y];
         if (left) std::memset(reinterpret_cast<char*>(row) - left, 0, left);
         if (right) std::memset(row + end, 0, right);
     }
@@ -259,7 +160,7 @@ void Program::store(const Image& from, float* to) const {
 void Program::load(const External& from, const Image& to, int first, int last) const {
     const std::ptrdiff_t values = static_cast<std::ptrdiff_t>(to.width) * to.channels;
     for (int y = first; y < last; ++y) {
-        float* row = to.base + (y % to.ring) * to.pitch;
+        float* row = to.base + to.slots[y];
         if (from.type == Type::float32) {
             std::memcpy(row, static_cast<const float*>(from.data) + y * values, sizeof(float) * static_cast<std::size_t>(values));
         } else {

@@ -1,6 +1,7 @@
 // A network as a list of convolutions and other nodes over numbered activations, and its execution in steps of a few rows.
 #pragma once
 
+#include "layout.h"
 #include "node.h"
 
 #include <vector>
@@ -29,9 +30,10 @@ public:
     struct Step {
         int layer, first, last;
     };
-    struct Placement {
-        int scale, ring;            // pixels per input pixel along one side; rows in memory
-        std::ptrdiff_t offset;  // floats from the start of the arena
+    // Pixels of activations of scale 1, and the scale of every activation.
+    struct Size {
+        int height = 0, width = 0;
+        std::vector<int> scales;
     };
     enum class Type { float32, uint8 };
     struct External {
@@ -47,8 +49,10 @@ public:
     // Floats of one row of an activation `width` pixels wide, with the columns beyond its borders.
     std::ptrdiff_t row_floats(int activation, int width) const;
 
-    // Fixes image size, memory and order of execution; checks all of it. Throws std::invalid_argument.
-    void layout(int height, int width, std::vector<Placement> placements, std::size_t arena, std::vector<Step> steps);
+    // Fixes image size, memory and order of execution. Throws std::invalid_argument where a step reads what is not there yet.
+    void layout(Size size, std::vector<Step> steps);
+    // The memory that such a layout needs for its activations.
+    std::size_t working_bytes(const Size& size, const std::vector<Step>& steps) const;
 
     // Inputs and outputs in the order in which their activations were added.
     // False if a value that was stored as a byte was NaN or infinite.
@@ -67,9 +71,11 @@ private:
     bool direct_output(int activation) const;
     void reach(int activation, int& before, int& after) const;
     int input_activation(int input) const;
-    void check_steps(const std::vector<Step>& steps) const;
-    // Rows that a layer's steps count, for each row of an activation of scale 1.
-    int row_scale(const Layer& layer) const { return placements_[layer.inputs.front()].scale / layer.shrink(); }
+    // Checks the steps.
+    Layout plan(const Size& size, const std::vector<Step>& steps) const;
+    std::vector<Storage> storage(const Size& size) const;
+    Access access(const Size& size, const Step& step) const;
+    int replaced(const Size& size, const Layer& layer) const;
     Image image(int activation) const;
     void clear_borders(const Image& image, int activation, int first, int last) const;
     void store(const Image& from, float* to) const;
@@ -88,9 +94,9 @@ private:
     const Kernels& kernels_;
     std::vector<Activation> activations_;
     std::vector<Layer> layers_;
-    std::vector<Placement> placements_;
+    Size size_;
     std::vector<Step> steps_;
-    int height_ = 0, width_ = 0;
+    Layout layout_;
     Floats arena_, zeros_;
     std::vector<Floats> scratch_;  // of every thread
     std::vector<Floats> carries_;  // of every layer

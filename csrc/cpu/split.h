@@ -189,7 +189,7 @@ void split_finish(const Conv& conv, const Task& task, int tile_row, const Range&
     const Image& out = *task.out;
     for (int y = tile_row * kSplitStep; y < (tile_row + 1) * kSplitStep && y < task.last; ++y) {
         const float* from = sums.row(tile_row, y % kSplitStep) + static_cast<std::ptrdiff_t>(first) * kSplitSums;
-        const std::ptrdiff_t at = (y % out.ring) * out.pitch + static_cast<std::ptrdiff_t>(first) * kSplitSums;
+        const std::ptrdiff_t at = out.slots[y] + static_cast<std::ptrdiff_t>(first) * kSplitSums;
         const int count = (end - first) * kSplitSums;
         if (conv.out_channels < kSplitSums || task.residual)
             finish_pixels(conv, task, y, first, end, from);

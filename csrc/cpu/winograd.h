@@ -69,7 +69,8 @@ struct Targets {
             const int output = group.first + v * Vec::width, phase = output / run, offset = output % run;
             for (int i = 0; i < kStep; ++i) {
                 const int row = (y + i) * conv.shuffle + phase;
-                to[v][i] = out.base + (row % out.ring) * out.pitch + offset;
+                if (row >= out.height) return;  // not a whole tile
+                to[v][i] = out.base + out.slots[row] + offset;
                 add[v][i] = task.residual ? task.residual->row(row) + offset : nullptr;
             }
         }
@@ -154,7 +155,7 @@ struct Fetch {
         const Image& image = *task.out;
         if (row >= image.height) return;
         const std::ptrdiff_t offset = static_cast<std::ptrdiff_t>(out->x[t]) * run + group.first % run;
-        touch.out = reinterpret_cast<const char*>(image.base + (row % image.ring) * image.pitch + offset);
+        touch.out = reinterpret_cast<const char*>(image.base + image.slots[row] + offset);
         touch.out_step = static_cast<std::ptrdiff_t>(sizeof(float)) * run;
         if (task.residual) touch.add = reinterpret_cast<const char*>(task.residual->row(row) + offset);
     }

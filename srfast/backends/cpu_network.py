@@ -9,7 +9,6 @@ from fractions import Fraction
 import torch
 from torch import Tensor
 
-from srfast.backends.cpu_memory import overwritten, place
 from srfast.backends.cpu_nodes import folded, lowered, operation, uses_winograd
 from srfast.backends.cpu_schedule import Layer, chains, schedule
 from srfast.kernels.cpu import Narrow, Network, winograd_tile
@@ -74,7 +73,6 @@ class CompiledNetwork:
             else:
                 self._add_operation(node, names)
         self._size: tuple[int, int] = (0, 0)
-        self.memory = 0
 
     def _comes_apart(self, name: str, nodes: list[Node], channels: int) -> bool:
         """Whether an activation becomes several images: only transformed convolutions read them as one."""
@@ -148,50 +146,34 @@ class CompiledNetwork:
 
     def working_bytes(self, height: int, width: int) -> int:
         """Memory for all activations of an image of this size but the output."""
-        self._lay_out(height // self.scales[0], width // self.scales[0], apply=False)
-        return self.memory
+        size = (height // self.scales[0], width // self.scales[0])
+        return self.network.working_bytes(*size, scales=self._image_scales(), steps=self._steps(*size))
 
     def bytes_per_pixel(self) -> int:
-        """Memory for each input pixel of a large window: rings, input and output."""
-        height, width = (side // self.scales[0] for side in (1080, 1920))
-        self._lay_out(height, width, apply=False)
+        """Memory for each input pixel of a large window: activations, input and output."""
+        height, width = (side // self.scales[0] * self.scales[0] for side in (1080, 1920))
         tensors = 4 * sum(self.channels[i] * self.scales[i] ** 2 for i in (0, self.output))
-        return math.ceil((Fraction(self.memory, height * width) + tensors) / self.scales[0] ** 2)
+        memory = Fraction(self.working_bytes(height, width), height * width)
+        return math.ceil(memory + Fraction(tensors, self.scales[0] ** 2))
 
-    def _lay_out(self, height: int, width: int, apply: bool = True) -> None:
-        heights = [height * s for s in self.scales]
-        widths = [width * s for s in self.scales]
-        rows = [
-            sum(self.network.row_floats(i, w) for i in images) for images, w in zip(self.images, widths, strict=True)
-        ]
-        order = chains(self.layers, [4 * r * h for r, h in zip(rows, heights, strict=True)], heights, widths)
-        plan = schedule(self.layers, heights, [0], order)
-        rings, spans = list(plan.rings), list(plan.spans)
-        owners = overwritten(self.layers, plan, heights, self._like(rows), rings, spans)
-        # The output goes straight to its tensor: nothing reads it.
-        sizes = [0 if i == self.output else r * k for i, (r, k) in enumerate(zip(rows, rings, strict=True))]
-        offsets, arena = place([size if owners[i] == i else 0 for i, size in enumerate(sizes)], tuple(spans))
-        self.memory = 4 * arena
-        if not apply:
-            return
-        steps = [
-            (layer, step.first, step.last)
-            for step in plan.steps
-            for layer in (self.convs[step.layer] if step.layer >= 0 else [step.layer])
-        ]
-        places = [
-            (self.scales[i], rings[i], offsets[owners[i]] + n * (sizes[i] // len(images)))
-            for i, images in enumerate(self.images)
-            for n in range(len(images))
-        ]
-        scales, image_rings, starts = (list(column) for column in zip(*places, strict=True))
-        self.network.layout(height, width, scales=scales, rings=image_rings, offsets=starts, arena=arena, steps=steps)
+    def _lay_out(self, height: int, width: int) -> None:
+        self.network.layout(height, width, scales=self._image_scales(), steps=self._steps(height, width))
         self._size = (height, width)
 
-    def _like(self, rows: list[int]) -> list[tuple[int, ...]]:
-        """What must be equal for two activations to lie in the same memory, pixel upon pixel."""
-        before = [max((layer.half for layer in self.layers if i in layer.inputs), default=0) for i in range(len(rows))]
-        return [
-            (i if i in (0, self.output) else -1, rows[i], before[i], self.scales[i], len(self.images[i]))
-            for i in range(len(rows))
+    def _steps(self, height: int, width: int) -> list[tuple[int, int, int]]:
+        """The steps of an image whose smallest activation has this size."""
+        heights = [height * s for s in self.scales]
+        widths = [width * s for s in self.scales]
+        sizes = [
+            4 * h * sum(self.network.row_floats(i, w) for i in images)
+            for images, h, w in zip(self.images, heights, widths, strict=True)
         ]
+        order = chains(self.layers, sizes, heights, widths)
+        return [
+            (layer, step.first, step.last)
+            for step in schedule(self.layers, heights, [0], order)
+            for layer in (self.convs[step.layer] if step.layer >= 0 else [step.layer])
+        ]
+
+    def _image_scales(self) -> list[int]:
+        return [scale for scale, images in zip(self.scales, self.images, strict=True) for _ in images]

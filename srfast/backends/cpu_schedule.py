@@ -58,15 +58,6 @@ class Step:
 
 
 @dataclass(frozen=True)
-class Schedule:
-    """Steps in order, and for each activation the rows kept and the steps (first, last) in which it is used."""
-
-    steps: tuple[Step, ...]
-    rings: tuple[int, ...]
-    spans: tuple[tuple[int, int], ...]
-
-
-@dataclass(frozen=True)
 class Chain:
     """Layers ``start`` .. ``stop`` that advance together by ``rows`` rows of the first one's input.
 
@@ -128,18 +119,16 @@ def _widens(layer: Layer, sizes: list[int]) -> bool:
     return sizes[layer.output] > 2 * sizes[layer.input] > 2 * CACHED_BYTES
 
 
-def schedule(layers: list[Layer], heights: list[int], inputs: list[int], order: list[Chain]) -> Schedule:
-    """Orders the steps and finds how many rows of each activation must be kept.
+def schedule(layers: list[Layer], heights: list[int], inputs: list[int], order: list[Chain]) -> list[Step]:
+    """Orders the steps.
 
     Args:
         layers: each activation is written once, before it is read.
         heights: rows of every activation.
-        inputs: activations that are loaded, whole, before the first layer.
+        inputs: activations that are loaded, as their rows are read.
         order: as ``chains`` gives it.
     """
-    run = _Run(layers, heights)
-    for i, activation in enumerate(inputs):
-        run.load(i, activation)
+    run = _Run(layers, heights, inputs)
     begin = 0
     while begin < len(order):
         end = begin + 1
@@ -151,23 +140,30 @@ def schedule(layers: list[Layer], heights: list[int], inputs: list[int], order: 
                 while run.advance_chain(chain):
                     pass
         begin = end
-    return run.result()
+    return run.steps
 
 
 class _Run:
     """The state of a simulated execution."""
 
-    def __init__(self, layers: list[Layer], heights: list[int]) -> None:
-        self.layers, self.heights = layers, heights
+    def __init__(self, layers: list[Layer], heights: list[int], inputs: list[int]) -> None:
+        self.layers, self.heights, self.inputs = layers, heights, inputs
         self.done = [0] * len(layers)
         self.written = [0] * len(heights)
-        self.rings = [1] * len(heights)
-        self.spans: list[tuple[int, int]] = [(0, 0)] * len(heights)
         self.steps: list[Step] = []
 
-    def load(self, index: int, activation: int) -> None:
-        self._write(activation, self.heights[activation])
-        self.steps.append(Step(-1 - index, 0, self.heights[activation]))
+    def load(self, layer: Layer, target: int) -> None:
+        """Loads the rows of inputs that the layer reads up to row ``target``."""
+        for index, activation in enumerate(self.inputs):
+            last = 0
+            if activation in layer.inputs:
+                last = self.heights[activation] if layer.whole else target * layer.shrink + layer.half
+            if activation == layer.residual:
+                last = max(last, -(-target * layer.shuffle // layer.residual_factor))
+            first, last = self.written[activation], min(last, self.heights[activation])
+            if last > first:
+                self.written[activation] = last
+                self.steps.append(Step(-1 - index, first, last))
 
     def finished(self, index: int) -> bool:
         """Whether layer ``index`` is done."""
@@ -194,6 +190,7 @@ class _Run:
         layer = self.layers[index]
         rows = self.rows(layer)
         last = min(target, rows)
+        self.load(layer, last)
         for activation in layer.inputs:
             if self.written[activation] < self.heights[activation]:
                 last = 0 if layer.whole else min(last, (self.written[activation] - layer.half) // layer.shrink)
@@ -203,38 +200,6 @@ class _Run:
             last = last // layer.step * layer.step
         if last <= self.done[index]:
             return
-        for read in (*layer.inputs, layer.residual):
-            if read is not None:
-                self.spans[read] = (self.spans[read][0], len(self.steps))
-        self._write(layer.output, last * layer.shuffle)
+        self.written[layer.output] = last * layer.shuffle
         self.steps.append(Step(index, self.done[index], last))
         self.done[index] = last
-
-    def _write(self, activation: int, last: int) -> None:
-        if self.written[activation] == 0:
-            self.spans[activation] = (len(self.steps), len(self.steps))
-        self.spans[activation] = (self.spans[activation][0], len(self.steps))
-        self.written[activation] = last
-        self.rings[activation] = max(self.rings[activation], last - self._needed(activation))
-
-    def _needed(self, activation: int) -> int:
-        """The first row that a reader still has to read."""
-        readers = zip(self.layers, self.done, strict=True)
-        return min(
-            self.written[activation], *(first_row(reader, activation, done, self.heights) for reader, done in readers)
-        )
-
-    def result(self) -> Schedule:
-        return Schedule(tuple(self.steps), tuple(self.rings), tuple(self.spans))
-
-
-def first_row(layer: Layer, activation: int, done: int, heights: list[int]) -> int:
-    """The first row of an activation that a layer still reads."""
-    first = heights[activation]
-    if done == heights[layer.input] // layer.shrink:
-        return first
-    if activation in layer.inputs:
-        first = max(0, done * layer.shrink - layer.half)
-    if activation == layer.residual:
-        first = min(first, done * layer.shuffle // layer.residual_factor)
-    return first

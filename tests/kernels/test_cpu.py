@@ -33,11 +33,8 @@ def _network(
     target = network.activation(weight.shape[0] // r**2, output=True)
     scales.append(r)
     network.conv(source, target, weight, bias, winograd=winograd, **options)
-    rows = [network.row_floats(i, width * s) * height * s for i, s in enumerate(scales)]
     steps = [(-1 - i, 0, t.shape[0]) for i, t in enumerate(inputs)] + [(0, 0, height)]
-    offsets = [0, rows[0], 0] if residual is not None else [0, 0]
-    rings = [height * s for s in scales]
-    network.layout(height, width, scales=scales, rings=rings, offsets=offsets, arena=sum(rows[:-1]), steps=steps)
+    network.layout(height, width, scales=scales, steps=steps)
     return network, inputs, torch.full((height * r, width * r, weight.shape[0] // r**2), float("nan"))
 
 
@@ -182,16 +179,8 @@ def test_several_inputs_are_read_in_a_row(isa: str, kernel: int, parts: tuple[in
     sources = [network.activation(n, input=True) for n in parts]
     target = network.activation(32, output=True)
     network.conv(sources, target, weight, bias, winograd=True)
-    rows = [7 * network.row_floats(i, 13) for i in sources]
-    network.layout(
-        7,
-        13,
-        scales=[1] * (len(parts) + 1),
-        rings=[7] * (len(parts) + 1),
-        offsets=[sum(rows[:i]) for i in range(len(rows))] + [0],
-        arena=sum(rows),
-        steps=[(-1 - i, 0, 7) for i in range(len(parts))] + [(0, 0, 4), (0, 4, 7)],
-    )
+    steps = [(-1 - i, 0, 7) for i in range(len(parts))] + [(0, 0, 4), (0, 4, 7)]
+    network.layout(7, 13, scales=[1] * (len(parts) + 1), steps=steps)
     out = torch.zeros(7, 13, 32)
     network.run([part.contiguous() for part in x.split(parts, 2)], [out], 2)
     assert _error(out, x, weight, bias) < 3e-5
@@ -207,8 +196,7 @@ def test_unfinished_sums_go_on_in_the_next_step(isa: str, kernel: int, rows: int
     whole = _run(isa, *case, winograd=True)
     network, inputs, out = _network(isa, *case, winograd=True)
     steps = [(-1, 0, 21)] + [(0, y, min(y + rows, 21)) for y in range(0, 21, rows)]
-    floats = network.row_floats(0, 30) * 21
-    network.layout(21, 30, scales=[1, 1], rings=[21, 21], offsets=[0, 0], arena=floats, steps=steps)
+    network.layout(21, 30, scales=[1, 1], steps=steps)
     for threads in (1, 2, 2, 5):  # again: nothing is left over from the run before
         network.run(inputs, [out], threads)
         assert torch.equal(out, whole)
@@ -254,13 +242,10 @@ def test_wrong_tensors_are_refused() -> None:
 )
 def test_wrong_schedules_are_refused(steps: list[tuple[int, int, int]], message: str) -> None:
     network, _, _ = _network(cpu.instruction_sets()[0], *_case(16, 16, 3, (5, 6)), winograd=True)
-    arena = network.row_floats(0, 6) * 5
     with pytest.raises(ValueError, match=message):
-        network.layout(5, 6, scales=[1, 1], rings=[5, 1], offsets=[0, 0], arena=arena, steps=steps)
-    with pytest.raises(ValueError, match="arena"):
-        network.layout(
-            5, 6, scales=[1, 1], rings=[5, 1], offsets=[0, 0], arena=arena - 1, steps=[(-1, 0, 5), (0, 0, 5)]
-        )
+        network.layout(5, 6, scales=[1, 1], steps=steps)
+    with pytest.raises(ValueError, match="needs a scale"):
+        network.layout(5, 6, scales=[1], steps=[(-1, 0, 5), (0, 0, 5)])
 
 
 def test_environment_names_the_instruction_set(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,9 +9,7 @@ from torch.nn import functional as F
 
 from srfast.backends import FrameExecutable, cpu_schedule
 from srfast.backends.cpu import CpuBackend
-from srfast.backends.cpu_memory import overwritten, place
 from srfast.backends.cpu_network import CompiledNetwork
-from srfast.backends.cpu_schedule import Chain, Layer, schedule
 from srfast.backends.reference import ReferenceBackend
 from srfast.capture import capture
 from srfast.engine import Engine
@@ -187,33 +185,9 @@ def test_window_pixels_count_the_longest_window() -> None:
     assert tiling.window_pixels == max(w.size for w in tiling.rows) * max(w.size for w in tiling.columns)
 
 
-def test_memory_is_shared_only_by_blocks_that_do_not_meet() -> None:
-    sizes, spans = [100, 50, 0, 70, 30], ((0, 2), (1, 3), (0, 9), (3, 5), (4, 4))
-    offsets, arena = place(sizes, spans)
-    assert arena < sum(sizes)
-    for i in range(5):
-        for j in range(i):
-            if sizes[i] and sizes[j] and spans[i][0] <= spans[j][1] and spans[j][0] <= spans[i][1]:
-                assert offsets[i] + sizes[i] <= offsets[j] or offsets[j] + sizes[j] <= offsets[i]
-
-
-@pytest.mark.parametrize("later", [False, True])
-def test_sums_overwrite_residuals_that_nothing_reads_later(later: bool) -> None:
-    """Activation 3 is the sum of a convolution of 2 and of 1, which a later layer may read as well."""
-    layers = [Layer((0,), 1, None, 1, 4, 1), Layer((1,), 2, None, 1, 4, 1), Layer((2,), 3, 1, 1, 4, 1)]
-    layers += [Layer((3,), 4, 1 if later else None, 1, 4, 1)]
-    heights = [32] * 5
-    plan = schedule(layers, heights, [0], [Chain(0, 4, 8, False)])
-    rings, spans = list(plan.rings), list(plan.spans)
-    owners = overwritten(layers, plan, heights, [(i if i in (0, 4) else -1,) for i in range(5)], rings, spans)
-    assert owners == ([0, 1, 2, 3, 4] if later else [0, 1, 2, 1, 4])
-    if not later:
-        assert rings[1] == rings[3] >= plan.rings[1] and spans[1] == spans[3]
-
-
 @needs_kernels
 @pytest.mark.parametrize("name", ["srresnet", "compact"])
-@pytest.mark.parametrize(("height", "width", "threads"), [(64, 64, 1), (135, 240, 1), (270, 480, 2)])
+@pytest.mark.parametrize(("height", "width", "threads"), [(64, 64, 1), (135, 240, 1), (270, 480, 1), (540, 960, 2)])
 def test_activations_take_at_most_64_mib_a_thread(name: str, height: int, width: int, threads: int) -> None:
     model = SRResNet(4) if name == "srresnet" else SRVGGNetCompact()
     network = CompiledNetwork(optimise(capture(model.eval())), winograd=True)
@@ -224,5 +198,4 @@ def test_no_layer_falls_behind() -> None:
     """The last convolution advances by three rows, those before it by four: its input stays as few rows high."""
     network = CompiledNetwork(optimise(capture(SRResNet(4, num_blocks=1).eval())), winograd=True)
     short, tall = (network.working_bytes(height, 1920) for height in (400, 1600))
-    image = 4 * 3 * (1920 + 40)  # bytes of a row of the input, which is there whole
-    assert tall - short <= 1200 * image
+    assert tall <= short + 4 * 64 * 4 * 1920  # bytes of a row of its input

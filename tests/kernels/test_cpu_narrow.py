@@ -39,16 +39,8 @@ def _run(kind: str, parts: list[Tensor], weight: Tensor, bias: Tensor, threads: 
     sources = [network.activation(part.shape[2], input=True) for part in parts]
     target = network.activation(weight.shape[0] // r**2, output=True)
     network.conv(sources, target, weight, bias, narrow=cpu.Narrow(SCALE, ZERO), **options)
-    rows = [height * network.row_floats(i, width) for i in sources]
-    network.layout(
-        height,
-        width,
-        scales=[1] * len(parts) + [r],
-        rings=[height] * len(parts) + [r * height],
-        offsets=[sum(rows[:i]) for i in range(len(rows))] + [0],
-        arena=sum(rows),
-        steps=[(-1 - i, 0, height) for i in range(len(parts))] + [(0, 0, height)],
-    )
+    steps = [(-1 - i, 0, height) for i in range(len(parts))] + [(0, 0, height)]
+    network.layout(height, width, scales=[1] * len(parts) + [r], steps=steps)
     out = torch.full((height * r, width * r, weight.shape[0] // r**2), float("nan"))
     finite = network.run(parts, [out], threads)
     return out, finite
