@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import threading
 from collections.abc import Mapping
 from fractions import Fraction
 
@@ -20,7 +21,7 @@ GROUP = 64
 
 
 class CompiledNetwork:
-    """A plan for images of any size; memory and schedule are kept for the last size.
+    """A plan for images of any size; memory and schedule are kept for the last size. Threads that call it take turns.
 
     Args:
         plan: in float32.
@@ -45,9 +46,10 @@ class CompiledNetwork:
         shapes, small = plan.shapes(), folded(plan)
         nodes = [node for node in plan.nodes if node.output not in small]
         names = [plan.input, *(node.output for node in nodes)]
-        # Relative to the smallest activation, which below a pool has fewer pixels than the input image.
-        self.base = Fraction(min(shapes[name].scale for name in names))
-        self.scales = [int(shapes[name].scale / self.base) for name in names]
+        # Whole numbers: relative to an activation of which each has whole multiples, as small as below a pool or smaller.
+        exact = [Fraction(shapes[name].scale) for name in names]
+        parts = math.lcm(*(scale.denominator for scale in exact))
+        self.scales = [int(scale * parts) for scale in exact]
         self.channels = [shapes[name].channels for name in names]
         self.network = Network(instruction_set)
         self.output = names.index(plan.output)
@@ -73,6 +75,7 @@ class CompiledNetwork:
             else:
                 self._add_operation(node, names)
         self._size: tuple[int, int] = (0, 0)
+        self._turn = threading.Lock()  # whose are the memory and the schedule
 
     def _comes_apart(self, name: str, nodes: list[Node], channels: int) -> bool:
         """Whether an activation becomes several images: only transformed convolutions read them as one."""
@@ -135,13 +138,14 @@ class CompiledNetwork:
         if height % unit or width % unit:
             raise ValueError(f"the sides of an image are multiples of {unit} here, not {height} and {width}")
         size = (height // unit, width // unit)
-        if size != self._size:
-            self._lay_out(*size)
         scale = self.scales[self.output]
         outputs = torch.empty((count, size[0] * scale, size[1] * scale, self.channels[self.output]), dtype=dtype)
         finite = True
-        for x, y in zip(images, outputs, strict=True):
-            finite &= self.network.run([x], [y], torch.get_num_threads())
+        with self._turn:
+            if size != self._size:
+                self._lay_out(*size)
+            for x, y in zip(images, outputs, strict=True):
+                finite &= self.network.run([x], [y], torch.get_num_threads())
         return outputs, finite
 
     def working_bytes(self, height: int, width: int) -> int:

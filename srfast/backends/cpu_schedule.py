@@ -127,6 +127,9 @@ def schedule(layers: list[Layer], heights: list[int], inputs: list[int], order: 
         heights: rows of every activation.
         inputs: activations that are loaded, as their rows are read.
         order: as ``chains`` gives it.
+
+    Raises:
+        ValueError: a layer waits for rows that nothing writes.
     """
     run = _Run(layers, heights, inputs)
     begin = 0
@@ -135,10 +138,15 @@ def schedule(layers: list[Layer], heights: list[int], inputs: list[int], order: 
         while end < len(order) and order[end].follows:
             end += 1
         while not all(run.finished(i) for i in range(order[begin].start, order[end - 1].stop)):
+            before = len(run.steps)
             run.advance_chain(order[begin])
             for chain in order[begin + 1 : end]:
                 while run.advance_chain(chain):
                     pass
+            if len(run.steps) == before:
+                raise ValueError(
+                    f"layers {order[begin].start} to {order[end - 1].stop - 1} wait for rows that nothing writes"
+                )
         begin = end
     return run.steps
 

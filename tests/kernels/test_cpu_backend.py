@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 import torch
 from torch import nn
@@ -10,6 +12,7 @@ from torch.nn import functional as F
 from srfast.backends import FrameExecutable, cpu_schedule
 from srfast.backends.cpu import CpuBackend
 from srfast.backends.cpu_network import CompiledNetwork
+from srfast.backends.cpu_schedule import Chain, Layer, schedule
 from srfast.backends.reference import ReferenceBackend
 from srfast.capture import capture
 from srfast.engine import Engine
@@ -164,6 +167,38 @@ def test_sizes_and_layouts_may_alternate() -> None:
     for x, y in zip(images, first, strict=True):
         assert torch.equal(run(x.contiguous(memory_format=torch.channels_last)), y)
         assert torch.equal(run(x.transpose(2, 3).contiguous().transpose(2, 3)), y)
+
+
+@needs_kernels
+def test_python_threads_take_turns() -> None:
+    """Two sizes from two threads: each lays the memory out anew."""
+    run = CpuBackend().compile(_plan("compact"), CPU, torch.float32)
+    images = [torch.rand(1, 3, 16, 24), torch.rand(1, 3, 60, 70)]
+    expected = [run(x) for x in images]
+    with ThreadPoolExecutor(2) as pool:
+        results = list(pool.map(run, images * 60))
+    assert all(torch.equal(y, expected[i % 2]) for i, y in enumerate(results))
+
+
+@pytest.mark.parametrize("size", [(4, 6), (14, 18)])
+def test_activations_of_fractional_scales(size: tuple[int, int]) -> None:
+    """Sizes of 1, 3, 3/2 and 3 times the input's: no activation has the size of which all have multiples."""
+    torch.manual_seed(0)
+    module = nn.Sequential(
+        nn.Conv2d(3, 8, 3, padding=1),
+        nn.Upsample(scale_factor=3, mode="bilinear"),
+        nn.AvgPool2d(2),
+        nn.Upsample(scale_factor=2, mode="bilinear"),
+        nn.Conv2d(8, 3, 3, padding=1),
+    ).eval()
+    x = torch.rand(1, 3, *size)
+    y = CpuBackend().compile(optimise(capture(module)), CPU, torch.float32)(x)
+    assert torch.allclose(y, module(x), atol=1e-6)
+
+
+def test_a_layer_whose_input_is_never_written_ends_the_schedule() -> None:
+    with pytest.raises(ValueError, match="wait for rows"):
+        schedule([Layer((1,), 2, None, 1, 4, 1)], [8, 8, 8], [0], [Chain(0, 1, 4, False)])
 
 
 @pytest.mark.parametrize("length", [1, 4, 7, 33, 64, 101])
