@@ -102,7 +102,7 @@ struct Task {
     int first, last, index, count;
     float* scratch;  // of the thread
     float* carry;    // of the layer: carry(width) floats, for tasks that follow each other
-    Shares* shares;  // of the threads, where no thread needs to go on where it stopped
+    Shares* shares;  // of the threads
     bool* bad;       // set where a value that was stored as a byte was NaN or infinite
 };
 

@@ -30,14 +30,15 @@ void direct_panel(const Conv& conv, const Image& in, int y, int x, int pixels, c
 void run_direct(const Conv& conv, const Task& task) {
     const Image& in = task.sources[0];
     float* scratch = task.scratch;
-    constexpr int pixels = Vec::accumulators;
-    const long columns = (in.width + pixels - 1) / pixels;
-    const Range range = part((task.last - task.first) * columns, 1, task.index, task.count);
+    constexpr int pixels = Vec::accumulators, few = 16;
+    const long columns = (in.width + pixels - 1) / pixels, runs = (task.last - task.first) * columns;
     const std::ptrdiff_t depth = static_cast<std::ptrdiff_t>(conv.kernel) * conv.kernel * conv.in_channels;
-    const float* weights = conv.weights.data();
-    for (int g = 0; g < groups(conv); ++g) {
+    const auto share_of = [&](int index) { return GroupedParts(Parts(runs, 1, few, index, task.count), groups(conv)); };
+    each_part(task, share_of, [&](const GroupedParts& share, int p) {
+        const int g = share.group(p);
         const Group group = group_of(conv, g);
-        for (long i = range.first; i < range.last; ++i) {
+        const float* weights = conv.weights.data() + g * depth * group_of(conv, 0).vectors * Vec::width;
+        for (long i = share.at(p).first, last = share.at(p).last; i < last; ++i) {
             const int y = task.first + static_cast<int>(i / columns), x = static_cast<int>(i % columns) * pixels;
             const int wide = x + pixels <= in.width ? pixels : in.width - x;
             const float* panel = weights;
@@ -54,8 +55,7 @@ void run_direct(const Conv& conv, const Task& task) {
             }
             finish(conv, task, y, x, wide, scratch, kGroup, group);
         }
-        weights += depth * group.vectors * Vec::width;
-    }
+    });
 }
 
 }  // namespace

@@ -123,6 +123,41 @@ inline Range part(long total, long unit, int index, int count) {
     return {first < total ? first : total, last < total ? last : total};
 }
 
+// A thread's share of `total` things, in parts of at most about `size` of them and of whole units.
+struct Parts {
+    Range range;
+    long unit;
+    int count;
+
+    Parts(long total, long whole, long size, int index, int threads)
+        : range(part(total, whole, index, threads)), unit(whole), count(static_cast<int>((range.last - range.first + size - 1) / size)) {}
+
+    Range at(int p) const {
+        const Range within = part(range.last - range.first, unit, p, count);
+        return {range.first + within.first, range.first + within.last};
+    }
+};
+
+// The same parts once for every group of outputs.
+struct GroupedParts {
+    Parts parts;
+    int count;
+
+    GroupedParts(const Parts& each, int groups) : parts(each), count(groups * each.count) {}
+    int group(int p) const { return p / parts.count; }
+    Range at(int p) const { return parts.at(p % parts.count); }
+};
+
+// Calls use(share_of(index), p) for the parts p of this thread's share, in order, then for those that slower threads have left.
+template <class ShareOf, class Use>
+SRFAST_INLINE void each_part(const Task& task, ShareOf share_of, Use use) {
+    for (int i = 0; i < task.count; ++i) {
+        const int owner = (task.index + i) % task.count;
+        const auto share = share_of(owner);
+        for (int p; (p = task.shares->take(owner)) < share.count;) use(share, p);
+    }
+}
+
 // Outputs that are computed together.
 struct Group {
     int first, outputs, vectors;

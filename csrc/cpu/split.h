@@ -200,26 +200,35 @@ void split_finish(const Conv& conv, const Task& task, int tile_row, const Range&
     }
 }
 
+// Tiles of a part: with the two beside it that the next part computes too, whole blocks.
+constexpr int kSplitPart = 3 * kSplitBlock - 2;
+
 void run_split(const Conv& conv, const Task& task) {
     const int columns = (task.sources[0].width + kSplitStep - 1) / kSplitStep;
     const int tile_rows = (task.sources[0].height + kSplitStep - 1) / kSplitStep;
-    const Range range = part(columns, 1, task.index, task.count);
-    if (range.first == range.last) return;
     const std::ptrdiff_t pitch = srfast::split_pitch(columns);
     // Tiles -2 and -1 are never written.
     const Sums sums{task.carry, pitch};
     const int begin = task.first == 0 ? 0 : task.first / kSplitStep + 2, end = (task.last + kSplitStep - 1) / kSplitStep + 2;
-    const int tiles = static_cast<int>(range.last - range.first) + 2, blocks = (tiles + kSplitBlock - 1) / kSplitBlock;
-    for (int y = begin; y < end; ++y) {
-        if (y < tile_rows)
-            for (int line = 0; line < kSplitStep; ++line)
-                std::memset(sums.row(y, line) + range.first * kThird, 0, sizeof(float) * static_cast<std::size_t>(range.last - range.first) * kThird);
-        for (int b = 0; b < blocks; ++b) {
-            const int first = tiles * b / blocks, last = tiles * (b + 1) / blocks;
-            split_block(conv, task, y, static_cast<int>(range.first) + first, last - first, range, tile_rows, sums);
+    const auto share_of = [&](int index) {
+        Parts share(columns, 1, kSplitPart, index, task.count);
+        share.unit = kSplitPart;
+        return share;
+    };
+    each_part(task, share_of, [&](const Parts& share, int p) {
+        const Range range = share.at(p);
+        const int tiles = static_cast<int>(range.last - range.first) + 2, blocks = (tiles + kSplitBlock - 1) / kSplitBlock;
+        for (int y = begin; y < end; ++y) {
+            if (y < tile_rows)
+                for (int line = 0; line < kSplitStep; ++line)
+                    std::memset(sums.row(y, line) + range.first * kThird, 0, sizeof(float) * static_cast<std::size_t>(range.last - range.first) * kThird);
+            for (int b = 0; b < blocks; ++b) {
+                const int first = tiles * b / blocks, last = tiles * (b + 1) / blocks;
+                split_block(conv, task, y, static_cast<int>(range.first) + first, last - first, range, tile_rows, sums);
+            }
+            if (y >= 2) split_finish(conv, task, y - 2, range, sums);
         }
-        if (y >= 2) split_finish(conv, task, y - 2, range, sums);
-    }
+    });
 }
 
 constexpr std::size_t kSplitScratch = 2 * kSplitPlanes * kSplitPitch;

@@ -98,30 +98,26 @@ void line(const Conv& conv, const Task& task, const Group& group, int y, int x, 
 void run_stacked(const Conv& conv, const Task& task) {
     const int width = task.sources[0].width, height = task.sources[0].height, columns = (width + kStep - 1) / kStep;
     const std::ptrdiff_t slot = static_cast<std::ptrdiff_t>(columns) * kStep * kCarried;
-    // Threads share the columns, so that each finishes the rows that it began.
     constexpr int unit = Vec::accumulators / Vec::columns;
-    const Range range = part(columns, unit, task.index, task.count);
-    const int blocks = static_cast<int>((range.last - range.first + kLineBlock - 1) / kLineBlock);
     const int begin = task.first == 0 ? 0 : task.first + 2, end = task.last + 2 < height ? task.last + 2 : height;
-    const float* weights = conv.weights.data();
-    for (int g = 0; g < groups(conv); ++g) {
+    const int whole = (kRows * group_of(conv, 0).outputs + Vec::width - 1) / Vec::width;
+    const std::ptrdiff_t group_weights = static_cast<std::ptrdiff_t>(kLine) * whole * Vec::width * conv.in_channels;
+    // Parts are columns, so that the thread that begins a row's sums finishes them.
+    const auto share_of = [&](int index) { return GroupedParts(Parts(columns, unit, kLineBlock, index, task.count), groups(conv)); };
+    each_part(task, share_of, [&](const GroupedParts& share, int p) {
+        const int g = share.group(p);
         const Group group = group_of(conv, g);
-        float* carry = task.carry + g * kRows * slot;
-        for (int b = 0; b < blocks; ++b) {
-            const Range block = part(range.last - range.first, unit, b, blocks);
-            const int x = static_cast<int>(range.first + block.first) * kStep, count = static_cast<int>(block.last - block.first);
-            const int pixels = x + count * kStep <= width ? count * kStep : width - x;
-            float* column = carry + static_cast<std::ptrdiff_t>(x) * kCarried;
-            int done = task.first;
-            for (int y = begin; y < end; ++y) {
-                line(conv, task, group, y, x, count, weights, column, slot);
-                for (const int ready = y + 1 == height ? height : y - 1; done < ready; ++done)
-                    finish(conv, task, done, x, pixels, column + done % kRows * slot, kCarried, group);
-            }
+        const Range block = share.at(p);
+        const int x = static_cast<int>(block.first) * kStep, count = static_cast<int>(block.last - block.first);
+        const int pixels = x + count * kStep <= width ? count * kStep : width - x;
+        float* column = task.carry + g * kRows * slot + static_cast<std::ptrdiff_t>(x) * kCarried;
+        int done = task.first;
+        for (int y = begin; y < end; ++y) {
+            line(conv, task, group, y, x, count, conv.weights.data() + g * group_weights, column, slot);
+            for (const int ready = y + 1 == height ? height : y - 1; done < ready; ++done)
+                finish(conv, task, done, x, pixels, column + done % kRows * slot, kCarried, group);
         }
-        const int vectors = (kRows * group.outputs + Vec::width - 1) / Vec::width;
-        weights += static_cast<std::ptrdiff_t>(kLine) * vectors * Vec::width * conv.in_channels;
-    }
+    });
 }
 
 constexpr std::size_t kStackedScratch = 2 * kLine * kLinePitch;

@@ -188,51 +188,41 @@ void winograd_block(const Conv& conv, const Task& task, int g, const Places& her
 
 // The blocks of one thread's share of the tiles for one group of outputs: whole row groups of its products, large enough for the
 // weights' sake, small enough to leave L2 to them.
-struct Blocks {
-    Range range{};
-    int unit = 1, count = 0;
-
-    Blocks() = default;
-    Blocks(const Walk& walk, const Group& group, int index, int threads)
-        : unit(Vec::accumulators / (group.vectors < Vec::columns ? group.vectors : Vec::columns)) {
-        range = part(walk.total(), unit, index, threads);
-        const int most = (11 / unit + 1) * unit;
-        count = static_cast<int>((range.last - range.first + most - 1) / most);
-    }
-
-    Places block(const Walk& walk, int b) const {
-        if (b >= count) return Places(walk, 0, 0);
-        const Range tiles = part(range.last - range.first, unit, b, count);
-        return Places(walk, range.first + tiles.first, static_cast<int>(tiles.last - tiles.first));
-    }
-};
+Parts blocks(const Walk& walk, const Group& group, int index, int threads) {
+    const int unit = Vec::accumulators / (group.vectors < Vec::columns ? group.vectors : Vec::columns);
+    return Parts(walk.total(), unit, (11 / unit + 1) * unit, index, threads);
+}
 
 // One thread's share: all of its blocks once for every group of outputs, of which the last may be narrower.
 struct Share {
-    Blocks whole, last;
-    int groups;
+    const Walk& walk;
+    Parts whole, last;
+    int groups, count;
 
-    Share(const Conv& conv, const Walk& walk, int index, int threads)
-        : whole(walk, group_of(conv, 0), index, threads), last(walk, group_of(conv, ::groups(conv) - 1), index, threads), groups(::groups(conv)) {}
+    Share(const Conv& conv, const Walk& tiles, int index, int threads)
+        : walk(tiles), whole(blocks(walk, group_of(conv, 0), index, threads)),
+          last(blocks(walk, group_of(conv, ::groups(conv) - 1), index, threads)), groups(::groups(conv)),
+          count((groups - 1) * whole.count + last.count) {}
 
-    int parts() const { return (groups - 1) * whole.count + last.count; }
-    int group(int part) const { return part < (groups - 1) * whole.count ? part / whole.count : groups - 1; }
-    Places block(const Walk& walk, int part) const {
-        const int g = group(part);
-        return (g + 1 < groups ? whole : last).block(walk, part - g * whole.count);
+    int group(int p) const { return p < (groups - 1) * whole.count ? p / whole.count : groups - 1; }
+    // The tiles of block p, none after the last.
+    Places block(int p) const {
+        const int g = group(p), b = p - g * whole.count;
+        const Parts& parts = g + 1 < groups ? whole : last;
+        if (b >= parts.count) return Places(walk, 0, 0);
+        const Range tiles = parts.at(b);
+        return Places(walk, tiles.first, static_cast<int>(tiles.last - tiles.first));
     }
 };
 
 void run_winograd(const Conv& conv, const Task& task) {
     const Walk walk{task.first, (task.last - task.first + kStep - 1) / kStep, (task.sources[0].width + kStep - 1) / kStep};
     bool backwards = false;
-    for (int i = 0; i < task.count; ++i) {
-        const int owner = (task.index + i) % task.count;
-        const Share share(conv, walk, owner, task.count);
-        for (int part; (part = task.shares->take(owner)) < share.parts(); backwards = !backwards)
-            // The next block is what this thread does next if nobody else takes it.
-            winograd_block(conv, task, share.group(part), share.block(walk, part), share.block(walk, part + 1), backwards);
-    }
+    each_part(task, [&](int index) { return Share(conv, walk, index, task.count); }, [&](const Share& share, int p) {
+        // The next block is what this thread does next if nobody else takes it.
+        winograd_block(conv, task, share.group(p), share.block(p), share.block(p + 1), backwards);
+        backwards = !backwards;
+    });
 }
 
 constexpr std::size_t kWinogradScratch = 2 * kPlanes * kPitch;
