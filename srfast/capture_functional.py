@@ -25,9 +25,11 @@ def _weights(name: str, **values: Any) -> dict[str, Tensor]:
 
 
 def _through(b: Builder, name: str, x: Value, make: Callable[[], nn.Module], weights: dict[str, Tensor]) -> Value:
-    """As the module of this kind, which is made without memory and then given the weights."""
+    """As the module of this kind, which is made without memory and then given the weights, and no others."""
     with torch.device("meta"):
         module = make()
+    for what, _ in list(module.named_parameters()):
+        setattr(module, what, None)
     for what, value in weights.items():
         is_buffer = what.startswith("running")
         setattr(module, what, value if is_buffer else nn.Parameter(value, requires_grad=False))
@@ -97,6 +99,8 @@ def _batch_norm(
 ) -> Value:
     if training:
         raise UnsupportedModelError(f"no plan node covers batch normalisation in training (at {name}); call eval()")
+    if running_mean is None or running_var is None:
+        raise UnsupportedModelError(f"no plan node covers batch normalisation without running statistics (at {name})")
     weights = _weights(name, running_mean=running_mean, running_var=running_var, weight=weight, bias=bias)
     count = weights["running_mean"].numel()
     return _through(b, name, x, lambda: nn.BatchNorm2d(count, eps=eps, affine=weight is not None), weights)
@@ -116,8 +120,10 @@ def _instance_norm(
 ) -> Value:
     if not use_input_stats:
         return _batch_norm(b, name, x, running_mean, running_var, weight, bias, eps=eps)
+    if running_mean is not None or running_var is not None:
+        raise UnsupportedModelError(f"no plan node covers instance normalisation in training (at {name}); call eval()")
     weights = _weights(name, weight=weight, bias=bias)
-    count = weights["weight"].numel() if weights else 1
+    count = max((values.numel() for values in weights.values()), default=1)
     return _through(b, name, x, lambda: nn.InstanceNorm2d(count, eps=eps, affine=bool(weights)), weights)
 
 

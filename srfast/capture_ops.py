@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from srfast import capture_gates as gates
-from srfast.capture_convs import Builder, Value, conv, pair, transposed
+from srfast.capture_convs import Builder, Value, conv, transposed
+from srfast.capture_resizing import average_pool, interpolate, max_pool, upsample
 from srfast.errors import UnsupportedModelError
 from srfast.plan import (
     Act,
@@ -23,9 +24,6 @@ from srfast.plan import (
     Concat,
     InstanceNorm,
     Multiply,
-    Pool,
-    Resize,
-    ResizeMode,
     Shuffle,
     Unshuffle,
 )
@@ -39,30 +37,10 @@ def _instance_norm(b: Builder, name: str, m: nn.InstanceNorm2d, x: str) -> str:
     return b.emit(InstanceNorm(name, x, scale, shift, m.eps))
 
 
-def _pool(kind: str) -> Callable[[Builder, str, Any, str], str]:
-    def convert(b: Builder, name: str, m: nn.AvgPool2d | nn.MaxPool2d, x: str) -> str:
-        return _pool_function(kind)(b, name, x, m.kernel_size, m.stride, m.padding)
-
-    return convert
-
-
-def _pool_function(kind: str) -> Callable[..., str]:
-    def convert(b: Builder, name: str, x: str, kernel_size: Any, stride: Any = None, padding: Any = 0, **_: Any) -> str:
-        size = pair(kernel_size)
-        if len(set(size)) > 1 or pair(stride or kernel_size) != size or pair(padding) != (0, 0):
-            raise UnsupportedModelError(
-                f"no plan node covers pooling of {kernel_size} with stride {stride} and padding {padding} (at {name}): "
-                "the squares neither overlap nor reach over the border"
-            )
-        return b.emit(Pool(name, x, size[0], "average" if kind == "average" else "max"))
-
-    return convert
-
-
 def _cat(b: Builder, name: str, values: Any, dim: int = 0, axis: int | None = None) -> Value:
     if axis is not None:
         dim = axis
-    if any(isinstance(value, gates.Moment) for value in values):
+    if dim in (1, -3) and any(isinstance(value, gates.Moment) for value in values):
         return gates.cat(name, values)
     if dim not in (1, -3) or not all(isinstance(value, str) for value in values):
         raise UnsupportedModelError(
@@ -97,11 +75,12 @@ def _activate(
 
 
 def _leaky_relu(b: Builder, name: str, x: Value, negative_slope: float = 0.01, inplace: bool = False) -> Value:
-    return _activate("prelu", lambda _: _number(negative_slope))(b, name, None, x)
+    slope = _scalar(negative_slope, name)
+    return _activate("prelu", lambda _: _number(slope))(b, name, None, x)
 
 
 def _hard_tanh(b: Builder, name: str, m: nn.Hardtanh, x: str) -> str:
-    return b.emit(Clamp(name, x, float(m.min_val), float(m.max_val)))  # ReLU6 is one of them
+    return _clamp(b, name, x, m.min_val, m.max_val)  # ReLU6 is one of them
 
 
 def _gelu(b: Builder, name: str, x: str, approximate: str = "none") -> str:
@@ -158,39 +137,40 @@ def _constant(value: Value, name: str) -> Tensor:
     return flat
 
 
-def _clamp(b: Builder, name: str, x: str, min: float | None = None, max: float | None = None) -> str:  # noqa: A002
-    low, high = (-math.inf if min is None else float(min)), (math.inf if max is None else float(max))
-    return b.emit(Clamp(name, x, low, high))
+def _scalar(value: Value, name: str) -> float:
+    if isinstance(value, Tensor) and value.numel() == 1:
+        return float(value.detach())
+    if isinstance(value, (int, float)):
+        return float(value)
+    raise UnsupportedModelError(f"no plan node covers {value!r} in place of a number (at {name})")
+
+
+def _clamp(b: Builder, name: str, x: str, min: Value = None, max: Value = None) -> str:  # noqa: A002
+    low, high = (-math.inf if min is None else _scalar(min, name)), (math.inf if max is None else _scalar(max, name))
+    if math.isnan(low) or math.isnan(high):
+        raise UnsupportedModelError(f"no plan node covers a clamp to {low}..{high} (at {name}): bounds are numbers")
+    return b.emit(Clamp(name, x, low if low < high else high, high))  # PyTorch gives the upper bound where they cross
+
+
+def _dropout(b: Builder, name: str, x: Value, p: float = 0.5, training: bool = True, inplace: bool = False) -> Value:
+    if training and p:
+        raise UnsupportedModelError(
+            f"no plan node covers dropout in training (at {name}), which draws random numbers: call eval(), and give "
+            "F.dropout training=self.training, as its default is True"
+        )
+    return x
+
+
+def _unchanged(b: Builder, name: str, x: Value, memory_format: Any = None) -> Value:
+    return x
 
 
 def _shuffle(b: Builder, name: str, x: str, upscale_factor: int) -> str:
     return b.emit(Shuffle(name, x, upscale_factor))
 
 
-def _interpolate(
-    b: Builder,
-    name: str,
-    x: str,
-    size: Any = None,
-    scale_factor: Any = None,
-    mode: str = "nearest",
-    align_corners: bool | None = None,
-    recompute_scale_factor: bool | None = None,
-    antialias: bool = False,
-) -> str:
-    factors = scale_factor if isinstance(scale_factor, (tuple, list)) else (scale_factor, scale_factor)
-    whole = size is None and factors[0] == factors[1] and factors[0] is not None and float(factors[0]).is_integer()
-    modes: dict[str, ResizeMode] = {"nearest": "nearest", "bilinear": "bilinear", "bicubic": "bicubic"}
-    if not whole or mode not in modes or align_corners:
-        raise UnsupportedModelError(
-            f"no plan node covers interpolate(size={size}, scale_factor={scale_factor}, mode={mode!r}, "
-            f"align_corners={align_corners}) (at {name}): whole scale factors, nearest, bilinear or bicubic"
-        )
-    return b.emit(Resize(name, x, int(factors[0]), modes[mode]))
-
-
-def _upsample(b: Builder, name: str, m: nn.Upsample, x: str) -> str:
-    return _interpolate(b, name, x, m.size, m.scale_factor, m.mode, m.align_corners)
+def _unshuffle(b: Builder, name: str, x: str, downscale_factor: int) -> str:
+    return b.emit(Unshuffle(name, x, downscale_factor))
 
 
 MODULES: dict[type[nn.Module], Callable[[Builder, str, Any, str], Value]] = {
@@ -198,8 +178,12 @@ MODULES: dict[type[nn.Module], Callable[[Builder, str, Any, str], Value]] = {
     nn.ConvTranspose2d: transposed,
     nn.BatchNorm2d: _batch_norm,
     nn.InstanceNorm2d: _instance_norm,
-    nn.AvgPool2d: _pool("average"),
-    nn.MaxPool2d: _pool("max"),
+    nn.AvgPool2d: lambda b, name, m, x: average_pool(
+        b, name, x, m.kernel_size, m.stride, m.padding, m.ceil_mode, m.count_include_pad, m.divisor_override
+    ),
+    nn.MaxPool2d: lambda b, name, m, x: max_pool(
+        b, name, x, m.kernel_size, m.stride, m.padding, m.dilation, m.ceil_mode, m.return_indices
+    ),
     nn.AdaptiveAvgPool2d: lambda b, name, m, x: gates.pooled(name, x, m.output_size),
     nn.SiLU: _activate("silu"),
     nn.GELU: lambda b, name, m, x: _gelu(b, name, x, m.approximate),
@@ -211,9 +195,9 @@ MODULES: dict[type[nn.Module], Callable[[Builder, str, Any, str], Value]] = {
     nn.Tanh: _activate("tanh"),
     nn.Sigmoid: _activate("sigmoid"),
     nn.PixelShuffle: lambda b, name, m, x: _shuffle(b, name, x, m.upscale_factor),
-    nn.PixelUnshuffle: lambda b, name, m, x: b.emit(Unshuffle(name, x, m.downscale_factor)),
-    nn.Upsample: _upsample,
-    nn.UpsamplingNearest2d: _upsample,
+    nn.PixelUnshuffle: lambda b, name, m, x: _unshuffle(b, name, x, m.downscale_factor),
+    nn.Upsample: upsample,
+    nn.UpsamplingNearest2d: upsample,
     nn.Identity: lambda b, name, m, x: x,
     nn.Dropout: lambda b, name, m, x: x,
     nn.Dropout2d: lambda b, name, m, x: x,
@@ -231,19 +215,23 @@ _FUNCTION_NAMES: list[tuple[tuple[Any, ...], Callable[..., Value]]] = [
     ((torch.sigmoid, F.sigmoid, "sigmoid", "sigmoid_"), lambda b, name, x: _activate("sigmoid")(b, name, None, x)),
     ((F.leaky_relu,), _leaky_relu),
     ((F.pixel_shuffle, torch.pixel_shuffle), _shuffle),
-    ((F.pixel_unshuffle, torch.pixel_unshuffle), lambda b, name, x, f: b.emit(Unshuffle(name, x, f))),
-    ((F.interpolate,), _interpolate),
+    ((F.pixel_unshuffle, torch.pixel_unshuffle), _unshuffle),
+    ((F.interpolate,), interpolate),
     ((F.silu,), lambda b, name, x, inplace=False: _activate("silu")(b, name, None, x)),
     ((F.gelu,), _gelu),
-    ((F.avg_pool2d,), _pool_function("average")),
-    ((F.max_pool2d,), _pool_function("max")),
+    ((F.avg_pool2d,), average_pool),
+    ((F.max_pool2d,), max_pool),
     ((F.adaptive_avg_pool2d,), lambda b, name, x, output_size: gates.pooled(name, x, output_size)),
     ((torch.cat, torch.concat), _cat),
     ((torch.mean, "mean"), gates.mean),
     ((torch.amax, "amax"), gates.amax),
     ((torch.max, "max"), gates.max_with_index),
     ((operator.getitem,), gates.item),
-    ((F.dropout, F.dropout2d), lambda b, name, x, *_, **__: x),
-    (("contiguous", "clone", "float"), lambda b, name, x, **_: x),
+    ((F.dropout, F.dropout2d), _dropout),
+    ((torch.clone, torch.detach, "contiguous", "clone", "detach", "float"), _unchanged),
 ]
 FUNCTIONS: dict[Any, Callable[..., Value]] = {key: function for keys, function in _FUNCTION_NAMES for key in keys}
+
+# What eager PyTorch gives in the memory of the input, and what it copies only where format or dtype ask for it.
+SAME_TENSOR = {nn.Identity, nn.Dropout, nn.Dropout2d, F.dropout, F.dropout2d, torch.detach, "detach"}
+PERHAPS_COPIES = {"contiguous", "float"}
