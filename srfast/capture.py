@@ -2,76 +2,63 @@
 
 from __future__ import annotations
 
-import copy
+import inspect
 import operator
 from collections.abc import Callable
-from fractions import Fraction
 from typing import Any
 
-from torch import fx, nn
+from torch import Tensor, fx, nn
 
+from srfast.capture_channels import possible_channels
 from srfast.capture_convs import Value
 from srfast.capture_functional import FUNCTIONS
-from srfast.capture_ops import MODULES
+from srfast.capture_names import Names
+from srfast.capture_ops import MODULES, PERHAPS_COPIES, SAME_TENSOR
+from srfast.capture_trace import check_called_as_written, settled_copy, trace
 from srfast.errors import UnsupportedModelError
-from srfast.plan import Concat, Conv, Node, Plan, Shuffle, Unshuffle
+from srfast.plan import Node, Plan
 
 _IN_PLACE_OPERATORS = {"iadd", "isub", "imul", "itruediv"}
+_FIRST = ("input", "tensors")  # PyTorch's names of the first argument
+_WRONG = (TypeError, AttributeError, ValueError, LookupError, ArithmeticError, RuntimeError)
 
 
-def capture(module: nn.Module, in_channels: int | None = None) -> Plan:
+def capture(module: nn.Module, in_channels: int | None = None, *, input_may_change: bool = True) -> Plan:
     """Traces ``module`` in eval mode into a plan; the module itself is left as it is.
 
     Args:
         module: takes one [N, C, H, W] image and returns one.
-        in_channels: C; by default that of the first convolution.
+        in_channels: C; by default what its layers ask for, and 3 where they take any.
+        input_may_change: False refuses operations that change the image itself in place, which a plan leaves as it is.
 
     Raises:
         UnsupportedModelError: names the operation that no node covers.
     """
-    module = copy.deepcopy(module).eval().cpu()
-    try:
-        graph = fx.symbolic_trace(module).graph
-    except (fx.proxy.TraceError, TypeError, RuntimeError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise UnsupportedModelError(f"{type(module).__name__} cannot be traced: {reason}") from error
-    builder = _Builder(module)
-    for node in graph.nodes:
+    name = type(module).__name__
+    module = settled_copy(module)
+    builder = _Builder(module, input_may_change)
+    for node in trace(module).nodes:
         builder.add(node)
-    if in_channels is None:
-        in_channels = _input_channels(builder.nodes, builder.input)
-    if in_channels is None:
-        raise UnsupportedModelError(
-            f"{type(module).__name__} has no convolution that tells its channels; give in_channels"
-        )
-    try:
-        plan = Plan(tuple(builder.nodes), builder.input, builder.output, in_channels)
-        return plan.with_nodes(builder.nodes)
-    except ValueError as error:
-        raise UnsupportedModelError(f"{type(module).__name__} does not make a plan: {error}") from error
-
-
-def _input_channels(nodes: list[Node], name: str) -> int | None:
-    """Channels of the input, from the first convolution that it reaches through nodes that keep or fold pixels."""
-    folded = {name: Fraction(1)}  # channels of an activation for each channel of the input
-    for node in nodes:
-        if node.input not in folded or isinstance(node, Concat):
-            continue
-        if isinstance(node, Conv):
-            return int(node.weight.shape[1] / folded[node.input])
-        factor = node.factor**2 if isinstance(node, (Shuffle, Unshuffle)) else 1
-        folded[node.output] = folded[node.input] * (Fraction(1, factor) if isinstance(node, Shuffle) else factor)
-    return None
+    wrong: list[ValueError] = []
+    for channels in possible_channels(builder.nodes, builder.input) if in_channels is None else (in_channels,):
+        try:
+            plan = Plan(tuple(builder.nodes), builder.input, builder.output, channels)
+            return plan.with_nodes(builder.nodes)
+        except ValueError as error:
+            wrong.append(error)
+    raise UnsupportedModelError(f"{name} does not make a plan: {wrong[0]}") from wrong[0]
 
 
 class _Builder:
     """Turns fx nodes into plan nodes, one at a time."""
 
-    def __init__(self, module: nn.Module) -> None:
+    def __init__(self, module: nn.Module, input_may_change: bool) -> None:
         self.modules = dict(module.named_modules())
         self.root = module
+        self.input_may_change = input_may_change
         self.nodes: list[Node] = []
-        self.names: dict[fx.Node, Value] = {}
+        self.names = Names()
+        self.image: fx.Node | None = None
         self.input = self.output = ""
 
     def add(self, node: fx.Node) -> None:
@@ -80,34 +67,22 @@ class _Builder:
         elif node.op == "output":
             self._set_output(node)
         elif node.op == "get_attr":
-            self.names[node] = operator.attrgetter(str(node.target))(self.root)
+            self.names.bind(node, operator.attrgetter(str(node.target))(self.root))
         elif node.op == "call_module":
-            leaf = self.modules[str(node.target)]
-            convert = MODULES.get(type(leaf))
-            if convert is None:
-                raise UnsupportedModelError(f"no plan node covers {type(leaf).__name__} (module {node.target})")
-            self._convert(node, lambda args, kwargs: convert(self, node.name, leaf, args[0]))
-            self._rebind(node, bool(getattr(leaf, "inplace", False)))
+            self._call_module(node, self.modules[str(node.target)])
         else:
-            function = FUNCTIONS.get(node.target)
-            if function is None:
-                name = (
-                    node.target if isinstance(node.target, str) else getattr(node.target, "__name__", str(node.target))
-                )
-                raise UnsupportedModelError(f"no plan node covers the operation {name!r} (at {node.name})")
-            self._convert(node, lambda args, kwargs: function(self, node.name, *args, **kwargs))
-            name = node.target if isinstance(node.target, str) else getattr(node.target, "__name__", "")
-            self._rebind(node, name in _IN_PLACE_OPERATORS or name.endswith("_") or bool(node.kwargs.get("inplace")))
+            self._call_function(node)
 
     def _placeholder(self, node: fx.Node) -> None:
         if self.input:
             if node.args or node.kwargs:  # an argument with a default
-                self.names[node] = node.args[0]
+                self.names.bind(node, node.args[0])
                 return
             raise UnsupportedModelError(
                 f"the network takes a second input, {node.name!r}; srfast runs one image in, one out"
             )
-        self.input = self.names[node] = node.name
+        self.image, self.input = node, node.name
+        self.names.bind(node, node.name)
 
     def _set_output(self, node: fx.Node) -> None:
         result = node.args[0]
@@ -115,30 +90,87 @@ class _Builder:
             raise UnsupportedModelError("the network must return one image")
         self.output = self.names[result]
 
-    def _convert(self, node: fx.Node, function: Callable[[Any, Any], Value]) -> None:
-        args = fx.map_arg(node.args, lambda n: self.names[n])
-        kwargs = fx.map_arg(node.kwargs, lambda n: self.names[n])
+    def _call_module(self, node: fx.Node, leaf: nn.Module) -> None:
+        convert = MODULES.get(type(leaf))
+        if convert is None:
+            raise UnsupportedModelError(f"no plan node covers {type(leaf).__name__} (module {node.target})")
+        check_called_as_written(leaf, f"module {node.target}")
+
+        def call(*args: Any, **kwargs: Any) -> Value:
+            x, *others = inspect.signature(leaf.forward).bind(*args, **kwargs).arguments.values()
+            if any(value is not None for value in others):
+                raise UnsupportedModelError(
+                    f"no plan node covers {type(leaf).__name__} with more than an image (module {node.target}): {others}"
+                )
+            return convert(self, node.name, leaf, x)
+
+        in_place = bool(getattr(leaf, "inplace", False))
+        self._convert(node, type(leaf), call, lambda *args, **kwargs: in_place)
+
+    def _call_function(self, node: fx.Node) -> None:
+        name = node.target if isinstance(node.target, str) else getattr(node.target, "__name__", str(node.target))
+        function = FUNCTIONS.get(node.target)
+        if function is None:
+            raise UnsupportedModelError(f"no plan node covers the operation {name!r} (at {node.name})")
+
+        def in_place(*args: Any, **kwargs: Any) -> bool:
+            given = inspect.signature(function).bind(self, node.name, *args, **kwargs).arguments
+            return name in _IN_PLACE_OPERATORS or name.endswith("_") or bool(given.get("inplace"))
+
+        self._convert(node, node.target, lambda *args, **kwargs: function(self, node.name, *args, **kwargs), in_place)
+
+    def _convert(self, node: fx.Node, kind: Any, call: Callable[..., Value], in_place: Callable[..., bool]) -> None:
+        """Calls the converter, and keeps account of the memory of what the operation gives."""
+        args, kwargs = _arguments(node)
         try:
-            self.names[node] = function(args, kwargs)
-        except (TypeError, AttributeError) as error:
+            values: Any = fx.map_arg(args, lambda n: self.names[n])
+            options: Any = fx.map_arg(kwargs, lambda n: self.names[n])
+            changes = in_place(*values, **options)
+            if changes:
+                self._check_may_change(node, args[0])
+            value = call(*values, **options)
+        except _WRONG as error:
             reason = " ".join(str(error).split())
             raise UnsupportedModelError(
                 f"the arguments of {node.target} (at {node.name}) are not covered: {reason}"
             ) from error
+        source = args[0] if args and isinstance(args[0], fx.Node) else None
+        if source is not None and (kind in SAME_TENSOR or kind in PERHAPS_COPIES):
+            self.names.share(node, source, kind in SAME_TENSOR)
+        elif source is not None and changes:
+            self.names.change(node, source, value)
+        else:
+            self.names.bind(node, value)
 
-    def _rebind(self, node: fx.Node, in_place: bool) -> None:
-        """After an in-place operation every name of its input means the result."""
-        if in_place and isinstance(node.args[0], fx.Node):
-            before = self.names[node.args[0]]
-            for key, value in self.names.items():
-                if isinstance(value, str) and value == before:
-                    self.names[key] = self.names[node]
+    def _check_may_change(self, node: fx.Node, source: Any) -> None:
+        if not isinstance(source, fx.Node) or isinstance(self.names[source], Tensor):
+            raise UnsupportedModelError(
+                f"the network changes a stored tensor, {source} (at {node.name}), as normalisation does in training; "
+                "srfast runs fixed functions only: call eval()"
+            )
+        if not self.input_may_change and self.image and self.names.may_share_memory(source, self.image):
+            raise UnsupportedModelError(f"the network changes its input in place (at {node.name}): use a copy of it")
 
     def emit(self, node: Node) -> str:
-        if not all(isinstance(name, str) for name in node.inputs):
-            raise UnsupportedModelError(
-                f"no plan node covers {type(node).__name__.lower()} of a pooled or averaged activation (at {node.output}); "
-                "those are read by squeeze-excitation and spatial attention only"
-            )
+        for value in node.inputs:
+            if not isinstance(value, str):
+                what = (
+                    "a stored value" if isinstance(value, (Tensor, int, float)) else "a pooled or averaged activation"
+                )
+                raise UnsupportedModelError(
+                    f"no plan node covers {type(node).__name__.lower()} of {what} (at {node.output}); pooled or averaged "
+                    "activations are read by squeeze-excitation and spatial attention only, stored values beside an activation"
+                )
         self.nodes.append(node)
         return node.output
+
+
+def _arguments(node: fx.Node) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Those of the call, by the names that the converters give them."""
+    args, kwargs = node.args, dict(node.kwargs)
+    for first in _FIRST:
+        if not args and first in kwargs:
+            args = (kwargs.pop(first),)
+    if "other" in kwargs and node.op != "call_module":
+        kwargs["y"] = kwargs.pop("other")
+    return args, kwargs
