@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -12,17 +12,18 @@ from srfast.backends import default_device, default_dtype, select_backend
 from srfast.capture import capture
 from srfast.errors import InputError, UnsupportedModelError
 from srfast.passes import optimise
+from srfast.plan import Plan
 
 
 class CompiledModule(nn.Module):
     """A fused network that takes and gives what the module it was made from does.
 
-    Weights are those at the time of compilation. There is no gradient.
+    It has weights of its own, those at the time of compilation. There is no gradient, and the input stays as it is.
     """
 
-    def __init__(self, module: nn.Module, backend: str, device: torch.device, dtype: torch.dtype) -> None:
+    def __init__(self, plan: Plan, backend: str, device: torch.device, dtype: torch.dtype) -> None:
         super().__init__()
-        self.plan = optimise(capture(module))
+        self.plan = plan
         self.device, self.dtype = device, dtype
         self.backend = select_backend(self.plan, device, dtype, backend)
         self._run = self.backend.compile(self.plan, device, dtype)
@@ -57,21 +58,26 @@ def compile_module(
     backend: str = "auto",
     device: torch.device | str | None = None,
     dtype: torch.dtype | None = None,
+    in_channels: int | None = None,
 ) -> CompiledModule:
     """Folds and fuses a module once; the result is called like it, on tensors.
+
+    The result computes what the module does in eval mode with the weights that it has now: compile it again when they change.
 
     Args:
         module: takes one [N, C, H, W] image and returns one, of operations that srfast covers; it is left as it is.
         backend: 'auto' or a backend's name.
         device: by default the first GPU, else the CPU.
         dtype: of weights and activations; by default the device's fastest good one.
+        in_channels: C; by default what the layers ask for, and 3 where they take any.
 
     Raises:
         UnsupportedModelError: names the operation that is not covered.
         BackendError: the backend cannot run the network there.
     """
     chosen = torch.device(device) if device is not None else default_device()
-    return CompiledModule(module, backend, chosen, dtype or default_dtype(chosen))
+    plan = optimise(capture(module, in_channels))
+    return CompiledModule(plan, backend, chosen, dtype or default_dtype(chosen))
 
 
 compile = compile_module  # noqa: A001  the public name, srfast.compile
@@ -80,6 +86,9 @@ compile = compile_module  # noqa: A001  the public name, srfast.compile
 def dynamo_backend(graph: fx.GraphModule, examples: list[Any]) -> Callable[..., tuple[Tensor]]:
     """``torch.compile(module, backend="srfast")``: the module's graph as a plan, for inference.
 
+    Weights that change in place, as by ``load_state_dict``, or are replaced are compiled again at the next call. PyTorch
+    keeps no account of changes through ``.data``; ``torch.compiler.reset()`` makes them count.
+
     Args:
         graph: as TorchDynamo traces it: weights are inputs.
         examples: the inputs of the first call.
@@ -87,28 +96,60 @@ def dynamo_backend(graph: fx.GraphModule, examples: list[Any]) -> Callable[..., 
     Raises:
         UnsupportedModelError: an operation is not covered, or the graph has not one image in and one out.
     """
-    weights, images = {}, []
-    for index, (node, value) in enumerate(zip(_placeholders(graph), examples, strict=True)):
-        if not node.users:
-            continue
-        if isinstance(value, nn.Parameter) or "_parameters_" in node.name or "_buffers_" in node.name:
-            weights[node.name] = value
-        else:
-            images.append((index, node.name))
-    if len(images) != 1:
-        raise UnsupportedModelError(f"the graph takes {len(images)} images ({images}); srfast runs one in, one out")
-    place, _ = images[0]
-    device = examples[place].device
-    dtype = torch.float32 if device.type == "cpu" else torch.float16
-    compiled = compile_module(_with_weights(graph, weights), device=device, dtype=dtype)
+    return _DynamoGraph(graph, examples)
 
-    def run(*inputs: Any) -> tuple[Tensor]:
-        x = inputs[place]
-        if torch.is_grad_enabled() and (x.requires_grad or any(w.requires_grad for w in weights.values())):
+
+class _DynamoGraph:
+    """A graph of TorchDynamo, called with its weights and one image."""
+
+    def __init__(self, graph: fx.GraphModule, examples: list[Any]) -> None:
+        self.graph = graph
+        self.weights: list[tuple[int, str]] = []  # place among the inputs, and name in the graph
+        images: list[tuple[int, str]] = []
+        for index, (node, value) in enumerate(zip(_placeholders(graph), examples, strict=True)):
+            if not node.users:
+                continue
+            is_weight = isinstance(value, nn.Parameter) or "_parameters_" in node.name or "_buffers_" in node.name
+            (self.weights if is_weight else images).append((index, node.name))
+        if len(images) != 1:
+            raise UnsupportedModelError(f"the graph takes {len(images)} images ({images}); srfast runs one in, one out")
+        self.image = images[0][0]
+        self.compile(examples)
+
+    def compile(self, inputs: Sequence[Any]) -> None:
+        x = inputs[self.image]
+        weights = {name: inputs[index] for index, name in self.weights}
+        self.seen = [_Seen(weight) for weight in weights.values()]
+        self.channels = x.shape[1] if x.ndim == 4 else None
+        module = _with_weights(self.graph, weights)
+        # Another graph may go on with the image, and would miss what this one changed.
+        plan = optimise(capture(module, self.channels, input_may_change=False))
+        dtype = torch.float32 if x.device.type == "cpu" else torch.float16
+        self.run = CompiledModule(plan, "auto", x.device, dtype)
+
+    def __call__(self, *inputs: Any) -> tuple[Tensor]:
+        x, weights = inputs[self.image], [inputs[index] for index, _ in self.weights]
+        if torch.is_grad_enabled() and (x.requires_grad or any(w.requires_grad for w in weights)):
             raise UnsupportedModelError("srfast has no gradients: call the compiled module under torch.no_grad()")
-        return (compiled(x),)
+        fresh = all(seen.is_still(weight) for seen, weight in zip(self.seen, weights, strict=True))
+        if not fresh or (x.ndim == 4 and x.shape[1] != self.channels):
+            self.compile(inputs)
+        return (self.run(x),)
 
-    return run
+
+class _Seen:
+    """A weight as it was when it was compiled."""
+
+    def __init__(self, weight: Tensor) -> None:
+        self.memory = weight.detach()  # held, so that no later weight comes to lie at its address
+        # What torch.inference_mode() makes counts no changes.
+        self.version = None if weight.is_inference() else weight._version
+        self.values = weight.clone() if weight.is_inference() else None
+
+    def is_still(self, weight: Tensor) -> bool:
+        if weight.data_ptr() != self.memory.data_ptr() or weight.is_inference() != (self.version is None):
+            return False
+        return weight._version == self.version if self.values is None else torch.equal(weight, self.values)
 
 
 def _placeholders(graph: fx.GraphModule) -> list[fx.Node]:
