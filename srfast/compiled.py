@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -18,7 +19,8 @@ from srfast.plan import Plan
 class CompiledModule(nn.Module):
     """A fused network that takes and gives what the module it was made from does.
 
-    It has weights of its own, those at the time of compilation. There is no gradient, and the input stays as it is.
+    It has weights of its own, those at the time of compilation. There is no gradient, and the input stays as it is. Threads
+    that call it take turns.
     """
 
     def __init__(self, plan: Plan, backend: str, device: torch.device, dtype: torch.dtype) -> None:
@@ -27,6 +29,7 @@ class CompiledModule(nn.Module):
         self.device, self.dtype = device, dtype
         self.backend = select_backend(self.plan, device, dtype, backend)
         self._run = self.backend.compile(self.plan, device, dtype)
+        self._turn = threading.Lock()  # whose are the buffers
 
     @property
     def scale(self) -> int:
@@ -44,8 +47,9 @@ class CompiledModule(nn.Module):
             raise InputError(f"the input must be floating [N, {channels}, H, W], not {list(x.shape)} of {x.dtype}")
         if x.shape[2] % unit or x.shape[3] % unit:
             raise InputError(f"height and width must be multiples of {unit}, not {x.shape[2]} and {x.shape[3]}")
-        y = self._run(x.to(self.device, self.dtype))
-        return y.to(x.device, x.dtype).clone(memory_format=torch.contiguous_format)
+        with self._turn:
+            y = self._run(x.to(self.device, self.dtype))
+            return y.to(x.device, x.dtype).clone(memory_format=torch.contiguous_format)
 
     def extra_repr(self) -> str:
         name = str(self.dtype).removeprefix("torch.")
