@@ -8,10 +8,11 @@ import threading
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 T = TypeVar("T")
 QUEUED = 3  # items between two stages: enough to even out their times, few enough to bound memory
+_END = object()  # not None, which may be among the items
 
 
 class StoppedError(Exception):
@@ -22,12 +23,19 @@ class Channel(Generic[T]):
     """A bounded queue from a producing thread whose failure reaches the consumer, and the reverse."""
 
     def __init__(self, stop: threading.Event, length: int = QUEUED) -> None:
-        self._queue: queue.Queue[T | None] = queue.Queue(length)
+        self._queue: queue.Queue[Any] = queue.Queue(length)
         self._stop = stop
         self.error: BaseException | None = None
 
-    def put(self, item: T | None) -> None:
-        """Adds an item, or with None the end mark; waits while the queue is full."""
+    def put(self, item: T) -> None:
+        """Adds an item; waits while the queue is full."""
+        self._put(item)
+
+    def end(self) -> None:
+        """Adds the end mark."""
+        self._put(_END)
+
+    def _put(self, item: object) -> None:
         while not self._stop.is_set():
             try:
                 self._queue.put(item, timeout=0.1)
@@ -46,7 +54,7 @@ class Channel(Generic[T]):
                 if self._stop.is_set():
                     raise StoppedError from None
                 continue
-            if item is None:
+            if item is _END:
                 return
             yield item
 
@@ -55,7 +63,7 @@ class Channel(Generic[T]):
         try:
             for item in items:
                 self.put(item)
-            self.put(None)
+            self.end()
         except StoppedError:
             return
         except BaseException as error:
@@ -89,7 +97,7 @@ class StageTimes:
         """The items, with the time that each takes to come."""
         while True:
             with self.measure(stage):
-                item = next(items, None)
-            if item is None:
+                item: Any = next(items, _END)
+            if item is _END:
                 return
             yield item

@@ -113,6 +113,10 @@ def test_familiar_names(upscaler: Upscaler) -> None:
     assert np.array_equal(out, upscaler(image))
     assert upscaler.enhance(image, outscale=4)[0].shape == (40, 52, 3)
     assert all(np.array_equal(a, upscaler(image)) for a in upscaler.frames([image, image]))
+    frames = upscaler.frames([image, None, image])
+    assert next(frames).shape == upscaler(image).shape
+    with pytest.raises(InputError, match="not NoneType"):  # it is no end of the frames
+        next(frames)
 
 
 def test_a_network_for_other_channels_is_refused() -> None:

@@ -78,7 +78,7 @@ class Run:
                     done += 1
                     report(done)
                 writing.check()
-            upscaled.put(None)
+            upscaled.end()
             writing.join()
             writing.check()
         except StoppedError:
