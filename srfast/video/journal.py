@@ -47,6 +47,20 @@ def journal_path(target: Path) -> Path:
     return target.with_name(f".{target.name}.srfast-journal")
 
 
+def open_journal(target: Path, run: dict[str, Any], *, overwrite: bool, resume: bool) -> Journal:
+    """The journal of a target, locked.
+
+    Raises:
+        OutputError: one is there, and neither ``resume`` nor ``overwrite`` says what to do; or as ``Journal``.
+    """
+    path = journal_path(target)
+    if path.exists() and not resume and not overwrite:
+        raise OutputError(
+            f"an unfinished run of {target} is in {path}: give --resume to continue it, or -y to start over"
+        )
+    return Journal(path, run, resume=resume)
+
+
 class Journal:
     """An open journal, locked against other runs.
 
@@ -54,6 +68,10 @@ class Journal:
         path: of the journal.
         run: what identifies the run: input, model, encoding.
         resume: continue a journal that is there.
+
+    Attributes:
+        commit: what it holds safely.
+        continued: a journal was there.
 
     Raises:
         OutputError: it belongs to another run, or another process writes it.
@@ -65,7 +83,8 @@ class Journal:
         try:
             self._lock()
             self.commit = Commit()
-            if resume and os.fstat(self._file.fileno()).st_size:
+            self.continued = resume and os.fstat(self._file.fileno()).st_size > 0
+            if self.continued:
                 self._continue(run)
             else:
                 self._file.truncate(0)

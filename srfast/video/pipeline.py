@@ -18,11 +18,12 @@ from srfast.upscaler import Upscaler
 from srfast.video.choice import Encoding
 from srfast.video.damage import Damage
 from srfast.video.encoder import settle
+from srfast.video.image_sink import ImageSink
 from srfast.video.network import NetworkStage
 from srfast.video.planes import plane_colour
 from srfast.video.reader import VideoReader
 from srfast.video.run import Run
-from srfast.video.sinks import ImageSink, JournalSink, Sink, StreamSink, holdable
+from srfast.video.sinks import JournalSink, Sink, StreamSink, holdable
 from srfast.video.source import COPIED, InputOptions, Source, is_live, is_sequence
 
 _log = logging.getLogger("srfast")
@@ -142,7 +143,7 @@ def upscale_video(
             streams = holdable(suffix, kind, reader, settings, streams)
         sink: Sink
         if is_sequence(target):
-            sink = ImageSink(os.fspath(target), run, overwrite=overwrite, resume=resume)
+            sink = ImageSink(os.fspath(target), run, segment=segment, overwrite=overwrite, resume=resume)
         elif str(target) == "-" or is_live(source):
             sink = StreamSink(os.fspath(target), kind, reader, settings, streams, overwrite)
         else:

@@ -1,26 +1,20 @@
-"""Where upscaled frames go: a journal that becomes a file, a stream, or numbered images."""
+"""Where upscaled frames go: a journal that becomes a file, or a stream."""
 
 from __future__ import annotations
 
 import contextlib
-import json
 import logging
 import os
 import sys
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Protocol
 
-import cv2
-import numpy as np
-
 from srfast.errors import OutputError
-from srfast.images import write_image
 from srfast.output import check_output, whole_file
 from srfast.video.choice import Settings
 from srfast.video.encoder import FrameEncoder
-from srfast.video.journal import VIDEO, Commit, Journal, journal_path
+from srfast.video.journal import VIDEO, Commit, open_journal
 from srfast.video.muxer import Muxer
 from srfast.video.reader import RgbFrame, VideoReader
 
@@ -103,12 +97,7 @@ class JournalSink:
         check_output(target, overwrite)
         self._target, self._reader, self._settings, self._streams = target, reader, settings, streams
         self._overwrite, self._segment = overwrite, segment
-        path = journal_path(target)
-        if path.exists() and not resume and not overwrite:
-            raise OutputError(
-                f"an unfinished run of {target} is in {path}: give --resume to continue it, or -y to start over"
-            )
-        self._journal = Journal(path, run, resume=resume)
+        self._journal = open_journal(target, run, overwrite=overwrite, resume=resume)
         self.start = self._journal.commit
         self.encoded = self.start.frames
         self._packets = dict(self.start.packets)
@@ -216,51 +205,3 @@ class StreamSink:
 
 class _AbandonedError(Exception):
     """Makes ``whole_file`` delete what it holds."""
-
-
-class ImageSink:
-    """Writes numbered images; each appears under its name when it is whole, so a run continues where they end.
-
-    Args:
-        pattern: such as ``out/%05d.png``, numbered from 1.
-        run: what identifies the run.
-        overwrite: replace images that exist.
-        resume: keep the images of the unfinished run.
-    """
-
-    def __init__(self, pattern: str, run: dict[str, Any], *, overwrite: bool, resume: bool) -> None:
-        self._pattern, self._overwrite = pattern, overwrite
-        self._mark = journal_path(Path(pattern.replace("%", "")))
-        first = Path(pattern % 1)
-        if not resume or not first.exists():
-            check_output(first, overwrite)
-        done = 0
-        if resume and self._mark.exists():
-            if json.loads(self._mark.read_text()) != json.loads(json.dumps(run)):
-                raise OutputError(f"the unfinished run in {self._mark} was another; give -y instead to start over")
-            done = next(i for i in _counted() if not Path(pattern % (i + 1)).exists())
-        self._mark.write_text(json.dumps(run))
-        self.start, self.encoded = Commit(done), done
-
-    def frame(self, frame: RgbFrame) -> None:
-        codes = {3: cv2.COLOR_RGB2BGR, 4: cv2.COLOR_RGBA2BGRA}
-        image = np.asarray(cv2.cvtColor(frame.image, codes[frame.image.shape[2]]))
-        write_image(Path(self._pattern % (self.encoded + 1)), image, self._overwrite)
-        self.encoded += 1
-
-    def packet(self, packet: av.Packet[Any]) -> None:
-        """Images hold no other streams."""
-
-    def finish(self) -> None:
-        self._mark.unlink(missing_ok=True)
-
-    def abandon(self, *, keep: bool) -> None:
-        if not keep or not self.encoded:
-            self._mark.unlink(missing_ok=True)
-
-
-def _counted() -> Iterator[int]:
-    number = 0
-    while True:
-        yield number
-        number += 1

@@ -64,6 +64,20 @@ def is_sequence(source: Source) -> bool:
     return re.search(r"%0?\d*d", os.fspath(source)) is not None
 
 
+def numbered(pattern: Source) -> list[Path]:
+    """The images of a pattern that are there, in their order."""
+    path = Path(pattern)
+    parts = re.split(r"(%0?\d*d)", path.name, maxsplit=1)
+    if len(parts) != 3 or not path.parent.is_dir():
+        return []
+    before, number, after = (part.replace("%%", "%") for part in parts)
+    name = re.compile(re.escape(before) + r"(\d+)" + re.escape(after))
+    found = {
+        int(m[1]): p for p in path.parent.iterdir() if (m := name.fullmatch(p.name)) and number % int(m[1]) == m[1]
+    }
+    return [found[key] for key in sorted(found)]
+
+
 def can_reopen(source: Source) -> bool:
     """True for what can be read again from its start."""
     return os.fspath(source) != "-" and not is_live(source) and not _is_pipe(Path(source))

@@ -56,3 +56,14 @@ def upscale(clip: Path, target: Path, resume: bool, limit: int | None = None) ->
         upscale_video(clip, target, tiny(), segment=SEGMENT, resume=resume, on_progress=lambda p: time.sleep(0.004))
     except OutputError as error:
         raise SystemExit(error.exit_code) from error
+
+
+def stand_at(clip: Path, target: Path, frame: int) -> None:
+    """A run that stays at a frame until it is killed."""
+    torch.set_num_threads(1)
+
+    def stand(progress: Any) -> None:
+        while progress.done == frame:
+            time.sleep(1)
+
+    upscale_video(clip, target, tiny(), segment=SEGMENT, on_progress=stand)

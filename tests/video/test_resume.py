@@ -6,19 +6,22 @@ import random
 import signal
 import sys
 import time
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import av
 import pytest
 import torch
-from video.children import SEGMENT, start, tiny, upscale
+from video.children import SEGMENT, stand_at, start, tiny, upscale
 from video.gradients import frame_times, leftovers, make_clip, packets
 
-from srfast.errors import InputError, OutputError
+from srfast.errors import FrameLossError, InputError, OutputError
 from srfast.models import SRVGGNetCompact
 from srfast.upscaler import Upscaler
 from srfast.video import Encoding, upscale_video
 from srfast.video.journal import journal_path
+from srfast.video.network import NetworkStage
+from srfast.video.reader import Item, RgbFrame
 
 FRAMES = 40
 
@@ -41,13 +44,25 @@ def whole(clip: Path) -> Path:
     return target
 
 
-def interrupted(clip: Path, target: Path, after: int, error: type[BaseException] = KeyboardInterrupt) -> None:
+def interrupt_at(frame: int, error: type[BaseException] = KeyboardInterrupt) -> Callable[[object], None]:
     def stop(progress: object) -> None:
-        if progress.done >= after:
+        if progress.done >= frame:
             raise error
 
+    return stop
+
+
+def interrupted(
+    clip: Path,
+    target: Path,
+    after: int,
+    error: type[BaseException] = KeyboardInterrupt,
+    overwrite: bool = False,
+) -> None:
     with pytest.raises(error):
-        upscale_video(clip, target, tiny(), segment=SEGMENT, on_progress=stop)
+        upscale_video(
+            clip, target, tiny(), segment=SEGMENT, overwrite=overwrite, on_progress=interrupt_at(after, error)
+        )
 
 
 @pytest.mark.parametrize("suffix", [".mkv", ".mp4"])
@@ -83,11 +98,9 @@ def test_another_run_is_refused(tmp_path: Path, clip: Path) -> None:
     interrupted(clip, target, 20)
     with pytest.raises(OutputError, match="another encoding"):
         upscale_video(clip, target, tiny(), segment=SEGMENT, resume=True, encoding=Encoding(crf=30))
-    torch.manual_seed(1)
-    other = Upscaler(SRVGGNetCompact(num_feat=4, num_conv=0, upscale=2))
     with pytest.raises(OutputError, match="another model"):
-        upscale_video(clip, target, other, segment=SEGMENT, resume=True)
-    assert upscale_video(clip, target, other, segment=SEGMENT, overwrite=True).resumed == 0
+        upscale_video(clip, target, other(), segment=SEGMENT, resume=True)
+    assert upscale_video(clip, target, other(), segment=SEGMENT, overwrite=True).resumed == 0
 
 
 @pytest.mark.parametrize("cut", [1, 100, 3000])
@@ -174,3 +187,76 @@ def test_two_runs_do_not_mix(tmp_path: Path, clip: Path) -> None:
 
     with pytest.raises(KeyboardInterrupt):
         upscale_video(clip, target, tiny(), segment=SEGMENT, on_progress=again)
+
+
+def images(folder: Path) -> list[bytes]:
+    return [(folder / f"{i:04d}.png").read_bytes() for i in range(1, FRAMES + 1)]
+
+
+def other() -> Upscaler:
+    torch.manual_seed(1)
+    return Upscaler(SRVGGNetCompact(num_feat=4, num_conv=0, upscale=2))
+
+
+def numbered_folders(folder: Path, *names: str) -> list[Path]:
+    for name in names:
+        (folder / name).mkdir()
+    return [folder / name / "%04d.png" for name in names]
+
+
+def test_older_images_are_not_this_runs(tmp_path: Path, clip: Path) -> None:
+    target, wanted = numbered_folders(tmp_path, "out", "wanted")
+    upscale_video(clip, target, other())
+    upscale_video(clip, wanted, tiny())
+    interrupted(clip, target, 9, overwrite=True)
+    result = upscale_video(clip, target, tiny(), segment=SEGMENT, resume=True)
+    assert 0 < result.resumed < FRAMES
+    assert images(target.parent) == images(wanted.parent)
+    assert len(leftovers(target.parent)) == FRAMES
+
+
+def test_killed_among_images(tmp_path: Path, clip: Path) -> None:
+    """What counts is what was counted: images after that are made again."""
+    target, wanted = numbered_folders(tmp_path, "out", "wanted")
+    upscale_video(clip, wanted, tiny())
+    process = start(stand_at, clip, target, 2 * SEGMENT + 3)
+    while not Path(str(target) % (2 * SEGMENT + 3)).exists():
+        time.sleep(0.01)
+    process.kill()
+    process.join(60)
+    Path(str(target) % (2 * SEGMENT + 1)).write_bytes(b"torn")
+    with pytest.raises(OutputError, match="--resume to continue"):
+        upscale_video(clip, target, tiny(), segment=SEGMENT)
+    assert upscale_video(clip, target, tiny(), segment=SEGMENT, resume=True).resumed == 2 * SEGMENT
+    assert images(target.parent) == images(wanted.parent)
+
+
+def test_a_missing_image_is_made_again(tmp_path: Path, clip: Path) -> None:
+    (target,) = numbered_folders(tmp_path, "out")
+    interrupted(clip, target, 20)
+    Path(str(target) % 5).unlink()
+    assert upscale_video(clip, target, tiny(), segment=SEGMENT, resume=True).resumed == 4
+    assert len(images(target.parent)) == FRAMES
+
+
+def test_images_in_the_way_are_seen_before_the_work(tmp_path: Path, clip: Path) -> None:
+    (target,) = numbered_folders(tmp_path, "out")
+    Path(str(target) % 30).write_bytes(b"precious")
+    for resume in (False, True):
+        with pytest.raises(OutputError, match=r"0030\.png exists; give -y"):
+            upscale_video(clip, target, tiny(), resume=resume)
+    assert leftovers(target.parent) == ["0030.png"]
+
+
+@pytest.mark.parametrize("name", ["out.mkv", "%04d.png"])
+def test_lost_frames_leave_nothing(tmp_path: Path, clip: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """Here, and only here, what is kept would be wrong."""
+    work = NetworkStage.__call__
+
+    def lossy(self: NetworkStage, items: Iterable[Item]) -> Iterator[Item]:
+        return (item for item in work(self, items) if not isinstance(item, RgbFrame) or item.pts > 0)
+
+    monkeypatch.setattr(NetworkStage, "__call__", lossy)
+    with pytest.raises(FrameLossError, match="the output is discarded"):
+        upscale_video(clip, tmp_path / name, tiny(), segment=SEGMENT)
+    assert leftovers(tmp_path) == []

@@ -1,0 +1,109 @@
+"""Numbered images as the output, and how far they are this run's."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import cv2
+import numpy as np
+
+from srfast.errors import OutputError
+from srfast.images import write_image
+from srfast.output import check_output
+from srfast.video.journal import Commit, journal_path, open_journal
+from srfast.video.reader import RgbFrame
+from srfast.video.source import numbered
+
+if TYPE_CHECKING:
+    import av
+
+_log = logging.getLogger("srfast")
+
+
+class ImageSink:
+    """Writes numbered images; each appears under its name when it is whole.
+
+    A journal counts those that are this run's and safely on the disk: a name alone may be that of an older image.
+
+    Args:
+        pattern: such as ``out/%05d.png``, numbered from 1.
+        run: what identifies the run.
+        segment: images between two counts.
+        overwrite: replace images that exist, and start over where a journal is.
+        resume: continue from a journal.
+
+    Raises:
+        OutputError: images or an unfinished run are in the way.
+    """
+
+    def __init__(self, pattern: str, run: dict[str, Any], *, segment: int, overwrite: bool, resume: bool) -> None:
+        self._pattern, self._segment = pattern, segment
+        check_output(self._image(1), overwrite=True)
+        name = Path(pattern.replace("%", ""))
+        if not overwrite and not journal_path(name).exists():
+            _refuse_existing(pattern)
+        self._journal = open_journal(name, run, overwrite=overwrite, resume=resume)
+        done = self._journal.commit.frames
+        done = next((n - 1 for n in range(1, done + 1) if not self._image(n).exists()), done)
+        self.start, self.encoded, self._safe = Commit(done), done, done
+        # Beyond the count lie only images that the unfinished run wrote, or might have replaced.
+        self._overwrite = overwrite or self._journal.continued
+
+    def frame(self, frame: RgbFrame) -> None:
+        codes = {3: cv2.COLOR_RGB2BGR, 4: cv2.COLOR_RGBA2BGRA}
+        image = np.asarray(cv2.cvtColor(frame.image, codes[frame.image.shape[2]]))
+        write_image(self._image(self.encoded + 1), image, self._overwrite)
+        self.encoded += 1
+        if self.encoded % self._segment == 0:
+            self._commit()
+
+    def packet(self, packet: av.Packet[Any]) -> None:
+        """Images hold no other streams."""
+
+    def finish(self) -> None:
+        self._commit()
+        self._journal.close(keep=False)
+        own = {self._image(number) for number in range(1, self.encoded + 1)}
+        older = [image for image in numbered(self._pattern) if image not in own]
+        if older:
+            _log.warning("%d images, such as %s, are older: this run made %d", len(older), older[0], self.encoded)
+
+    def abandon(self, *, keep: bool) -> None:
+        if keep:
+            with contextlib.suppress(OSError):  # a full disk; what was counted before is on it
+                self._commit()
+        else:
+            for number in range(1, self.encoded + 1):
+                self._image(number).unlink(missing_ok=True)
+        self._journal.close(keep=keep and self._journal.commit.frames > 0)
+
+    def _image(self, number: int) -> Path:
+        return Path(self._pattern % number)
+
+    def _commit(self) -> None:
+        """Counts the images so far, when they are on the disk with their names."""
+        if self.encoded == self._journal.commit.frames:
+            return
+        images = [self._image(number) for number in range(self._safe + 1, self.encoded + 1)]
+        for path in [*images, *{image.parent for image in images}]:
+            _sync(path)
+        self._journal.commit_segment(Commit(self.encoded))
+        self._safe = self.encoded
+
+
+def _refuse_existing(pattern: str) -> None:
+    existing = numbered(pattern)
+    if existing:
+        raise OutputError(f"{existing[0]} exists; give -y to overwrite it, or another name")
+
+
+def _sync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
