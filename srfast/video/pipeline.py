@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import os
 import time
@@ -24,7 +25,7 @@ from srfast.video.planes import plane_colour
 from srfast.video.reader import VideoReader
 from srfast.video.run import Run
 from srfast.video.sinks import JournalSink, Sink, StreamSink, holdable
-from srfast.video.source import COPIED, InputOptions, Source, is_live, is_sequence
+from srfast.video.source import COPIED, InputOptions, Source, is_live, is_sequence, numbered
 
 _log = logging.getLogger("srfast")
 SEGMENT = 120  # frames: what a crash costs at most, and the longest distance of key frames
@@ -137,7 +138,8 @@ def upscale_video(
             suffix, encoding = ".png", Encoding("png", None, None)
         settings = settle(reader, encoding, suffix, width, height)
         reader.planes = plane_colour(reader, settings, upscaler)
-        run = _identity(source, upscaler, settings, frames, copy, segment) | {"planes": str(reader.planes)}
+        run = _identity(source, input_options or InputOptions(), upscaler, settings, frames, copy, segment)
+        run["planes"] = str(reader.planes)
         kind = encoding.format or ("y4m" if str(target) == "-" else None)
         if not is_sequence(target):
             streams = holdable(suffix, kind, reader, settings, streams)
@@ -170,16 +172,26 @@ def upscale_video(
 
 
 def _identity(
-    source: Source, upscaler: Upscaler, settings: Any, frames: int | None, copy: tuple[str, ...], segment: int
+    source: Source,
+    options: InputOptions,
+    upscaler: Upscaler,
+    settings: Any,
+    frames: int | None,
+    copy: tuple[str, ...],
+    segment: int,
 ) -> dict[str, Any]:
     """What two runs must share for one to continue the other."""
     path = Path(source)
     state = path.stat() if path.is_file() else None
+    images = numbered(source) if is_sequence(source) else []
+    states = [(p.name, p.stat().st_size, p.stat().st_mtime_ns) for p in images]
     encoder = {k: v if isinstance(v, (int, str, dict)) else str(v) for k, v in asdict(settings).items()}
     return {
         "input": str(path.absolute()) if str(source) != "-" else "-",
         "input size": state.st_size if state else 0,
         "input time": state.st_mtime_ns if state else 0,
+        "input images": hashlib.sha256(repr(states).encode()).hexdigest() if states else "",
+        "input options": asdict(options),
         "model": upscaler.fingerprint,
         "outscale": upscaler.outscale,
         "backend": f"{upscaler.engine.backend.name} on {upscaler.engine.device} in {upscaler.engine.dtype}",

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import av
+import numpy as np
 import pytest
 import torch
 from video.children import SEGMENT, stand_at, start, tiny, upscale
@@ -22,6 +23,7 @@ from srfast.video import Encoding, upscale_video
 from srfast.video.journal import journal_path
 from srfast.video.network import NetworkStage
 from srfast.video.reader import Item, RgbFrame
+from srfast.video.source import InputOptions
 
 FRAMES = 40
 
@@ -260,3 +262,37 @@ def test_lost_frames_leave_nothing(tmp_path: Path, clip: Path, monkeypatch: pyte
     with pytest.raises(FrameLossError, match="the output is discarded"):
         upscale_video(clip, tmp_path / name, tiny(), segment=SEGMENT)
     assert leftovers(tmp_path) == []
+
+
+def test_other_input_options_are_another_run(tmp_path: Path) -> None:
+    """The same bytes have other colours in another pixel format."""
+    source, target = tmp_path / "in.yuv", tmp_path / "out.mkv"
+    source.write_bytes(np.random.default_rng(0).bytes(20 * 48 * 32 * 3 // 2))
+
+    def run(pixel_format: str, resume: bool, at: int) -> None:
+        settings = {"video_size": "48x32", "framerate": "25", "pixel_format": pixel_format}
+        upscale_video(
+            source,
+            target,
+            tiny(),
+            segment=SEGMENT,
+            resume=resume,
+            encoding=Encoding(pix_fmt="yuv420p"),
+            input_options=InputOptions("rawvideo", settings),
+            on_progress=interrupt_at(at),
+        )
+
+    with pytest.raises(KeyboardInterrupt):
+        run("yuv420p", False, 15)
+    with pytest.raises(OutputError, match="another input options"):
+        run("nv12", True, 99)
+    run("yuv420p", True, 99)
+
+
+def test_other_input_images_are_another_run(tmp_path: Path, clip: Path) -> None:
+    source, target = *numbered_folders(tmp_path, "in"), tmp_path / "out.mkv"
+    upscale_video(clip, source, tiny())
+    interrupted(source, target, 20)
+    upscale_video(clip, source, other(), overwrite=True)
+    with pytest.raises(OutputError, match="another input images"):
+        upscale_video(source, target, tiny(), segment=SEGMENT, resume=True)
