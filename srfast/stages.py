@@ -6,12 +6,15 @@ import contextlib
 import queue
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
 T = TypeVar("T")
 QUEUED = 3  # items between two stages: enough to even out their times, few enough to bound memory
+
+
+PATIENCE = 2.0  # seconds for which a source that gives nothing is waited for at the end
 _END = object()  # not None, which may be among the items
 
 
@@ -72,6 +75,35 @@ class Channel(Generic[T]):
     def stop(self) -> None:
         """Ends both sides."""
         self._stop.set()
+
+
+class Feeding(threading.Thread):
+    """Feeds a channel in the background; a daemon, as its source may never answer again.
+
+    Args:
+        channel: what it feeds.
+        items: with what.
+        name: of the thread.
+        release: called in the thread at its end.
+    """
+
+    def __init__(
+        self, channel: Channel[T], items: Iterable[T], name: str, release: Callable[[], None] = lambda: None
+    ) -> None:
+        super().__init__(name=name, daemon=True)
+        self._channel, self._items, self._release = channel, items, release
+
+    def run(self) -> None:
+        try:
+            self._channel.feed(self._items)
+        finally:
+            self._release()
+
+    def leave(self) -> None:
+        """Stops the channel and waits; a source that stays silent is left to itself."""
+        self._channel.stop()
+        if self.ident is not None:
+            self.join(PATIENCE)
 
 
 @dataclass

@@ -19,7 +19,7 @@ from srfast.engine import Engine
 from srfast.errors import InputError, UnsupportedModelError
 from srfast.frames import Array, resize_array, upscale_array, upscale_frame
 from srfast.passes import optimise
-from srfast.stages import Channel
+from srfast.stages import Channel, Feeding
 
 DTYPES = {
     "float32": torch.float32,
@@ -128,16 +128,14 @@ class Upscaler:
         if not prefetch:
             yield from (self(frame) for frame in frames)
             return
-        stop = threading.Event()
-        waiting: Channel[Any] = Channel(stop, prefetch)
-        thread = threading.Thread(target=waiting.feed, args=(frames,), name="srfast-prefetch")
-        thread.start()
+        waiting: Channel[Any] = Channel(threading.Event(), prefetch)
+        feeding = Feeding(waiting, frames, "srfast-prefetch")
         try:
+            feeding.start()
             for frame in waiting:
                 yield self(frame)
         finally:
-            stop.set()
-            thread.join()
+            feeding.leave()
 
     def close(self) -> None:
         """Gives back weights and buffers; the upscaler cannot be used after this."""

@@ -12,8 +12,8 @@ from srfast.errors import InputError
 from srfast.video.colour import declared_tags
 from srfast.video.damage import Damage, Expected
 from srfast.video.matroska import Holes
+from srfast.video.pipe import CountedPipe
 from srfast.video.source import (
-    CountedPipe,
     InputOptions,
     Source,
     can_reopen,
@@ -173,10 +173,13 @@ class Decoding:
         while failures < _RETRIES:
             try:
                 for packet in self.container.demux():
+                    self._pipe.check()
                     failures = 0
                     yield packet
+                self._pipe.check()
                 return
             except (self._av.error.FFmpegError, OSError) as error:
+                self._pipe.check()
                 if failures == 0:
                     self.damaged("packets", None)
                     _log.info("%s: %s", self.label, reason(error))
@@ -205,10 +208,15 @@ class Decoding:
         end = packet_time(packet) + Fraction(packet.duration or 0) * packet.time_base
         self.ends[packet.stream.index] = max(end, self.ends.get(packet.stream.index, end))
 
+    def interrupt(self) -> None:
+        """Ends a read that waits for a pipe."""
+        self._pipe.stop()
+
     def close(self) -> None:
         """Closes the file."""
         for container in self._containers:
             container.close()
+        self._pipe.close()
 
 
 def _is_picture(av: Any, stream: Any) -> bool:

@@ -40,6 +40,8 @@ class ImageSink:
         OutputError: images or an unfinished run are in the way.
     """
 
+    patience: float | None = None
+
     def __init__(self, pattern: str, run: dict[str, Any], *, segment: int, overwrite: bool, resume: bool) -> None:
         self._pattern, self._segment = pattern, segment
         check_output(self._image(1), overwrite=True)

@@ -11,7 +11,7 @@ from fractions import Fraction
 import cv2
 
 from srfast.frames import Array
-from srfast.stages import Channel
+from srfast.stages import Channel, Feeding
 from srfast.upscaler import Upscaler
 from srfast.video.network import NetworkStage
 from srfast.video.reader import Item, RgbFrame, VideoReader
@@ -48,17 +48,16 @@ def iter_video(
     require_av()
     upscaler = model if isinstance(model, Upscaler) else Upscaler(model)
     network = NetworkStage(upscaler, reuse=reuse)
-    stop = threading.Event()
-    decoded: Channel[Item] = Channel(stop)
+    decoded: Channel[Item] = Channel(threading.Event())
     with VideoReader(source, input_options) as reader:
-        thread = threading.Thread(target=decoded.feed, args=(reader.items([]),), name="srfast-decode")
-        thread.start()
+        feeding = Feeding(decoded, reader.items([]), "srfast-decode", reader.hold())
         try:
+            feeding.start()
             for index, item in enumerate(network(decoded)):
                 assert isinstance(item, RgbFrame)
                 image = item.image
                 code = cv2.COLOR_RGB2BGR if image.shape[2] == 3 else cv2.COLOR_RGBA2BGRA
                 yield UpscaledFrame(index, item.pts * reader.time_base, cv2.cvtColor(image, code))
         finally:
-            stop.set()
-            thread.join()
+            reader.interrupt()
+            feeding.leave()

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -60,6 +61,7 @@ class VideoReader:
 
     def __init__(self, source: Source, options: InputOptions | None = None, *, strict: bool = False) -> None:
         self._av = require_av()
+        self._lock, self._users = threading.Lock(), 1
         self._decoding = Decoding(source, options or InputOptions(), strict)
         self.time_base: Fraction = self.stream.time_base
         self.rate: Fraction | None = self.stream.average_rate or self.stream.guessed_rate
@@ -192,9 +194,23 @@ class VideoReader:
             return to_planes(frame, self.format.name, (self.width, self.height))
         return to_rgb(frame, self.colour, self.deep, self.alpha, (self.width, self.height), self._scaler)
 
+    def interrupt(self) -> None:
+        """Ends the reading, also where another thread waits for a pipe; other sources end their wait by themselves."""
+        self._decoding.interrupt()
+
+    def hold(self) -> Callable[[], None]:
+        """Keeps the file open until the function that it returns is called too: a thread may still be reading."""
+        with self._lock:
+            self._users += 1
+        return self.close
+
     def close(self) -> None:
-        """Closes the file."""
-        self._decoding.close()
+        """Closes the file, unless another holds it."""
+        with self._lock:
+            self._users -= 1
+            used = self._users > 0
+        if not used:
+            self._decoding.close()
 
     def __enter__(self) -> VideoReader:
         return self

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from srfast.errors import FrameLossError, OutputError
-from srfast.stages import Channel, StageTimes, StoppedError
+from srfast.stages import Channel, Feeding, StageTimes, StoppedError
 from srfast.video.network import NetworkStage
 from srfast.video.reader import Item, RgbFrame, VideoReader
 from srfast.video.sinks import Sink
@@ -37,6 +37,7 @@ class Run:
     ) -> None:
         self._reader, self._network, self._sink = reader, network, sink
         self._streams, self._limit, self._times = streams, limit, times
+        self._done = sink.start.frames
 
     def go(self, report: Callable[[int], None]) -> None:
         """Runs to the end; on failure the sink keeps what can be continued.
@@ -66,18 +67,12 @@ class Run:
             self._streams, self._limit, skip_frames=start.frames, skip_packets=dict(start.packets)
         )
         timed = self._times.timed("decode", items)
-        reading = threading.Thread(target=decoded.feed, args=(timed,), name="srfast-decode")
+        reading = Feeding(decoded, timed, "srfast-decode", self._reader.hold())
         writing = _WriterThread(self._sink, upscaled, self._times)
-        reading.start()
-        writing.start()
-        done = start.frames
         try:
-            for item in self._network(decoded):
-                upscaled.put(item)
-                if isinstance(item, RgbFrame):
-                    done += 1
-                    report(done)
-                writing.check()
+            reading.start()
+            writing.start()
+            self._upscale(decoded, upscaled, writing, report)
             upscaled.end()
             writing.join()
             writing.check()
@@ -86,12 +81,23 @@ class Run:
             raise
         finally:
             stop.set()
-            reading.join()
-            writing.join()
-        if not self._reader.decoded == done == self._sink.encoded:
+            self._reader.interrupt()
+            reading.leave()
+            writing.leave()
+        if not self._reader.decoded == self._done == self._sink.encoded:
             raise FrameLossError(
                 f"{self._reader.decoded} frames came in, {self._sink.encoded} went out; the output is discarded"
             )
+
+    def _upscale(
+        self, decoded: Channel[Item], upscaled: Channel[Item], writing: _WriterThread, report: Callable[[int], None]
+    ) -> None:
+        for item in self._network(decoded):
+            upscaled.put(item)
+            if isinstance(item, RgbFrame):
+                self._done += 1
+                report(self._done)
+            writing.check()
 
 
 class _output_errors:  # noqa: N801
@@ -111,7 +117,7 @@ class _WriterThread(threading.Thread):
     """Encodes until the channel ends."""
 
     def __init__(self, sink: Sink, items: Channel[Item], times: StageTimes) -> None:
-        super().__init__(name="srfast-encode")
+        super().__init__(name="srfast-encode", daemon=True)  # who reads a pipe may never read on
         self._sink, self._items, self._times = sink, items, times
         self._error: BaseException | None = None
 
@@ -128,6 +134,11 @@ class _WriterThread(threading.Thread):
         except BaseException as error:
             self._error = error
             self._items.stop()
+
+    def leave(self) -> None:
+        """Waits for the item at hand, as long as the sink has patience."""
+        if self.ident is not None:
+            self.join(self._sink.patience)
 
     def check(self) -> None:
         """Raises what ended the thread."""

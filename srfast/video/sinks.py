@@ -7,15 +7,19 @@ import logging
 import os
 import sys
 import tempfile
+import threading
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from srfast.errors import OutputError
 from srfast.output import check_output, whole_file
+from srfast.stages import PATIENCE
 from srfast.video.choice import Settings
 from srfast.video.encoder import FrameEncoder
 from srfast.video.journal import VIDEO, Commit, open_journal
 from srfast.video.muxer import Muxer
+from srfast.video.pipe import OutputPipe
 from srfast.video.reader import RgbFrame, VideoReader
 
 if TYPE_CHECKING:
@@ -26,10 +30,17 @@ _log = logging.getLogger("srfast")
 
 
 class Sink(Protocol):
-    """Takes frames and copied packets in the order of the input."""
+    """Takes frames and copied packets in the order of the input.
+
+    Attributes:
+        start: what an earlier run has done.
+        encoded: frames so far.
+        patience: seconds for which a failed run waits for the frame at hand; None as long as it takes.
+    """
 
     start: Commit
     encoded: int
+    patience: float | None
 
     def frame(self, frame: RgbFrame) -> None: ...
 
@@ -81,6 +92,8 @@ class JournalSink:
     Raises:
         OutputError: the container refuses, or an unfinished run is in the way.
     """
+
+    patience: float | None = None
 
     def __init__(
         self,
@@ -168,39 +181,70 @@ class StreamSink:
         overwrite: bool = False,
     ) -> None:
         self.start, self.encoded = Commit(), 0
+        self._pipe, self._busy = _output_pipe(target), threading.Lock()
+        self.patience = None if self._pipe is None else PATIENCE
         self._files = contextlib.ExitStack()
-        file: Path | BinaryIO = sys.stdout.buffer
-        if str(target) == "-" and sys.stdout.isatty():
-            raise OutputError("the standard output is a terminal; send it to a program or a file")
+        file: Any = self._pipe or sys.stdout.buffer
         if str(target) != "-":
             file = self._files.enter_context(whole_file(Path(target), overwrite))
         try:
-            self._muxer = Muxer(file, kind, reader, settings, streams)
+            with self._interruptible():
+                self._muxer = Muxer(file, kind, reader, settings, streams)
             self._encoder = FrameEncoder(settings)
         except BaseException:
             self._files.__exit__(*sys.exc_info())
             raise
 
     def frame(self, frame: RgbFrame) -> None:
-        self._write(self._encoder.encode(frame))
+        with self._busy:
+            self._write(self._encoder.encode(frame))
         self.encoded += 1
 
     def packet(self, packet: av.Packet[Any]) -> None:
-        self._muxer.copy(packet, packet.stream.index)
+        with self._busy:
+            self._muxer.copy(packet, packet.stream.index)
 
     def _write(self, packets: list[av.Packet[Any]]) -> None:
         for packet in packets:
             self._muxer.video(packet)
 
+    @contextlib.contextmanager
+    def _interruptible(self) -> Iterator[None]:
+        """Raises Ctrl-C that came in a write."""
+        try:
+            yield
+        finally:
+            if self._pipe is not None:
+                self._pipe.check()
+
     def finish(self) -> None:
-        self._write(self._encoder.close())
-        self._muxer.finish()
+        with self._interruptible():
+            self._write(self._encoder.close())
+            self._muxer.finish()
         self._files.close()
 
     def abandon(self, *, keep: bool) -> None:
-        self._muxer.abandon()
+        if self._pipe is not None:
+            self._pipe.stop()
+        if self._busy.acquire(blocking=False):  # else a write still waits, which holds the muxer
+            self._muxer.abandon()
         with contextlib.suppress(_AbandonedError):
             self._files.__exit__(_AbandonedError, _AbandonedError(), None)
+
+
+def _output_pipe(target: str | Path) -> OutputPipe | None:
+    """The standard output if it is meant and a pipe.
+
+    Raises:
+        OutputError: it is a terminal.
+    """
+    if str(target) != "-":
+        return None
+    if sys.stdout.isatty():
+        raise OutputError("the standard output is a terminal; send it to a program or a file")
+    if sys.stdout.buffer.seekable():
+        return None
+    return OutputPipe(sys.stdout.buffer)
 
 
 class _AbandonedError(Exception):

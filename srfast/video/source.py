@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from srfast.errors import InputError, MissingDependencyError
+from srfast.video.pipe import CountedPipe
 
 Source: TypeAlias = "str | os.PathLike[str]"
 COPIED = ("audio", "subtitle", "attachment", "data")
@@ -87,19 +88,6 @@ def _is_pipe(path: Path) -> bool:
     return path.exists() and not path.is_file() and not stat.S_ISBLK(path.stat().st_mode)
 
 
-class CountedPipe:
-    """The standard input, and how many bytes came from it."""
-
-    def __init__(self) -> None:
-        self.bytes = 0
-
-    def read(self, size: int) -> bytes:
-        """Up to ``size`` bytes; none at the end."""
-        data = sys.stdin.buffer.read(size)
-        self.bytes += len(data)
-        return data
-
-
 def open_source(source: Source, options: InputOptions, counted: CountedPipe) -> Any:
     """Opens an input container; where it is a pipe, ``counted`` is what it is read through.
 
@@ -108,7 +96,9 @@ def open_source(source: Source, options: InputOptions, counted: CountedPipe) -> 
     """
     av = require_av()
     name = os.fspath(source)
-    file: Any = name if name != "-" else sys.stdin.buffer if sys.stdin.buffer.seekable() else counted
+    file: Any = name
+    if name == "-":
+        file = sys.stdin.buffer if sys.stdin.buffer.seekable() else counted.attach(sys.stdin.buffer)
     kind, settings = options.format, dict(options.options)
     if kind == "y4m":
         kind = "yuv4mpegpipe"
@@ -118,13 +108,15 @@ def open_source(source: Source, options: InputOptions, counted: CountedPipe) -> 
         kind = kind or "image2"
     else:
         _check_file(Path(source))
+        if stat.S_ISFIFO(os.stat(name).st_mode):  # FFmpeg would wait for it without an end
+            file = counted.attach(open(name, "rb"), name)  # noqa: SIM115
     if name.startswith("/dev/video"):
         kind = kind or "v4l2"
     hwaccel = None
     try:
         if options.hwaccel:
             hwaccel = av.codec.hwaccel.HWAccel(options.hwaccel, allow_software_fallback=True)
-        return av.open(
+        container = av.open(
             file,
             format=kind,
             options=settings,
@@ -132,7 +124,9 @@ def open_source(source: Source, options: InputOptions, counted: CountedPipe) -> 
             timeout=_NETWORK_SECONDS if is_live(source) else None,
             hwaccel=hwaccel,
         )
+        counted.check()
     except (av.error.FFmpegError, OSError, ValueError) as error:
+        counted.check()
         hint = ""
         if (kind == "rawvideo" or Path(name).suffix in (".yuv", ".rgb", ".raw")) and "video_size" not in settings:
             hint = (
@@ -140,6 +134,7 @@ def open_source(source: Source, options: InputOptions, counted: CountedPipe) -> 
                 "--input-option pixel_format=yuv420p --input-option framerate=25"
             )
         raise InputError(f"{label(source)} is not a video that can be read: {reason(error)}{hint}") from error
+    return container
 
 
 def _check_file(path: Path) -> None:
