@@ -81,7 +81,7 @@ class ImageSink:
         else:
             for number in range(1, self.encoded + 1):
                 self._image(number).unlink(missing_ok=True)
-        self._journal.close(keep=keep and self._journal.commit.frames > 0)
+        self._journal.abandon(keep=keep)
 
     def _image(self, number: int) -> Path:
         return Path(self._pattern % number)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import fcntl
 import json
+import logging
 import os
 import struct
 import zlib
@@ -24,6 +25,7 @@ from srfast.video.source import require_av
 if TYPE_CHECKING:
     import av
 
+_log = logging.getLogger("srfast")
 MAGIC = b"srfast journal 1\n"
 VIDEO = -1  # the number of the encoded stream; copied ones keep that of the input
 _HEADER = struct.Struct("<cihqqqiiII")
@@ -174,6 +176,13 @@ class Journal:
             packet.time_base = Fraction(numerator, denominator)
             packet.is_keyframe = bool(flags & _KEY)
             yield stream, packet
+
+    def abandon(self, *, keep: bool) -> None:
+        """Closes it; ``keep`` leaves what was committed for a later run, and says so."""
+        frames = self.commit.frames if keep else 0
+        self.close(keep=frames > 0)
+        if frames:
+            _log.warning("%d frames are kept in %s: --resume goes on from there", frames, self.path)
 
     def close(self, *, keep: bool) -> None:
         """Closes it; without ``keep`` it is deleted."""

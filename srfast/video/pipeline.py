@@ -60,6 +60,7 @@ class VideoResult:
         reuse: what was copied from the frame before.
         stages: seconds of work by stage; stages overlap.
         codec, pix_fmt: of the output.
+        interrupted: Ctrl-C ended a source that has no end of its own.
     """
 
     frames: int
@@ -73,6 +74,7 @@ class VideoResult:
     stages: dict[str, float]
     codec: str
     pix_fmt: str
+    interrupted: bool = False
 
     @property
     def fps(self) -> float:
@@ -99,7 +101,8 @@ def upscale_video(
     """Upscales a video; audio, subtitles, timestamps, colours, chapters, attachments and metadata come along.
 
     Memory does not grow with the length. The target appears under its name only when it is whole. The work is kept in a
-    journal beside the target, so that a run that was killed continues with ``resume``; its frames are the same.
+    journal beside the target, so that a run that was killed continues with ``resume``; its frames are the same. A camera
+    or network address has no end: there Ctrl-C ends the video as it is, and is not raised once there are frames.
 
     Args:
         source: a file, '-' for the standard input, a network address, a camera, or numbered images (``in/%05d.png``).
@@ -155,7 +158,8 @@ def upscale_video(
         total = min(filter(None, (frames, reader.expected_frames)), default=0)
         times = StageTimes()
         network = NetworkStage(upscaler, reuse=reuse, times=times, planes=reader.planes)
-        Run(reader, network, sink, streams, frames, times).go(_reporter(on_progress, total, started, sink.start.frames))
+        stages = Run(reader, network, sink, streams, frames, times, is_live(source))
+        stages.go(_reporter(on_progress, total, started, sink.start.frames))
         return VideoResult(
             frames=sink.encoded,
             seconds=time.perf_counter() - started,
@@ -168,6 +172,7 @@ def upscale_video(
             stages=times.seconds,
             codec=settings.codec,
             pix_fmt=settings.pix_fmt,
+            interrupted=stages.interrupted,
         )
 
 

@@ -26,6 +26,8 @@ def verdict(result: VideoResult) -> str:
     """One line: frames, rate, and what held it back."""
     new = result.frames - result.resumed
     parts = [f"{result.frames} frames of {result.width}x{result.height}, {result.fps:.2f} fps"]
+    if result.interrupted:
+        parts.append("ended by Ctrl-C")
     if result.resumed:
         parts.append(f"{result.resumed} of them from before")
     if result.redone:
@@ -61,6 +63,7 @@ def as_dict(result: VideoResult, source: str, target: str, upscaler: Upscaler) -
         "redone_frames": result.redone,
         "width": result.width,
         "height": result.height,
+        "interrupted": result.interrupted,
         "codec": result.codec,
         "pix_fmt": result.pix_fmt,
         "seconds": result.seconds,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -12,6 +13,8 @@ from srfast.video.network import NetworkStage
 from srfast.video.reader import Item, RgbFrame, VideoReader
 from srfast.video.sinks import Sink
 from srfast.video.source import reason, require_av
+
+_log = logging.getLogger("srfast")
 
 
 class Run:
@@ -24,6 +27,10 @@ class Run:
         streams: the reader's streams to copy.
         limit: frames after which it ends.
         times: where the stages' work is counted.
+        live: the reader has no end of its own: Ctrl-C is the end.
+
+    Attributes:
+        interrupted: Ctrl-C ended it.
     """
 
     def __init__(
@@ -34,10 +41,12 @@ class Run:
         streams: list[Any],
         limit: int | None,
         times: StageTimes,
+        live: bool = False,
     ) -> None:
         self._reader, self._network, self._sink = reader, network, sink
-        self._streams, self._limit, self._times = streams, limit, times
-        self._done = sink.start.frames
+        self._streams, self._limit, self._times, self._live = streams, limit, times, live
+        self._done, self._complete = sink.start.frames, True
+        self.interrupted = False
 
     def go(self, report: Callable[[int], None]) -> None:
         """Runs to the end; on failure the sink keeps what can be continued.
@@ -51,11 +60,9 @@ class Run:
                 self._stages(report)
             with _output_errors(), self._times.measure("finish"):
                 self._sink.finish()
-        except (KeyboardInterrupt, OutputError):
-            self._sink.abandon(keep=True)
-            raise
         except BaseException:
-            self._sink.abandon(keep=False)
+            # Whatever it was, the frames so far are right; a second Ctrl-C gives up what the first was completing.
+            self._sink.abandon(keep=self._complete and not self.interrupted)
             raise
 
     def _stages(self, report: Callable[[int], None]) -> None:
@@ -84,7 +91,8 @@ class Run:
             self._reader.interrupt()
             reading.leave()
             writing.leave()
-        if not self._reader.decoded == self._done == self._sink.encoded:
+        self._complete = self.interrupted or self._reader.decoded == self._done == self._sink.encoded
+        if not self._complete:
             raise FrameLossError(
                 f"{self._reader.decoded} frames came in, {self._sink.encoded} went out; the output is discarded"
             )
@@ -92,12 +100,18 @@ class Run:
     def _upscale(
         self, decoded: Channel[Item], upscaled: Channel[Item], writing: _WriterThread, report: Callable[[int], None]
     ) -> None:
-        for item in self._network(decoded):
-            upscaled.put(item)
-            if isinstance(item, RgbFrame):
-                self._done += 1
-                report(self._done)
-            writing.check()
+        try:
+            for item in self._network(decoded):
+                upscaled.put(item)
+                if isinstance(item, RgbFrame):
+                    self._done += 1
+                    report(self._done)
+                writing.check()
+        except KeyboardInterrupt:
+            if not self._live or not self._done:
+                raise
+            self.interrupted = True
+            _log.warning("the output is being completed; Ctrl-C once more discards it")
 
 
 class _output_errors:  # noqa: N801

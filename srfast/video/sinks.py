@@ -21,6 +21,7 @@ from srfast.video.journal import VIDEO, Commit, open_journal
 from srfast.video.muxer import Muxer
 from srfast.video.pipe import OutputPipe
 from srfast.video.reader import RgbFrame, VideoReader
+from srfast.video.source import reason
 
 if TYPE_CHECKING:
     import av
@@ -158,7 +159,7 @@ class JournalSink:
         self._journal.close(keep=False)
 
     def abandon(self, *, keep: bool) -> None:
-        self._journal.close(keep=keep and self._journal.commit.frames > 0)
+        self._journal.abandon(keep=keep)
 
 
 class StreamSink:
@@ -181,7 +182,7 @@ class StreamSink:
         overwrite: bool = False,
     ) -> None:
         self.start, self.encoded = Commit(), 0
-        self._pipe, self._busy = _output_pipe(target), threading.Lock()
+        self._target, self._pipe, self._busy = target, _output_pipe(target), threading.Lock()
         self.patience = None if self._pipe is None else PATIENCE
         self._files = contextlib.ExitStack()
         file: Any = self._pipe or sys.stdout.buffer
@@ -224,12 +225,24 @@ class StreamSink:
         self._files.close()
 
     def abandon(self, *, keep: bool) -> None:
+        """As ``Sink.abandon``; a recording is completed with ``keep``, as nothing can continue it."""
+        if keep and self.encoded and str(self._target) != "-" and self._completed():
+            _log.warning("%s holds the %d frames up to the failure", self._target, self.encoded)
+            return
         if self._pipe is not None:
             self._pipe.stop()
         if self._busy.acquire(blocking=False):  # else a write still waits, which holds the muxer
             self._muxer.abandon()
         with contextlib.suppress(_AbandonedError):
             self._files.__exit__(_AbandonedError, _AbandonedError(), None)
+
+    def _completed(self) -> bool:
+        try:
+            self.finish()
+        except Exception as error:
+            _log.warning("%s cannot be completed: %s", self._target, reason(error))
+            return False
+        return True
 
 
 def _output_pipe(target: str | Path) -> OutputPipe | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import array
 import errno
 import fcntl
+import http.server
 import os
 import signal
 import subprocess
@@ -16,6 +17,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import av
 import numpy as np
 import pytest
 from video.children import SEGMENT, save_tiny, tiny
@@ -23,7 +25,10 @@ from video.gradients import leftovers, make_clip
 
 from srfast.errors import OutputError
 from srfast.video import iter_video, upscale_video
+from srfast.video.encoder import FrameEncoder
 from srfast.video.journal import Journal, journal_path
+from srfast.video.network import NetworkStage
+from srfast.video.reader import VideoReader
 
 FRAMES = 40
 SIZE = (48, 32)
@@ -118,11 +123,14 @@ def interrupted(process: subprocess.Popen[bytes]) -> None:
     assert "interrupted" in said and "Fatal" not in said and "Traceback" not in said
 
 
-def test_silent_input(silent: None, tmp_path: Path) -> None:
+@pytest.mark.parametrize("error", [KeyboardInterrupt, RuntimeError])
+def test_silent_input(silent: None, tmp_path: Path, error: type[BaseException]) -> None:
     """All frames that came are done when the error comes, so the reading thread waits for more."""
     target = tmp_path / "out.mkv"
-    ended = outcome(lambda: upscale_video("-", target, tiny(), segment=SEGMENT, on_progress=interrupt_at(FRAMES)))
-    assert isinstance(ended, KeyboardInterrupt)
+    ended = outcome(
+        lambda: upscale_video("-", target, tiny(), segment=SEGMENT, on_progress=interrupt_at(FRAMES, error))
+    )
+    assert isinstance(ended, error)
     assert leftovers(tmp_path) == [journal_path(target).name, "in"]
 
 
@@ -224,3 +232,95 @@ def test_full_disk_behind_the_standard_output(tmp_path: Path, clip: Path, kind: 
         )
     assert done.returncode == OutputError.exit_code, done.stderr
     assert b"No space left" in done.stderr and b"Fatal" not in done.stderr
+
+
+PLACES = {"reading": (VideoReader, "_image"), "network": (NetworkStage, "_begin"), "writing": (FrameEncoder, "encode")}
+
+
+@pytest.mark.parametrize("place", PLACES)
+@pytest.mark.parametrize("error", [RuntimeError, MemoryError, SystemExit])
+def test_a_failure_in_any_thread(
+    tmp_path: Path, clip: Path, monkeypatch: pytest.MonkeyPatch, place: str, error: type[BaseException]
+) -> None:
+    """It is raised, nothing has the target's name, and the run continues."""
+    kind, name = PLACES[place]
+    work, calls = getattr(kind, name), []
+
+    def failing(self: Any, *arguments: Any) -> Any:
+        calls.append(1)
+        if len(calls) == 20:
+            raise error("device lost")
+        return work(self, *arguments)
+
+    target = tmp_path / "out.mkv"
+    with monkeypatch.context() as patch:
+        patch.setattr(kind, name, failing)
+        ended = outcome(lambda: upscale_video(clip, target, tiny(), segment=SEGMENT))
+    assert type(ended) is error
+    assert leftovers(tmp_path) == [journal_path(target).name, "in"]
+    assert not [t.name for t in threading.enumerate() if t.name.startswith("srfast-")]
+    result = upscale_video(clip, target, tiny(), segment=SEGMENT, resume=True)
+    assert (result.frames, result.resumed > 0) == (FRAMES, True)
+
+
+class _Server(http.server.BaseHTTPRequestHandler):
+    """Sends the beginning of a file and then nothing, as a stream whose camera has stopped."""
+
+    data = b""
+    silent = threading.Event()
+
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.send_header("Content-Length", "1000000000")
+        self.end_headers()
+        self.wfile.write(self.data)
+        self.silent.wait()
+
+    def log_message(self, *arguments: Any) -> None:
+        """Nothing."""
+
+
+@pytest.fixture
+def address(clip: Path) -> Iterator[str]:
+    handler = type("Server", (_Server,), {"data": clip.read_bytes(), "silent": threading.Event()})
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}/clip.mkv"
+    handler.silent.set()
+    server.shutdown()
+    server.server_close()
+
+
+def count(path: Path) -> int:
+    with av.open(str(path)) as c:
+        return sum(1 for _ in c.decode(video=0))
+
+
+LAST = FRAMES - 4  # the demuxer and the decoder may hold the last ones back until more comes
+
+
+@pytest.mark.parametrize("suffix", [".mkv", ".mp4"])
+def test_ctrl_c_ends_a_recording(tmp_path: Path, address: str, suffix: str) -> None:
+    target = tmp_path / f"out{suffix}"
+    result = outcome(lambda: upscale_video(address, target, tiny(), on_progress=interrupt_at(LAST)))
+    assert result.interrupted
+    assert count(target) == result.frames >= LAST
+    assert leftovers(tmp_path) == ["in", target.name]
+
+
+def test_ctrl_c_before_the_first_frame_of_a_recording(tmp_path: Path, address: str) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(NetworkStage, "__call__", lambda self, items: (_ for _ in ()).throw(KeyboardInterrupt))
+        ended = outcome(lambda: upscale_video(address, tmp_path / "out.mkv", tiny()))
+    assert isinstance(ended, KeyboardInterrupt)
+    assert leftovers(tmp_path) == ["in"]
+
+
+def test_a_failure_ends_a_recording(tmp_path: Path, address: str, caplog: pytest.LogCaptureFixture) -> None:
+    """It is raised, but hours that cannot be recorded again stay."""
+    target = tmp_path / "out.mkv"
+    work = interrupt_at(LAST, RuntimeError)
+    assert isinstance(outcome(lambda: upscale_video(address, target, tiny(), on_progress=work)), RuntimeError)
+    assert count(target) > 0
+    assert f"{target} holds the {count(target)} frames up to the failure" in caplog.text

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 import signal
 import sys
 import time
@@ -117,9 +118,13 @@ def test_torn_journal(tmp_path: Path, clip: Path, whole: Path, cut: int) -> None
     assert frames_of(target) == frames_of(whole)
 
 
-def test_input_errors_leave_nothing(tmp_path: Path, clip: Path) -> None:
-    interrupted(clip, tmp_path / "out.mkv", 30, InputError)
-    assert leftovers(tmp_path) == []
+@pytest.mark.parametrize("error", [InputError, RuntimeError, MemoryError, SystemExit])
+def test_any_failure_keeps_the_work(tmp_path: Path, clip: Path, whole: Path, error: type[BaseException]) -> None:
+    target = tmp_path / "out.mkv"
+    interrupted(clip, target, 30, error)
+    assert leftovers(tmp_path) == [".out.mkv.srfast-journal"]
+    assert upscale_video(clip, target, tiny(), segment=SEGMENT, resume=True).resumed > 0
+    assert frames_of(target) == frames_of(whole)
 
 
 def test_numbered_images(tmp_path: Path, clip: Path) -> None:
@@ -262,6 +267,11 @@ def test_lost_frames_leave_nothing(tmp_path: Path, clip: Path, monkeypatch: pyte
     with pytest.raises(FrameLossError, match="the output is discarded"):
         upscale_video(clip, tmp_path / name, tiny(), segment=SEGMENT)
     assert leftovers(tmp_path) == []
+
+
+def test_what_is_kept_is_said(tmp_path: Path, clip: Path, caplog: pytest.LogCaptureFixture) -> None:
+    interrupted(clip, tmp_path / "out.mkv", 20, RuntimeError)
+    assert re.search(r"\d+ frames are kept in .*out\.mkv.*: --resume goes on from there", caplog.text)
 
 
 def test_other_input_options_are_another_run(tmp_path: Path) -> None:
