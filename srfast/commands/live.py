@@ -16,6 +16,7 @@ from srfast.commands.options import encoding_from, input_from, upscaler_from
 def upscale_live(args: argparse.Namespace, source: str, target: str, latency: float) -> int:
     """Runs until the source ends or Ctrl-C, then completes the output; returns 0."""
     from srfast.live import LiveFrame, LiveUpscaler
+    from srfast.stages import PATIENCE
     from srfast.video.encoder import settle
     from srfast.video.reader import RgbFrame, VideoReader
     from srfast.video.sinks import StreamSink
@@ -33,8 +34,10 @@ def upscale_live(args: argparse.Namespace, source: str, target: str, latency: fl
         sink = StreamSink(target, kind, reader, settings, [], args.overwrite)
         stop = threading.Event()
         recorded = can_reopen(source)
+        failed: list[BaseException] = []
+        release = reader.hold()
 
-        def feed() -> None:
+        def submit() -> None:
             started = time.perf_counter()
             for count, item in enumerate(reader.items([], args.frames)):
                 if stop.is_set():
@@ -43,7 +46,15 @@ def upscale_live(args: argparse.Namespace, source: str, target: str, latency: fl
                     time.sleep(max(0.0, started + float(item.pts * reader.time_base) - time.perf_counter()))
                 if isinstance(item, RgbFrame):
                     live.submit(cv2.cvtColor(item.image[..., :3], cv2.COLOR_RGB2BGR), (count, item))
-            live.close()
+
+        def feed() -> None:
+            try:
+                submit()
+            except BaseException as error:
+                failed.append(error)
+            finally:
+                release()
+                live.close()
 
         def write(frame: LiveFrame) -> None:
             item: Any = frame.tag[1]
@@ -54,14 +65,22 @@ def upscale_live(args: argparse.Namespace, source: str, target: str, latency: fl
         try:
             for frame in live:
                 write(frame)
+            if failed:
+                raise failed[0]
         except KeyboardInterrupt:
-            stop.set()  # the end of a live run: what came so far becomes the file
+            pass  # the end of a live run: what came so far becomes the file
         except BaseException:
+            sink.abandon(keep=not recorded)
+            raise
+        finally:
             stop.set()
+            reader.interrupt()
+            feeding.join(PATIENCE)
+        try:
+            sink.finish()
+        except BaseException:
             sink.abandon(keep=False)
             raise
-        feeding.join(5)
-        sink.finish()
     name = "the standard output" if target == "-" else target
     print(f"{name}: {live.statistics}, at most {latency * 1000:.0f} ms each, on {upscaler}", file=sys.stderr)
     return 0

@@ -23,7 +23,8 @@ import pytest
 from video.children import SEGMENT, save_tiny, tiny
 from video.gradients import leftovers, make_clip
 
-from srfast.errors import OutputError
+from srfast.cli import main
+from srfast.errors import InputError, OutputError
 from srfast.video import iter_video, upscale_video
 from srfast.video.encoder import FrameEncoder
 from srfast.video.journal import Journal, journal_path
@@ -324,3 +325,19 @@ def test_a_failure_ends_a_recording(tmp_path: Path, address: str, caplog: pytest
     assert isinstance(outcome(lambda: upscale_video(address, target, tiny(), on_progress=work)), RuntimeError)
     assert count(target) > 0
     assert f"{target} holds the {count(target)} frames up to the failure" in caplog.text
+
+
+def test_a_live_run_whose_input_fails(tmp_path: Path, clip: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    image, calls = VideoReader._image, []
+
+    def failing(self: VideoReader, frame: Any) -> Any:
+        calls.append(1)
+        if len(calls) == 5:
+            raise InputError("the camera is gone")
+        return image(self, frame)
+
+    monkeypatch.setattr(VideoReader, "_image", failing)
+    model = save_tiny(tmp_path / "model" / "tiny.safetensors")
+    arguments = ["upscale", str(clip), str(tmp_path / "out.mkv"), "-m", model, "--max-latency", "300ms"]
+    assert outcome(lambda: main(arguments)) == InputError.exit_code
+    assert leftovers(tmp_path) == ["in", "model"]
