@@ -178,8 +178,26 @@ class Upscaler:
         return f"Upscaler({self.name} x{self.scale}, {self.engine.backend.name} on {self.engine.device}, {dtype})"
 
 
-def load(model: str | os.PathLike[str], **options: Any) -> Upscaler:
-    """Loads a checkpoint or a shipped model, ready to upscale; ``options`` are those of ``Upscaler``."""
+def load(
+    model: str | os.PathLike[str],
+    *,
+    scale: int | None = None,
+    act: str | None = None,
+    res_scale: float | None = None,
+    **options: Any,
+) -> Upscaler:
+    """Loads a checkpoint or a shipped model, ready to upscale.
+
+    Args:
+        model: a checkpoint's path or a shipped model's name.
+        scale, act, res_scale: what the checkpoint's keys may leave open, as in ``load_model``. The size of the result is
+            ``outscale``.
+        options: those of ``Upscaler``.
+    """
+    if isinstance(model, (str, os.PathLike)):
+        return Upscaler(load_model(model, scale=scale, act=act, res_scale=res_scale), **options)
+    if (scale, act, res_scale) != (None, None, None):
+        raise ValueError("scale, act and res_scale tell what a checkpoint's file does not: give them with its path")
     return Upscaler(model, **options)
 
 

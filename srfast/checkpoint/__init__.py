@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import inspect
 import json
+import logging
 import math
 import os
 import stat
@@ -27,6 +28,7 @@ from srfast.errors import CheckpointError
 
 __all__ = ["Hints", "LoadedModel", "load_model", "save_checkpoint", "shipped_models"]
 
+_log = logging.getLogger("srfast")
 WEIGHTS = Path(__file__).parent.parent / "weights"
 MAX_BYTES = 2 << 30  # of a file: the largest public networks of this kind have 300 MB
 # Of a file that srfast wrote: the module's class and arguments, as JSON.
@@ -80,7 +82,8 @@ def load_model(
         res_scale: of EDSR's blocks; by default 0.1 from 256 channels on, else 1, as published.
 
     Raises:
-        CheckpointError: no such file or name, not a checkpoint, of no known architecture, or not safe to open.
+        CheckpointError: no such file or name, not a checkpoint, of no known architecture, or not safe to open; or it is
+            not of the scale, activation or gain that was given.
     """
     names = shipped_models()
     path = names.get(str(source)) or Path(source)
@@ -100,6 +103,12 @@ def load_model(
     found = int(getattr(module, "scale", 1))
     if scale not in (None, found):
         raise CheckpointError(f"{path}: its keys and shapes are those of scale {found}, not {scale}")
+    for name, given, own in (("act", act, "act_type"), ("res_scale", res_scale, "res_scale")):
+        if given is not None and recipe.arguments.get(own) != given:
+            is_own = f"is {recipe.arguments[own]}" if own in recipe.arguments else "does not exist"
+            raise CheckpointError(f"{path}: {name} {given} was given, but that of this {layout.architecture} {is_own}")
+    for guess in recipe.guesses:
+        _log.warning("%s: %s has the same keys for %s", path, layout.architecture, guess)
     return LoadedModel(
         module, layout.architecture, found, path.stem, layout.origin, layout.values, recipe.arguments, kind
     )

@@ -3,11 +3,22 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from typing import Any
 
 from torch import Tensor
 
-from srfast.checkpoint.layouts import Hints, Recipe, Rule, StateDict, count, renamed, shape, shifted
+from srfast.checkpoint.layouts import (
+    GUESSED_SCALE,
+    Hints,
+    Recipe,
+    Rule,
+    StateDict,
+    count,
+    renamed,
+    shape,
+    shifted,
+)
 from srfast.checkpoint.residual import residual
 from srfast.errors import CheckpointError
 from srfast.models.residual import DIV2K_MEAN, EDSR, MSRRESNET
@@ -59,7 +70,8 @@ def read_old_srresnet(state: StateDict, hints: Hints) -> Recipe:
     nearest = shape(state, f"model.{after[0]}.weight")[0] == shape(state, "model.0.weight")[0]
     if nearest:
         options |= {"nearest": True, "up_factors": (3,) if hints.scale == 3 and steps == 1 else (2,) * steps}
-    return residual(renamed(state, rules), **options)
+    recipe = residual(renamed(state, rules), **options)
+    return replace(recipe, guesses=(GUESSED_SCALE,)) if nearest and steps == 1 and hints.scale is None else recipe
 
 
 def read_edsr(state: StateDict, hints: Hints) -> Recipe:
@@ -98,4 +110,8 @@ def _edsr(state: dict[str, Tensor], hints: Hints, white: float) -> Recipe:
     channels = shape(state, "head.weight")[0]
     res_scale = hints.res_scale if hints.res_scale is not None else 0.1 if channels >= 256 else 1.0
     ranges = {"input_std": (1 / white,) * 3, "output_scale": (1 / white,) * 3}
-    return residual(state, **(EDSR | ranges), res_scale=res_scale)
+    recipe = residual(state, **(EDSR | ranges), res_scale=res_scale)
+    if hints.res_scale is not None:
+        return recipe
+    told = f"every gain of the blocks, and {res_scale:g} was taken, as published; for another give --res-scale (res_scale=)"
+    return replace(recipe, guesses=(told,))

@@ -40,13 +40,21 @@ class Hints:
     res_scale: float | None = None
 
 
+GUESSED_SCALE = "an enlargement of 2 and one of 3, and 2 was taken; for 3 give --model-scale 3 (scale=3)"
+GUESSED_ACT = "ReLU and leaky ReLU, and ReLU was taken; for the other give --act leakyrelu (act='leakyrelu')"
+
+
 @dataclass(frozen=True)
 class Recipe:
-    """A module by class and arguments, and its state_dict with the keys of that class."""
+    """A module by class and arguments, and its state_dict with the keys of that class.
+
+    ``guesses`` says what neither keys, shapes nor hints told, and how to tell it.
+    """
 
     module: str
     arguments: dict[str, Any]
     state: dict[str, Tensor] = field(repr=False)
+    guesses: tuple[str, ...] = ()
 
     def build(self) -> nn.Module:
         return MODULES[self.module](**self.arguments)

@@ -6,7 +6,18 @@ import re
 
 from torch import Tensor
 
-from srfast.checkpoint.layouts import Hints, Recipe, Rule, StateDict, count, renamed, shape, side
+from srfast.checkpoint.layouts import (
+    GUESSED_ACT,
+    GUESSED_SCALE,
+    Hints,
+    Recipe,
+    Rule,
+    StateDict,
+    count,
+    renamed,
+    shape,
+    side,
+)
 from srfast.errors import CheckpointError
 
 
@@ -45,7 +56,8 @@ def read_rrdb(state: StateDict, hints: Hints) -> Recipe:
     enlarge = 2**ups
     folded = first[1] / last[0]
     unshuffle = {4: 2, 16: 4}.get(int(folded), 1) if folded == int(folded) else 1
-    if hints.scale == 3 and ups == 1 and unshuffle == 1:
+    either = ups == 1 and unshuffle == 1
+    if hints.scale == 3 and either:
         enlarge = 3
     if enlarge % unshuffle:
         raise CheckpointError(f"it folds {unshuffle}x{unshuffle} pixels and enlarges by {enlarge} only")
@@ -59,7 +71,7 @@ def read_rrdb(state: StateDict, hints: Hints) -> Recipe:
         "unshuffle": unshuffle,
         "plus": "body.0.rdb1.conv1x1.weight" in state,
     }
-    return Recipe("RRDBNet", arguments, dict(state))
+    return Recipe("RRDBNet", arguments, dict(state), (GUESSED_SCALE,) if either and hints.scale is None else ())
 
 
 def read_compact(state: StateDict, hints: Hints) -> Recipe:
@@ -70,15 +82,16 @@ def read_compact(state: StateDict, hints: Hints) -> Recipe:
         raise CheckpointError(f"its convolutions are body.{', body.'.join(map(str, convs[:8]))}, not every second one")
     first, last = shape(state, "body.0.weight"), shape(state, f"body.{convs[-1]}.weight")
     upscale = side(f"body.{convs[-1]}", last[0] / first[1])
+    slopes = "body.1.weight" in state
     arguments = {
         "num_in_ch": first[1],
         "num_out_ch": first[1],
         "num_feat": first[0],
         "num_conv": len(convs) - 2,
         "upscale": upscale,
-        "act_type": "prelu" if "body.1.weight" in state else hints.act or "relu",
+        "act_type": "prelu" if slopes else hints.act or "relu",
     }
-    return Recipe("SRVGGNetCompact", arguments, dict(state))
+    return Recipe("SRVGGNetCompact", arguments, dict(state), () if slopes or hints.act else (GUESSED_ACT,))
 
 
 def read_srresnet(state: StateDict, hints: Hints) -> Recipe:

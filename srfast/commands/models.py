@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from srfast.commands.options import add_hints
 from srfast.errors import OutputError, UnsupportedModelError
 
 if TYPE_CHECKING:
@@ -19,11 +20,7 @@ def add(commands: Any, common: argparse.ArgumentParser) -> None:
     """Adds the four commands to the parser."""
     hints = argparse.ArgumentParser(add_help=False, parents=[common])
     hints.add_argument("model", help="a checkpoint file or a shipped model's name")
-    hints.add_argument("--scale", type=int, help="of a network whose keys leave it open (3 instead of 2)")
-    hints.add_argument(
-        "--act", choices=["relu", "leakyrelu"], help="of an SRVGGNetCompact without slopes; relu by default"
-    )
-    hints.add_argument("--res-scale", type=float, help="gain of EDSR's blocks; as published by default")
+    add_hints(hints, "--model-scale", "--scale")
     p = commands.add_parser("inspect", parents=[hints], help="what a checkpoint is, what it needs, what runs it")
     p.add_argument("--size", default="1280x720", help="WIDTHxHEIGHT of the images to count work and memory for")
     p.add_argument("--plan", action="store_true", help="print the fused operations as well")
@@ -55,7 +52,7 @@ def add(commands: Any, common: argparse.ArgumentParser) -> None:
 def _load(args: argparse.Namespace) -> LoadedModel:
     from srfast.checkpoint import load_model
 
-    return load_model(args.model, scale=args.scale, act=args.act, res_scale=args.res_scale)
+    return load_model(args.model, scale=args.model_scale, act=args.act, res_scale=args.res_scale)
 
 
 def _inspect(args: argparse.Namespace) -> int:

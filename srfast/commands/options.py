@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import math
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from srfast.upscaler import Upscaler
@@ -22,7 +23,8 @@ def add_model(p: argparse.ArgumentParser) -> None:
     model = p.add_argument_group("model")
     names = ("-n", "--model_name", "--model-name", "-m", "--model", "--model_path", "--model-path")
     model.add_argument(*names, dest="model", help="a checkpoint file or a shipped model's name (see 'srfast info')")
-    model.add_argument("-s", "--outscale", type=float, help="final enlargement; the model's own by default")
+    model.add_argument("-s", "--outscale", type=enlargement, help="final enlargement; the model's own by default")
+    add_hints(model, "--model-scale")
     engine = p.add_argument_group("engine")
     engine.add_argument("-t", "--tile", default="auto", help="tile side in input pixels, 0 for none, auto (default)")
     engine.add_argument("--backend", default="auto", help="auto (default), triton, cuda, mixed, cpu or reference")
@@ -31,6 +33,29 @@ def add_model(p: argparse.ArgumentParser) -> None:
     engine.add_argument("--dtype", choices=["fp16", "bf16", "fp32"], help="the device's fastest by default")
     engine.add_argument("--fp32", action="store_true", help="the same as --dtype fp32")
     engine.add_argument("--max-memory", metavar="SIZE", help="of the whole process, such as 2G; tiles shrink to fit")
+
+
+def add_hints(p: Any, *scale: str) -> None:
+    """What the keys of a checkpoint may leave open; ``scale`` are the names of the option for the network's own."""
+    p.add_argument(
+        *scale,
+        dest="model_scale",
+        type=int,
+        help="the network's own enlargement, where its keys leave it open (3 instead of 2)",
+    )
+    p.add_argument("--act", choices=["relu", "leakyrelu"], help="of an SRVGGNetCompact without slopes; relu by default")
+    p.add_argument("--res-scale", type=float, help="gain of EDSR's blocks; as published by default")
+
+
+def enlargement(text: str) -> float:
+    """A positive, finite number."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 < value < math.inf:
+        raise argparse.ArgumentTypeError(f"takes a positive number such as 2 or 1.5, not {text!r}")
+    return value
 
 
 def add_video(p: argparse.ArgumentParser) -> None:
@@ -65,13 +90,16 @@ def default_model(kind: str, outscale: float | None) -> str:
 
 def upscaler_from(args: argparse.Namespace, kind: str, memory: int | None = None) -> Upscaler:
     """The upscaler that the arguments describe; ``memory`` is what its engine may take, in bytes."""
-    from srfast.upscaler import Upscaler
+    from srfast.upscaler import load
 
     if args.tile != "auto" and not args.tile.isdigit():
         raise ValueError(f"--tile takes auto, 0 or a size in pixels, not {args.tile!r}")
     device = args.device or (f"cuda:{args.gpu_id}" if args.gpu_id is not None else None)
-    return Upscaler(
+    return load(
         args.model or default_model(kind, args.outscale),
+        scale=args.model_scale,
+        act=args.act,
+        res_scale=args.res_scale,
         outscale=args.outscale,
         backend=args.backend,
         device=device,
