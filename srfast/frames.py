@@ -50,7 +50,7 @@ def upscale_array(image: Array, run: Run) -> Array:
 
 def _bgr(image: Array, run: Run) -> Array:
     if getattr(run, "takes_bgr", False):
-        return run(torch.from_numpy(np.ascontiguousarray(image)).unsqueeze(0), bgr=True)[0].numpy()
+        return run(_tensor(np.ascontiguousarray(image)).unsqueeze(0), bgr=True)[0].numpy()
     rgb = cv2.cvtColor(np.ascontiguousarray(image), cv2.COLOR_BGR2RGB)
     out = run_array(rgb, run)
     return cv2.cvtColor(out, cv2.COLOR_RGB2BGR, dst=out)
@@ -63,7 +63,20 @@ def _gray(image: Array, run: Run) -> Array:
 
 def run_array(rgb: Array, run: Run) -> Array:
     """[H, W, 3] RGB through the engine; nothing is copied on the way in or out."""
-    return run(torch.from_numpy(rgb).unsqueeze(0))[0].numpy()
+    return run(_tensor(rgb).unsqueeze(0))[0].numpy()
+
+
+class _Readable:
+    """An array that PyTorch may not write to, under an interface that lets it be read: a tensor cannot be read-only."""
+
+    def __init__(self, array: Array) -> None:
+        self.array = array  # holds the memory
+        self.__array_interface__ = array.__array_interface__ | {"data": (array.ctypes.data, False)}
+
+
+def _tensor(array: Array) -> Tensor:
+    """The array's own memory as a tensor, which an engine only reads."""
+    return torch.from_numpy(array if array.flags.writeable else np.asarray(_Readable(array)))
 
 
 def upscale_tensor(images: Tensor, run: Run) -> Tensor:
@@ -98,9 +111,18 @@ def upscale_frame(frame: Any, run: Run) -> Any:
 
 
 def resize_array(image: Array, height: int, width: int) -> Array:
-    """Resizes a numpy image: by area when it shrinks, Lanczos when it grows."""
+    """Resizes a numpy image: by area when it shrinks, Lanczos when it grows.
+
+    Raises:
+        InputError: the result does not fit into memory.
+    """
     if image.shape[:2] == (height, width):
         return image
     shrinks = height <= image.shape[0] and width <= image.shape[1]
-    resized = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LANCZOS4)
+    try:
+        resized = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LANCZOS4)
+    except (cv2.error, MemoryError) as error:
+        raise InputError(
+            f"there is no memory for a result of {width}x{height} pixels; give a smaller outscale"
+        ) from error
     return resized if resized.ndim == image.ndim else resized[:, :, None]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import math
+import numbers
 import os
 import threading
 from collections.abc import Iterable, Iterator
@@ -21,6 +23,7 @@ from srfast.frames import Array, resize_array, upscale_array, upscale_frame
 from srfast.passes import optimise
 from srfast.stages import Channel, Feeding
 
+_LARGEST_SIDE = 1 << 20  # pixels, of a result: OpenCV reads no larger pictures
 DTYPES = {
     "float32": torch.float32,
     "float16": torch.float16,
@@ -63,6 +66,12 @@ class Upscaler:
         if isinstance(model, (str, os.PathLike)):
             model = load_model(model)
         module = model.module if isinstance(model, LoadedModel) else model
+        if not isinstance(module, nn.Module):
+            raise InputError(
+                "a model is a checkpoint's path, a shipped model's name, what load_model gives or a torch.nn.Module, "
+                f"not {type(model).__name__}"
+            )
+        factor = None if outscale is None else _enlargement(outscale)  # before the work of loading
         self.name = model.name if isinstance(model, LoadedModel) else type(module).__name__
         self.plan = optimise(capture(module))
         if (self.plan.in_channels, self.plan.out_channels) != (3, 3):
@@ -70,9 +79,7 @@ class Upscaler:
             raise UnsupportedModelError(
                 f"{self.name} takes {channels}; frames are RGB, 3 in and 3 out (use srfast.Engine)"
             )
-        if outscale is not None and outscale <= 0:
-            raise ValueError(f"outscale must be positive, not {outscale}")
-        self.outscale = outscale or self.plan.scale
+        self.outscale = factor or self.plan.scale
         self.engine = Engine(self.plan, backend=backend, device=device, dtype=_dtype(dtype), tile=tile, memory=memory)
 
     @functools.cached_property
@@ -105,18 +112,28 @@ class Upscaler:
         Raises:
             InputError: another kind, shape or dtype.
         """
-        out = upscale_frame(frame, self.engine)
         if self.outscale == self.scale:
-            return out
-        if isinstance(out, Tensor):
+            return upscale_frame(frame, self.engine)
+        if not isinstance(frame, np.ndarray) and (isinstance(frame, Tensor) or hasattr(frame, "__dlpack__")):
             raise InputError(
                 f"outscale {self.outscale} on a x{self.scale} model resizes numpy frames only, not tensors"
             )
-        return resize_array(out, *self.output_size(*frame.shape[:2]))
+        return self._resized(frame, self.outscale)
+
+    def _resized(self, image: Any, factor: float) -> Array:
+        """The result of an image, enlarged by ``factor`` in all. What cannot be is said before the network runs."""
+        if isinstance(image, np.ndarray) and image.ndim > 1:
+            _size(*image.shape[:2], factor)
+        out = upscale_frame(image, self.engine)
+        return resize_array(out, *_size(*image.shape[:2], factor))
 
     def output_size(self, height: int, width: int) -> tuple[int, int]:
-        """Height and width of the result, in pixels."""
-        return max(1, round(height * self.outscale)), max(1, round(width * self.outscale))
+        """Height and width of the result, in pixels.
+
+        Raises:
+            InputError: no picture is that large.
+        """
+        return _size(height, width, self.outscale)
 
     def frames(self, frames: Iterable[Any], prefetch: int = 2) -> Iterator[Any]:
         """Upscales frames one after another; the next ones come from ``frames`` meanwhile, in a thread.
@@ -167,9 +184,9 @@ class Upscaler:
 
     def enhance(self, image: Array, outscale: float | None = None) -> tuple[Array, str]:
         """``__call__`` with the signature of Real-ESRGAN: returns the image and 'L', 'RGB' or 'RGBA'."""
-        out = upscale_frame(image, self.engine)
-        factor = outscale or self.outscale
-        out = resize_array(out, round(image.shape[0] * factor), round(image.shape[1] * factor))
+        if not isinstance(image, np.ndarray):
+            raise InputError(f"enhance takes numpy images, not {type(image).__name__}; call the upscaler for others")
+        out = self._resized(image, self.outscale if outscale is None else _enlargement(outscale))
         channels = 1 if image.ndim == 2 else image.shape[2]
         return out, {1: "L", 3: "RGB", 4: "RGBA"}[channels]
 
@@ -199,6 +216,24 @@ def load(
     if (scale, act, res_scale) != (None, None, None):
         raise ValueError("scale, act and res_scale tell what a checkpoint's file does not: give them with its path")
     return Upscaler(model, **options)
+
+
+def _enlargement(outscale: Any) -> float:
+    """``outscale`` if it can be one."""
+    number = isinstance(outscale, numbers.Real) and not isinstance(outscale, bool)
+    if not number or not 0 < outscale < math.inf:
+        raise ValueError(f"outscale must be a positive, finite number, not {outscale!r}")
+    return int(outscale) if isinstance(outscale, numbers.Integral) else float(outscale)
+
+
+def _size(height: int, width: int, factor: float) -> tuple[int, int]:
+    tall, wide = max(1, round(height * factor)), max(1, round(width * factor))
+    if max(tall, wide) > _LARGEST_SIDE:
+        raise InputError(
+            f"{width}x{height} enlarged by {factor:g} is {wide}x{tall}; a side has at most {_LARGEST_SIDE} pixels, "
+            "so give a smaller outscale"
+        )
+    return tall, wide
 
 
 def _dtype(dtype: torch.dtype | str | None) -> torch.dtype | None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
+from typing import Any
 
 import cv2
 import numpy as np
@@ -10,7 +12,9 @@ import pytest
 import torch
 from torch import nn
 
+import srfast
 from srfast.errors import InputError, UnsupportedModelError
+from srfast.frames import resize_array, run_array
 from srfast.models import SRVGGNetCompact
 from srfast.upscaler import Upscaler
 
@@ -122,6 +126,63 @@ def test_familiar_names(upscaler: Upscaler) -> None:
 def test_a_network_for_other_channels_is_refused() -> None:
     with pytest.raises(UnsupportedModelError, match="1 channels in"):
         Upscaler(SRVGGNetCompact(num_in_ch=1, num_out_ch=1, num_conv=1, num_feat=4))
+
+
+@pytest.mark.parametrize("wrong", [0, -1, math.nan, math.inf, "2", True, [2]])
+def test_an_outscale_that_is_no_enlargement(small_network: nn.Module, upscaler: Upscaler, wrong: Any) -> None:
+    for use in (lambda: Upscaler(small_network, outscale=wrong), lambda: upscaler.enhance(bgr(), outscale=wrong)):
+        with pytest.raises(ValueError, match=r"outscale must be a positive, finite number, not"):
+            use()
+
+
+def test_results_too_large_or_too_small(small_network: nn.Module, upscaler: Upscaler) -> None:
+    """Said before the network runs; nothing is smaller than a pixel."""
+    with pytest.raises(InputError, match=r"13x10 enlarged by 1e\+09 is 13000000000x10000000000"):
+        Upscaler(small_network, outscale=1e9)(bgr())
+    with pytest.raises(InputError, match="enlarged by 1e\\+09"):
+        upscaler.enhance(bgr(), outscale=1e9)
+    assert upscaler.enhance(bgr(1, 1), outscale=0.25)[0].shape == (1, 1, 3)
+
+
+def test_a_result_without_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise cv2.error("Failed to allocate 2496000000000 bytes")
+
+    monkeypatch.setattr(cv2, "resize", refuse)
+    with pytest.raises(InputError, match="no memory for a result of 1040000x800000"):
+        resize_array(bgr(), 800_000, 1_040_000)
+
+
+@pytest.mark.parametrize("bad", [None, "x", torch.zeros(3, 4, 4), np.zeros(4, np.uint8)])
+def test_enhance_takes_images_only(upscaler: Upscaler, bad: Any) -> None:
+    with pytest.raises(InputError):
+        upscaler.enhance(bad)
+
+
+@pytest.mark.parametrize("make", [Upscaler, srfast.load])
+@pytest.mark.parametrize("wrong", [None, 4, lambda x: x])
+def test_what_is_no_model(make: Callable[..., Upscaler], wrong: Any) -> None:
+    with pytest.raises(InputError, match=f"torch.nn.Module, not {type(wrong).__name__}"):
+        make(wrong)
+
+
+@pytest.mark.parametrize("shape", [(6, 7, 3), (6, 7, 4), (6, 7)])
+@pytest.mark.filterwarnings("error")
+def test_a_read_only_frame(upscaler: Upscaler, shape: tuple[int, ...]) -> None:
+    """PyTorch, which has no read-only tensors, does not warn; and nothing is written to the frame."""
+    image = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
+    expected = upscaler(image)
+    locked = image.copy()
+    locked.flags.writeable = False
+    torch.set_warn_always(True)  # else only the first in a process is
+    try:
+        assert np.array_equal(upscaler(locked), expected)
+        rgb = np.ascontiguousarray(locked[..., :3] if len(shape) == 3 else np.dstack([locked] * 3))
+        rgb.flags.writeable = False
+        run_array(rgb, upscaler.engine)
+    finally:
+        torch.set_warn_always(False)
+    assert np.array_equal(locked, image)
 
 
 @pytest.mark.parametrize("make", [lambda n: Upscaler(n, dtype="int8"), lambda n: Upscaler(n, tile=-1)])

@@ -85,6 +85,8 @@ def load_model(
         CheckpointError: no such file or name, not a checkpoint, of no known architecture, or not safe to open; or it is
             not of the scale, activation or gain that was given.
     """
+    if not isinstance(source, (str, os.PathLike)):
+        raise CheckpointError(f"a checkpoint is a file's path or a shipped model's name, not {type(source).__name__}")
     names = shipped_models()
     path = names.get(str(source)) or Path(source)
     if not path.exists():
