@@ -39,11 +39,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         name = f"{error.filename}: " if error.filename else ""
         print(f"srfast: error: {name}{error.strerror or error}", file=sys.stderr)
         return OutputError.exit_code
-    except KeyboardInterrupt:
-        print(
-            "srfast: interrupted; no output was written (a video of some length continues with --resume)",
-            file=sys.stderr,
-        )
+    except KeyboardInterrupt as error:  # with what is left behind, where a command says it
+        print(f"srfast: interrupted; {error}" if str(error) else "srfast: interrupted", file=sys.stderr)
         return 130
 
 

@@ -34,7 +34,7 @@ STAGES = [
     {"srfast.jobs"},
     {"srfast.runner"},
     {"srfast.engine"},
-    {"srfast.frames", "srfast.images"},
+    {"srfast.frames", "srfast.metadata", "srfast.images"},
     {"srfast.upscaler"},
     {"srfast.live", "srfast.opencv", "srfast.sequence"},
     {"srfast.video", "srfast.progress"},

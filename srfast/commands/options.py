@@ -163,8 +163,53 @@ def paths_from(args: argparse.Namespace) -> tuple[str, str]:
     return str(source), str(target)
 
 
+# What each kind of input has no use for, by the names in the arguments.
+_OF_ENCODING = ("codec", "crf", "pix_fmt", "encoder_option", "format")
+_OF_VIDEO = (
+    *(*_OF_ENCODING, "input_format", "input_option", "hwaccel"),
+    *(f"no_copy_{kind}" for kind in COPIED),
+    *("frames", "strict", "no_reuse", "report", "max_latency", "lighter"),
+)
+_USELESS = {
+    "an image": (*_OF_VIDEO, "resume", "suffix", "ext"),
+    "a folder": _OF_VIDEO,
+    "a video": ("lighter", "suffix", "ext"),
+    "a live video": ("resume", "strict", "no_reuse", "report", "max_memory", "suffix", "ext"),
+}
+_ELSEWHERE = {
+    "lighter": "it goes with --max-latency",
+    "suffix": "it is for the results of a folder",
+    "ext": "it is for the results of a folder; the output's name says the format",
+}
+
+
+def check_applicable(args: argparse.Namespace, kind: str) -> None:
+    """Refuses options that would do nothing for this kind of input.
+
+    Raises:
+        ValueError: there is one.
+    """
+    for name in _USELESS[kind]:
+        value = getattr(args, name)
+        if value is not None and value is not False and value not in ("", []):
+            usual = "it does not go with --max-latency" if kind == "a live video" else "it is for videos"
+            raise ValueError(f"--{name.replace('_', '-')} does nothing for {kind}: {_ELSEWHERE.get(name, usual)}")
+
+
+def is_pattern(path: str) -> bool:
+    """True for numbered images such as ``frames/%05d.png``, unless a file is called so."""
+    return re.search(r"%\d*d", path) is not None and not Path(path).exists()
+
+
 def is_image(path: str) -> bool:
     """True for one image, not for numbered ones."""
     from srfast.images import SUFFIXES
 
-    return Path(path).suffix.lower() in SUFFIXES and "%" not in path
+    return Path(path).suffix.lower() in SUFFIXES and not is_pattern(path)
+
+
+def is_readable_image(path: str) -> bool:
+    """True for a file that OpenCV can read as an image, whatever its name."""
+    import cv2
+
+    return Path(path).is_file() and bool(cv2.haveImageReader(path))

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import argparse
-import sys
-import time
 from pathlib import Path
 from typing import Any
 
-from srfast.commands.options import add_model, add_video, is_image, paths_from, size_in_bytes, upscaler_from
-from srfast.errors import InputError, OutputError
+from srfast.commands.images import upscale_folder, upscale_image
+from srfast.commands.options import (
+    add_model,
+    add_video,
+    check_applicable,
+    is_image,
+    is_readable_image,
+    paths_from,
+)
 
 
 def add(commands: Any, common: argparse.ArgumentParser) -> None:
@@ -23,7 +28,9 @@ def add(commands: Any, common: argparse.ArgumentParser) -> None:
     add_video(p)
     run = p.add_argument_group("video run")
     run.add_argument("--frames", type=int, help="stop after this many frames")
-    run.add_argument("--resume", action="store_true", help="continue a run that was interrupted")
+    run.add_argument(
+        "--resume", action="store_true", help="continue a run that was interrupted; of a folder, do what is missing"
+    )
     run.add_argument("--strict", action="store_true", help="end at the first damage of the input")
     run.add_argument("--no-reuse", action="store_true", help="compute also what has not changed since the last frame")
     run.add_argument("--report", type=Path, metavar="FILE", help="write a report of the run as JSON")
@@ -40,66 +47,20 @@ def add(commands: Any, common: argparse.ArgumentParser) -> None:
 
 def _upscale(args: argparse.Namespace) -> int:
     source, target = paths_from(args)
-    if Path(source).is_dir():
-        return _folder(args, Path(source), Path(target))
-    if is_image(source):
-        return _image(args, Path(source), Path(target))
+    kind = _kind(args, source, target)
+    check_applicable(args, kind)
+    if kind == "a folder":
+        return upscale_folder(args, Path(source), Path(target))
+    if kind == "an image":
+        return upscale_image(args, Path(source), Path(target))
     from srfast.commands.video import upscale
 
     return upscale(args, source, target)
 
 
-def _memory(args: argparse.Namespace) -> int | None:
-    return size_in_bytes(args.max_memory) if args.max_memory else None
-
-
-def _image(args: argparse.Namespace, source: Path, target: Path) -> int:
-    from srfast.images import read_image, write_image
-    from srfast.output import check_output
-
-    if not source.exists():
-        raise InputError(f"{source} is missing")
-    image = read_image(source)
-    check_output(target, args.overwrite)
-    upscaler = upscaler_from(args, "image", _memory(args))
-    started = time.perf_counter()
-    result = upscaler(image)
-    seconds = time.perf_counter() - started
-    write_image(target, result, args.overwrite)
-    height, width = result.shape[:2]
-    print(f"{target}: {width}x{height} in {seconds:.2f} s on {upscaler}", file=sys.stderr)
-    return 0
-
-
-def _folder(args: argparse.Namespace, source: Path, target: Path) -> int:
-    from srfast.images import find_images, read_image, write_image
-    from srfast.progress import Reporter
-
-    images = find_images(source)
-    if target.exists() and not target.is_dir():
-        raise OutputError(f"{target} is a file, but the input is a folder; give a folder")
-    names = [_result_name(path, args.suffix, args.ext) for path in images]
-    clash = next((n for n in names if names.count(n) > 1), None)
-    if clash:
-        raise OutputError(f"two images of {source} would both be written as {clash}; leave --ext out")
-    existing = [name for name in names if (target / name).exists()]
-    if existing and not args.overwrite:
-        raise OutputError(f"{target / existing[0]} exists; give -y to overwrite it, or another folder")
-    upscaler = upscaler_from(args, "image", _memory(args))
-    target.mkdir(parents=True, exist_ok=True)
-    started, failed = time.perf_counter(), []
-    with Reporter(args.progress, "images") as reporter:
-        for done, (path, name) in enumerate(zip(images, names, strict=True), 1):
-            try:
-                write_image(target / name, upscaler(read_image(path)), args.overwrite)
-            except InputError as error:
-                failed.append(str(error))
-            reporter.update(done, len(images), time.perf_counter() - started)
-    for message in failed:
-        print(f"srfast: error: {message}", file=sys.stderr)
-    print(f"{target}: {len(images) - len(failed)} of {len(images)} images on {upscaler}", file=sys.stderr)
-    return InputError.exit_code if failed else 0
-
-
-def _result_name(path: Path, suffix: str, ext: str | None) -> str:
-    return f"{path.stem}{suffix}.{ext.lstrip('.')}" if ext else f"{path.stem}{suffix}{path.suffix}"
+def _kind(args: argparse.Namespace, source: str, target: str) -> str:
+    if Path(source).is_dir():
+        return "a folder"
+    if is_image(source) or (is_image(target) and is_readable_image(source)):
+        return "an image"
+    return "a live video" if args.max_latency else "a video"

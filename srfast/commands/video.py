@@ -3,12 +3,23 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
-from srfast.commands.options import copied_from, encoding_from, input_from, milliseconds, size_in_bytes, upscaler_from
-from srfast.errors import FrameLossError
+from srfast.commands.options import (
+    copied_from,
+    encoding_from,
+    input_from,
+    is_image,
+    is_pattern,
+    milliseconds,
+    size_in_bytes,
+    upscaler_from,
+)
+from srfast.errors import FrameLossError, InputError, OutputError
 
 
 def upscale(args: argparse.Namespace, source: str, target: str) -> int:
@@ -21,6 +32,9 @@ def upscale(args: argparse.Namespace, source: str, target: str) -> int:
     from srfast.video.report import as_dict, verdict
     from srfast.video.source import can_reopen, is_sequence
 
+    if is_sequence(source) and Path(source).is_file():
+        raise InputError(f"{source} is a file, but its name would be read as numbered images; rename it")
+    _check_target(source, target)
     if args.max_latency:
         from srfast.commands.live import upscale_live
 
@@ -38,7 +52,7 @@ def upscale(args: argparse.Namespace, source: str, target: str) -> int:
     if args.max_memory:
         memory = engine_budget(size_in_bytes(args.max_memory), size, args.outscale)
     upscaler = upscaler_from(args, "video", memory)
-    with Reporter(args.progress) as reporter:
+    with _interruption(target), Reporter(args.progress) as reporter:
         result = upscale_video(
             source,
             target,
@@ -62,3 +76,29 @@ def upscale(args: argparse.Namespace, source: str, target: str) -> int:
         print(f"srfast: error: the input was damaged: {result.damage}; all else is in {name}", file=sys.stderr)
         return FrameLossError.exit_code
     return 0
+
+
+def _check_target(source: str, target: str) -> None:
+    """A video does not become one picture."""
+    from srfast.video.source import can_reopen, is_sequence, label
+
+    if not is_image(target):
+        return
+    if can_reopen(source) and not is_sequence(source) and not Path(source).exists():
+        raise InputError(f"{source} is missing")
+    raise OutputError(
+        f"{target} is one picture, but {label(source)} is a video, or an image in a format that OpenCV cannot read here; "
+        "for the frames of a video give numbered images, such as frames/%05d.png"
+    )
+
+
+@contextlib.contextmanager
+def _interruption(target: str) -> Iterator[None]:
+    """Says what Ctrl-C leaves behind."""
+    try:
+        yield
+    except KeyboardInterrupt as error:
+        left = "the output ends where it was" if target == "-" else "no output was written"
+        left = "the pictures so far are there" if is_pattern(target) else left
+        more = "" if target == "-" else " (a run of some length continues with --resume)"
+        raise KeyboardInterrupt(left + more) from error

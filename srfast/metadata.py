@@ -1,0 +1,218 @@
+"""What image files hold beside their pixels: the colour profile (ICC) and the camera's data (EXIF).
+
+Found in PNG, JPEG, WebP and TIFF, and put into PNG, JPEG and WebP, by splicing: OpenCV does neither before 4.12.
+Files come from anywhere, so what does not parse is left out, never an error.
+"""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+_PNG = b"\x89PNG\r\n\x1a\n"
+_JPEG_EXIF = b"Exif\0\0"
+_JPEG_ICC = b"ICC_PROFILE\0"
+_SEGMENT = 65533  # bytes of a JPEG segment without its length
+_LARGEST = 16 << 20  # bytes of a profile; real ones have some kB, printers' a few MB
+_ORIENTATION, _ICC = 0x0112, 0x8773  # tags of TIFF
+_UPRIGHT = 1
+# WebP: flags in the chunk that announces others.
+_FLAGS = {b"ICCP": 0x20, b"ALPH": 0x10, b"EXIF": 0x08}
+KEEPS = (".png", ".jpg", ".jpeg", ".webp")  # suffixes of what ``with_metadata`` writes into
+
+
+@dataclass(frozen=True)
+class Metadata:
+    """Of one image file.
+
+    Attributes:
+        icc: an ICC profile, or nothing.
+        exif: EXIF as a TIFF structure, or nothing.
+    """
+
+    icc: bytes = b""
+    exif: bytes = b""
+
+    @property
+    def orientation(self) -> int:
+        """1 to 8, as EXIF counts them; 1 is upright."""
+        found = _entry(self.exif, _ORIENTATION)
+        value = struct.unpack_from(found[0] + "H", self.exif, found[1] + 8)[0] if found else _UPRIGHT
+        return value if 1 <= value <= 8 else _UPRIGHT
+
+    def upright(self, channels: int) -> Metadata:
+        """That of the picture once it is turned and has 1, 3 or 4 channels: no orientation, thumbnail or other colours."""
+        # OpenCV converts CMYK to BGR and gray with alpha to BGRA: a profile of the former colours would be wrong.
+        fits = self.icc[16:20] == (b"GRAY" if channels == 1 else b"RGB ")
+        whole = self.icc[36:40] == b"acsp" and int.from_bytes(self.icc[:4], "big") == len(self.icc)
+        return Metadata(self.icc if fits and whole else b"", _upright(self.exif))
+
+
+def read_metadata(data: bytes) -> Metadata:
+    """Finds the metadata of an image file, as far as there is any."""
+    try:
+        if data.startswith(_PNG):
+            return _of_png(data)
+        if data.startswith(b"\xff\xd8"):
+            return _of_jpeg(data)
+        if data.startswith(b"RIFF") and data[8:12] == b"WEBP":
+            chunks = dict(_webp_chunks(data))
+            return Metadata(chunks.get(b"ICCP", b""), chunks.get(b"EXIF", b"").removeprefix(_JPEG_EXIF))
+        return Metadata(icc=_of_tiff(data))
+    except (struct.error, zlib.error, IndexError):
+        return Metadata()
+
+
+def with_metadata(data: bytes, metadata: Metadata, size: tuple[int, int], alpha: bool) -> bytes:
+    """A PNG, JPEG or WebP file as OpenCV writes it, with the metadata in it; other files as they are.
+
+    Args:
+        data: the file.
+        metadata: of the picture as it is, upright.
+        size: height and width in pixels.
+        alpha: it has an alpha channel.
+    """
+    if metadata == Metadata():
+        return data
+    if data.startswith(_PNG):
+        return _into_png(data, metadata)
+    if data.startswith(b"\xff\xd8"):
+        return _into_jpeg(data, metadata)
+    if data.startswith(b"RIFF"):
+        return _into_webp(data, metadata, size, alpha)
+    return data
+
+
+def _of_png(data: bytes) -> Metadata:
+    icc = exif = b""
+    at = len(_PNG)
+    while at + 8 <= len(data):
+        length, kind = struct.unpack_from(">I4s", data, at)
+        content = data[at + 8 : at + 8 + length]
+        if kind == b"iCCP":  # a name, the method, and zlib's stream
+            icc = zlib.decompressobj().decompress(
+                content[content.index(b"\0") + 2 :] if b"\0" in content else b"", _LARGEST
+            )
+        elif kind == b"eXIf":
+            exif = content
+        at += 12 + length
+    return Metadata(icc, exif)
+
+
+def _into_png(data: bytes, metadata: Metadata) -> bytes:
+    added = b""
+    if metadata.icc:
+        added += _png_chunk(b"iCCP", b"ICC profile\0\0" + zlib.compress(metadata.icc))
+    if metadata.exif:
+        added += _png_chunk(b"eXIf", metadata.exif)
+    header = len(_PNG) + 25
+    return data[:header] + added + data[header:]
+
+
+def _png_chunk(kind: bytes, content: bytes) -> bytes:
+    return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+
+def _of_jpeg(data: bytes) -> Metadata:
+    exif, parts = b"", {}
+    for marker, content in _jpeg_segments(data):
+        if marker == 0xE1 and content.startswith(_JPEG_EXIF):
+            exif = exif or content[len(_JPEG_EXIF) :]
+        elif marker == 0xE2 and content.startswith(_JPEG_ICC) and len(content) > len(_JPEG_ICC) + 2:
+            parts[content[len(_JPEG_ICC)]] = content[len(_JPEG_ICC) + 2 :]
+    return Metadata(b"".join(parts[number] for number in sorted(parts)), exif)
+
+
+def _jpeg_segments(data: bytes) -> Iterator[tuple[int, bytes]]:
+    """Markers and contents before the pixels."""
+    at = 2
+    while data[at] == 0xFF and data[at + 1] != 0xDA:
+        if data[at + 1] == 0xFF:  # filling
+            at += 1
+            continue
+        length = struct.unpack_from(">H", data, at + 2)[0]
+        yield data[at + 1], data[at + 4 : at + 2 + length]
+        at += 2 + length
+
+
+def _into_jpeg(data: bytes, metadata: Metadata) -> bytes:
+    added = b""
+    exif = _JPEG_EXIF + metadata.exif
+    if metadata.exif and len(exif) <= _SEGMENT:
+        added += _jpeg_segment(0xE1, exif)
+    room = _SEGMENT - len(_JPEG_ICC) - 2
+    parts = [metadata.icc[i : i + room] for i in range(0, len(metadata.icc), room)]
+    if len(parts) <= 255:
+        for number, part in enumerate(parts, 1):
+            added += _jpeg_segment(0xE2, _JPEG_ICC + bytes([number, len(parts)]) + part)
+    # After JFIF's own segment, which has to be the first.
+    begin = 4 + struct.unpack_from(">H", data, 4)[0] if data[2:4] == b"\xff\xe0" else 2
+    return data[:begin] + added + data[begin:]
+
+
+def _jpeg_segment(marker: int, content: bytes) -> bytes:
+    return bytes([0xFF, marker]) + struct.pack(">H", len(content) + 2) + content
+
+
+def _webp_chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
+    at = 12
+    while at + 8 <= len(data):
+        kind, length = struct.unpack_from("<4sI", data, at)
+        yield kind, data[at + 8 : at + 8 + length]
+        at += 8 + length + length % 2
+
+
+def _into_webp(data: bytes, metadata: Metadata, size: tuple[int, int], alpha: bool) -> bytes:
+    own = [(kind, content) for kind, content in _webp_chunks(data) if kind != b"VP8X"]
+    coloured = metadata.icc[16:20] == b"RGB "  # WebP has no gray
+    before = [(b"ICCP", metadata.icc)] if coloured else []
+    after = [(b"EXIF", metadata.exif)] if metadata.exif else []
+    flags = sum(_FLAGS[kind] for kind, _ in before + after) | (_FLAGS[b"ALPH"] if alpha else 0)
+    height, width = size
+    extended = struct.pack("<I", flags) + (width - 1).to_bytes(3, "little") + (height - 1).to_bytes(3, "little")
+    body = b"WEBP"
+    for kind, content in [(b"VP8X", extended), *before, *own, *after]:
+        body += kind + struct.pack("<I", len(content)) + content + b"\0" * (len(content) % 2)
+    return b"RIFF" + struct.pack("<I", len(body)) + body
+
+
+def _of_tiff(data: bytes) -> bytes:
+    found = _entry(data, _ICC)
+    if not found:
+        return b""
+    count, offset = struct.unpack_from(found[0] + "II", data, found[1] + 4)
+    return data[offset : offset + count] if count <= _LARGEST else b""
+
+
+def _entry(data: bytes, wanted: int) -> tuple[str, int] | None:
+    """Byte order of a TIFF structure and the place of a tag in its first directory, if it is there."""
+    order = {b"II*\0": "<", b"MM\0*": ">"}.get(data[:4])
+    try:
+        begin = struct.unpack_from(order + "I", data, 4)[0] if order else 0
+        entries = struct.unpack_from(order + "H", data, begin)[0] if order else 0
+        for at in range(begin + 2, begin + 2 + 12 * entries, 12):
+            if order and struct.unpack_from(order + "H", data, at)[0] == wanted:
+                return (order, at) if at + 12 <= len(data) else None
+    except struct.error:
+        pass
+    return None
+
+
+def _upright(exif: bytes) -> bytes:
+    """EXIF that says upright, without its thumbnail, which is not turned; nothing if it cannot be read."""
+    order = {b"II*\0": "<", b"MM\0*": ">"}.get(exif[:4])
+    if order is None:
+        return b""
+    try:
+        changed = bytearray(exif)
+        begin = struct.unpack_from(order + "I", exif, 4)[0]
+        entries = struct.unpack_from(order + "H", exif, begin)[0]
+        struct.pack_into(order + "I", changed, begin + 2 + 12 * entries, 0)  # no further directory
+        found = _entry(exif, _ORIENTATION)
+        if found:
+            struct.pack_into(order + "H", changed, found[1] + 8, _UPRIGHT)
+    except struct.error:
+        return b""
+    return bytes(changed)
