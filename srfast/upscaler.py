@@ -123,9 +123,9 @@ class Upscaler:
     def _resized(self, image: Any, factor: float) -> Array:
         """The result of an image, enlarged by ``factor`` in all. What cannot be is said before the network runs."""
         if isinstance(image, np.ndarray) and image.ndim > 1:
-            _size(*image.shape[:2], factor)
+            _size(image.shape[0], image.shape[1], factor)
         out = upscale_frame(image, self.engine)
-        return resize_array(out, *_size(*image.shape[:2], factor))
+        return resize_array(out, *_size(image.shape[0], image.shape[1], factor))
 
     def output_size(self, height: int, width: int) -> tuple[int, int]:
         """Height and width of the result, in pixels.
