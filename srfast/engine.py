@@ -12,9 +12,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from srfast.backends import Backend, default_device, default_dtype
+from srfast.backends import Backend, default_dtype
 from srfast.batching import batches
 from srfast.budget import Budget, default_memory, is_out_of_memory
+from srfast.devices import usable_device
 from srfast.errors import BackendError, InputError, SrfastError
 from srfast.jobs import Job
 from srfast.kernels.planes import PlaneColour
@@ -65,7 +66,7 @@ class Engine:
         if tile is not None and tile < 0:
             raise ValueError(f"tile must be 0 (never tile) or a size in input pixels, not {tile}")
         self.plan = plan
-        self.device = torch.device(device) if device is not None else default_device()
+        self.device = usable_device(device)
         self.dtype = dtype or default_dtype(self.device)
         self.scale = plan.scale
         self.statistics = Statistics()

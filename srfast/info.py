@@ -12,8 +12,9 @@ from dataclasses import asdict, dataclass
 import torch
 
 import srfast
-from srfast.backends import BACKENDS, default_device, default_dtype
+from srfast.backends import BACKENDS, default_dtype
 from srfast.checkpoint import shipped_models
+from srfast.devices import default_device, gpu_reason
 from srfast.kernels import cuda, gluon
 from srfast.kernels.cuda_config import measured_gpus
 from srfast.plan import Plan
@@ -77,9 +78,8 @@ def _version(distribution: str) -> str | None:
 
 def _devices() -> dict[str, str]:
     devices = {"cpu": f"{torch.backends.cpu.get_cpu_capability()}, {torch.get_num_threads()} threads"}
-    if not torch.cuda.is_available():
-        build = torch.version.cuda or torch.version.hip
-        devices["gpu"] = "none: " + ("no GPU or driver was found" if build else "this PyTorch is a CPU build")
+    if reason := gpu_reason():
+        devices["gpu"] = f"none: {reason}"
     for index in range(torch.cuda.device_count()):
         properties = torch.cuda.get_device_properties(index)
         devices[f"cuda:{index}"] = f"{properties.name}, {properties.total_memory / 2**30:.0f} GiB"

@@ -78,6 +78,10 @@ def test_folder(tmp_path: Path, model: str, photo: Path, capsys: pytest.CaptureF
         (["photo.png", "out.png", "-m", "nothing"], 3, "no checkpoint file and no shipped model"),
         (["photo.png", "out.png", "--tile", "x"], 2, "--tile takes"),
         (["photo.png", "out.png", "--backend", "tpu"], 4, "no backend"),
+        (["photo.png", "out.png", "--device", "foo"], 4, "no device is called 'foo'"),
+        (["photo.png", "out.png", "--device", "meta"], 4, "cannot run on the device meta"),
+        (["photo.png", "out.png", "-g", "-1"], 4, "no device is called 'cuda:-1'"),
+        (["photo.png", "out.png", "-g", "99"], 4, "cannot run on the device cuda:99"),
         (["photo.png"], 2, "one input and one output"),
     ],
 )

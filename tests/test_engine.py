@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from srfast.backends import select_backend
 from srfast.capture import capture
+from srfast.devices import usable_device
 from srfast.engine import Engine
 from srfast.errors import BackendError, InputError, SrfastError
 from srfast.models import SRResNet, SRVGGNetCompact
@@ -171,6 +172,28 @@ def test_backends_say_why_not(small_network: nn.Module) -> None:
     with pytest.raises(BackendError, match="not float16"):
         select_backend(plan, CPU, torch.float16, "cpu")
     assert select_backend(plan, CPU, torch.float16).name == "reference"
+
+
+@pytest.mark.parametrize("name", ["cuda", "cuda:1", "meta", "vulkan", "foo", "cuda:-1", "", 1.5])
+def test_devices_that_are_not_there(small_network: nn.Module, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(BackendError, match="device"):
+        Engine(plan_of(small_network), device=name)
+    assert Engine(plan_of(small_network), device="cpu:0").device.type == "cpu"
+
+
+def test_gpus_that_are_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as without:
+        without.setattr(torch.cuda, "is_available", lambda: False)
+        with pytest.raises(
+            BackendError, match=r"cuda:0: (this PyTorch is a CPU build|no GPU or driver).*default.* cpu"
+        ):
+            usable_device("cuda:0")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    assert usable_device("cuda:1").index == 1
+    with pytest.raises(BackendError, match="cuda:0 to cuda:1"):
+        usable_device("cuda:2")
 
 
 def half_error(module: nn.Module, dtype: torch.dtype, backend: str) -> tuple[float, float]:

@@ -17,6 +17,7 @@ REPOSITORY = Path(__file__).parent.parent
 # A file imports only from its own stage and those before it.
 STAGES = [
     {"srfast.errors", "srfast.output", "srfast.stages"},
+    {"srfast.devices"},
     {"srfast.models"},
     {"srfast.checkpoint"},
     {"srfast.nodes"},
@@ -43,7 +44,7 @@ STAGES = [
     {"srfast.cli"},
     {"srfast.__main__"},
 ]
-TRAINING_MAY = {"srfast.models", "srfast.checkpoint", "srfast.training", "srfast.errors"}
+TRAINING_MAY = {"srfast.models", "srfast.checkpoint", "srfast.training", "srfast.devices", "srfast.errors"}
 
 
 def modules() -> dict[str, Path]:

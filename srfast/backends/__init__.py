@@ -13,6 +13,7 @@ from srfast.backends.kernel_choice import preferred
 from srfast.backends.mixed import MixedBackend
 from srfast.backends.reference import ReferenceBackend
 from srfast.backends.triton import TritonBackend
+from srfast.devices import default_device
 from srfast.errors import BackendError
 from srfast.kernels.triton_config import device_names
 from srfast.plan import Plan
@@ -30,11 +31,6 @@ __all__ = [
 BACKENDS: tuple[Backend, ...] = (TritonBackend(), CudaBackend(), MixedBackend(), CpuBackend(), ReferenceBackend())
 
 _log = logging.getLogger("srfast")
-
-
-def default_device() -> torch.device:
-    """The first GPU, if there is one, else the CPU."""
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def default_dtype(device: torch.device) -> torch.dtype:

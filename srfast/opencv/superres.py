@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from srfast.capture import capture
+from srfast.devices import usable_device
 from srfast.engine import Engine
 from srfast.errors import CheckpointError, InputError
 from srfast.frames import Array
@@ -81,10 +82,11 @@ class DnnSuperResImpl:
 
         Raises:
             InputError: no model was read before.
+            BackendError: there is no GPU.
         """
         self._require()
         cuda = {getattr(cv2.dnn, name, None) for name in ("DNN_TARGET_CUDA", "DNN_TARGET_CUDA_FP16")}
-        self._device = "cuda" if targetId in cuda else "cpu"
+        self._device = str(usable_device("cuda" if targetId in cuda else "cpu"))
         self._luma, self._colour = {}, None
 
     def getScale(self) -> int:  # noqa: N802

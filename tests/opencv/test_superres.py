@@ -13,7 +13,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from srfast.errors import CheckpointError, InputError
+from srfast.errors import BackendError, CheckpointError, InputError
 from srfast.opencv import DnnSuperResImpl, DnnSuperResImpl_create
 from srfast.opencv.networks import load
 from srfast.opencv.tensorflow import fields, read_graph
@@ -199,3 +199,13 @@ def test_same_as_opencv(data_folder: Path, tmp_path: Path, name: str, scale: int
     # Measured on two pictures: at most one level, in 5 of 100,000 values; the luma of the network, summed in another order.
     assert difference.max() <= 1
     assert difference.mean() < 1e-4
+
+
+def test_a_target_that_is_not_there(espcn: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    sr = DnnSuperResImpl_create()
+    sr.readModel(espcn)
+    sr.setModel("espcn", 2)
+    with pytest.raises(BackendError, match="cannot run on the device cuda"):
+        sr.setPreferableTarget(cv2.dnn.DNN_TARGET_CUDA)
+    assert sr.upsample(np.zeros((4, 4, 3), np.uint8)).shape == (8, 8, 3)

@@ -1,0 +1,52 @@
+"""Where networks can run: the choice of a device, and why one cannot be used."""
+
+from __future__ import annotations
+
+import torch
+
+from srfast.errors import BackendError
+
+
+def default_device() -> torch.device:
+    """The first GPU, if there is one, else the CPU."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def gpu_reason() -> str | None:
+    """Why there is no GPU to use; None where there is one."""
+    if torch.cuda.is_available():
+        return None
+    return "no GPU or driver was found" if torch.version.cuda or torch.version.hip else "this PyTorch is a CPU build"
+
+
+def usable_device(device: torch.device | str | None) -> torch.device:
+    """The device, found to work here; by default the first GPU, else the CPU.
+
+    Raises:
+        BackendError: there is no such device, or nothing can be computed on it.
+    """
+    if device is None:
+        return default_device()
+    try:
+        chosen = torch.device(device)
+    except (RuntimeError, TypeError) as error:
+        raise BackendError(f"no device is called {device!r}; there are cpu, cuda, cuda:1, ...") from error
+    reason = _unusable_reason(chosen)
+    if reason:
+        raise BackendError(
+            f"cannot run on the device {chosen}: {reason}; the default here is {default_device()} (see 'srfast info')"
+        )
+    return chosen
+
+
+def _unusable_reason(device: torch.device) -> str | None:
+    if device.type == "cuda":
+        count = torch.cuda.device_count()
+        if gpu_reason() or (device.index or 0) < count:
+            return gpu_reason()
+        return f"the GPUs here are cuda:0 to cuda:{count - 1}" if count > 1 else "the only GPU here is cuda:0"
+    try:
+        torch.zeros(1, device=device).cpu()
+    except Exception:  # each kind of device fails in its own way: no module, no build, no memory behind it
+        return "this PyTorch computes nothing on it here"
+    return None
