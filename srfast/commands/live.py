@@ -10,7 +10,7 @@ from typing import Any
 
 import cv2
 
-from srfast.commands.options import encoding_from, input_from, upscaler_from
+from srfast.commands.options import copied_from, encoding_from, input_from, upscaler_from
 
 
 def upscale_live(args: argparse.Namespace, source: str, target: str, latency: float) -> int:
@@ -18,6 +18,7 @@ def upscale_live(args: argparse.Namespace, source: str, target: str, latency: fl
     from srfast.live import LiveFrame, LiveUpscaler
     from srfast.stages import PATIENCE
     from srfast.video.encoder import settle
+    from srfast.video.muxer import tell_left_out
     from srfast.video.reader import RgbFrame, VideoReader
     from srfast.video.sinks import StreamSink
     from srfast.video.source import can_reopen
@@ -28,6 +29,8 @@ def upscale_live(args: argparse.Namespace, source: str, target: str, latency: fl
         encoding = encoding_from(args)
         suffix = ".y4m" if target == "-" else "." + target.rpartition(".")[2].lower()
         kind = encoding.format or ("y4m" if target == "-" else None)
+        others = [s for s in reader.copied_streams if s.type in copied_from(args)]
+        tell_left_out(others, "a live run carries frames only", "leave --max-latency out")
         settings = settle(reader, encoding, suffix, width, height)
         live = LiveUpscaler(upscaler, max_latency=latency, lighter=args.lighter)
         live.warm_up(reader.height, reader.width)

@@ -32,6 +32,8 @@ def upscale(args: argparse.Namespace, source: str, target: str) -> int:
     from srfast.video.report import as_dict, verdict
     from srfast.video.source import can_reopen, is_sequence
 
+    if args.frames is not None and args.frames < 1:
+        raise ValueError(f"--frames takes a number from 1, not {args.frames}")
     if is_sequence(source) and Path(source).is_file():
         raise InputError(f"{source} is a file, but its name would be read as numbered images; rename it")
     _check_target(source, target)

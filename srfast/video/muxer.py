@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -15,9 +16,18 @@ from srfast.video.source import reason, require_av
 if TYPE_CHECKING:
     import av
 
+_log = logging.getLogger("srfast")
 VIDEO_ONLY = ("yuv4mpegpipe", "rawvideo")
 # Containers without times for each frame.
 CONSTANT_RATE = ("avi", "yuv4mpegpipe", "rawvideo")
+
+
+def tell_left_out(streams: list[Any], why: str, advice: str) -> None:
+    """Warns of streams that the output will lack; data streams go without a word, as with any other container."""
+    names = [f"{s.type} ({s.codec_context.name})" if s.codec_context else s.type for s in streams if s.type != "data"]
+    if names:
+        counted = ", ".join(f"{names.count(name)} {name}" for name in dict.fromkeys(names))
+        _log.warning("%s, so these streams are left out: %s; %s to keep them", why, counted, advice)
 
 
 class Muxer:

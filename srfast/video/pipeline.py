@@ -16,10 +16,11 @@ from srfast.errors import OutputError
 from srfast.sequence import Reuse
 from srfast.stages import StageTimes
 from srfast.upscaler import Upscaler
-from srfast.video.choice import Encoding
+from srfast.video.choice import Encoding, container_format
 from srfast.video.damage import Damage
 from srfast.video.encoder import settle
 from srfast.video.image_sink import ImageSink
+from srfast.video.muxer import VIDEO_ONLY, tell_left_out
 from srfast.video.network import NetworkStage
 from srfast.video.planes import plane_colour
 from srfast.video.reader import VideoReader
@@ -121,9 +122,13 @@ def upscale_video(
         on_progress: called after each frame, in the calling thread.
 
     Raises:
+        ValueError: ``frames`` or ``segment`` is below 1.
         InputError, OutputError: the source cannot be read, or the target cannot be written.
         FrameLossError: with ``strict``, frames are missing from the source; or frames were lost on the way.
     """
+    for name, count in (("frames", frames), ("segment", segment)):
+        if count is not None and count < 1:
+            raise ValueError(f"{name} takes a number from 1, not {count}")
     started = time.perf_counter()
     upscaler = model if isinstance(model, Upscaler) else Upscaler(model)
     source_path, target_path = Path(source), Path(target)
@@ -144,6 +149,9 @@ def upscale_video(
         run = _identity(source, input_options or InputOptions(), upscaler, settings, frames, copy, segment)
         run["planes"] = str(reader.planes)
         kind = encoding.format or ("y4m" if str(target) == "-" else None)
+        if is_sequence(target) or container_format(suffix, kind) in VIDEO_ONLY:
+            tell_left_out(streams, "this output holds frames only", "write .mkv")
+            streams = []
         if not is_sequence(target):
             streams = holdable(suffix, kind, reader, settings, streams)
         sink: Sink

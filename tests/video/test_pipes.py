@@ -170,14 +170,17 @@ def test_a_limit_of_memory(clip: Path, tmp_path: Path, model: str, capsys: pytes
     assert main([*arguments, "-y", "--max-memory", "banana"]) == 2
 
 
-def test_live_counts_every_frame(clip: Path, tmp_path: Path, model: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_live_counts_every_frame(
+    tmp_path: Path, model: str, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
     """A recording plays at its own rate; each frame is made in one way or dropped."""
-    target = tmp_path / "live.mkv"
+    clip, target = make_clip(tmp_path / "in.mp4", STEADY, audio=True), tmp_path / "live.mkv"
     assert main(["upscale", str(clip), str(target), "-m", model, "--max-latency", "300ms", "--progress", "none"]) == 0
     said = capsys.readouterr().err
     received, full, lighter, bicubic, dropped, _, _ = map(int, re.findall(r"\b\d+(?= )", said)[:7])
     assert received == len(STEADY) == full + lighter + bicubic + dropped
     assert len(lumas(target)) == full + lighter + bicubic
+    assert "a live run carries frames only, so these streams are left out: 1 audio (aac)" in caplog.text
 
 
 def test_a_terminal_gets_no_frames(clip: Path, model: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,6 +11,7 @@ import pytest
 from torch import nn
 from video.gradients import STEADY, UNEVEN, frame_times, make_clip, packets
 
+from srfast.cli import main
 from srfast.errors import OutputError
 from srfast.upscaler import Upscaler
 from srfast.video import Encoding, iter_video, upscale_video
@@ -154,3 +155,25 @@ def test_first_frames_only(tmp_path: Path, upscaler: Upscaler) -> None:
     assert frame_times(tmp_path / "out.mp4") == frame_times(source)[:5]
     audio = packets(source, "audio")
     assert packets(tmp_path / "out.mp4", "audio") == [p for p in audio if p[0] < Fraction(200, 1000)]
+
+
+@pytest.mark.parametrize("frames", [0, -3])
+def test_no_frames_are_no_limit(tmp_path: Path, upscaler: Upscaler, frames: int) -> None:
+    source = make_clip(tmp_path / "in.mp4", STEADY)
+    with pytest.raises(ValueError, match=f"frames takes a number from 1, not {frames}"):
+        upscale_video(source, tmp_path / "out.mp4", upscaler, frames=frames)
+    assert main(["upscale", str(source), str(tmp_path / "out.mp4"), "--frames", str(frames)]) == 2
+    assert not (tmp_path / "out.mp4").exists()
+
+
+@pytest.mark.parametrize("name", ["out.y4m", "out/%03d.png"])
+def test_streams_beside_frames_are_missed_loudly(
+    tmp_path: Path, upscaler: Upscaler, caplog: pytest.LogCaptureFixture, name: str
+) -> None:
+    (tmp_path / "out").mkdir()
+    source = make_clip(tmp_path / "in.mp4", STEADY, audio=True)
+    upscale_video(source, tmp_path / name, upscaler)
+    assert "holds frames only, so these streams are left out: 1 audio (aac); write .mkv" in caplog.text
+    caplog.clear()
+    upscale_video(source, tmp_path / name, upscaler, overwrite=True, copy=("subtitle",))
+    assert not caplog.text
