@@ -23,6 +23,8 @@ DEFAULT_CODECS = {
     None: "png",
 }
 ALPHA_CODECS = {"mov": "prores_ks", "matroska": "libvpx-vp9"}
+# What FFmpeg lists for an encoder that refuses it: libvpx takes alpha beside 4:2:0 only.
+REFUSED = {"libvpx-vp9": ("yuva422p", "yuva444p", "gbrap")}
 DEFAULT_CRF = {"libx264": 18, "libx264rgb": 18, "libx265": 20, "libvpx-vp9": 24, "libvpx": 10, "libsvtav1": 24}
 # Encoders that know constant quality under another name.
 CRF_NAMES = {"nvenc": "cq", "qsv": "global_quality"}
@@ -159,7 +161,7 @@ def _options(name: str, encoding: Encoding) -> dict[str, str]:
 
 def nearest_format(reader: VideoReader, codec: Any) -> str:
     """The input's pixel format if the encoder takes it, else the one with its alpha, depth and chroma, or nearly."""
-    offered = list(codec.video_formats or [])
+    offered = [f for f in codec.video_formats or [] if f.name not in REFUSED.get(codec.name, ())]
     name = reader.format.name.replace("yuvj", "yuv") if codec.name != "mjpeg" else reader.format.name
     if not offered or name in [f.name for f in offered]:
         return str(name)

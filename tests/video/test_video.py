@@ -177,3 +177,30 @@ def test_streams_beside_frames_are_missed_loudly(
     caplog.clear()
     upscale_video(source, tmp_path / name, upscaler, overwrite=True, copy=("subtitle",))
     assert not caplog.text
+
+
+@pytest.mark.parametrize("target", [".webm", ".mkv"])
+@pytest.mark.parametrize("pix_fmt", ["bgra", "gbrap10le", "yuva444p"])
+def test_alpha_survives_in_vp9(tmp_path: Path, upscaler: Upscaler, pix_fmt: str, target: str) -> None:
+    """FFmpeg lists formats with alpha that libvpx refuses; what it writes is what the network made of the alpha."""
+    source = tmp_path / "in.mkv"
+    with av.open(str(source), "w") as out:
+        video = out.add_stream("ffv1", rate=25)
+        video.width, video.height, video.pix_fmt = 48, 32, pix_fmt
+        for i in range(3):
+            rgba = np.full((32, 48, 4), 90, np.uint8)
+            rgba[:, :, 3] = np.linspace(0, 255, 48).astype(np.uint8)
+            rgba[:16, :24, 3] = 100 + 20 * i
+            out.mux(video.encode(av.VideoFrame.from_ndarray(rgba, format="rgba").reformat(format=pix_fmt)))
+        out.mux(video.encode(None))
+    result = upscale_video(source, tmp_path / f"out{target}", upscaler)
+    assert (result.codec, result.pix_fmt) == ("libvpx-vp9", "yuva420p")
+    decoder = av.CodecContext.create("libvpx-vp9", "r")  # FFmpeg's own decoder leaves the alpha out
+    with av.open(str(tmp_path / f"out{target}")) as c:
+        alphas = [f.to_ndarray(format="rgba")[:, :, 3] for p in c.demux(video=0) for f in decoder.decode(p)]
+    images = [f.image for f in iter_video(source, upscaler)]
+    expected = [i[:, :, 3] / (257 if i.dtype == np.uint16 else 1) for i in images]
+    assert len(alphas) == len(expected) == 3
+    for ours, wanted in zip(alphas, expected, strict=True):
+        assert np.abs(ours.astype(int) - wanted).mean() < 2
+        assert np.ptp(wanted) > 200
