@@ -31,6 +31,9 @@ PACKAGES = {
 }
 
 
+ENCODERS = ("libx264", "libx265", "libsvtav1", "libvpx-vp9", "ffv1", "h264_nvenc", "hevc_nvenc", "av1_nvenc")
+
+
 @dataclass(frozen=True)
 class Info:
     """Versions, devices, backends and models; every value is text."""
@@ -112,14 +115,10 @@ def _tools() -> dict[str, str]:
     try:
         import av
 
-        encoders = [
-            n for n in ("libx264", "libx265", "libsvtav1", "libvpx-vp9", "ffv1", "h264_nvenc") if _encodes(av, n)
-        ]
-        tools["encoders"] = ", ".join(encoders)
+        from srfast.video.hardware import encoder_opens
+
+        there = [name for name in ENCODERS if name in av.codecs_available]
+        tools["encoders"] = ", ".join(n if encoder_opens(av, n) else f"{n} (not usable here)" for n in there)
     except ImportError as error:
         tools["encoders"] = f"none: video needs PyAV ({error})"
     return tools
-
-
-def _encodes(av: object, name: str) -> bool:
-    return name in getattr(av, "codecs_available", ())

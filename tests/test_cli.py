@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+from fractions import Fraction
 from pathlib import Path
 
+import av
 import cv2
 import numpy as np
 import pytest
@@ -111,6 +113,22 @@ def test_info(capsys: pytest.CaptureFixture[str]) -> None:
     info = json.loads(capsys.readouterr().out)
     assert set(info["models"]) >= {"srresnet_x4", "compact_x4"}
     assert info["backends"]["reference"] == "available"
+
+
+def test_info_tells_encoders_that_do_not_open(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["info", "--json"]) == 0
+    listed = json.loads(capsys.readouterr().out)["tools"]["encoders"].split(", ")
+    assert {"libx264", "ffv1"} <= set(listed)
+    for name in ("h264_nvenc", "hevc_nvenc", "av1_nvenc"):
+        if name not in av.codecs_available:
+            continue
+        context = av.CodecContext.create(name, "w")
+        context.width, context.height, context.pix_fmt, context.time_base = 640, 480, "yuv420p", Fraction(1, 25)
+        try:
+            context.open()
+        except av.FFmpegError:
+            name += " (not usable here)"
+        assert name in listed
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from srfast.errors import InputError, MissingDependencyError
+from srfast.video.hardware import accelerator
 from srfast.video.pipe import CountedPipe
 
 Source: TypeAlias = "str | os.PathLike[str]"
@@ -26,7 +27,7 @@ class InputOptions:
     Attributes:
         format: demuxer, such as 'rawvideo'; by default found from the content.
         options: of the demuxer, such as video_size, pixel_format and framerate for rawvideo.
-        hwaccel: hardware decoder, such as 'cuda' or 'vaapi'; software where it does not take the stream.
+        hwaccel: hardware decoder, such as 'cuda' or 'vaapi'; software where it does not take the stream or does not open.
     """
 
     format: str | None = None
@@ -92,9 +93,10 @@ def open_source(source: Source, options: InputOptions, counted: CountedPipe) -> 
     """Opens an input container; where it is a pipe, ``counted`` is what it is read through.
 
     Raises:
-        InputError: it is missing, or not a media file.
+        InputError: it is missing, or not a media file; or no hardware decoder has the name that is asked for.
     """
     av = require_av()
+    hwaccel = accelerator(av, options.hwaccel)
     name = os.fspath(source)
     file: Any = name
     if name == "-":
@@ -112,10 +114,7 @@ def open_source(source: Source, options: InputOptions, counted: CountedPipe) -> 
             file = counted.attach(open(name, "rb"), name)  # noqa: SIM115
     if name.startswith("/dev/video"):
         kind = kind or "v4l2"
-    hwaccel = None
     try:
-        if options.hwaccel:
-            hwaccel = av.codec.hwaccel.HWAccel(options.hwaccel, allow_software_fallback=True)
         container = av.open(
             file,
             format=kind,

@@ -14,7 +14,7 @@ from video.gradients import STEADY, frame_times, leftovers, make_clip
 
 from srfast.errors import FrameLossError, InputError, OutputError
 from srfast.upscaler import Upscaler
-from srfast.video import Encoding, upscale_video
+from srfast.video import Encoding, InputOptions, hardware, upscale_video
 
 
 @pytest.fixture
@@ -144,3 +144,17 @@ def test_full_disk(tmp_path: Path) -> None:
     assert done.returncode == OutputError.exit_code, done.stderr
     assert "cannot write" in done.stdout
     assert leftovers(tmp_path) == ["in.mp4"]
+
+
+def test_hardware_decoders(tmp_path: Path, upscaler: Upscaler, caplog: pytest.LogCaptureFixture) -> None:
+    """An unknown one is refused; one that does not open here is replaced by software, and said once for all openings."""
+    source = make_clip(tmp_path / "in.mp4", STEADY)
+    with pytest.raises(InputError, match="no hardware decoder is called 'foo'; this FFmpeg"):
+        upscale_video(source, tmp_path / "out.mkv", upscaler, input_options=InputOptions(hwaccel="foo"))
+    if "cuda" not in av.codec.hwaccel.hwdevices_available():
+        pytest.skip("this FFmpeg was built without CUDA")
+    hardware._opens.cache_clear()
+    for _ in range(2):
+        options = InputOptions(hwaccel="cuda")
+        assert upscale_video(source, tmp_path / "out.mkv", upscaler, overwrite=True, input_options=options).frames == 12
+    assert caplog.text.count("hardware decoder cuda does not open here") == (not hardware._opens(av, "cuda"))
