@@ -64,7 +64,8 @@ class VideoCapture:
     def get(self, propId: int) -> float:  # noqa: N803
         """A property; width and height are those of the frames that ``read`` gives."""
         height, width = (self._capture.get(p) for p in (cv2.CAP_PROP_FRAME_HEIGHT, cv2.CAP_PROP_FRAME_WIDTH))
-        if propId in (cv2.CAP_PROP_FRAME_HEIGHT, cv2.CAP_PROP_FRAME_WIDTH) and height and width:
+        known = height > 0 and width > 0  # -1 or 0 while nothing is open
+        if known and propId in (cv2.CAP_PROP_FRAME_HEIGHT, cv2.CAP_PROP_FRAME_WIDTH):
             size = self._upscaler.output_size(int(height), int(width))
             return float(size[0] if propId == cv2.CAP_PROP_FRAME_HEIGHT else size[1])
         return float(self._capture.get(propId))

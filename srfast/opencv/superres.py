@@ -57,10 +57,11 @@ class DnnSuperResImpl:
         Raises:
             CheckpointError: there is no such file.
         """
-        self._path = Path(path)
-        self._luma, self._colour = {}, None
-        if self._path.suffix == ".pb" and not self._path.is_file():
+        named = Path(path)
+        if named.suffix == ".pb" and not named.is_file():  # the model before stays, as in OpenCV
             raise CheckpointError(f"{path} is missing")
+        self._path = named
+        self._luma, self._colour = {}, None
 
     def setModel(self, algo: str, scale: int) -> None:  # noqa: N802
         """Says what the file holds: 'edsr', 'espcn', 'fsrcnn', 'lapsrn', or any name for srfast's own; and its scale."""
@@ -111,8 +112,6 @@ class DnnSuperResImpl:
             InputError: no model, or another kind of image.
         """
         self._require()
-        if not isinstance(img, np.ndarray) or img.dtype != np.uint8 or img.ndim not in (2, 3):
-            raise InputError("an image must be [H, W, 3] BGR or [H, W] gray of uint8")
         out = self._upsample(img, self._scale)
         if result is not None and result.shape == out.shape and result.dtype == out.dtype:
             result[...] = out
@@ -139,8 +138,8 @@ class DnnSuperResImpl:
             raise InputError(f"only LapSRN has several outputs, not {self._algorithm}")
         if len(scale_factors) != len(node_names) or not scale_factors:
             raise InputError(f"{len(scale_factors)} scale factors for {len(node_names)} node names")
-        if max(scale_factors) > self._scale:
-            raise InputError(f"the model enlarges up to x{self._scale}, not x{max(scale_factors)}")
+        if max(scale_factors) > self._scale or min(scale_factors) < 1:
+            raise InputError(f"the model enlarges up to x{self._scale}, not {list(scale_factors)}")
         results = [self._upsample(img, factor) for factor in scale_factors]
         if imgs_new is not None:
             imgs_new[:] = results
@@ -153,6 +152,7 @@ class DnnSuperResImpl:
 
     def _upsample(self, img: Array, scale: int) -> Array:
         path = self._require()
+        _check(img, (3,) if path.suffix == ".pb" else (3, 4))
         if not self._scale:
             raise InputError("say which model it is first: setModel(algorithm, scale)")
         if path.suffix == ".pb":
@@ -174,6 +174,16 @@ class DnnSuperResImpl:
         chroma = [_resized(plane, scale) for plane in (cr, cb)]
         merged: Any = cv2.merge([_run(engine, y), *chroma])
         return np.asarray(cv2.cvtColor(merged, cv2.COLOR_YCrCb2BGR))
+
+
+def _check(img: Any, channels: tuple[int, ...]) -> None:
+    """Refuses what is not an image, such as the None of a ``cv2.imread`` that found no file."""
+    given = str(type(img).__name__)
+    if isinstance(img, np.ndarray):
+        given = f"{list(img.shape)} of {img.dtype}"
+        if img.dtype == np.uint8 and img.size and (img.ndim == 2 or (img.ndim == 3 and img.shape[2] in channels)):
+            return
+    raise InputError(f"an image must be [H, W, 3] BGR or [H, W] gray of uint8, not {given}")
 
 
 def _resized(plane: Array, scale: int) -> Array:

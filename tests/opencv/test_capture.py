@@ -75,3 +75,11 @@ def test_writer(tmp_path: Path, clip: Path, model: Upscaler) -> None:
     assert len(written) == len(STEADY)
     assert written[0].shape == (64, 96, 3)
     assert np.abs(written[3].astype(int) - model(loop(cv2.VideoCapture(str(clip)))[3])).mean() < 25
+
+
+@pytest.mark.parametrize("source", [(), ("nowhere.mp4",)])
+def test_properties_of_nothing(model: Upscaler, source: tuple[str, ...]) -> None:
+    theirs, ours = cv2.VideoCapture(*source), VideoCapture(*source, model=model)
+    names = [n for n in dir(cv2) if n.startswith("CAP_PROP_")]
+    assert len(names) > 50
+    assert {n: ours.get(getattr(cv2, n)) for n in names} == {n: theirs.get(getattr(cv2, n)) for n in names}

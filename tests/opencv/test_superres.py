@@ -209,3 +209,30 @@ def test_a_target_that_is_not_there(espcn: Path, monkeypatch: pytest.MonkeyPatch
     with pytest.raises(BackendError, match="cannot run on the device cuda"):
         sr.setPreferableTarget(cv2.dnn.DNN_TARGET_CUDA)
     assert sr.upsample(np.zeros((4, 4, 3), np.uint8)).shape == (8, 8, 3)
+
+
+def test_a_missing_model_changes_nothing(espcn: Path) -> None:
+    image = np.zeros((4, 4, 3), np.uint8)
+    sr = DnnSuperResImpl_create("espcn", 2)
+    with pytest.raises(CheckpointError, match="missing"):
+        sr.readModel("nowhere.pb")
+    with pytest.raises(InputError, match="readModel"):
+        sr.upsample(image)
+    sr.readModel(espcn)
+    with pytest.raises(CheckpointError, match="missing"):
+        sr.readModel("nowhere.pb")
+    assert sr.upsample(image).shape == (8, 8, 3)
+
+
+BAD_IMAGES = [None, "photo.png", np.zeros((4, 4, 3)), np.zeros((0, 4, 3), np.uint8), np.zeros((4, 4, 2), np.uint8)]
+
+
+@pytest.mark.parametrize("bad", [*BAD_IMAGES, np.zeros((4, 4, 4), np.uint8), np.zeros((1, 4, 4, 3), np.uint8)])
+def test_what_is_no_image(espcn: Path, bad: object) -> None:
+    sr = DnnSuperResImpl_create("espcn", 2)
+    sr.readModel(espcn)
+    with pytest.raises(InputError, match="an image must be"):
+        sr.upsample(bad)
+    sr.setModel("lapsrn", 2)
+    with pytest.raises(InputError, match="an image must be"):
+        sr.upsampleMultioutput(bad, None, [2], ["a"])
