@@ -19,7 +19,7 @@ from srfast.training.board import Board
 from srfast.training.config import Config
 from srfast.training.data import Source
 from srfast.training.presets import PRESETS
-from srfast.training.train import build, open_source
+from srfast.training.train import build, open_source, use_threads
 from srfast.training.trainer import Trainer
 
 ARMS: dict[str, list[str]] = {
@@ -55,16 +55,15 @@ def main(arguments: list[str] | None = None) -> int:
     p.add_argument("--set", nargs="*", default=[], metavar="NAME=VALUE", help="change settings of start and arms")
     p.add_argument("--threads", type=int, default=0, help="CPU threads; 0 leaves PyTorch's choice")
     args = p.parse_args(arguments)
-    if args.threads:
-        torch.set_num_threads(args.threads)
     try:
+        use_threads(args.threads)
         start = replace(PRESETS["rrdb_small_x4"].changed(args.set), iterations=args.start)
         arm = replace(PRESETS["esrgan_small_x4"].changed(args.set), iterations=args.iterations)
         source = open_source(start, args.data)
         checkpoint = train_one(start, source, args.out / "start")
         for name, settings in ARMS.items():
             train_one(arm.changed(settings), source, args.out / name, checkpoint)
-    except (SrfastError, ValueError, FloatingPointError) as error:
+    except (SrfastError, ValueError, OSError, FloatingPointError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:

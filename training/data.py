@@ -58,7 +58,10 @@ def read_rgb(path: Path) -> UInt8Image:
     mark = END_MARKS.get(path.suffix.lower())
     if mark and mark not in content[-1024:]:
         raise ValueError(f"{path} is cut off: it has no end mark")
-    image = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR) if content else None
+    try:
+        image = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR) if content else None
+    except cv2.error as error:  # such as a header of absurd size
+        raise ValueError(f"{path} cannot be read: {error.err}") from error
     if image is None:
         raise ValueError(f"{path} is not an image that OpenCV can read")
     return np.ascontiguousarray(image[..., ::-1], dtype=np.uint8)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 
 import cv2
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from srfast.checkpoint import load_model
+from srfast.errors import SrfastError
 from srfast.models import SRUGAN, RRDBNet
 from srfast.training.data import find_images, read_rgb, to_tensor
 from srfast.training.imresize import imresize
@@ -61,23 +63,28 @@ def mean_niqe(model: nn.Module, folder: Path, scale: int, parameters: Path) -> f
     return float(np.mean([niqe(upscale_rgb(model, lr), parameters, scale) for lr in shrunk]))
 
 
-def main() -> None:
+def main(arguments: list[str] | None = None) -> int:
+    """Command line; returns the exit status."""
     p = argparse.ArgumentParser(prog="python -m srfast.training.evaluate", description=__doc__)
     p.add_argument("model", help="a checkpoint, or the name of a model that srfast ships")
     p.add_argument("folder", type=Path, help="high-resolution images")
-    args = p.parse_args()
-    loaded = load_model(args.model)
-    model = loaded.module
-    scale = loaded.scale
-    ours, bicubic = evaluate(model, args.folder, scale), evaluate(None, args.folder, scale)
+    args = p.parse_args(arguments)
+    try:
+        loaded = load_model(args.model)
+        scale = loaded.scale
+        ours, bicubic = evaluate(loaded.module, args.folder, scale), evaluate(None, args.folder, scale)
+    except (SrfastError, ValueError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
     print(f"{'image':24}{'bicubic':>9}{'model':>9}{'gain':>8}{'SSIM':>9}")
     for name, (psnr, ssim) in ours.items():
         print(f"{name:24}{bicubic[name][0]:9.2f}{psnr:9.2f}{psnr - bicubic[name][0]:+8.2f}{ssim:9.4f}")
     mean_ssim = sum(s for _, s in ours.values()) / len(ours)
     a, b = mean_psnr(bicubic), mean_psnr(ours)
     print(f"{'mean':24}{a:9.2f}{b:9.2f}{b - a:+8.2f}{mean_ssim:9.4f}")
+    return 0
 
 
 if __name__ == "__main__":
     cv2.setNumThreads(1)
-    main()
+    sys.exit(main())

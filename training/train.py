@@ -19,6 +19,7 @@ import torch.distributed as dist
 from torch import nn
 
 from srfast.checkpoint import load_model
+from srfast.devices import usable_device
 from srfast.errors import SrfastError
 from srfast.models import SRResNet, SRVGGNetCompact
 from srfast.training.board import Board
@@ -91,8 +92,8 @@ def main(arguments: list[str] | None = None) -> int:
         return 0
     try:
         config = PRESETS[args.preset].changed(args.set)
-        if args.threads:
-            torch.set_num_threads(args.threads)
+        device = usable_device(args.device)
+        use_threads(args.threads)
         if "RANK" in os.environ:
             dist.init_process_group("nccl" if args.device == "cuda" else "gloo")
             if args.device == "cuda":
@@ -105,18 +106,26 @@ def main(arguments: list[str] | None = None) -> int:
             system,
             source,
             args.out,
-            torch.device(args.device),
+            device,
             scoring(system, source, args.eval, args.niqe),
             board.show,
         )
         print(f"{args.preset}: {size:,} parameters, from iteration {trainer.step} to {config.iterations}", flush=True)
         return 0 if trainer.run() else 130
-    except (SrfastError, ValueError, FloatingPointError) as error:
+    except (SrfastError, ValueError, OSError, FloatingPointError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     finally:
         if dist.is_initialized():
             dist.destroy_process_group()
+
+
+def use_threads(count: int) -> None:
+    """CPU threads of PyTorch; 0 leaves its choice."""
+    if count < 0:
+        raise ValueError(f"--threads takes a number from 0, not {count}")
+    if count:
+        torch.set_num_threads(count)
 
 
 def _list_presets() -> None:
