@@ -9,7 +9,11 @@ import cv2
 
 from srfast.opencv import VideoCapture
 
+if len(sys.argv) < 2:
+    sys.exit(__doc__)
 capture = VideoCapture(sys.argv[1])
+if not capture.isOpened():
+    sys.exit(f"{sys.argv[1]} is no video that OpenCV can open")
 most = int(sys.argv[2]) if len(sys.argv) > 2 else 10
 size = int(capture.get(cv2.CAP_PROP_FRAME_WIDTH)), int(capture.get(cv2.CAP_PROP_FRAME_HEIGHT))
 count = 0

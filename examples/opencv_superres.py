@@ -11,10 +11,15 @@ import cv2
 
 from srfast.opencv import DnnSuperResImpl_create
 
+if len(sys.argv) != 6:
+    sys.exit(__doc__)
 model, algorithm, scale, source, target = sys.argv[1:]
+image = cv2.imread(source)
+if image is None:
+    sys.exit(f"{source} is missing or not a picture")
 sr = DnnSuperResImpl_create()
 sr.readModel(model)
 sr.setModel(algorithm, int(scale))
-large = sr.upsample(cv2.imread(source))
+large = sr.upsample(image)
 cv2.imwrite(target, large)
 print(f"{sr.getAlgorithm()} x{sr.getScale()}: {large.shape[1]}x{large.shape[0]}")

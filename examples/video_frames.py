@@ -8,8 +8,13 @@ import sys
 
 import srfast
 
+if len(sys.argv) < 2:
+    sys.exit(__doc__)
 most = int(sys.argv[2]) if len(sys.argv) > 2 else 5
 frames = srfast.iter_video(sys.argv[1], "compact_x4")
-for frame in itertools.islice(frames, most):
-    print(frame.index, f"{float(frame.time):.3f}", frame.image.shape)
+try:
+    for frame in itertools.islice(frames, most):
+        print(frame.index, f"{float(frame.time):.3f}", frame.image.shape)
+except srfast.SrfastError as error:  # such as no video of that name
+    sys.exit(str(error))
 frames.close()

@@ -34,9 +34,13 @@ def clip(tmp_path: Path) -> Path:
     return path
 
 
-def run(name: str, *arguments: object) -> str:
+def start(name: str, *arguments: object) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, str(EXAMPLES / name), *map(str, arguments)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+
+
+def run(name: str, *arguments: object) -> str:
+    done = start(name, *arguments)
     assert done.returncode == 0, done.stderr
     return done.stdout.strip()
 
@@ -61,6 +65,25 @@ def test_opencv_superres(picture: Path, tmp_path: Path, data_folder: Path) -> No
     model = data_folder / "checkpoints" / "opencv_dnn_superres" / "FSRCNN_x2.pb"
     said = run("opencv_superres.py", model, "fsrcnn", 2, picture, tmp_path / "large.png")
     assert said == "fsrcnn x2: 100x80"
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments"),
+    [
+        ("region.py", ("nowhere.png", "out.png", 0, 0, 4, 4)),
+        ("video_frames.py", ("nowhere.mp4",)),
+        ("opencv_loop.py", ("nowhere.mp4",)),
+        ("live.py", ("nowhere.mp4",)),
+        ("opencv_superres.py", ("nowhere.pb", "espcn", 2, "nowhere.png", "out.png")),
+    ],
+)
+def test_mistakes(name: str, arguments: tuple[object, ...]) -> None:
+    """Without arguments the usage; without the input a line that names it."""
+    for given, says in (((), f"Usage: python examples/{name}"), (arguments, "nowhere")):
+        done = start(name, *given)
+        assert done.returncode == 1
+        assert says in done.stderr
+        assert "Traceback" not in done.stderr
 
 
 def test_all_examples_are_run() -> None:
