@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import math
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -23,7 +25,7 @@ from srfast.plan import Plan
 from srfast.runner import Runner
 from srfast.staging import SLOTS
 from srfast.tiling import Tiling, bytes_per_pixel
-from srfast.units import PEAKS, padded
+from srfast.units import check_images, padded
 
 _log = logging.getLogger("srfast")
 
@@ -70,6 +72,13 @@ class Engine:
         self.dtype = dtype or default_dtype(self.device)
         self.scale = plan.scale
         self.statistics = Statistics()
+        self._settings = {
+            "backend": backend,
+            "device": self.device,
+            "dtype": self.dtype,
+            "tile": tile,
+            "memory": memory,
+        }
         self._runner = Runner(plan, self.device, self.dtype, backend)
         run = self._runner.run
         self.alignment: int = getattr(run, "alignment", plan.alignment)
@@ -138,7 +147,7 @@ class Engine:
             InputError: the images have another shape or type.
         """
         if colour is None:
-            self._check(images)
+            check_images(images, self.plan.in_channels)
             whole = padded(images, self.plan.alignment)
             count, height, width, _ = whole.shape
             shape = (count, self.scale * height, self.scale * width, self.plan.out_channels)
@@ -173,16 +182,6 @@ class Engine:
         """Whether copies of one batch overlap with the run of another, so that it pays to ``begin`` several."""
         return self._runner.queues is not None
 
-    def _check(self, images: Tensor) -> None:
-        if images.ndim != 4 or images.shape[3] != self.plan.in_channels or images.dtype not in PEAKS:
-            kinds = ", ".join(str(t).removeprefix("torch.") for t in PEAKS)
-            raise InputError(
-                f"images must be [N, H, W, {self.plan.in_channels}] of {kinds}, "
-                f"not {list(images.shape)} of {images.dtype}"
-            )
-        if 0 in images.shape:
-            raise InputError(f"images of {list(images.shape)} have no pixels")
-
     def _check_planes(self, images: Tensor, colour: PlaneColour) -> None:
         unit = self.plane_unit
         if unit is None:
@@ -193,6 +192,10 @@ class Engine:
                 f"pictures of planes must be [N, 3 * H / 2, W, 1] of {colour.dtype} with H and W multiples of {unit}, "
                 f"not {list(images.shape)} of {images.dtype}"
             )
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Copies, and other processes, compile the plan anew: memory and queues belong to one engine in one process."""
+        return functools.partial(Engine, **self._settings), (self.plan,)
 
     def close(self) -> None:
         """Gives back weights and buffers, after what runs now; later calls raise."""

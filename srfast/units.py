@@ -5,10 +5,25 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from srfast.errors import InputError
+
 # White of each image type, and the dtype that reads and writes it.
 PEAKS = {torch.uint8: 255.0, torch.uint16: 65535.0, torch.float32: 1.0, torch.float16: 1.0, torch.bfloat16: 1.0}
 # The network sees and gives 0..255: integers that bfloat16 holds exactly, and float16 without subnormal weights.
 UNITS = 255.0
+
+
+def check_images(images: Tensor, channels: int) -> None:
+    """Refuses what is not [N, H, W, channels] of a type in ``PEAKS``.
+
+    Raises:
+        InputError: it says what they are.
+    """
+    if images.ndim != 4 or images.shape[3] != channels or images.dtype not in PEAKS:
+        kinds = ", ".join(str(t).removeprefix("torch.") for t in PEAKS)
+        raise InputError(f"images must be [N, H, W, {channels}] of {kinds}, not {list(images.shape)} of {images.dtype}")
+    if 0 in images.shape:
+        raise InputError(f"images of {list(images.shape)} have no pixels")
 
 
 def to_units(images: Tensor, dtype: torch.dtype, peak: float) -> Tensor:

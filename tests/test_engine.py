@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import copy
+import multiprocessing
+import pickle
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 import torch
@@ -17,6 +22,7 @@ from srfast.models import SRResNet, SRVGGNetCompact
 from srfast.passes import optimise
 from srfast.plan import Plan
 from srfast.tiling import tile_by_memory, windows
+from srfast.upscaler import Upscaler
 
 CPU = torch.device("cpu")
 
@@ -231,3 +237,23 @@ def test_numpy_and_engine_share_memory_layout() -> None:
     out = engine(torch.from_numpy(frame)[None])
     assert out.is_contiguous()
     assert out.shape == (1, 14, 18, 3)
+
+
+@pytest.mark.parametrize("again", [copy.copy, copy.deepcopy, lambda engine: pickle.loads(pickle.dumps(engine))])
+def test_copies(network: nn.Module, again: Callable[[Engine], Engine]) -> None:
+    """A copy has the plan and the settings of its model, and memory of its own."""
+    engine = Engine(plan_of(network), tile=16, dtype=torch.float32, backend="cpu")
+    x = image(20, 30)
+    expected = engine(x)
+    other = again(engine)
+    engine.close()
+    assert (other.backend.name, other.dtype, other.statistics.images) == ("cpu", torch.float32, 0)
+    assert torch.equal(other(x), expected)
+    assert other.statistics.tiles == 4
+
+
+def test_an_upscaler_in_another_process(small_network: nn.Module) -> None:
+    upscaler = Upscaler(small_network, outscale=3)
+    frame = np.random.default_rng(0).integers(0, 256, (9, 11, 3), dtype=np.uint8)
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        assert np.array_equal(pool.map(upscaler, [frame])[0], upscaler(frame))
