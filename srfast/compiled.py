@@ -9,8 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
-from srfast.backends import default_device, default_dtype, select_backend
+from srfast.backends import default_dtype, select_backend
 from srfast.capture import capture
+from srfast.devices import usable_device
 from srfast.errors import InputError, UnsupportedModelError
 from srfast.passes import optimise
 from srfast.plan import Plan
@@ -79,7 +80,7 @@ def compile_module(
         UnsupportedModelError: names the operation that is not covered.
         BackendError: the backend cannot run the network there.
     """
-    chosen = torch.device(device) if device is not None else default_device()
+    chosen = usable_device(device)
     plan = optimise(capture(module, in_channels))
     return CompiledModule(plan, backend, chosen, dtype or default_dtype(chosen))
 

@@ -17,6 +17,12 @@ from srfast.errors import BackendError, InputError, UnsupportedModelError
 from srfast.models import RRDBNet, digit_srgan
 
 
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_a_device_that_is_not_there(network: nn.Module) -> None:
+    with pytest.raises(BackendError, match="cannot run on the device cuda"):
+        srfast.compile(network, device="cuda")
+
+
 def test_any_module(network: nn.Module) -> None:
     compiled = srfast.compile(network, dtype=torch.float32)
     assert isinstance(compiled, CompiledModule)

@@ -132,11 +132,10 @@ def test_a_percent_in_a_name(tmp_path: Path, name: str) -> None:
     assert cv2.imread(str(tmp_path / "out.png")).shape == (12, 16, 3)
 
 
-def test_a_percent_in_a_video_s_name(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_percent_in_a_video_s_name(tmp_path: Path) -> None:
     clip = Path(images.__file__).parent / "assets" / "clip.mp4"
     (tmp_path / "100%d.mp4").symlink_to(clip)
-    code = main(["upscale", str(tmp_path / "100%d.mp4"), str(tmp_path / "out.mkv"), "--frames", "1", *FAST])
-    assert code == 0 or "its name would be read as numbered images; rename it" in capsys.readouterr().err
+    assert main(["upscale", str(tmp_path / "100%d.mp4"), str(tmp_path / "out.mkv"), "--frames", "1", *FAST]) == 0
 
 
 @pytest.mark.parametrize("suffix", [".ppm", ".dat"])

@@ -34,8 +34,6 @@ def upscale(args: argparse.Namespace, source: str, target: str) -> int:
 
     if args.frames is not None and args.frames < 1:
         raise ValueError(f"--frames takes a number from 1, not {args.frames}")
-    if is_sequence(source) and Path(source).is_file():
-        raise InputError(f"{source} is a file, but its name would be read as numbered images; rename it")
     _check_target(source, target)
     if args.max_latency:
         from srfast.commands.live import upscale_live

@@ -62,8 +62,8 @@ def is_live(source: Source) -> bool:
 
 
 def is_sequence(source: Source) -> bool:
-    """True for numbered images such as ``frames/%05d.png``."""
-    return re.search(r"%0?\d*d", os.fspath(source)) is not None
+    """True for numbered images such as ``frames/%05d.png``, unless that is the very name of a file."""
+    return re.search(r"%0?\d*d", os.fspath(source)) is not None and not Path(source).is_file()
 
 
 def numbered(pattern: Source) -> list[Path]:
