@@ -20,6 +20,7 @@ import numpy as np
 import safetensors.torch
 import torch
 from hostile_headers import headers
+from hostile_nesting import nested, states
 from torch import nn
 
 from srfast.models import RRDBNet, SRVGGNetCompact
@@ -270,6 +271,8 @@ FAMILIES: dict[str, Callable[[], Iterator[Case]]] = {
     "damaged": damaged,
     "bombs": bombs,
     "pickles": pickles,
+    "nested": nested,
+    "states": states,
     "archives": archives,
     "headers": headers,
     "networks": networks,

@@ -109,6 +109,19 @@ def tensor(
     )
 
 
+def nested(depth: int = 60, width: int = 2) -> bytes:
+    """The part of a pickle that pushes a tuple of ``width`` times a tuple, and so on: few bytes, but long to print or hash."""
+    levels = (b"h" + bytes([i]) for i in range(depth))
+    tuples = (get * (width - 1) + {2: b"\x86", 3: b"\x87"}[width] for get in levels)
+    return b"K\x01q\x00" + b"".join(t + b"q" + bytes([i + 1]) for i, t in enumerate(tuples))
+
+
+def storage(kind: bytes | None = None, key: bytes | None = None, count: bytes | None = None) -> bytes:
+    """The part of a pickle that refers to four numbers, with some of its parts replaced."""
+    described = (kind or text("storage")) + b"ctorch\nFloatStorage\n" + (key or text("0")) + text("cpu")
+    return b"(" + described + (count or number(4)) + b"tQ"
+
+
 def table(entries: list[tuple[str, bytes]]) -> bytes:
     """A pickled dict of parts."""
     return b"\x80\x02}(" + b"".join(text(key) + value for key, value in entries) + b"u."

@@ -2,6 +2,9 @@
 
 PyTorch files hold pickles. This interpreter follows one with plain containers and records, so that names that are not
 allowed, and tensors whose sizes do not fit the file, are refused before PyTorch opens it.
+
+A memo makes one tuple part of many: 60 of them, each a pair of the one before, print as 2**60 numbers and are hashed and
+compared as long. So nothing is hashed, compared or printed, here or later in PyTorch, before its type is known to be plain.
 """
 
 from __future__ import annotations
@@ -9,14 +12,18 @@ from __future__ import annotations
 import io
 import math
 import pickletools
-from collections.abc import Callable
+from collections import OrderedDict
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
+
+import torch
 
 from srfast.errors import CheckpointError
 
 MAX_OPERATIONS = 300_000  # a whole training state of RRDBNet-23 with Adam has about 120,000
 MAX_DIMENSIONS = 8
+MAX_ATTRIBUTES = 64  # of a state_dict, which has _metadata, or of a parameter
 _ITEM_BYTES = {
     "Double": 8,
     "Float": 4,
@@ -114,6 +121,7 @@ class _Machine:
         self.stack: list[Any] = []
         self.marks: list[list[Any]] = []
         self.memo: dict[int, Any] = {}
+        self.copied = 0  # entries of dictionaries made from others
 
     def push(self, value: Any) -> None:
         self.stack.append(value)
@@ -137,13 +145,21 @@ class _Machine:
         function = self.stack.pop()
         if not isinstance(function, Name) or function.path not in _CALLS or not isinstance(arguments, tuple):
             raise RefusedError("its pickle calls something that is not a function of PyTorch")
-        self.push(_result(function.path, arguments))
+        result = _result(function.path, arguments)
+        if isinstance(result, dict):
+            self.copied += len(result)
+            if self.copied > MAX_OPERATIONS:
+                raise RefusedError(f"its pickle copies more than {MAX_OPERATIONS} entries of dictionaries")
+        self.push(result)
 
     def persistent(self, _: Any) -> None:
-        kind, storage, key, _, count, *rest = self.stack.pop()
+        described = self.stack.pop()
+        if not isinstance(described, tuple) or not 5 <= len(described) <= 6:
+            raise RefusedError("its pickle refers to something that is not a storage of numbers")
+        kind, storage, key, _, count, *rest = described
         if kind != "storage" or not isinstance(storage, Name) or storage.path not in STORAGES:
             raise RefusedError("its pickle refers to something that is not a storage of numbers")
-        key = str(key)
+        key = storage_key(key)
         _natural(count, "a storage's length")
         found = Storage(key, count, STORAGES[storage.path])
         if self.contents.storages.setdefault(key, found) != found:
@@ -159,13 +175,7 @@ class _Machine:
         target = self.stack[-1]
         if not isinstance(target, dict) or len(items) % 2:
             raise RefusedError("its pickle is damaged (items of no dictionary)")
-        for key, value in zip(items[::2], items[1::2], strict=True):
-            # Hashing nested tuples can take for ever.
-            if not isinstance(key, (str, int, float, type(None))):
-                raise RefusedError(f"a dictionary has a key of type {type(key).__name__}")
-            if key in target:
-                raise RefusedError(f"two entries are called {str(key)[:60]!r}")
-            target[key] = value
+        _fill(target, zip(items[::2], items[1::2], strict=True))
 
     def append(self, items: list[Any]) -> None:
         if not isinstance(self.stack[-1], list):
@@ -173,9 +183,10 @@ class _Machine:
         self.stack[-1].extend(items)
 
     def build(self, _: Any) -> None:
-        self.stack.pop()
-        if not isinstance(self.stack[-1], (dict, Opaque)):
+        state = self.stack.pop()
+        if not isinstance(self.stack[-1], dict):
             raise RefusedError("its pickle sets the state of something that has none")
+        _check_attributes(state, OrderedDict)
 
     def pops(self, count: int) -> None:
         items = tuple(self.stack[len(self.stack) - count :])
@@ -187,18 +198,69 @@ class _Machine:
 
 def _result(path: str, arguments: tuple[Any, ...]) -> Any:
     if path in ("collections.OrderedDict", "collections.Counter"):
-        return dict(arguments[0]) if arguments else {}
+        return _dictionary(arguments[0], pairs=path == "collections.OrderedDict") if arguments else {}
     if path == "torch.Size":
-        return tuple(arguments[0])
+        return _size(arguments[0])
     if path.startswith("torch._utils._rebuild_parameter"):
+        for state in arguments[3:]:
+            _check_attributes(state, torch.nn.Parameter)
         return arguments[0]
     if path in _REBUILD:
         _check_tensor(*arguments[:4])
     return Opaque()
 
 
+def _fill(target: dict[Any, Any], pairs: Iterable[tuple[Any, Any]]) -> None:
+    for key, value in pairs:
+        if not isinstance(key, (str, int, float, type(None))):
+            raise RefusedError(f"a dictionary has a key of type {type(key).__name__}")
+        if key in target:
+            raise RefusedError(f"two entries are called {str(key)[:60]!r}")
+        target[key] = value
+
+
+def _dictionary(given: Any, pairs: bool) -> dict[Any, Any]:
+    """A dictionary from another one or, as Python 2 wrote it, from ``pairs`` of key and value."""
+    if isinstance(given, dict):
+        return dict(given)
+    if not pairs or not isinstance(given, (list, tuple)):
+        raise RefusedError(f"a dictionary is made from a {type(given).__name__}")
+    if not all(isinstance(pair, (list, tuple)) and len(pair) == 2 for pair in given):
+        raise RefusedError("a dictionary is made from something other than pairs of key and value")
+    result: dict[Any, Any] = {}
+    _fill(result, given)
+    return result
+
+
+def _size(given: Any) -> tuple[int, ...]:
+    if not isinstance(given, (list, tuple)) or len(given) > MAX_DIMENSIONS:
+        raise RefusedError(f"a torch.Size is not made from a tuple of at most {MAX_DIMENSIONS} numbers")
+    return tuple(_natural(value, "a part of a torch.Size") for value in given)
+
+
+def _check_attributes(state: Any, kind: type) -> None:
+    """What PyTorch sets as attributes of a ``kind``: none that it has already, such as its methods."""
+    parts = state if isinstance(state, tuple) and len(state) == 2 else (state,)  # of objects with slots
+    if (kind is OrderedDict and isinstance(state, tuple)) or not all(isinstance(x, (dict, type(None))) for x in parts):
+        raise RefusedError(f"its pickle sets the state of a {kind.__name__} to a {type(state).__name__}")
+    if sum(len(part or ()) for part in parts) > MAX_ATTRIBUTES:
+        raise RefusedError(f"its pickle sets more than {MAX_ATTRIBUTES} attributes of a {kind.__name__}")
+    for key in (key for part in parts for key in part or ()):
+        if not isinstance(key, str) or hasattr(kind, key):
+            raise RefusedError(f"its pickle sets the attribute {str(key)[:60]!r} of a {kind.__name__}")
+
+
+def storage_key(value: Any) -> str:
+    """The name of a storage, which is text or a number."""
+    if not isinstance(value, (str, int)):
+        raise RefusedError(f"the name of a storage is a {type(value).__name__}")
+    return str(value)
+
+
 def _natural(value: Any, what: str) -> int:
-    if type(value) is not int or not 0 <= value < 1 << 48:
+    if type(value) is not int:
+        raise RefusedError(f"{what} is a {type(value).__name__}, not a number")
+    if not 0 <= value < 1 << 48:
         raise RefusedError(f"{what} is {str(value)[:40]}, not a number from 0 to 2**48")
     return value
 

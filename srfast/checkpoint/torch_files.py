@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from srfast.checkpoint.pickles import Contents, RefusedError, follow, refuse
+from srfast.checkpoint.pickles import Contents, RefusedError, follow, refuse, storage_key
 from srfast.errors import CheckpointError
 
 LEGACY_MAGIC = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
@@ -138,7 +138,7 @@ def _check_legacy(path: Path) -> None:
         for _ in range(4):
             follow(stream, contents)
         keys = follow(stream, contents)
-        if not isinstance(keys, list) or sorted(map(str, keys)) != sorted(contents.storages):
+        if not isinstance(keys, list) or sorted(map(storage_key, keys)) != sorted(contents.storages):
             raise RefusedError("the list of its storages is not that of its tensors")
         position = stream.tell()
         for key in keys:
