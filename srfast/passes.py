@@ -35,14 +35,17 @@ def fuse(plan: Plan) -> Plan:
 def in_units(plan: Plan, input_peak: float, output_peak: float) -> Plan:
     """The plan for images whose white is ``input_peak`` in and ``output_peak`` out, instead of 1, folded into the weights.
 
-    A clamp of the result is dropped: whoever converts to the final type saturates, and sees infinities before that.
+    A clamp of the result that leaves 0..1 alone is dropped: whoever converts to the final type limits to that range, and
+    sees infinities before. A narrower one is applied last, in the units of the result.
     """
     plan = plan.map_tensors(lambda t: t.double())
-    plan = drop_output_clamp(plan)
+    plan, clamp = split_output_clamp(plan)
     first = Affine("in_units", plan.input, _one(1 / input_peak), _one(0))
     nodes: list[Node] = [renamed(node, {plan.input: "in_units"}) for node in plan.nodes]
-    last = Affine("out_units", plan.output, _one(output_peak), _one(0))
-    scaled = plan.with_nodes([first, *nodes, last], output="out_units")
+    last: list[Node] = [Affine("out_units", plan.output, _one(output_peak), _one(0))]
+    if clamp is not None and (clamp[0] > 0 or clamp[1] < 1):
+        last.append(Clamp("out_clamp", "out_units", clamp[0] * output_peak, clamp[1] * output_peak))
+    scaled = plan.with_nodes([first, *nodes, *last], output=last[-1].output)
     return fuse(scaled).map_tensors(lambda t: t.float().contiguous())
 
 
@@ -50,14 +53,14 @@ def _one(value: float) -> torch.Tensor:
     return torch.tensor([value], dtype=torch.float64)
 
 
-def drop_output_clamp(plan: Plan) -> Plan:
-    """The plan without the clamp of its result."""
+def split_output_clamp(plan: Plan) -> tuple[Plan, tuple[float, float] | None]:
+    """The plan without the clamp of its result, and that clamp's bounds; None where there is none."""
     last = plan.nodes[-1] if plan.nodes else None
     if isinstance(last, Clamp):
-        return plan.with_nodes(list(plan.nodes[:-1]), output=last.input)
+        return plan.with_nodes(list(plan.nodes[:-1]), output=last.input), (last.low, last.high)
     if isinstance(last, Conv) and last.clamp:
-        return plan.with_nodes([*plan.nodes[:-1], replace(last, clamp=None)])
-    return plan
+        return plan.with_nodes([*plan.nodes[:-1], replace(last, clamp=None)]), last.clamp
+    return plan, None
 
 
 def rewrite_subpixel_tail(plan: Plan) -> Plan:

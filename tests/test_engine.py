@@ -19,10 +19,12 @@ from srfast.devices import usable_device
 from srfast.engine import Engine
 from srfast.errors import BackendError, InputError, SrfastError
 from srfast.models import SRResNet, SRVGGNetCompact
-from srfast.passes import optimise
+from srfast.nodes import describe
+from srfast.passes import in_units, optimise
 from srfast.plan import Plan
 from srfast.tiling import tile_by_memory, windows
 from srfast.upscaler import Upscaler
+from srfast.units import finite
 
 CPU = torch.device("cpu")
 
@@ -257,3 +259,50 @@ def test_an_upscaler_in_another_process(small_network: nn.Module) -> None:
     frame = np.random.default_rng(0).integers(0, 256, (9, 11, 3), dtype=np.uint8)
     with multiprocessing.get_context("spawn").Pool(1) as pool:
         assert np.array_equal(pool.map(upscaler, [frame])[0], upscaler(frame))
+
+
+class Limited(nn.Module):
+    """A network that ends in a clamp."""
+
+    def __init__(self, low: float | None, high: float | None) -> None:
+        super().__init__()
+        self.conv, self.low, self.high = nn.Conv2d(3, 3, 3, padding=1), low, high
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.clamp(self.conv(x), self.low, self.high)
+
+
+@pytest.mark.parametrize("backend", ["reference", "auto"])
+@pytest.mark.parametrize(
+    "limits", [(0.25, 0.5), (None, 0.5), (0.3, None), (0.0, 0.5), (1.5, 2.0), (-2.0, -1.0), (0.0, 1.0), (-1.0, 3.0)]
+)
+def test_a_last_clamp_is_kept(limits: tuple[float | None, float | None], backend: str) -> None:
+    """Of any range; every image type is limited to its own beside that."""
+    torch.manual_seed(0)
+    network = Limited(*limits).eval()
+    engine = Engine(plan_of(network), backend=backend, dtype=torch.float32)
+    for dtype, peak in ((torch.float32, 1), (torch.uint8, 255), (torch.uint16, 65535)):
+        given = (torch.rand(1, 12, 9, 3) * peak).to(dtype)
+        with torch.no_grad():
+            expected = network(given.permute(0, 3, 1, 2).float() / peak).clamp(0, 1).permute(0, 2, 3, 1) * peak
+        assert (engine(given).float() - expected).abs().max() <= (1e-5 if peak == 1 else 0.51)
+
+
+def test_a_clamp_to_the_range_of_images_costs_nothing() -> None:
+    assert [describe(node) for node in in_units(plan_of(Limited(0.0, 1.0)), 255.0, 255.0).nodes] == ["conv 3x3"]
+    (narrow,) = in_units(plan_of(Limited(0.25, 0.5)), 255.0, 255.0).nodes
+    assert describe(narrow) == "conv 3x3 clamp 63.75..127.5"
+
+
+@pytest.mark.parametrize("size", [1e34, 3e38])
+def test_large_values_are_not_taken_for_infinite_ones(size: float) -> None:
+    """Their sum overflows; they are limited to white. A true infinity is still found."""
+    network = nn.Conv2d(3, 3, 3, padding=1)
+    torch.nn.init.zeros_(network.weight)
+    torch.nn.init.constant_(network.bias, size / 255)  # type: ignore[arg-type]
+    assert bool((Engine(plan_of(network), dtype=torch.float32)(torch.rand(1, 200, 200, 3)) == 1).all())
+    values = torch.full((1, 200, 200, 3), size)
+    assert finite(values)
+    for wrong in (float("inf"), -float("inf"), float("nan")):
+        values[0, 1, 2, 0] = wrong
+        assert not finite(values)
