@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import pytest
 import torch
 from conftest import randomise
-from late_queues import EagerQueues, LateQueues
+from late_queues import EagerQueues, LateEvent, LateQueues
 from torch import Tensor
 
 from srfast.backends.base import Executable
@@ -237,10 +237,33 @@ def test_numpy_frames_go_in_as_they_are() -> None:
         close(torch.from_numpy(ours.copy()), torch.from_numpy(theirs))
 
 
+class OnDevice(Tensor):
+    """Lies in host memory, but says that it is a GPU's, and so do its views and results."""
+
+    @property
+    def device(self) -> torch.device:  # type: ignore[override]
+        return torch.device("cuda")
+
+
+class NoQueues(LateQueues):
+    """Nothing may go through them."""
+
+    def submit(self, queue: str, work: Callable[[], object], after: Sequence[LateEvent]) -> LateEvent:
+        raise AssertionError(f"work for the queue {queue!r}")
+
+    def host_memory(self, shape: Sequence[int], dtype: torch.dtype) -> Tensor:
+        raise AssertionError(f"host memory of {tuple(shape)}")
+
+
 def test_device_images_never_touch_host_memory() -> None:
     """Images already on the device are not staged: their results come in memory like theirs."""
-    plain, staged, _ = engines(tile=8)
-    staged._runner.queues = None
+    plain, staged, frames = engines(tile=8)
+    staged._runner.queues = NoQueues(0)
     x = images(2, 19, 23)
     view = x.permute(0, 3, 1, 2).contiguous().permute(0, 2, 3, 1)  # channels first in memory, as DLPack brings them
-    close(staged(view), plain(x))
+    result = staged(view.as_subclass(OnDevice))
+    assert isinstance(result, OnDevice)
+    assert frames.batches
+    close(result.as_subclass(Tensor), plain(x))
+    with pytest.raises(AssertionError, match="host memory"):
+        staged(x)
