@@ -101,6 +101,18 @@ def test_discrepancy_by_hand() -> None:
 
 
 @pytest.mark.parametrize("name", FREQUENCY_LOSSES)
+@pytest.mark.parametrize("flat", [False, True])
+def test_equal_images_have_a_finite_gradient(name: str, flat: bool) -> None:
+    """Of images that are equal, and of black ones."""
+    x = torch.zeros(2, 3, 8, 8) if flat else pair(8, 8)[0].float()
+    image = x.clone().requires_grad_(True)
+    loss = FREQUENCY_LOSSES[name](image, x)
+    (gradient,) = torch.autograd.grad(loss, image)
+    assert loss.isfinite()
+    assert gradient.isfinite().all()
+
+
+@pytest.mark.parametrize("name", FREQUENCY_LOSSES)
 @pytest.mark.parametrize("size", SIZES[1:])
 def test_gradient_is_the_slope(name: str, size: tuple[int, int]) -> None:
     """Along the gradient the loss changes by the gradient's norm."""
