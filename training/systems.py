@@ -48,6 +48,13 @@ def random_windows(images: Tensor, side: int) -> Tensor:
     return torch.stack(windows)
 
 
+def freeze_batch_norm(model: nn.Module) -> None:
+    """Trains on with the running statistics, so that training and inference compute the same function."""
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.eval()
+
+
 class System(nn.Module):
     """A generator trained on pixels, and on a content loss and a frequency loss if the configuration has them.
 
@@ -62,13 +69,24 @@ class System(nn.Module):
         super().__init__()
         self.config, self.classes = config, classes
         self.generator = build_generator(config)
-        if config.frozen_blocks:
-            assert isinstance(self.generator, SRResNet)
-            for part in (self.generator.conv1, *list(self.generator.trunk)[: config.frozen_blocks]):
-                part.requires_grad_(False)
+        for part in self._frozen_parts():
+            part.requires_grad_(False)
         self.upscale = TrainingForward(self.generator)
         self.content = build_content_loss(config)
         self.discriminator: nn.Module | None = None
+
+    def _frozen_parts(self) -> list[nn.Module]:
+        if not self.config.frozen_blocks:
+            return []
+        assert isinstance(self.generator, SRResNet)
+        return [self.generator.conv1, *list(self.generator.trunk)[: self.config.frozen_blocks]]
+
+    def train(self, mode: bool = True) -> System:
+        """Frozen blocks keep their batch statistics too."""
+        super().train(mode)
+        for part in self._frozen_parts():
+            freeze_batch_norm(part)
+        return self
 
     def trained(self) -> dict[str, nn.Module]:
         """The networks with an optimizer and a state, by name."""

@@ -25,7 +25,7 @@ from srfast.errors import CheckpointError
 from srfast.training.config import Config
 from srfast.training.data import Batch, Source
 from srfast.training.states import load_state, save_state
-from srfast.training.systems import System, Terms
+from srfast.training.systems import System, Terms, freeze_batch_norm
 
 Scores = dict[str, float]
 
@@ -58,13 +58,6 @@ class Average:
                 mine.lerp_(theirs, 1 - decay)
             else:
                 mine.copy_(theirs)
-
-
-def freeze_batch_norm(model: nn.Module) -> None:
-    """Trains on with the running statistics, so that training and inference compute the same function."""
-    for module in model.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            module.eval()
 
 
 class Trainer:
@@ -110,7 +103,8 @@ class Trainer:
             name: torch.amp.GradScaler(device.type, enabled=self.config.amp == "fp16") for name in self.networks
         }
         self.average = Average(system.generator, self.config.ema)
-        self.step, self.stopping = 0, False
+        self.freeze_from = self.config.freeze_norm * self.config.iterations
+        self.step, self.asked_to_stop = 0, False
         out.mkdir(parents=True, exist_ok=True)
         if self.state_path.exists():
             self._resume(load_state(self.state_path))
@@ -134,7 +128,7 @@ class Trainer:
         config = self.config
         torch.manual_seed((config.seed << 32) + (self.rank << 24) + self.step)
         self.system.train()
-        if self.step >= config.freeze_norm * config.iterations:
+        if self.step >= self.freeze_from:
             freeze_batch_norm(self.system.generator)
         batch = self.source.batch(config.batch, self.step, self.rank).to(self.device)
         kind = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(config.amp, torch.float32)
@@ -181,13 +175,14 @@ class Trainer:
         Returns:
             False if it was interrupted (Ctrl-C, SIGTERM); the state is saved then too.
         """
-        started, sums, count = time.perf_counter(), Scores(), 0
+        started, sums, count, stopping = time.perf_counter(), Scores(), 0, False
         with self._stop_politely():
-            while self.step < self.config.iterations and not self.stopping:
+            while self.step < self.config.iterations and not stopping:
                 for name, value in self.advance().items():
                     sums[name] = sums.get(name, 0.0) + value
                 count += 1
-                last = self.step == self.config.iterations or self.stopping
+                stopping = self._agreed_to_stop()
+                last = self.step == self.config.iterations or stopping
                 saving = last or self.step % self.config.save_every == 0
                 if saving or self.step % self.config.log_every == 0:
                     record: dict[str, Any] = {"step": self.step, "seconds": round(time.perf_counter() - started, 1)}
@@ -197,20 +192,28 @@ class Trainer:
                         self.save()
                         record |= self.scores()
                     self._log(record)
-        return not self.stopping
+        return not stopping
 
     def scores(self) -> Scores:
         """Scores of the averaged generator."""
         return self.evaluate(self.average.module) if self.evaluate and self.rank == 0 else {}
+
+    def _agreed_to_stop(self) -> bool:
+        """Whether any process was asked to stop: one that stopped alone would leave the others waiting for its gradients."""
+        if not dist.is_initialized():
+            return self.asked_to_stop
+        asked = torch.tensor([int(self.asked_to_stop)], device=self.device)
+        dist.all_reduce(asked, dist.ReduceOp.MAX)
+        return bool(asked)
 
     @contextmanager
     def _stop_politely(self) -> Iterator[None]:
         """The first Ctrl-C ends after the running iteration, with a saved state; a second one ends at once."""
 
         def stop(number: int, _: FrameType | None) -> None:
-            if self.stopping:
+            if self.asked_to_stop:
                 raise KeyboardInterrupt
-            self.stopping = True
+            self.asked_to_stop = True
             print("\nstopping after this iteration; once more stops at once", file=sys.stderr)
 
         before = {s: signal.signal(s, stop) for s in (signal.SIGINT, signal.SIGTERM)}
@@ -237,6 +240,7 @@ class Trainer:
         state = {
             "config": json.dumps(asdict(self.config)),
             "step": self.step,
+            "freeze_from": self.freeze_from,
             "networks": {k: v.state_dict() for k, v in self.networks.items()},
             "optimizers": {k: v.state_dict() for k, v in self.optimizers.items()},
             "scalers": {k: v.state_dict() for k, v in self.scalers.items()},
@@ -267,6 +271,10 @@ class Trainer:
             self.scalers[name].load_state_dict(state["scalers"][name])
         self.average.module.load_state_dict(state["average"])
         self.step = state["step"]
+        # A longer run goes on with the batch normalisation that is frozen already.
+        frozen_from = state.get("freeze_from", theirs["freeze_norm"] * theirs["iterations"])
+        if self.step > frozen_from:
+            self.freeze_from = frozen_from
 
     def _share(self) -> None:
         """All processes start from the weights of the first, and average their gradients from then on."""

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import signal
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -14,6 +16,7 @@ from torch import Tensor
 
 from srfast.training.config import Config
 from srfast.training.data import Batch
+from srfast.training.states import load_state
 from srfast.training.train import SYSTEMS
 from srfast.training.trainer import Trainer
 
@@ -45,15 +48,49 @@ def train(config: Config, folder: Path) -> dict[str, Tensor]:
     return {k: v for k, v in trainer.system.state_dict().items() if k.startswith(tuple(trainer.networks))}
 
 
-def worker(rank: int, config: Config, folder: str, port: int) -> None:
+class Interrupted(Halves):
+    """Rank 1 alone is asked to stop, in its third iteration."""
+
+    def batch(self, size: int, step: int, rank: int = 0) -> Batch:
+        if rank == 1 and step == 2:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return super().batch(size, step, rank)
+
+
+def interrupted(rank: int, folder: str, port: int) -> None:
+    join(rank, port)
+    system = SYSTEMS["psnr"](replace(PSNR, iterations=20, save_every=20)).double()
+    trainer = Trainer(system, Interrupted(), Path(folder), torch.device("cpu"))
+    assert not trainer.run()
+    assert trainer.step == 3
+    dist.destroy_process_group()
+
+
+def join(rank: int, port: int) -> None:
     torch.set_num_threads(1)
     os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
-    dist.init_process_group("gloo", rank=rank, world_size=2)
+    dist.init_process_group("gloo", rank=rank, world_size=2, timeout=timedelta(seconds=60))
+
+
+def worker(rank: int, config: Config, folder: str, port: int) -> None:
+    join(rank, port)
     torch.save(train(config, Path(folder)), f"{folder}/rank{rank}.pt")
     dist.destroy_process_group()
 
 
-@pytest.mark.skipif(not dist.is_available() or not dist.is_gloo_available(), reason="this PyTorch has no gloo")
+needs_gloo = pytest.mark.skipif(
+    not dist.is_available() or not dist.is_gloo_available(), reason="this PyTorch has no gloo"
+)
+
+
+@needs_gloo
+def test_one_process_asked_to_stop_stops_all(tmp_path: Path) -> None:
+    """After the same iteration: nobody waits for the gradients of one that is gone, and the state is whole."""
+    mp.spawn(interrupted, (str(tmp_path), 20_000 + (os.getpid() + 1) % 20_000), nprocs=2)
+    assert load_state(tmp_path / "state.pt")["step"] == 3
+
+
+@needs_gloo
 @pytest.mark.parametrize(("config", "equal"), [(PSNR, True), (GAN, True), (RAGP, False)], ids=["psnr", "gan", "ragp"])
 def test_two_processes_equal_one_with_twice_the_batch(config: Config, equal: bool, tmp_path: Path) -> None:
     """The relativistic losses look at means over a process's batch: there only the ranks are equal."""

@@ -11,6 +11,7 @@ import torch
 
 from srfast.training.data import Batch
 from srfast.training.presets import PRESETS
+from srfast.training.states import load_state, save_state
 from srfast.training.systems import GanSystem, random_windows
 from srfast.training.trainer import Trainer
 
@@ -47,6 +48,44 @@ def test_frozen_blocks_stay(tmp_path: Path) -> None:
     moved = {k for k in before if not torch.equal(before[k], after[k])}
     assert not any(k.startswith(("conv1.", "trunk.0.")) for k in moved)
     assert {"trunk.1.rcb.0.weight", "conv2.0.weight", "conv3.weight"} <= moved
+
+
+def test_frozen_blocks_keep_their_statistics(tmp_path: Path) -> None:
+    """Those of the blocks behind them move."""
+    run = Trainer(GanSystem(replace(GAN, frozen_blocks=1)), Noise(), tmp_path, torch.device("cpu"))
+    before = {k: v.clone() for k, v in run.system.generator.state_dict().items()}
+    run.advance()
+    after = run.system.generator.state_dict()
+    moved = {k for k in before if not torch.equal(before[k], after[k])}
+    assert not any(k.startswith(("conv1.", "trunk.0.")) for k in moved)
+    assert {"trunk.1.rcb.1.running_mean", "conv2.1.running_var"} <= moved
+
+
+def test_a_longer_run_keeps_frozen_batch_normalisation(tmp_path: Path) -> None:
+    """Also where the state is older than the entry that says so; what was not frozen yet is frozen later."""
+
+    def run(iterations: int) -> Trainer:
+        config = replace(GAN, freeze_norm=0.5, iterations=iterations)
+        return Trainer(GanSystem(config), Noise(), tmp_path, torch.device("cpu"))
+
+    def statistics(trainer: Trainer) -> list[torch.Tensor]:
+        return [v.clone() for k, v in trainer.system.generator.state_dict().items() if "running" in k]
+
+    first = run(4)
+    for step in range(3):
+        first.advance()
+        if step == 1:
+            first.save()
+    assert run(8).freeze_from == 4
+    first.save()
+    state = load_state(first.state_path)
+    save_state({k: v for k, v in state.items() if k != "freeze_from"}, first.state_path)
+    for iterations in (8, 16):
+        longer = run(iterations)
+        before = statistics(longer)
+        longer.advance()
+        assert all(torch.equal(a, b) for a, b in zip(before, statistics(longer), strict=True))
+        longer.save()
 
 
 def test_the_discriminator_may_begin_alone(tmp_path: Path) -> None:
