@@ -23,8 +23,8 @@ from srfast.nodes import describe
 from srfast.passes import in_units, optimise
 from srfast.plan import Plan
 from srfast.tiling import tile_by_memory, windows
-from srfast.upscaler import Upscaler
 from srfast.units import finite
+from srfast.upscaler import Upscaler
 
 CPU = torch.device("cpu")
 

@@ -106,13 +106,29 @@ class Backbone(nn.Module):
         return (image - self.mean) / self.std
 
     def taps(self, x: Tensor, indices: tuple[int, ...]) -> list[Tensor]:
-        """Outputs of the layers ``indices`` (ascending) for a normalised image."""
+        """Outputs of the layers ``indices`` (ascending) for a normalised image.
+
+        Raises:
+            ValueError: nothing is left of the image before the last of them.
+        """
         out = []
+        height, width = x.shape[-2:]
         for index, layer in enumerate(list(self.features)[: indices[-1] + 1]):
+            if min(x.shape[-2:]) < _needed(layer):
+                raise ValueError(
+                    f"{width}x{height} pixels are too few for the layers of {self.kind}; give larger images"
+                )
             x = layer(x)
             if index in indices:
                 out.append(x)
         return out
+
+
+def _needed(layer: nn.Module) -> int:
+    """Rows and columns that a layer's kernel needs."""
+    if isinstance(layer, nn.Conv2d):
+        return layer.kernel_size[0] - 2 * int(layer.padding[0])
+    return int(layer.kernel_size) if isinstance(layer, nn.MaxPool2d) else 1
 
 
 def _randomise(features: nn.Sequential, seed: int = 0) -> None:

@@ -164,8 +164,12 @@ def load_systems(models: Sequence[str]) -> Systems:
     """Checkpoints given as NAME=FILE, all of one scale.
 
     Raises:
-        ValueError: the scales differ.
+        ValueError: the scales differ, or two have one name.
     """
+    names = [name for name, _ in map(named, models)]
+    repeated = [name for name in names if [*names, "bicubic", "HR"].count(name) > 1]
+    if repeated:
+        raise ValueError(f"two systems are called {repeated[0]!r}; give NAME=FILE with names of their own")
     loaded = {name: load_model(value) for name, value in map(named, models)}
     scales = {m.scale for m in loaded.values()}
     if len(scales) != 1:

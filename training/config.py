@@ -148,6 +148,9 @@ def _parse(name: str, text: str, kind: type) -> object:
         return text
     try:
         value = ast.literal_eval(text)
-        return kind(value if kind is not tuple or isinstance(value, tuple) else (value,))
-    except (ValueError, SyntaxError, TypeError) as error:
+        given = kind(value if kind is not tuple or isinstance(value, tuple) else (value,))
+        if kind is int and given != value:
+            raise ValueError("not a whole number")
+        return given
+    except (ValueError, SyntaxError, TypeError, OverflowError) as error:
         raise ValueError(f"{name} takes a value like {kind.__name__}, not {text!r}") from error

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections import Counter
 from pathlib import Path
 
 import cv2
@@ -11,7 +12,6 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from srfast.checkpoint import load_model
 from srfast.errors import SrfastError
@@ -20,6 +20,7 @@ from srfast.training.data import find_images, read_rgb, to_tensor
 from srfast.training.imresize import imresize
 from srfast.training.metrics import modcrop, psnr_y, ssim_y
 from srfast.training.no_reference import niqe
+from srfast.units import padded
 
 
 def alignment(model: nn.Module) -> int:
@@ -34,7 +35,8 @@ def upscale_rgb(model: nn.Module, image: npt.NDArray[np.uint8]) -> npt.NDArray[n
     """uint8 RGB [H, W, 3] through the network, clamped and rounded to uint8; continued by its mirror image where it has to be."""
     device, unit = next(model.parameters()).device, alignment(model)
     height, width = image.shape[:2]
-    x = F.pad(to_tensor(image).unsqueeze(0), (0, -width % unit, 0, -height % unit), mode="reflect").to(device)
+    whole = padded(torch.from_numpy(np.ascontiguousarray(image))[None], unit)[0].numpy()
+    x = to_tensor(whole).unsqueeze(0).to(device)
     out: Tensor = model(x)[0]
     scale = out.shape[1] // x.shape[2]
     out = out[:, : height * scale, : width * scale].clamp(0, 1).mul(255).round()
@@ -42,13 +44,23 @@ def upscale_rgb(model: nn.Module, image: npt.NDArray[np.uint8]) -> npt.NDArray[n
 
 
 def evaluate(model: nn.Module | None, folder: Path, scale: int) -> dict[str, tuple[float, float]]:
-    """PSNR-Y and SSIM-Y by image name; ``model`` None measures bicubic interpolation."""
+    """PSNR-Y and SSIM-Y by image name, with the folder and suffix where names are alike; None measures bicubic interpolation.
+
+    Raises:
+        ValueError: names the image that is too small.
+    """
     scores = {}
-    for path in find_images([folder]):
+    paths = find_images([folder])
+    stems = Counter(path.stem for path in paths)
+    for path in paths:
         hr = modcrop(read_rgb(path), scale)
         lr = imresize(hr, 1 / scale)
         sr = imresize(lr, scale) if model is None else upscale_rgb(model, lr)
-        scores[path.stem] = (psnr_y(sr, hr, scale), ssim_y(sr, hr, scale))
+        name = path.stem if stems[path.stem] == 1 else str(path.relative_to(folder))
+        try:
+            scores[name] = (psnr_y(sr, hr, scale), ssim_y(sr, hr, scale))
+        except ValueError as error:
+            raise ValueError(f"{path}: {error}; take it out of the folder") from error
     return scores
 
 

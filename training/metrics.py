@@ -1,7 +1,7 @@
 """PSNR and SSIM on the Y channel (and on RGB), by the protocol of the super-resolution tables.
 
-Images are uint8 RGB [H, W, 3] (or gray [H, W]); the border of ``crop`` pixels is left out; Y is BT.601 studio range in
-float, not rounded.
+Images are uint8 RGB [H, W, 3] (or gray [H, W] or [H, W, 1]); the border of ``crop`` pixels is left out; Y is BT.601 studio
+range in float, not rounded.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 UInt8Image = npt.NDArray[np.uint8]
 Float = npt.NDArray[np.float64]
+WINDOW = 11  # side of SSIM's
 
 
 def modcrop(image: UInt8Image, scale: int) -> UInt8Image:
@@ -27,10 +28,24 @@ def luma(image: UInt8Image) -> Float:
     return y
 
 
-def _cropped(image: UInt8Image, reference: UInt8Image, crop: int) -> tuple[UInt8Image, UInt8Image]:
+def _cropped(image: UInt8Image, reference: UInt8Image, crop: int, side: int = 1) -> tuple[UInt8Image, UInt8Image]:
+    """Both without the border; a gray image has no axis of channels.
+
+    Raises:
+        ValueError: not two images of one shape in 0..255, or less than ``side`` x ``side`` pixels are left.
+    """
     if image.shape != reference.shape:
         raise ValueError(f"images differ in shape: {list(image.shape)} and {list(reference.shape)}")
-    window = (slice(crop, -crop or None),) * 2
+    for given in (image, reference):
+        if given.dtype != np.uint8 or given.ndim not in (2, 3) or given.shape[2:] not in ((), (1,), (3,)):
+            raise ValueError(f"an image is uint8 [H, W] or [H, W, 3] in 0..255, not {given.dtype} {list(given.shape)}")
+    if crop < 0:
+        raise ValueError(f"the border that is left out has 0 or more pixels, not {crop}")
+    height, width = (n - 2 * crop for n in image.shape[:2])
+    if min(height, width) < side:
+        given = f"{image.shape[1]}x{image.shape[0]}"
+        raise ValueError(f"an image needs {side}x{side} pixels inside a border of {crop}, {given} is too small")
+    window = (slice(crop, crop + height), slice(crop, crop + width), *((0,) if image.shape[2:] == (1,) else ()))
     return image[window], reference[window]
 
 
@@ -53,23 +68,27 @@ def psnr_rgb(image: UInt8Image, reference: UInt8Image, crop: int) -> float:
 
 def _gaussian_valid(x: Float) -> Float:
     """11-tap Gaussian, sigma 1.5, both directions, valid region only."""
-    taps = np.exp(-((np.arange(11) - 5.0) ** 2) / (2 * 1.5**2))
+    taps = np.exp(-((np.arange(WINDOW) - 5.0) ** 2) / (2 * 1.5**2))
     taps /= taps.sum()
-    rows = np.lib.stride_tricks.sliding_window_view(x, 11, axis=0) @ taps
-    out: Float = np.lib.stride_tricks.sliding_window_view(rows, 11, axis=1) @ taps
+    rows = np.lib.stride_tricks.sliding_window_view(x, WINDOW, axis=0) @ taps
+    out: Float = np.lib.stride_tricks.sliding_window_view(rows, WINDOW, axis=1) @ taps
     return out
 
 
 def ssim_y(image: UInt8Image, reference: UInt8Image, crop: int) -> float:
-    """Structural similarity (Wang et al. 2004, https://doi.org/10.1109/TIP.2003.819861)."""
-    a, b = _cropped(image, reference, crop)
+    """Structural similarity (Wang et al. 2004, https://doi.org/10.1109/TIP.2003.819861).
+
+    Raises:
+        ValueError: less than 11x11 pixels are left, the size of its window.
+    """
+    a, b = _cropped(image, reference, crop, WINDOW)
     return _ssim(luma(a), luma(b))
 
 
 def ssim_rgb(image: UInt8Image, reference: UInt8Image, crop: int) -> float:
     """The same, as the mean over the channels."""
-    a, b = _cropped(image, reference, crop)
-    return float(np.mean([_ssim(a[..., c].astype(np.float64), b[..., c].astype(np.float64)) for c in range(3)]))
+    a, b = (np.atleast_3d(x).astype(np.float64) for x in _cropped(image, reference, crop, WINDOW))
+    return float(np.mean([_ssim(a[..., c], b[..., c]) for c in range(a.shape[2])]))
 
 
 def _ssim(a: Float, b: Float) -> float:

@@ -110,7 +110,8 @@ def build_page(
             key[item] = {"system": system, "image": path.stem}
     rng.shuffle(items)
     study = f"{rng.getrandbits(48):012x}"
-    page = PAGE.replace("ITEMS", json.dumps(items)).replace("STUDY", json.dumps(study))
+    # The pictures come last: their base64 may spell any word.
+    page = PAGE.replace("STUDY", json.dumps(study)).replace("ITEMS", json.dumps(items))
     return page, {"study": study, "items": key}
 
 

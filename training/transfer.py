@@ -28,7 +28,7 @@ def start_from(model: nn.Module, trained: nn.Module, data: Source) -> None:
     last = "conv3." if isinstance(model, SRResNet) else f"body.{len(getattr(model, 'body', ())) - 1}."
     if not shared or any(not k.startswith(last) for k in missing):
         raise ValueError(
-            f"{type(trained).__name__} x{trained.scale} cannot start {type(model).__name__} x{model.scale}: "
+            f"{_called(trained)} cannot start {_called(model)}: "
             f"{', '.join(missing[:4])} have no counterpart of the same shape; give a checkpoint of the same width and depth"
         )
     model.load_state_dict({**mine, **shared})
@@ -37,6 +37,12 @@ def start_from(model: nn.Module, trained: nn.Module, data: Source) -> None:
             model.state_dict()[key].copy_(_average_phases(theirs[key], trained.scale, model.scale))
     elif isinstance(model, SRResNet) and trained.scale != model.scale:
         _fit_last_convolution(model, data)
+
+
+def _called(model: nn.Module) -> str:
+    """Its class and, where it has one, its scale; graphs from ONNX files have none."""
+    scale = getattr(model, "scale", None)
+    return type(model).__name__ + (f" x{scale}" if scale else "")
 
 
 def _average_phases(weight: Tensor, from_scale: int, to_scale: int) -> Tensor:
@@ -52,8 +58,9 @@ def _average_phases(weight: Tensor, from_scale: int, to_scale: int) -> Tensor:
 def _fit_last_convolution(model: SRResNet, data: Source, batches: int = 16, side: int = 5) -> None:
     """Least squares of the HR image on the features before ``conv3``, with the inner ``side`` x ``side`` taps."""
     channels = model.conv3.in_channels
+    colours = model.conv3.out_channels
     size = channels * side**2 + 1
-    gram, moment = torch.zeros(size, size, dtype=torch.float64), torch.zeros(size, 3, dtype=torch.float64)
+    gram, moment = torch.zeros(size, size, dtype=torch.float64), torch.zeros(size, colours, dtype=torch.float64)
     model.eval()
     for step in range(batches):
         batch = data.batch(2, step)
@@ -62,13 +69,13 @@ def _fit_last_convolution(model: SRResNet, data: Source, batches: int = 16, side
         rows = F.unfold(features, side, padding=side // 2).transpose(1, 2).reshape(-1, size - 1)
         rows = torch.cat((rows, torch.ones(len(rows), 1)), 1)
         gram += (rows.T @ rows).double()
-        moment += (rows.T @ batch.hr.permute(0, 2, 3, 1).reshape(-1, 3)).double()
+        moment += (rows.T @ batch.hr.permute(0, 2, 3, 1).reshape(-1, colours)).double()
     gram += torch.eye(size, dtype=torch.float64) * gram.diagonal().mean() * 1e-4
     solution = torch.linalg.solve(gram, moment).float()
     margin = (model.conv3.kernel_size[0] - side) // 2
     model.conv3.weight.zero_()
     inner = slice(margin, margin + side)
-    model.conv3.weight[:, :, inner, inner] = solution[:-1].T.reshape(3, channels, side, side)
+    model.conv3.weight[:, :, inner, inner] = solution[:-1].T.reshape(colours, channels, side, side)
     assert model.conv3.bias is not None
     model.conv3.bias.copy_(solution[-1])
     model.train()

@@ -16,8 +16,10 @@ import torch
 from srfast.checkpoint import save_checkpoint
 from srfast.models import SRVGGNetCompact
 from srfast.training import compare, curves, mos
+from srfast.training.backbones import Backbone
 from srfast.training.discriminators import DigitClassifier
 from srfast.training.frechet import Features, frechet_distance
+from srfast.training.perceptual import ContentLoss
 
 
 @pytest.fixture
@@ -150,3 +152,31 @@ def test_curves_show_their_points(tmp_path: Path, capsys: pytest.CaptureFixture[
     assert all((image == colour).all(2).any() for colour in curves.COLOURS[1:2])
     assert curves.main(["--run", *runs, "--value", "fid", "--out", str(tmp_path / "c.png")]) == 2
     assert "it has l1, psnr" in capsys.readouterr().err
+
+
+def test_pictures_may_spell_any_word(study: tuple[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    """The base64 of a picture stays as it is, whatever words of the page are in it."""
+    model, images = study
+    monkeypatch.setattr(mos, "_png", lambda image: "STUDYITEMS")
+    page, key = mos.build_page(compare.load_systems([model]), sorted(images.iterdir()))
+    assert page.count('"png": "STUDYITEMS"') == 3
+    assert page.count(str(key["study"])) == 1
+
+
+def test_systems_have_names_of_their_own(study: tuple[str, Path]) -> None:
+    file = study[0].partition("=")[2]
+    for models in ([file, file], [f"HR={file}"]):
+        with pytest.raises(ValueError, match="two systems are called"):
+            compare.load_systems(models)
+
+
+def test_images_too_small_for_a_backbone_are_left_out(study: tuple[str, Path]) -> None:
+    network = compare._deep(ContentLoss(Backbone("vgg19", "random")))
+    systems = compare.load_systems([study[0]])
+    image = cv2.imread(str(study[1] / "one.png"))
+    cv2.imwrite(str(study[1] / "two.png"), image[:12, :12])
+    means = compare.measure(systems, study[1], {"content": network})
+    assert means["HR"]["content"] == 0
+    assert math.isfinite(means["bicubic"]["content"])
+    (study[1] / "one.png").unlink()
+    assert math.isnan(compare.measure(systems, study[1], {"content": network})["HR"]["content"])

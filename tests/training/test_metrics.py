@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import cv2
@@ -39,6 +40,24 @@ def test_psnr_and_luma_by_hand() -> None:
     assert ssim_y(gray, gray, 0) == pytest.approx(1)
     with pytest.raises(ValueError, match="differ in shape"):
         psnr_y(gray, white, 0)
+
+
+@pytest.mark.parametrize("metric", [psnr_y, psnr_rgb, ssim_y, ssim_rgb])
+def test_metrics_at_their_edges(metric: Callable[[np.ndarray, np.ndarray, int], float]) -> None:
+    """Gray with and without an axis of channels; what is not in 0..255, or too small, is refused."""
+    gray = np.random.default_rng(0).integers(0, 256, (17, 15), dtype=np.uint8)
+    other = gray // 2
+    assert metric(gray, gray, 2) == (float("inf") if metric in (psnr_y, psnr_rgb) else pytest.approx(1))
+    assert metric(gray[..., None], other[..., None], 2) == metric(gray, other, 2)
+    rgb = metric(np.dstack([gray] * 3), np.dstack([other] * 3), 2)
+    assert metric in (psnr_y, ssim_y) or rgb == pytest.approx(metric(gray, other, 2))
+    for wrong in (gray / 255, gray.astype(np.float32), np.dstack([gray] * 4)):
+        with pytest.raises(ValueError, match="an image is uint8"):
+            metric(wrong, wrong, 0)
+    with pytest.raises(ValueError, match="15x17 is too small"):
+        metric(gray, other, 8 if metric in (psnr_y, psnr_rgb) else 3)
+    with pytest.raises(ValueError, match="0 or more pixels, not -1"):
+        metric(gray, other, -1)
 
 
 def test_bicubic_of_baboon_is_the_published_one(data_folder: Path) -> None:

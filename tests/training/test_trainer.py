@@ -217,7 +217,14 @@ def test_settings_are_read_and_checked() -> None:
     config = PRESETS["esrgan_x4"].changed(["milestones=(5,9)", "lr=3e-4", "content=none", "clip=1", "backbone="])
     assert (config.milestones, config.lr, config.content, config.clip) == ((5, 9), 3e-4, "none", 1.0)
     assert asdict(PRESETS["srgan_x4"])["content_weight"] == 1.0
-    for bad, message in (("lr=fast", "lr takes"), ("speed=1", "no setting"), ("content=ssim", "content is one of")):
+    assert config.changed(["iterations=1e3"]).iterations == 1000
+    for bad, message in (
+        ("lr=fast", "lr takes"),
+        ("blocks=1.5", "blocks takes a value like int"),
+        ("iterations=1e999", "iterations takes"),
+        ("speed=1", "no setting"),
+        ("content=ssim", "content is one of"),
+    ):
         with pytest.raises(ValueError, match=message):
             config.changed([bad])
     with pytest.raises(ValueError, match="needs a backbone"):
@@ -328,6 +335,18 @@ def test_start_from_a_larger_scale(photographs: Path) -> None:
     torch.testing.assert_close(model(x), torch.nn.functional.avg_pool2d(trained(x), 2), rtol=1e-4, atol=1e-5)
     with pytest.raises(ValueError, match="same width and depth"):
         start_from(SRVGGNetCompact(num_feat=8, num_conv=1, upscale=2), trained, pairs)
+
+
+def test_start_from_gray(tmp_path: Path, digit_folder: Path) -> None:
+    """The last convolution of a gray network is fitted too; what has no scale is refused by name."""
+    from srfast.models import SRResNet
+    from srfast.training.transfer import start_from
+
+    model, trained = (SRResNet(scale, 1, 1, channels=4, num_blocks=1) for scale in (2, 4))
+    start_from(model, trained, Digits(digit_folder, 2))
+    assert model.conv3.weight[0, :, 2:-2, 2:-2].abs().sum() > 0
+    with pytest.raises(ValueError, match="Conv2d cannot start SRResNet x2"):
+        start_from(model, torch.nn.Conv2d(3, 3, 1), Digits(digit_folder, 2))
 
 
 def test_build_starts_near_interpolation(photographs: Path, tmp_path: Path) -> None:
