@@ -121,11 +121,16 @@ def _from_graph(module: nn.Module, path: Path, scale: int | None) -> LoadedModel
     channels = input_channels(module)
     try:
         with torch.inference_mode():  # on the meta device nothing is computed, and no memory taken
-            found = copy.deepcopy(module).to("meta")(torch.zeros(1, channels, 16, 16, device="meta")).shape[-1] // 16
-    except (RuntimeError, ValueError, TypeError, IndexError) as error:
+            shape = copy.deepcopy(module).to("meta")(torch.zeros(1, channels, 16, 16, device="meta")).shape
+    except (RuntimeError, ValueError, TypeError, IndexError, AttributeError) as error:
         raise CheckpointError(
             f"{path} cannot run on an image of 16x16: {' '.join(str(error).split())[:200]}"
         ) from error
+    found = shape[-1] // 16
+    if len(shape) != 4 or found < 1 or tuple(shape[2:]) != (16 * found, 16 * found):
+        raise CheckpointError(
+            f"{path} makes {list(shape)} of a 16x16 image, expected [N, C, H, W] enlarged by a whole factor"
+        )
     if scale not in (None, found):
         raise CheckpointError(f"{path} enlarges by {found}, not {scale}")
     values = "0..1, RGB, as far as is known: ONNX files do not tell"

@@ -11,7 +11,7 @@ import torch
 from torch import fx, nn
 from torch.nn import functional as F
 
-from srfast.checkpoint.onnx_layers import OPERATIONS
+from srfast.checkpoint.onnx_layers import OF_CONSTANTS, OPERATIONS
 from srfast.checkpoint.onnx_rearranged import Probe, follow, is_rearrangement, probe
 from srfast.errors import CheckpointError, MissingDependencyError
 
@@ -38,7 +38,16 @@ def read_onnx(path: Path) -> nn.Module:
         raise CheckpointError(f"{path} is not a valid ONNX file: {type(error).__name__}") from error
     try:
         return _Reader(model.graph).module()
-    except (CheckpointError, ValueError, IndexError, KeyError, TypeError, RuntimeError, OverflowError) as error:
+    except (
+        CheckpointError,
+        ValueError,
+        IndexError,
+        KeyError,
+        TypeError,
+        RuntimeError,
+        OverflowError,
+        AttributeError,
+    ) as error:
         raise CheckpointError(f"{path}: {' '.join(str(error).split())[:300]}") from error
 
 
@@ -84,9 +93,9 @@ class _Reader:
     def add(self, node: Any) -> None:
         attributes = {a.name: _attribute(a) for a in node.attribute}
         if node.op_type == "Constant":
-            self.constants[node.output[0]] = attributes["value"]
+            self.constants[node.output[0]] = _constant(attributes)
             return
-        inputs = [self.values.get(name, self.constants.get(name)) if name else None for name in node.input]
+        inputs = [self.value(name, node.op_type) if name else None for name in node.input]
         probes = [self.image if value is self.input and self.image else value for value in inputs]
         if is_rearrangement(node.op_type, probes):
             self.values[node.output[0]] = follow(node.op_type, probes, attributes)
@@ -94,7 +103,17 @@ class _Reader:
         convert = OPERATIONS.get(node.op_type)
         if convert is None or node.domain not in ("", "ai.onnx"):
             raise CheckpointError(f"no layer covers the operation {node.op_type!r} (at {node.name or node.output[0]})")
-        self.values[node.output[0]] = convert(self, [self.settled(value) for value in inputs], attributes)
+        settled = [self.settled(value) for value in inputs]
+        if node.op_type not in OF_CONSTANTS and not isinstance(settled[0], fx.Node):
+            raise CheckpointError(f"a {node.op_type} of stored numbers is not covered")
+        self.values[node.output[0]] = convert(self, settled, attributes)
+
+    def value(self, name: str, reader: str) -> Any:
+        """What was computed or stored under a name."""
+        found = self.values.get(name, self.constants.get(name))
+        if found is None:
+            raise CheckpointError(f"a {reader} reads {name[:60]!r}, which nothing writes")
+        return found
 
     def settled(self, value: Any) -> Any:
         """What a layer reads: the pixel-unshuffle that was followed up to here."""
@@ -146,9 +165,26 @@ def _array(tensor: Any) -> np.ndarray[Any, Any]:
         given = np.asarray(fields[tensor.data_type], dtype=kinds[tensor.data_type])
     if given.size != math.prod(dims):
         raise CheckpointError(f"tensor {name!r} of {dims} has {given.size} numbers")
-    if given.dtype.kind == "f" and not np.isfinite(given).all():
-        raise CheckpointError(f"tensor {name!r} has NaN or infinite values; it cannot give an image")
-    return given.reshape(dims)
+    return _finite(given, f"tensor {name!r}").reshape(dims)
+
+
+def _finite(given: np.ndarray[Any, Any], what: str) -> np.ndarray[Any, Any]:
+    """The numbers; in float32, as they are used, none may be infinite."""
+    with np.errstate(over="ignore"):
+        if given.dtype.kind == "f" and not np.isfinite(given.astype(np.float32)).all():
+            raise CheckpointError(f"{what} has NaN or infinite values; it cannot give an image")
+    return given
+
+
+def _constant(attributes: dict[str, Any]) -> np.ndarray[Any, Any]:
+    """The numbers of a Constant: a tensor, or one or several numbers."""
+    if isinstance(attributes.get("value"), np.ndarray):
+        return attributes["value"]  # type: ignore[no-any-return]
+    for name, kind in (("value_float", np.float32), ("value_int", np.int64)):
+        for key in (name, f"{name}s"):
+            if key in attributes:
+                return _finite(np.asarray(attributes[key], dtype=kind), "a Constant")
+    raise CheckpointError(f"a Constant holds {', '.join(attributes)[:60] or 'nothing'}, not numbers")
 
 
 def _attribute(attribute: Any) -> Any:

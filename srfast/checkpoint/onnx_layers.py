@@ -15,6 +15,7 @@ from srfast.errors import CheckpointError
 
 MAX_CHANNELS = 2048
 MAX_FACTOR = 16  # of one enlargement
+FLOATS = (1, 10, 11, 16)  # ONNX's numbers for float, float16, double and bfloat16
 
 
 FxGraph: TypeAlias = fx.Graph
@@ -49,8 +50,11 @@ def _geometry(a: Attributes, kernel: Sequence[int]) -> tuple[list[int], list[int
     """Strides, padding and dilation of a convolution or a pool, the padding equal on both sides."""
     strides, dilations = a.get("strides", [1, 1]), a.get("dilations", [1, 1])
     pads = a.get("pads", [0, 0, 0, 0])
-    if a.get("auto_pad", b"NOTSET") in (b"SAME_UPPER", b"SAME_LOWER") and strides == [1, 1]:
-        pads = [k // 2 for k in kernel] * 2
+    if a.get("auto_pad", b"NOTSET") in (b"SAME_UPPER", b"SAME_LOWER"):
+        reach = [d * (k - 1) for d, k in zip(dilations, kernel, strict=True)]
+        if list(strides) != [1, 1] or any(n % 2 for n in reach):  # depends on the size, or differs between the sides
+            raise CheckpointError(f"a layer of kernel {list(kernel)} and strides {list(strides)} has the padding SAME")
+        pads = [n // 2 for n in reach] * 2
     if len(kernel) != 2 or pads[:2] != pads[2:] or a.get("ceil_mode", 0):
         raise CheckpointError(f"a layer of kernel {list(kernel)} has the padding {pads}; both sides must be alike")
     return list(strides), pads[:2], list(dilations)
@@ -112,6 +116,8 @@ def _transposed(r: Graph, inputs: list[Any], a: Attributes) -> fx.Node:
 
 def _batch(r: Graph, inputs: list[Any], a: Attributes) -> fx.Node:
     scale, shift, mean, variance = (_weights(value, "a normalisation's value") for value in inputs[1:5])
+    if a.get("training_mode", 0) or not a.get("spatial", 1):
+        raise CheckpointError("a BatchNormalization takes the statistics of its input; export the model in eval mode")
     module = nn.BatchNorm2d(scale.numel(), eps=float(a.get("epsilon", 1e-5)))
     return r.layer(_loaded(module, weight=scale, bias=shift, running_mean=mean, running_var=variance).eval(), inputs[0])
 
@@ -135,6 +141,8 @@ def _simple(make: Callable[[Attributes], nn.Module]) -> Convert:
 
 def _binary(function: Callable[[Any, Any], Any]) -> Convert:
     def convert(r: Graph, inputs: list[Any], a: Attributes) -> fx.Node:
+        if "axis" in a:  # before opset 7; PyTorch aligns the last axes
+            raise CheckpointError("an operand is repeated along a given axis; export the model with opset 7 or later")
         operands = [r.constant(value) if isinstance(value, np.ndarray) else value for value in inputs]
         return r.fx.call_function(function, tuple(operands))
 
@@ -142,6 +150,8 @@ def _binary(function: Callable[[Any, Any], Any]) -> Convert:
 
 
 def _clip(r: Graph, inputs: list[Any], a: Attributes) -> fx.Node:
+    if any(isinstance(value, fx.Node) for value in inputs[1:]):
+        raise CheckpointError("the bounds of a Clip are computed, not stored")
     bounds = [float(v.reshape(-1)[0]) if isinstance(v, np.ndarray) else None for v in (*inputs[1:3], None, None)]
     low, high = a.get("min", bounds[0]), a.get("max", bounds[1])
     return r.fx.call_function(torch.clamp, (inputs[0], low, high))
@@ -158,6 +168,8 @@ def _resize(r: Graph, inputs: list[Any], a: Attributes) -> fx.Node:
     scales = np.asarray(a["scales"]) if "scales" in a else scales
     if scales is None or scales[0] != 1 or scales[1] != 1 or scales[2] != scales[3]:
         raise CheckpointError("a Resize has no fixed scales, or different ones for height and width")
+    if a.get("exclude_outside", 0) or list(a.get("axes", range(4))) != [0, 1, 2, 3]:
+        raise CheckpointError("a Resize leaves out what is outside of the image, or has axes of its own")
     mode = a.get("mode", b"nearest").decode()
     place = a.get("coordinate_transformation_mode", b"half_pixel").decode()
     rounding = a.get("nearest_mode", b"round_prefer_floor").decode()
@@ -182,7 +194,12 @@ def _concat(r: Graph, inputs: list[Any], a: Attributes) -> fx.Node:
 
 
 def _axes(inputs: list[Any], a: Attributes) -> list[int]:
-    axes = a.get("axes", inputs[1].tolist() if len(inputs) > 1 and isinstance(inputs[1], np.ndarray) else [])
+    given = inputs[1] if len(inputs) > 1 else None
+    if isinstance(given, fx.Node):
+        raise CheckpointError("the axes of a mean or maximum are computed, not stored")
+    axes = a.get("axes", [] if given is None else given.tolist())
+    if not axes and a.get("noop_with_empty_axes", 0):
+        raise CheckpointError("a mean or maximum has no axes")
     if not a.get("keepdims", 1):
         raise CheckpointError("a mean or maximum drops its dimensions")
     return [int(axis) for axis in axes]
@@ -196,17 +213,28 @@ def _maximum(r: Graph, inputs: list[Any], a: Attributes) -> fx.Node:
     return r.fx.call_function(torch.amax, (inputs[0],), {"dim": tuple(_axes(inputs, a)), "keepdim": True})
 
 
-def _pool(make: Callable[..., nn.Module]) -> Convert:
-    def convert(r: Graph, inputs: list[Any], a: Attributes) -> fx.Node:
-        strides, padding, _ = _geometry(a, a["kernel_shape"])
-        return r.layer(make(tuple(a["kernel_shape"]), tuple(strides), tuple(padding)), inputs[0])
+def _max_pool(r: Graph, inputs: list[Any], a: Attributes) -> fx.Node:
+    return r.layer(nn.MaxPool2d(**_layer_geometry(a, a["kernel_shape"])), inputs[0])
 
-    return convert
+
+def _average_pool(r: Graph, inputs: list[Any], a: Attributes) -> fx.Node:
+    geometry = _layer_geometry(a, a["kernel_shape"])
+    if geometry.pop("dilation") != (1, 1):
+        raise CheckpointError("an AveragePool has gaps between its pixels")
+    counted = bool(a.get("count_include_pad", 0))
+    return r.layer(nn.AvgPool2d(**geometry, count_include_pad=counted), inputs[0])
 
 
 def _same(r: Graph, inputs: list[Any], a: Attributes) -> fx.Node:
     node: fx.Node = inputs[0]
     return node
+
+
+def _cast(r: Graph, inputs: list[Any], a: Attributes) -> fx.Node:
+    whole = isinstance(inputs[0], np.ndarray) and inputs[0].dtype.kind == "i"
+    if a["to"] not in FLOATS and not whole:
+        raise CheckpointError(f"a Cast to the ONNX type {a['to']} cuts off fractions")
+    return _same(r, inputs, a)
 
 
 OPERATIONS: dict[str, Convert] = {
@@ -221,8 +249,8 @@ OPERATIONS: dict[str, Convert] = {
     "Sigmoid": _simple(lambda a: nn.Sigmoid()),
     "Gelu": _simple(lambda a: nn.GELU(a.get("approximate", b"none").decode())),
     "GlobalAveragePool": _simple(lambda a: nn.AdaptiveAvgPool2d(1)),
-    "MaxPool": _pool(nn.MaxPool2d),
-    "AveragePool": _pool(nn.AvgPool2d),
+    "MaxPool": _max_pool,
+    "AveragePool": _average_pool,
     "Add": _binary(operator.add),
     "Sub": _binary(operator.sub),
     "Mul": _binary(operator.mul),
@@ -239,5 +267,7 @@ OPERATIONS: dict[str, Convert] = {
     "ReduceMax": _maximum,
     "Identity": _same,
     "Dropout": _same,
-    "Cast": _same,
+    "Cast": _cast,
 }
+# Whose first operand may be stored numbers.
+OF_CONSTANTS = ("Add", "Sub", "Mul", "Div", "Concat", "Identity", "Dropout", "Cast")
