@@ -202,7 +202,11 @@ def networks() -> Iterator[Case]:
     for value in (float("nan"), float("inf"), -float("inf")):
         yield f"weights of {value}", parts.saved({k: v * value for k, v in parts.good().items()})
     marks = {"body.0.rdb1.conv1.weight": torch.zeros(4, 8, 3, 3), "conv_body.weight": torch.zeros(8, 8, 3, 3)}
+    wide = {k: v.double() for k, v in parts.good().items()}
+    yield "weights that float32 does not hold", parts.saved({**wide, "body.0.weight": wide["body.0.weight"] * 1e300})
+    yield "a name as a number and as text", parts.saved({**parts.good(), 1: one, "1": one})
     monsters: dict[str, dict[str, torch.Tensor]] = {
+        "counted batches only": {"norm.num_batches_tracked": torch.tensor(1)},
         "10,000 blocks": {**marks, **{f"body.{i}.rdb1.conv1.weight": one for i in range(10_000)}},
         "layers up to 10**9": {**parts.good(), "body.1000000000.weight": torch.zeros(4, 4, 3, 3)},
         "a wide first layer": {**parts.good(), "body.0.weight": torch.zeros(30_000, 3, 1, 1)},

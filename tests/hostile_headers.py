@@ -75,6 +75,8 @@ def headers() -> Iterator[Case]:
         ("a number as text", "SRVGGNetCompact", {**sane, "num_conv": "1"}),
         ("many steps", "ResidualSR", {"up_factors": [4096] * 8}),
         ("lists in lists", "ResidualSR", {"up_factors": [[2]]}),
+        ("a table as activation", "ResidualSR", {"up_act": {"a": 1}}),
+        ("a number as activation", "ResidualSR", {"last_act": 3}),
         ("infinity", "ResidualSR", {"res_scale": 1e999}),
     ):
         facts = {"module": module, "arguments": arguments, "architecture": "a", "layout": "b", "values": "c"}

@@ -219,9 +219,9 @@ def _modest(value: Any) -> bool:
         return len(value) <= 8 and not any(isinstance(v, list) for v in value) and all(map(_modest, value))
     if isinstance(value, float):
         return math.isfinite(value)
-    return (
-        value is None or isinstance(value, bool) or (0 <= value <= 4096 if isinstance(value, int) else len(value) <= 32)
-    )
+    if isinstance(value, str):
+        return len(value) <= 32
+    return value is None or (isinstance(value, int) and 0 <= value <= 4096)
 
 
 def _built(recipe: Recipe) -> nn.Module:
@@ -242,7 +242,10 @@ def _built(recipe: Recipe) -> nn.Module:
         module = recipe.build()
         state = {k: v.detach().float().reshape(expected[k]) for k, v in recipe.state.items()}
         module.load_state_dict(state, strict=False)
-    except (RuntimeError, ValueError, TypeError, KeyError, IndexError, ZeroDivisionError, OverflowError) as error:
+    except (
+        *(RuntimeError, ValueError, TypeError, KeyError, IndexError),
+        *(AttributeError, ZeroDivisionError, OverflowError),
+    ) as error:
         reason = " ".join(str(error).split())[:300]
         raise CheckpointError(f"it looks like {recipe.module} but does not fit it: {reason}") from error
     except CheckpointError as error:

@@ -170,15 +170,16 @@ def unwrapped(content: Any) -> dict[str, Tensor]:
         content = inner
     if not isinstance(content, Mapping):
         raise CheckpointError(f"it holds a {type(content).__name__}, not a state_dict of tensors")
-    state = {str(key): value for key, value in content.items() if isinstance(value, Tensor)}
-    if not state:
-        raise CheckpointError("it holds no tensors, so it is not a checkpoint of a network")
+    state = _distinct((str(key), value) for key, value in content.items() if isinstance(value, Tensor))
     for _ in range(8):
         shorter = _without_prefix(state)
         if shorter is None:
             break
         state = shorter
-    return {key: value for key, value in state.items() if not key.endswith("num_batches_tracked")}
+    weights = {key: value for key, value in state.items() if not key.endswith("num_batches_tracked")}
+    if not weights:
+        raise CheckpointError("it holds no tensors, so it is not a checkpoint of a network")
+    return weights
 
 
 def _without_prefix(state: dict[str, Tensor]) -> dict[str, Tensor] | None:
@@ -199,7 +200,7 @@ def _distinct(pairs: Any) -> dict[str, Tensor]:
     pairs = list(pairs)
     state = dict(pairs)
     if len(state) != len(pairs):
-        raise CheckpointError("two of its tensors have the same name but for '_orig_mod.'")
+        raise CheckpointError("two of its tensors have the same name, but for '_orig_mod.' or as a number and as text")
     return state
 
 
@@ -233,7 +234,7 @@ def _likeness(layout: Layout, state: StateDict) -> float:
 
 
 def check_weights(state: StateDict) -> None:
-    """Floating-point numbers, all finite.
+    """Floating-point numbers, all finite, also in float32, as they are used.
 
     Raises:
         CheckpointError: names the tensors that are not.
@@ -243,9 +244,8 @@ def check_weights(state: StateDict) -> None:
         if value.dtype not in allowed or value.is_sparse or value.is_quantized:
             kind = str(value.dtype).removeprefix("torch.")
             raise CheckpointError(f"{key[:80]} holds {kind}, but weights are float64, float32, float16 or bfloat16")
-    broken = {
-        key: int((~torch.isfinite(value)).sum()) for key, value in state.items() if not torch.isfinite(value).all()
-    }
+    counts = {key: int((~torch.isfinite(value.float())).sum()) for key, value in state.items()}
+    broken = {key: number for key, number in counts.items() if number}
     if broken:
         first = ", ".join(f"{number} in {key[:60]}" for key, number in list(broken.items())[:3])
         raise CheckpointError(
