@@ -20,7 +20,6 @@ from srfast.training.data import find_images, read_rgb, to_tensor
 from srfast.training.imresize import imresize
 from srfast.training.metrics import modcrop, psnr_y, ssim_y
 from srfast.training.no_reference import niqe
-from srfast.units import padded
 
 
 def alignment(model: nn.Module) -> int:
@@ -35,7 +34,8 @@ def upscale_rgb(model: nn.Module, image: npt.NDArray[np.uint8]) -> npt.NDArray[n
     """uint8 RGB [H, W, 3] through the network, clamped and rounded to uint8; continued by its mirror image where it has to be."""
     device, unit = next(model.parameters()).device, alignment(model)
     height, width = image.shape[:2]
-    whole = padded(torch.from_numpy(np.ascontiguousarray(image))[None], unit)[0].numpy()
+    # Other than PyTorch's, this mirrors as often as a tiny image needs it.
+    whole = np.pad(image, ((0, -height % unit), (0, -width % unit), (0, 0)), mode="reflect")
     x = to_tensor(whole).unsqueeze(0).to(device)
     out: Tensor = model(x)[0]
     scale = out.shape[1] // x.shape[2]
