@@ -72,13 +72,9 @@ class Engine:
         self.dtype = dtype or default_dtype(self.device)
         self.scale = plan.scale
         self.statistics = Statistics()
-        self._settings = {
-            "backend": backend,
-            "device": self.device,
-            "dtype": self.dtype,
-            "tile": tile,
-            "memory": memory,
-        }
+        self._again = functools.partial(
+            Engine, backend=backend, device=self.device, dtype=self.dtype, tile=tile, memory=memory
+        )
         self._runner = Runner(plan, self.device, self.dtype, backend)
         run = self._runner.run
         self.alignment: int = getattr(run, "alignment", plan.alignment)
@@ -195,7 +191,7 @@ class Engine:
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Copies, and other processes, compile the plan anew: memory and queues belong to one engine in one process."""
-        return functools.partial(Engine, **self._settings), (self.plan,)
+        return self._again, (self.plan,)
 
     def close(self) -> None:
         """Gives back weights and buffers, after what runs now; later calls raise."""

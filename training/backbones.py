@@ -128,7 +128,7 @@ def _needed(layer: nn.Module) -> int:
     """Rows and columns that a layer's kernel needs."""
     if isinstance(layer, nn.Conv2d):
         return layer.kernel_size[0] - 2 * int(layer.padding[0])
-    return int(layer.kernel_size) if isinstance(layer, nn.MaxPool2d) else 1
+    return layer.kernel_size if isinstance(layer, nn.MaxPool2d) and isinstance(layer.kernel_size, int) else 1
 
 
 def _randomise(features: nn.Sequential, seed: int = 0) -> None:

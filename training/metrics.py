@@ -43,8 +43,8 @@ def _cropped(image: UInt8Image, reference: UInt8Image, crop: int, side: int = 1)
         raise ValueError(f"the border that is left out has 0 or more pixels, not {crop}")
     height, width = (n - 2 * crop for n in image.shape[:2])
     if min(height, width) < side:
-        given = f"{image.shape[1]}x{image.shape[0]}"
-        raise ValueError(f"an image needs {side}x{side} pixels inside a border of {crop}, {given} is too small")
+        size = f"{image.shape[1]}x{image.shape[0]}"
+        raise ValueError(f"an image needs {side}x{side} pixels inside a border of {crop}, {size} is too small")
     window = (slice(crop, crop + height), slice(crop, crop + width), *((0,) if image.shape[2:] == (1,) else ()))
     return image[window], reference[window]
 
