@@ -32,6 +32,8 @@ def upscale_array(image: Array, run: Run) -> Array:
     Raises:
         InputError: another shape or dtype.
     """
+    if not isinstance(image, np.ndarray):
+        raise InputError(f"an image is a numpy array, not {type(image).__name__}")
     if image.dtype not in (np.uint8, np.uint16) or image.ndim not in (2, 3):
         raise InputError(
             f"an image must be [H, W] or [H, W, C] of uint8 or uint16, not {list(image.shape)} of {image.dtype}"

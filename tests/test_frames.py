@@ -121,6 +121,8 @@ def test_familiar_names(upscaler: Upscaler) -> None:
     assert next(frames).shape == upscaler(image).shape
     with pytest.raises(InputError, match="not NoneType"):  # it is no end of the frames
         next(frames)
+    with pytest.raises(InputError, match="not NoneType"):
+        upscaler.upsample(None, roi=(0, 0, 1, 1))  # type: ignore[arg-type]
 
 
 def test_a_network_for_other_channels_is_refused() -> None:

@@ -33,6 +33,10 @@ _RETRIES = 50  # demuxer errors in a row without a packet between them
 _HIDING = ("vp8", "mpeg4", "msmpeg4v3", "gif", "webp", "apng")
 
 
+# Their alpha is a second stream in the container's packets, which only libvpx reads.
+_ALPHA_APART = ("vp8", "vp9")
+
+
 class _DamagedError(Exception):
     """The fast decoder met damage; the careful one must take over."""
 
@@ -86,6 +90,8 @@ class Decoding:
                     else "an MP4 with its index at the end needs a file, not a pipe"
                 )
             )
+        if context.name in _ALPHA_APART and self.stream.metadata.get("alpha_mode") == "1":
+            _log.warning("%s: FFmpeg's decoder of %s gives no alpha, so it is left out", self.label, context.name)
         self.tags = declared_tags(context)
         limit_size(context)
         self.stream.thread_type = "AUTO" if self.reopenable else "SLICE"

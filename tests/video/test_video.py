@@ -181,7 +181,9 @@ def test_streams_beside_frames_are_missed_loudly(
 
 @pytest.mark.parametrize("target", [".webm", ".mkv"])
 @pytest.mark.parametrize("pix_fmt", ["bgra", "gbrap10le", "yuva444p"])
-def test_alpha_survives_in_vp9(tmp_path: Path, upscaler: Upscaler, pix_fmt: str, target: str) -> None:
+def test_alpha_survives_in_vp9(
+    tmp_path: Path, upscaler: Upscaler, pix_fmt: str, target: str, caplog: pytest.LogCaptureFixture
+) -> None:
     """FFmpeg lists formats with alpha that libvpx refuses; what it writes is what the network made of the alpha."""
     source = tmp_path / "in.mkv"
     with av.open(str(source), "w") as out:
@@ -204,3 +206,6 @@ def test_alpha_survives_in_vp9(tmp_path: Path, upscaler: Upscaler, pix_fmt: str,
     for ours, wanted in zip(alphas, expected, strict=True):
         assert np.abs(ours.astype(int) - wanted).mean() < 2
         assert np.ptp(wanted) > 200
+    assert "alpha" not in caplog.text
+    next(iter(iter_video(tmp_path / f"out{target}", upscaler)))
+    assert "FFmpeg's decoder of vp9 gives no alpha" in caplog.text
