@@ -67,4 +67,4 @@ def default_memory(device: torch.device) -> int:
 def is_out_of_memory(error: Exception) -> bool:
     """Whether an allocation failed."""
     # PyTorch has no type of its own for the CPU allocator's failure.
-    return isinstance(error, torch.OutOfMemoryError) or "DefaultCPUAllocator" in str(error)
+    return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or "DefaultCPUAllocator" in str(error)

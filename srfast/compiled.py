@@ -32,6 +32,10 @@ class CompiledModule(nn.Module):
         self._run = self.backend.compile(self.plan, device, dtype)
         self._turn = threading.Lock()  # whose are the buffers
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Copies, and other processes, compile the plan anew."""
+        return CompiledModule, (self.plan, self.backend.name, self.device, self.dtype)
+
     @property
     def scale(self) -> int:
         """Output pixels per input pixel along one side."""

@@ -280,7 +280,7 @@ class Engine:
             try:
                 self._send(job, tiling)
                 return
-            except (torch.OutOfMemoryError, RuntimeError) as error:
+            except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
                 if not is_out_of_memory(error):
                     raise
                 smaller = self._budget.shrink(tiling, self._together(tiling))

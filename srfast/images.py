@@ -69,8 +69,9 @@ def _decoded(data: Array, metadata: Metadata) -> Array | None:
     if image is None:
         return None
     if not (image.ndim == 3 and image.shape[2] == 4):
-        # Without alpha: again in the mode that applies the orientation.
-        return cv2.imdecode(data, cv2.IMREAD_ANYCOLOR | cv2.IMREAD_ANYDEPTH)
+        # Without alpha: palettes and CMYK as colours. Not every OpenCV turns every format, so that is done here.
+        mode = cv2.IMREAD_ANYCOLOR | cv2.IMREAD_ANYDEPTH | cv2.IMREAD_IGNORE_ORIENTATION
+        image = np.asarray(cv2.imdecode(data, mode))
     swapped, mirrored = _TURNS.get(metadata.orientation, (False, None))
     image = cv2.transpose(image) if swapped else image
     return image if mirrored is None else cv2.flip(image, mirrored)

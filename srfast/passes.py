@@ -35,22 +35,29 @@ def fuse(plan: Plan) -> Plan:
 def in_units(plan: Plan, input_peak: float, output_peak: float) -> Plan:
     """The plan for images whose white is ``input_peak`` in and ``output_peak`` out, instead of 1, folded into the weights.
 
-    A clamp of the result that leaves 0..1 alone is dropped: whoever converts to the final type limits to that range, and
-    sees infinities before. A narrower one is applied last, in the units of the result.
+    A clamp of the result is dropped: whoever converts to the final type limits to 0..1, or to ``output_limits``, and sees
+    infinities before.
     """
     plan = plan.map_tensors(lambda t: t.double())
-    plan, clamp = split_output_clamp(plan)
+    plan, _ = split_output_clamp(plan)
     first = Affine("in_units", plan.input, _one(1 / input_peak), _one(0))
     nodes: list[Node] = [renamed(node, {plan.input: "in_units"}) for node in plan.nodes]
-    last: list[Node] = [Affine("out_units", plan.output, _one(output_peak), _one(0))]
-    if clamp is not None and (clamp[0] > 0 or clamp[1] < 1):
-        last.append(Clamp("out_clamp", "out_units", clamp[0] * output_peak, clamp[1] * output_peak))
-    scaled = plan.with_nodes([first, *nodes, *last], output=last[-1].output)
+    last = Affine("out_units", plan.output, _one(output_peak), _one(0))
+    scaled = plan.with_nodes([first, *nodes, last], output="out_units")
     return fuse(scaled).map_tensors(lambda t: t.float().contiguous())
 
 
 def _one(value: float) -> torch.Tensor:
     return torch.tensor([value], dtype=torch.float64)
+
+
+def output_limits(plan: Plan) -> tuple[float, float] | None:
+    """The range within 0..1 that a clamp of the result leaves; None where it leaves all of that."""
+    _, clamp = split_output_clamp(plan)
+    if clamp is None or (clamp[0] <= 0 and clamp[1] >= 1):
+        return None
+    low, high = (min(max(bound, 0.0), 1.0) for bound in clamp)
+    return low, high
 
 
 def split_output_clamp(plan: Plan) -> tuple[Plan, tuple[float, float] | None]:

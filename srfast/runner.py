@@ -13,10 +13,10 @@ from srfast.batching import Part
 from srfast.errors import SrfastError
 from srfast.jobs import Job
 from srfast.kernels.planes import PlaneColour, Planes
-from srfast.passes import in_units
+from srfast.passes import in_units, output_limits
 from srfast.plan import Plan
 from srfast.staging import CudaQueues, Queues, Staging
-from srfast.units import PEAKS, UNITS, finite
+from srfast.units import PEAKS, UNITS, finite, limit_
 
 
 class Runner:
@@ -41,6 +41,7 @@ class Runner:
         # float16 would lose small first-layer weights divided by 255, so there the images are divided instead.
         self._input_peak = 1.0 if dtype == torch.float16 else UNITS
         self.framed = in_units(plan, self._input_peak, UNITS)
+        self._limits = output_limits(plan)
         self.backend: Backend = select_backend(self.framed, device, dtype, backend)
         self.run: Executable = self.backend.compile(self.framed, device, dtype)
         self.queues: Queues | None = CudaQueues(device) if device.type == "cuda" else None
@@ -55,7 +56,7 @@ class Runner:
     @property
     def takes_planes(self) -> bool:
         """Whether the kernels convert video planes by themselves."""
-        return isinstance(self.run, PlaneExecutable)
+        return isinstance(self.run, PlaneExecutable) and self._limits is None  # which are those of RGB
 
     def close(self) -> None:
         """Gives back weights and buffers; later calls raise."""
@@ -88,6 +89,8 @@ class Runner:
         for flag, parts in job.flags:
             if bool(flag):
                 self._redo(job, parts)
+        if self._limits is not None:
+            limit_(job.out, *self._limits)
 
     def drop_staging(self) -> None:
         """Delivers what is on its way and frees the memory."""

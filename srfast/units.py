@@ -39,6 +39,15 @@ def finite(y: Tensor) -> bool:
     return bool(torch.isfinite(y.sum(dtype=torch.float32))) or bool(torch.isfinite(y).all())
 
 
+def limit_(images: Tensor, low: float, high: float) -> None:
+    """Limits images to a range within 0..1, in place; as rounding keeps the order, also after it."""
+    if images.is_floating_point():
+        images.clamp_(low, high)
+    else:  # not every integer type has a clamp
+        peak = PEAKS[images.dtype]
+        images.copy_(images.to(torch.int32).clamp_(round(low * peak), round(high * peak)))
+
+
 def padded(images: Tensor, alignment: int) -> Tensor:
     """[N, H, W, C] continued to multiples of ``alignment`` at the bottom and right, mirrored as Real-ESRGAN does."""
     for dim in (1, 2):

@@ -40,7 +40,7 @@ class Upscaler:
     Args:
         model: a checkpoint's path, a shipped model's name, or a PyTorch module for RGB images in 0..1.
         outscale: final enlargement; other than the model's own scale, the result is resized to it (numpy frames only).
-        backend: 'auto', 'cpu' or 'reference'.
+        backend: 'auto' or a backend's name: 'triton', 'cuda', 'mixed', 'cpu' or 'reference'.
         device: 'cpu', 'cuda', 'cuda:1', ...; by default the first GPU, else the CPU.
         dtype: a torch dtype or its name ('fp16', 'bf16', 'fp32'); by default the fastest good one of the device.
         tile: side of a tile in input pixels; 0 never tiles, None lets the memory decide. Results do not depend on it.

@@ -94,6 +94,10 @@ def load_model(
         raise CheckpointError(f"no checkpoint file and no shipped model is called {str(source)!r} (shipped: {known})")
     content, metadata, kind = _read(path)
     if isinstance(content, nn.Module):
+        if (act, res_scale) != (None, None):
+            raise CheckpointError(
+                f"{path}: an ONNX graph has its own activations and gains; leave act and res_scale out"
+            )
         return _from_graph(content, path, scale)
     try:
         state = unwrapped(content)

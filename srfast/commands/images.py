@@ -6,6 +6,7 @@ import argparse
 import errno
 import sys
 import time
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -62,16 +63,17 @@ def upscale_folder(args: argparse.Namespace, source: Path, target: Path) -> int:
     except KeyboardInterrupt as error:
         there = before + outcomes.count(None)
         raise KeyboardInterrupt(f"{there} of {len(jobs)} images are in {target}; --resume does the others") from error
-    failed = [error for error in outcomes if error]
-    for failure in failed:
-        print(f"srfast: error: {failure}", file=sys.stderr)
+    finally:
+        failed = [error for error in outcomes if error]
+        for failure in failed:
+            print(f"srfast: error: {failure}", file=sys.stderr)
     there, old = before + outcomes.count(None), f", {before} of them from before" if before else ""
     print(f"{target}: {there} of {len(jobs)} images{old} on {upscaler}", file=sys.stderr)
     return failed[0].exit_code if failed else 0
 
 
 def _one(upscaler: Upscaler, path: Path, result: Path, overwrite: bool) -> SrfastError | None:
-    """An image of a folder; what is wrong with it, if it could not be read or written."""
+    """An image of a folder; what is wrong with it, if it could not be read, upscaled or written."""
     from srfast.images import check_size, read_picture, write_image
 
     try:
@@ -80,6 +82,8 @@ def _one(upscaler: Upscaler, path: Path, result: Path, overwrite: bool) -> Srfas
         write_image(result, upscaler(picture.image), overwrite, picture.metadata)
     except (InputError, OutputError) as error:
         return error
+    except (SrfastError, MemoryError) as error:
+        return SrfastError(f"{path}: {error or 'there is no memory for it'}")
     return None
 
 
@@ -92,8 +96,8 @@ def _jobs(args: argparse.Namespace, source: Path, target: Path) -> list[tuple[Pa
         raise OutputError(f"{target} is a file, but the input is a folder; give a folder")
     names = [_result_name(path, args.suffix, args.ext) for path in images]
     check_format(target / names[0])  # --ext is that of all; without it they are the inputs'
-    clash = next((n for n in names if names.count(n) > 1), None)
-    if clash:
+    clash, count = Counter(names).most_common(1)[0]
+    if count > 1:
         raise OutputError(f"two images of {source} would both be written as {clash}; leave --ext out")
     return [(path, target / name) for path, name in zip(images, names, strict=True)]
 

@@ -196,16 +196,12 @@ def check_applicable(args: argparse.Namespace, kind: str) -> None:
             raise ValueError(f"--{name.replace('_', '-')} does nothing for {kind}: {_ELSEWHERE.get(name, usual)}")
 
 
-def is_pattern(path: str) -> bool:
-    """True for numbered images such as ``frames/%05d.png``, unless a file is called so."""
-    return re.search(r"%\d*d", path) is not None and not Path(path).exists()
-
-
 def is_image(path: str) -> bool:
     """True for one image, not for numbered ones."""
     from srfast.images import SUFFIXES
+    from srfast.video.source import is_sequence
 
-    return Path(path).suffix.lower() in SUFFIXES and not is_pattern(path)
+    return Path(path).suffix.lower() in SUFFIXES and not is_sequence(path)
 
 
 def is_readable_image(path: str) -> bool:

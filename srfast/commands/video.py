@@ -14,7 +14,6 @@ from srfast.commands.options import (
     encoding_from,
     input_from,
     is_image,
-    is_pattern,
     milliseconds,
     size_in_bytes,
     upscaler_from,
@@ -95,10 +94,12 @@ def _check_target(source: str, target: str) -> None:
 @contextlib.contextmanager
 def _interruption(target: str) -> Iterator[None]:
     """Says what Ctrl-C leaves behind."""
+    from srfast.video.source import is_sequence
+
     try:
         yield
     except KeyboardInterrupt as error:
         left = "the output ends where it was" if target == "-" else "no output was written"
-        left = "the pictures so far are there" if is_pattern(target) else left
+        left = "the pictures so far are there" if is_sequence(target) else left
         more = "" if target == "-" else " (a run of some length continues with --resume)"
         raise KeyboardInterrupt(left + more) from error

@@ -12,11 +12,10 @@ import cv2
 import numpy as np
 
 from srfast.errors import OutputError
-from srfast.images import write_image
-from srfast.output import check_output
+from srfast.images import NO_ALPHA, check_image_output, write_image
 from srfast.video.journal import Commit, journal_path, open_journal
 from srfast.video.reader import RgbFrame
-from srfast.video.source import numbered
+from srfast.video.source import numbered, numbered_name
 
 if TYPE_CHECKING:
     import av
@@ -44,7 +43,7 @@ class ImageSink:
 
     def __init__(self, pattern: str, run: dict[str, Any], *, segment: int, overwrite: bool, resume: bool) -> None:
         self._pattern, self._segment = pattern, segment
-        check_output(self._image(1), overwrite=True)
+        check_image_output(self._image(1), overwrite=True)
         name = Path(pattern.replace("%", ""))
         if not overwrite and not journal_path(name).exists():
             _refuse_existing(pattern)
@@ -58,6 +57,10 @@ class ImageSink:
     def frame(self, frame: RgbFrame) -> None:
         codes = {3: cv2.COLOR_RGB2BGR, 4: cv2.COLOR_RGBA2BGRA}
         image = np.asarray(cv2.cvtColor(frame.image, codes[frame.image.shape[2]]))
+        if image.shape[2] == 4 and self._image(1).suffix.lower() in NO_ALPHA:
+            image = image[:, :, :3]
+            if self.encoded == self.start.frames:
+                _log.warning("%s images have no alpha, so the input's is left out", self._image(1).suffix)
         write_image(self._image(self.encoded + 1), image, self._overwrite)
         self.encoded += 1
         if self.encoded % self._segment == 0:
@@ -84,7 +87,7 @@ class ImageSink:
         self._journal.abandon(keep=keep)
 
     def _image(self, number: int) -> Path:
-        return Path(self._pattern % number)
+        return numbered_name(self._pattern, number)
 
     def _commit(self) -> None:
         """Counts the images so far, when they are on the disk with their names."""

@@ -178,6 +178,8 @@ class VideoReader:
             if self.decoded > skip_frames:
                 yield RgbFrame(self._image(event), pts, duration, self.planes)
             if self.decoded == limit:
+                if not wanted:
+                    return
                 end = until
         if limit is None:
             check(self._decoding, self._times, self.decoded)

@@ -15,6 +15,7 @@ from srfast.video.hardware import accelerator
 from srfast.video.pipe import CountedPipe
 
 Source: TypeAlias = "str | os.PathLike[str]"
+_NUMBER = re.compile(r"(%\d*d)")
 COPIED = ("audio", "subtitle", "attachment", "data")
 _NETWORK_SECONDS = 15.0
 _LARGEST_FRAME = 16384 * 16384  # pixels: a damaged header must not ask for all the memory there is
@@ -63,13 +64,20 @@ def is_live(source: Source) -> bool:
 
 def is_sequence(source: Source) -> bool:
     """True for numbered images such as ``frames/%05d.png``, unless that is the very name of a file."""
-    return re.search(r"%0?\d*d", os.fspath(source)) is not None and not Path(source).is_file()
+    return _NUMBER.search(Path(source).name) is not None and not Path(source).is_file()
+
+
+def numbered_name(pattern: Source, number: int) -> Path:
+    """The name of one of the images; signs of percent elsewhere in the path are left alone."""
+    path = Path(pattern)
+    before, count, after = _NUMBER.split(path.name, maxsplit=1)
+    return path.parent / (before.replace("%%", "%") + count % number + after.replace("%%", "%"))
 
 
 def numbered(pattern: Source) -> list[Path]:
     """The images of a pattern that are there, in their order."""
     path = Path(pattern)
-    parts = re.split(r"(%0?\d*d)", path.name, maxsplit=1)
+    parts = _NUMBER.split(path.name, maxsplit=1)
     if len(parts) != 3 or not path.parent.is_dir():
         return []
     before, number, after = (part.replace("%%", "%") for part in parts)
