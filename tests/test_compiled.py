@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
 from typing import Any
 
 import pytest
@@ -21,6 +23,13 @@ from srfast.models import RRDBNet, digit_srgan
 def test_a_device_that_is_not_there(network: nn.Module) -> None:
     with pytest.raises(BackendError, match="cannot run on the device cuda"):
         srfast.compile(network, device="cuda")
+
+
+@pytest.mark.parametrize("backend", ["reference", "auto"])
+def test_copies(network: nn.Module, backend: str) -> None:
+    compiled, x = srfast.compile(network, dtype=torch.float32, backend=backend), torch.rand(1, 3, 6, 5)
+    for again in (copy.deepcopy(compiled), pickle.loads(pickle.dumps(compiled))):
+        assert torch.equal(again(x), compiled(x))
 
 
 def test_any_module(network: nn.Module) -> None:

@@ -13,6 +13,7 @@ import pytest
 
 from srfast import images
 from srfast.cli import main
+from srfast.errors import SrfastError
 from srfast.upscaler import Upscaler
 
 FAST = ["-m", "compact_x2", "--progress", "none"]
@@ -107,9 +108,30 @@ def test_ctrl_c_in_a_folder_says_what_is_there(
         return call(self, frame)
 
     monkeypatch.setattr(Upscaler, "__call__", interrupted)
+    (folder / "aa.png").write_bytes(b"no picture")
     assert main(["upscale", str(folder), str(tmp_path / "out"), *FAST]) == 130
-    assert f"interrupted; 2 of 3 images are in {tmp_path / 'out'}; --resume does the others" in capsys.readouterr().err
+    told = capsys.readouterr().err
+    assert f"interrupted; 2 of 4 images are in {tmp_path / 'out'}; --resume does the others" in told
+    assert "aa.png is not an image" in told
     assert names(tmp_path / "out") == ["a.png", "b.png"]
+
+
+@pytest.mark.parametrize("error", [SrfastError("the network gives NaN"), MemoryError()])
+def test_a_folder_goes_on_past_what_cannot_be_upscaled(
+    tmp_path: Path, folder: Path, error: Exception, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    call, seen = Upscaler.__call__, []
+
+    def failing(self: Upscaler, frame: np.ndarray) -> np.ndarray:
+        seen.append(frame)
+        if len(seen) == 2:
+            raise error
+        return call(self, frame)
+
+    monkeypatch.setattr(Upscaler, "__call__", failing)
+    assert main(["upscale", str(folder), str(tmp_path / "out"), *FAST]) == SrfastError.exit_code
+    assert "b.png: " in capsys.readouterr().err
+    assert names(tmp_path / "out") == ["a.png", "c.png"]
 
 
 @pytest.mark.parametrize("target", ["out.mp4", "%03d.png"])

@@ -44,7 +44,7 @@ class ImageSink:
     def __init__(self, pattern: str, run: dict[str, Any], *, segment: int, overwrite: bool, resume: bool) -> None:
         self._pattern, self._segment = pattern, segment
         check_image_output(self._image(1), overwrite=True)
-        name = Path(pattern.replace("%", ""))
+        name = Path(pattern).with_name(Path(pattern).name.replace("%", ""))
         if not overwrite and not journal_path(name).exists():
             _refuse_existing(pattern)
         self._journal = open_journal(name, run, overwrite=overwrite, resume=resume)

@@ -25,6 +25,15 @@ from srfast.passes import optimise
 onnx = pytest.importorskip("onnx")
 runtime = pytest.importorskip("onnxruntime")
 
+
+def test_a_graph_has_its_own_activations(tmp_path: Path) -> None:
+    path = tmp_path / "n.onnx"
+    export_onnx(optimise(capture(SRVGGNetCompact(num_feat=6, num_conv=1, upscale=2))), path)
+    for hint in ({"act": "leakyrelu"}, {"res_scale": 0.3}):
+        with pytest.raises(CheckpointError, match="its own activations"):
+            load_model(path, **hint)  # type: ignore[arg-type]
+
+
 NETWORKS: dict[str, Callable[[], nn.Module]] = {
     "rrdb_x4": lambda: RRDBNet(num_feat=8, num_block=1, num_grow_ch=4),
     "rrdb_x2": lambda: RRDBNet(scale=2, num_feat=6, num_block=1, num_grow_ch=4),

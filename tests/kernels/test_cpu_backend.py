@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -178,6 +180,32 @@ def test_python_threads_take_turns() -> None:
     with ThreadPoolExecutor(2) as pool:
         results = list(pool.map(run, images * 60))
     assert all(torch.equal(y, expected[i % 2]) for i, y in enumerate(results))
+
+
+@needs_kernels
+def test_a_layout_without_memory_leaves_none_behind() -> None:
+    """In a process of little memory: one size works, one does not fit, and the first one works again."""
+    program = """
+import resource, torch
+from srfast.backends.cpu import CpuBackend
+from srfast.capture import capture
+from srfast.models import SRVGGNetCompact
+from srfast.passes import optimise
+torch.set_num_threads(1)
+run = CpuBackend().compile(optimise(capture(SRVGGNetCompact(num_conv=2).eval())), torch.device("cpu"), torch.float32)
+x = torch.rand(1, 3, 8, 9)
+expected = run(x)
+used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (used + (400 << 20),) * 2)
+try:
+    run(torch.rand(1, 3, 4, 200_000))
+    raise SystemExit("the limit is too high for this test")
+except (MemoryError, RuntimeError):
+    pass
+assert torch.equal(run(x), expected)
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.parametrize("size", [(4, 6), (14, 18)])

@@ -19,6 +19,7 @@ from video.gradients import STEADY, make_clip
 
 from srfast.cli import main
 from srfast.errors import FrameLossError, InputError, OutputError, SrfastError
+from srfast.video import upscale_video
 
 RAW = ["--input-format", "rawvideo", "--input-option", "framerate=25"]
 FRAME = 48 * 32 * 3 // 2  # bytes of an input frame, yuv420p
@@ -32,6 +33,41 @@ def model(tmp_path: Path) -> str:
 @pytest.fixture
 def clip(tmp_path: Path) -> Path:
     return make_clip(tmp_path / "in.mp4", STEADY)
+
+
+def test_a_limit_ends_while_the_source_stays_open(clip: Path, tmp_path: Path, model: str) -> None:
+    """With no other streams to copy, nothing after the last frame is waited for."""
+    source = tmp_path / "in.y4m"
+    os.mkfifo(source)
+    frames = b"".join(b"FRAME\n" + bytes(FRAME) for _ in range(30))
+    done = threading.Event()
+
+    def feed() -> None:
+        with source.open("wb") as file:
+            file.write(b"YUV4MPEG2 W48 H32 F25:1 Ip A1:1 C420jpeg\n" + frames)
+            file.flush()
+            done.wait(60)
+
+    thread = threading.Thread(target=feed)
+    thread.start()
+    try:
+        result = upscale_video(source, tmp_path / "out.mkv", model, frames=5)
+    finally:
+        ended = done.is_set()
+        done.set()
+        thread.join()
+    assert (result.frames, ended) == (5, False)
+
+
+@pytest.mark.parametrize("pattern", ["100% done/%02d.png", "x%%s_%02d.png", "50%of/%d%%.png"])
+def test_signs_of_percent_in_a_path(clip: Path, tmp_path: Path, model: str, pattern: str) -> None:
+    (tmp_path / pattern).parent.mkdir(exist_ok=True)
+    upscale_video(clip, tmp_path / pattern, model, frames=2)
+    name = Path(pattern).name
+    expected = [(tmp_path / pattern).parent / (name % number) for number in (1, 2)]
+    assert all(path.is_file() for path in expected)
+    with pytest.raises(OutputError, match="exists"):
+        upscale_video(clip, tmp_path / pattern, model, frames=2)
 
 
 def piped(monkeypatch: pytest.MonkeyPatch, arguments: list[str], data: bytes = b"") -> tuple[int, bytes]:
