@@ -11,7 +11,7 @@ from dataclasses import dataclass
 # An activation up to this size stays in the last-level cache between two layers.
 CACHED_BYTES = 12 << 20
 # Pixels of a strip: enough tiles for every thread to use a layer's weights for, once they are in its cache...
-STRIP_PIXELS = 8192
+STRIP_PIXELS = 12288
 # ... but of a chain with wide activations at most so many bytes, for the next layer to find them in the cache.
 STRIP_BYTES = 8 << 20
 # Strips are multiples of the tiles.
