@@ -116,6 +116,15 @@ def test_ctrl_c_in_a_folder_says_what_is_there(
     assert names(tmp_path / "out") == ["a.png", "b.png"]
 
 
+def test_a_limit_on_memory_is_of_the_whole_process(
+    tmp_path: Path, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for source, target in ((folder, tmp_path / "out"), (folder / "a.png", tmp_path / "a.png")):
+        code = main(["upscale", str(source), str(target), *FAST, "--max-memory", "20M"])
+        assert code == SrfastError.exit_code
+        assert "--max-memory 20M is too small for this input; it needs" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("error", [SrfastError("the network gives NaN"), MemoryError()])
 def test_a_folder_goes_on_past_what_cannot_be_upscaled(
     tmp_path: Path, folder: Path, error: Exception, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

@@ -103,7 +103,9 @@ def _jobs(args: argparse.Namespace, source: Path, target: Path) -> list[tuple[Pa
 
 
 def _memory(args: argparse.Namespace) -> int | None:
-    return size_in_bytes(args.max_memory) if args.max_memory else None
+    from srfast.video.memory import engine_budget
+
+    return engine_budget(size_in_bytes(args.max_memory), None, args.outscale) if args.max_memory else None
 
 
 def _result_name(path: Path, suffix: str, ext: str | None) -> str:

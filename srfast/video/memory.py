@@ -35,7 +35,7 @@ def engine_budget(limit: int, size: tuple[int, int] | None, scale: float | None)
         scale: enlargement; None for the largest usual one, 4.
 
     Raises:
-        SrfastError: the limit is too small for this video.
+        SrfastError: the limit is too small for this input.
     """
     import torch  # noqa: F401  # counted in what the process holds already
 
@@ -43,5 +43,5 @@ def engine_budget(limit: int, size: tuple[int, int] | None, scale: float | None)
     rest = limit - peak_memory() - frames
     if rest < _LEAST_ENGINE:
         needed = (limit - rest + _LEAST_ENGINE) / 2**20
-        raise SrfastError(f"--max-memory {limit / 2**20:.0f}M is too small for this video; it needs {needed:.0f}M")
+        raise SrfastError(f"--max-memory {limit / 2**20:.0f}M is too small for this input; it needs {needed:.0f}M")
     return rest

@@ -202,7 +202,7 @@ def test_a_limit_of_memory(clip: Path, tmp_path: Path, model: str, capsys: pytes
     arguments = ["upscale", str(clip), str(tmp_path / "out.mkv"), "-m", model, "--progress", "none"]
     assert main([*arguments, "--max-memory", "8G"]) == 0
     assert main([*arguments, "-y", "--max-memory", "20M"]) == SrfastError.exit_code
-    assert "is too small for this video; it needs" in capsys.readouterr().err
+    assert "is too small for this input; it needs" in capsys.readouterr().err
     assert main([*arguments, "-y", "--max-memory", "banana"]) == 2
 
 
