@@ -31,25 +31,25 @@ std::ptrdiff_t Program::row_floats(int activation, int width) const {
 }
 
 void Program::layout(Size size, std::vector<Step> steps) {
-    layout_ = plan(size, steps);
-    size_ = std::move(size);
-    steps_ = std::move(steps);
+    Layout laid_out = plan(size, steps);
     std::size_t widest = 0;
     for (std::size_t i = 0; i < activations_.size(); ++i) {
-        const int activation = static_cast<int>(i), width = size_.width * size_.scales[i];
+        const int activation = static_cast<int>(i), width = size.width * size.scales[i];
         widest = std::max(widest, static_cast<std::size_t>(row_floats(activation, width)));
         if (!direct_output(activation)) continue;
         const std::ptrdiff_t pitch = static_cast<std::ptrdiff_t>(width) * channels(activation);
-        for (std::size_t y = 0; y < layout_.slots[i].size(); ++y) layout_.slots[i][y] = static_cast<std::ptrdiff_t>(y) * pitch;
+        for (std::size_t y = 0; y < laid_out.slots[i].size(); ++y) laid_out.slots[i][y] = static_cast<std::ptrdiff_t>(y) * pitch;
     }
-    carries_.clear();
+    std::vector<Floats> carries;
     for (const Layer& layer : layers_) {
-        const int input = layer.inputs.front(), scale = size_.scales[input];
-        carries_.emplace_back(layer.is_node() ? layer.node.carry(size_.height * scale, channels(input))
-                                              : layer.conv.carry(size_.width * scale));
+        const int input = layer.inputs.front(), scale = size.scales[input];
+        carries.emplace_back(layer.is_node() ? layer.node.carry(size.height * scale, channels(input))
+                                             : layer.conv.carry(size.width * scale));
     }
-    if (arena_.size() < static_cast<std::size_t>(layout_.floats)) arena_ = Floats(static_cast<std::size_t>(layout_.floats));
+    if (arena_.size() < static_cast<std::size_t>(laid_out.floats)) arena_ = Floats(static_cast<std::size_t>(laid_out.floats));
     if (zeros_.size() < widest) zeros_ = Floats(widest);
+    // Only now: where there was no memory, the layout before goes on in its own.
+    carries_ = std::move(carries), layout_ = std::move(laid_out), size_ = std::move(size), steps_ = std::move(steps);
 }
 
 std::size_t Program::working_bytes(const Size& size, const std::vector<Step>& steps) const {

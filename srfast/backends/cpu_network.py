@@ -161,7 +161,6 @@ class CompiledNetwork:
         return math.ceil(memory + Fraction(tensors, self.scales[0] ** 2))
 
     def _lay_out(self, height: int, width: int) -> None:
-        self._size = (0, 0)  # should there be no memory, the network is without a layout
         self.network.layout(height, width, scales=self._image_scales(), steps=self._steps(height, width))
         self._size = (height, width)
 
