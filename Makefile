@@ -16,13 +16,8 @@ lint: $(VENV)/installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
-# mypy does not follow the import hook of an editable install: it gets the installed layout as links.
 types: $(VENV)/installed-dev
-	@rm -rf build/types && mkdir -p build/types/srfast
-	@ln -s $(CURDIR)/srfast/* build/types/srfast/
-	@ln -s $(CURDIR)/kernels build/types/srfast/kernels && ln -s $(CURDIR)/training build/types/srfast/training
-	cd build/types && MYPYPATH=. ../../$(BIN)/mypy --config-file ../../pyproject.toml -p srfast
-	cd build/types && ln -s ../../benchmarks . && MYPYPATH=. ../../$(BIN)/mypy --config-file ../../pyproject.toml -p benchmarks
+	$(BIN)/mypy -p srfast -p benchmarks
 
 # Two passes, to show repeatability, into benchmarks/records/; ONLY chooses pieces (a -k expression of pytest), and
 # ARGS goes on, as ARGS="--gate 'flock /tmp/lock'" on a machine that others use too.
@@ -36,14 +31,14 @@ bench-report: $(VENV)/installed-bench
 
 # Compiles the Triton kernels for six GPU architectures, none of which need be here, and reads their machine code.
 gate: $(VENV)/installed-dev
-	$(BIN)/python -m srfast.kernels.compile_gate
+	$(BIN)/python -m srfast.kernels.tools.compile_gate
 
 # The CPU kernels, built apart with AddressSanitizer and UBSan, through all of their tests; ONLY chooses some (-k of pytest).
 sanitize: $(VENV)/installed-dev
 	SRFAST_SANITIZE=1 SRFAST_BUILD_CUDA=0 $(BIN)/python setup.py -q build_ext -b build/sanitize -t build/sanitize/objects
-	ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1 PYTHONPATH=tests \
+	ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1 PYTHONPATH=. \
 		LD_PRELOAD="$$($(CXX) -print-file-name=libasan.so) $$($(CXX) -print-file-name=libstdc++.so)" \
-		$(BIN)/python -m pytest -p sanitized -p no:cacheprovider -o timeout=0 tests/kernels/test_cpu*.py $(if $(ONLY),-k "$(ONLY)")
+		$(BIN)/python -m pytest -p tests.helpers.sanitized -p no:cacheprovider -o timeout=0 tests/kernels/cpu tests/backends/cpu $(if $(ONLY),-k "$(ONLY)")
 
 $(VENV)/installed: pyproject.toml setup.py constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' 2>/dev/null || \

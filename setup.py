@@ -1,7 +1,8 @@
-"""Packages, the folder mapping and the compiled modules; metadata and tools are in pyproject.toml.
+"""Packages and the compiled modules; metadata and tools are in pyproject.toml.
 
-``kernels/`` and ``training/`` lie at the top of the repository but install as ``srfast.kernels`` and
-``srfast.training``: as top-level names they would collide with other packages.
+``kernels/`` and ``training/`` lie at the top of the repository and are packages of srfast by the links ``srfast/kernels``
+and ``srfast/training``: as top-level names they would collide with other packages. Python, setuptools, mypy and editors
+follow the links, so a checkout works as it lies there, installed or not.
 
 Without a C++ compiler the installation goes on without ``srfast._cpu``, without nvcc (CUDA 12.4 or newer) without
 ``srfast._cuda``; ``srfast info`` then says what is missing. ``SRFAST_BUILD_CUDA=0`` leaves the CUDA kernels out,
@@ -21,8 +22,6 @@ from pathlib import Path
 
 from setuptools import Extension, find_packages, setup
 from setuptools.command.build_ext import build_ext
-
-MAPPED = {"srfast.kernels": "kernels", "srfast.training": "training"}
 
 CPU_SOURCES = Path("csrc/cpu")
 FLAGS = [
@@ -186,13 +185,8 @@ def cpu_extension() -> list[Extension]:
     ]
 
 
-packages = find_packages(include=["srfast", "srfast.*"])
-for name, path in MAPPED.items():
-    packages += [name, *(f"{name}.{sub}" for sub in find_packages(path))]
-
 setup(
-    packages=packages,
-    package_dir=MAPPED,
+    packages=find_packages(include=["srfast", "srfast.*"]),
     ext_modules=[*cpu_extension(), *cuda_extension()],
     cmdclass={"build_ext": BuildCompiled},
 )

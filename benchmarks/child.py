@@ -27,7 +27,7 @@ from benchmarks.subjects import by_name  # noqa: E402
 from srfast.backends import default_device  # noqa: E402
 from srfast.capture import capture  # noqa: E402
 from srfast.engine import Engine  # noqa: E402
-from srfast.passes import optimise  # noqa: E402
+from srfast.plan.passes import optimise  # noqa: E402
 from srfast.upscaler import Upscaler  # noqa: E402
 
 

@@ -17,7 +17,7 @@ from srfast.backends import default_dtype, select_backend
 from srfast.backends.cpu import has_bf16
 from srfast.backends.reference import ReferenceBackend
 from srfast.capture import capture
-from srfast.passes import optimise
+from srfast.plan.passes import optimise
 
 OURS = "srfast"
 EAGER = "eager fp32 NCHW"

@@ -29,8 +29,8 @@ from torch.nn import functional as F
 
 from benchmarks.kernel_times import SHAPES, TOLERANCE, Problem, decisions, kernels, milliseconds, table
 from srfast.kernels import cuda
-from srfast.kernels.canvas import Canvas
-from srfast.kernels.cuda_conv import conv_launch
+from srfast.kernels.buffers import Canvas
+from srfast.kernels.cuda.conv import conv_launch
 
 LAUNCHES = 33
 

@@ -27,7 +27,7 @@ from pathlib import Path
 REPOSITORY = Path(__file__).parent.parent
 LAYOUT = REPOSITORY / "build" / "gpu"
 PYTEST = [sys.executable, "-W", "ignore", "-m", "pytest", "-q", "-p", "no:cacheprovider"]
-GPU_TESTS = ("tests/kernels", "tests/backends", "tests/test_engine.py")
+GPU_TESTS = ("tests/kernels", "tests/backends", "tests/engine/test_engine.py")
 # Of the CUDA kernels' tests: one of each kernel, small.
 SANITIZED = "(convolutions or pair or tail or hopper or planes) and not 135 and not 540"
 SLOW = "torch.compile"  # minutes for each network: only once everything else is there
@@ -67,7 +67,7 @@ def steps(out: Path) -> list[Step]:
     record = ["--record", str(out / "record.json")]
     collect = [*PYTEST, "benchmarks", "--collect-only"]
     tests = [*PYTEST, "-m", "needs_gpu", *GPU_TESTS]
-    tune = [python, "-m", "srfast.kernels.triton_tune", "--out", str(out / "configs.json")]
+    tune = [python, "-m", "srfast.kernels.tools.tune", "--out", str(out / "configs.json")]
     main = ["benchmarks/test_networks.py", "-k", "(SRResNet or Compact) and cuda-480x270", "--budget", "3"]
     tiny = ["benchmarks/test_networks.py", "-k", "Compact and x4 and cpu-64x64", "--budget", "0.5", "--least", "1"]
 
@@ -96,7 +96,7 @@ def steps(out: Path) -> list[Step]:
 
 def _sanitizers() -> list[Step]:
     """The compiled kernels under compute-sanitizer; PyTorch's allocator would hide what lies outside of a tensor."""
-    tests = [*PYTEST, "-m", "needs_gpu", "tests/kernels/test_cuda_gpu.py", "-k", SANITIZED]
+    tests = [*PYTEST, "-m", "needs_gpu", "tests/kernels/cuda/test_gpu.py", "-k", SANITIZED]
     places = os.pathsep.join([os.environ.get("PATH", ""), "/usr/local/cuda/bin", "/usr/local/cuda/compute-sanitizer"])
     tool = (
         shutil.which("compute-sanitizer", path=places) or "compute-sanitizer"

@@ -10,17 +10,17 @@ import torch
 from torch import Tensor
 
 from srfast.kernels import cuda
-from srfast.kernels.canvas import Canvas
-from srfast.kernels.conv import conv_reference
-from srfast.kernels.cuda_conv import conv_launch
-from srfast.kernels.cuda_hopper import FORMS as HOPPER
-from srfast.kernels.cuda_hopper import hopper_fits, hopper_launch
-from srfast.kernels.cuda_pack import CudaConv, Variant, choose_variant, pack_conv
-from srfast.kernels.cuda_pair import FORMS as PAIRS
-from srfast.kernels.cuda_pair import pair_launch
-from srfast.kernels.cuda_tail import FORMS as TAILS
-from srfast.kernels.cuda_tail import pack_tail, tail_launch
-from srfast.kernels.triton_config import conv_key, device_names, pair_key
+from srfast.kernels.buffers import Canvas
+from srfast.kernels.cuda.conv import conv_launch
+from srfast.kernels.cuda.hopper import FORMS as HOPPER
+from srfast.kernels.cuda.hopper import hopper_fits, hopper_launch
+from srfast.kernels.cuda.pack import CudaConv, Variant, choose_variant, pack_conv
+from srfast.kernels.cuda.pair import FORMS as PAIRS
+from srfast.kernels.cuda.pair import pair_launch
+from srfast.kernels.cuda.tail import FORMS as TAILS
+from srfast.kernels.cuda.tail import pack_tail, tail_launch
+from srfast.kernels.reference import conv_reference
+from srfast.kernels.triton.config import conv_key, device_names, pair_key
 
 # Channels, outputs, kernel, shuffle, pixels per input pixel along a side.
 SHAPES = (
@@ -105,9 +105,9 @@ class Problem:
     def triton(self) -> cuda.Launch | None:
         """The Triton kernel in its shipped configuration, if Triton is there."""
         try:
-            from srfast.kernels import triton_conv_launch
-            from srfast.kernels.packed_conv import pack_conv as pack
-            from srfast.kernels.triton_config import find_config
+            from srfast.kernels.packing import pack_conv as pack
+            from srfast.kernels.triton import conv_launch as triton_conv_launch
+            from srfast.kernels.triton.config import find_config
         except ImportError:
             return None
         config = find_config(device_names(self.x.device), conv_key(*self.shape))

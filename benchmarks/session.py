@@ -20,7 +20,7 @@ from benchmarks.record import Ceiling, Measurement, Piece
 from benchmarks.sampling import SLICE, Clock, Gate, Run, Turns, rounds_for
 from benchmarks.subjects import Subject
 from srfast.backends import default_dtype
-from srfast.passes import optimise
+from srfast.plan.passes import optimise
 
 # Of pytest-benchmark: pedantic(target, setup=..., rounds=...).
 Pedantic = Callable[..., Any]

@@ -16,8 +16,8 @@ import torch
 
 from benchmarks.subjects import by_name
 from srfast.backends.cpu import CpuBackend
-from srfast.backends.cpu_network import CompiledNetwork
-from srfast.passes import optimise
+from srfast.backends.cpu.network import CompiledNetwork
+from srfast.plan.passes import optimise
 
 SUBJECTS = ("SRResNet x4", "Compact x4", "Compact x2")
 SIZES = "64x64,240x135,480x270,960x540,1920x1080"

@@ -17,7 +17,7 @@ from srfast.backends import Backend
 from srfast.backends.cpu import CpuBackend
 from srfast.backends.triton import TritonBackend
 from srfast.capture import capture
-from srfast.passes import optimise
+from srfast.plan.passes import optimise
 
 SIZES = {"cpu": (240, 136), "cuda": (480, 270)}
 

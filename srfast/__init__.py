@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from srfast.checkpoint import load_model as load_model
-    from srfast.compiled import compile as compile  # noqa: A004
+    from srfast.compiler import compile as compile  # noqa: A004
     from srfast.engine import Engine as Engine
     from srfast.errors import SrfastError as SrfastError
     from srfast.live import LiveUpscaler as LiveUpscaler
@@ -29,7 +29,7 @@ _HOME = {
     "SrfastError": "srfast.errors",
     "Upscaler": "srfast.upscaler",
     "iter_video": "srfast.video",
-    "compile": "srfast.compiled",
+    "compile": "srfast.compiler",
     "load": "srfast.upscaler",
     "load_model": "srfast.checkpoint",
     "upscale_video": "srfast.video",

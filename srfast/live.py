@@ -12,7 +12,7 @@ from typing import Any
 
 import cv2
 
-from srfast.frames import Array
+from srfast.images.arrays import Array
 from srfast.upscaler import Upscaler
 
 _MARGIN = 1.1  # an estimate is late if it is within a tenth of the deadline

@@ -15,13 +15,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from srfast._threads import Channel, Feeding
 from srfast.capture import capture
 from srfast.checkpoint import LoadedModel, load_model
 from srfast.engine import Engine
 from srfast.errors import InputError, UnsupportedModelError
-from srfast.frames import Array, resize_array, upscale_array, upscale_frame
-from srfast.passes import optimise
-from srfast.stages import Channel, Feeding
+from srfast.images.arrays import Array, resize_array, upscale_array, upscale_frame
+from srfast.plan.passes import optimise
 
 _LARGEST_SIDE = 1 << 20  # pixels, of a result: OpenCV reads no larger pictures
 DTYPES = {

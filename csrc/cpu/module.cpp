@@ -1,4 +1,4 @@
-// Python's view of the kernels: addresses and sizes only. srfast/kernels/cpu.py checks the tensors.
+// Python's view of the kernels: addresses and sizes only. srfast/kernels/cpu/__init__.py checks the tensors.
 #include "program.h"
 
 #include <pybind11/pybind11.h>

@@ -1,4 +1,4 @@
-// Python's view of the kernels: addresses, sizes and a stream. srfast/kernels/cuda.py checks the tensors.
+// Python's view of the kernels: addresses, sizes and a stream. srfast/kernels/cuda/__init__.py checks the tensors.
 #include "hopper.h"
 
 #include <pybind11/pybind11.h>

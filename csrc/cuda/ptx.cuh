@@ -1,4 +1,4 @@
-// The instructions that the kernels are made of, one function each. Compiled for the host, csrc/testing/emulator.h
+// The instructions that the kernels are made of, one function each. Compiled for the host, csrc/emulation/emulator.h
 // stands in for the GPU: kernels reach threads, shared memory and barriers through these functions only.
 #pragma once
 

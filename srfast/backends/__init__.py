@@ -9,13 +9,13 @@ import torch
 from srfast.backends.base import Backend, Executable, FrameExecutable
 from srfast.backends.cpu import CpuBackend, has_bf16
 from srfast.backends.cuda import CudaBackend
-from srfast.backends.kernel_choice import preferred
+from srfast.backends.gpu.kernel_choice import preferred
 from srfast.backends.mixed import MixedBackend
 from srfast.backends.reference import ReferenceBackend
 from srfast.backends.triton import TritonBackend
 from srfast.devices import default_device
 from srfast.errors import BackendError
-from srfast.kernels.triton_config import device_names
+from srfast.kernels.triton.config import device_names
 from srfast.plan import Plan
 
 __all__ = [

@@ -6,9 +6,9 @@ import torch
 
 from srfast.backends.base import Executable
 from srfast.backends.cuda import CudaBackend
-from srfast.backends.kernel_choice import faster_in_cuda
+from srfast.backends.gpu.kernel_choice import faster_in_cuda
 from srfast.backends.triton import TritonBackend, TritonExecutable
-from srfast.kernels.triton_config import device_names
+from srfast.kernels.triton.config import device_names
 from srfast.plan import Conv, Plan
 
 

@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from srfast.backends.base import Executable, release_after
-from srfast.kernels.conv import activate, conv_reference
+from srfast.kernels.reference import activate, conv_reference
 from srfast.plan import (
     Activate,
     Add,

@@ -19,11 +19,11 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
-from srfast.checkpoint.detection import check_weights, detect, unwrapped
-from srfast.checkpoint.layouts import MAX_BLOCKS, MODULES, Hints, Layout, Recipe
-from srfast.checkpoint.onnx_files import input_channels, read_onnx
-from srfast.checkpoint.safetensors_files import read_safetensors
-from srfast.checkpoint.torch_files import LEGACY_MAGIC, read_torch
+from srfast.checkpoint.formats.onnx.reader import input_channels, read_onnx
+from srfast.checkpoint.formats.safetensors import read_safetensors
+from srfast.checkpoint.formats.torch import LEGACY_MAGIC, read_torch
+from srfast.checkpoint.recipe import MAX_BLOCKS, MODULES, Hints, Layout, Recipe
+from srfast.checkpoint.registry import check_weights, detect, unwrapped
 from srfast.errors import CheckpointError
 
 __all__ = ["Hints", "LoadedModel", "load_model", "save_checkpoint", "shipped_models"]

@@ -7,7 +7,7 @@ from typing import Any
 
 import cv2
 
-from srfast.frames import Array
+from srfast.images.arrays import Array
 from srfast.upscaler import Upscaler
 
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from srfast.errors import CheckpointError
-from srfast.frames import Array
+from srfast.images.arrays import Array
 from srfast.opencv.tensorflow import TfNode, read_graph
 
 _LEAK = 0.2  # LapSRN's slope: its graph spells it out as relu(x) - 0.2 relu(-x)

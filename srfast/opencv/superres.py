@@ -16,9 +16,9 @@ from srfast.capture import capture
 from srfast.devices import usable_device
 from srfast.engine import Engine
 from srfast.errors import CheckpointError, InputError
-from srfast.frames import Array
+from srfast.images.arrays import Array
 from srfast.opencv.networks import load
-from srfast.passes import optimise
+from srfast.plan.passes import optimise
 from srfast.upscaler import Upscaler
 
 ALGORITHMS = ("edsr", "espcn", "fsrcnn", "lapsrn")

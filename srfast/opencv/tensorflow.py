@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from srfast.errors import CheckpointError
-from srfast.frames import Array
+from srfast.images.arrays import Array
 
 _MOST_BYTES = 256 << 20
 _FLOAT, _INT = 1, 3

@@ -1,9 +1,9 @@
 """Video files: streams in, streams out, nothing lost."""
 
-from srfast.video.choice import Encoding
 from srfast.video.damage import Damage
 from srfast.video.iteration import UpscaledFrame, iter_video
 from srfast.video.pipeline import Progress, VideoResult, upscale_video
+from srfast.video.settings import Encoding
 from srfast.video.source import InputOptions
 
 __all__ = [

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from srfast.errors import InputError
-from srfast.frames import Array
+from srfast.images.arrays import Array
 
 if TYPE_CHECKING:
     import av

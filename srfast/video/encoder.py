@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from srfast.errors import OutputError
-from srfast.video.choice import Encoding, Settings, choose
 from srfast.video.colour import from_rgb
 from srfast.video.planes import from_planes
 from srfast.video.reader import RgbFrame, VideoReader
+from srfast.video.settings import Encoding, Settings, choose
 from srfast.video.source import reason, require_av
 
 if TYPE_CHECKING:

@@ -10,12 +10,12 @@ from fractions import Fraction
 
 import cv2
 
-from srfast.frames import Array
-from srfast.stages import Channel, Feeding
+from srfast._threads import Channel, Feeding
+from srfast.images.arrays import Array
 from srfast.upscaler import Upscaler
-from srfast.video.network import NetworkStage
 from srfast.video.reader import Item, RgbFrame, VideoReader
 from srfast.video.source import InputOptions, Source, require_av
+from srfast.video.upscale_stage import NetworkStage
 
 
 @dataclass(frozen=True)

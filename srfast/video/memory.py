@@ -5,8 +5,8 @@ from __future__ import annotations
 import resource
 import sys
 
+from srfast._threads import QUEUED
 from srfast.errors import SrfastError
-from srfast.stages import QUEUED
 
 # Frames that an encoder holds: its lookahead and its threads (libx264 and libx265 at their defaults).
 _ENCODER_FRAMES = 64

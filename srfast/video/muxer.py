@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from srfast.errors import OutputError
-from srfast.video.choice import Settings, container_format
 from srfast.video.encoder import configure
 from srfast.video.reader import VideoReader
+from srfast.video.settings import Settings, container_format
 from srfast.video.source import reason, require_av
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ import os
 import select
 from typing import BinaryIO
 
-from srfast.stages import StoppedError
+from srfast._threads import StoppedError
 
 _LOOK = 100  # milliseconds between two looks at whether the run has ended
 

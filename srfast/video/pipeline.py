@@ -12,21 +12,21 @@ from pathlib import Path
 from typing import Any
 
 import srfast
+from srfast._threads import StageTimes
 from srfast.errors import OutputError
-from srfast.sequence import Reuse
-from srfast.stages import StageTimes
 from srfast.upscaler import Upscaler
-from srfast.video.choice import Encoding, container_format
 from srfast.video.damage import Damage
 from srfast.video.encoder import settle
 from srfast.video.image_sink import ImageSink
 from srfast.video.muxer import VIDEO_ONLY, tell_left_out
-from srfast.video.network import NetworkStage
 from srfast.video.planes import plane_colour
 from srfast.video.reader import VideoReader
+from srfast.video.reuse import Reuse
 from srfast.video.run import Run
+from srfast.video.settings import Encoding, container_format
 from srfast.video.sinks import JournalSink, Sink, StreamSink, holdable
 from srfast.video.source import COPIED, InputOptions, Source, is_live, is_sequence, numbered
+from srfast.video.upscale_stage import NetworkStage
 
 _log = logging.getLogger("srfast")
 SEGMENT = 120  # frames: what a crash costs at most, and the longest distance of key frames

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from srfast.errors import InputError
-from srfast.frames import Array
+from srfast.images.arrays import Array
 from srfast.kernels.planes import LUMA_WEIGHTS, PlaneColour
 from srfast.upscaler import Upscaler
 from srfast.video.colour import FULL, Colour
@@ -16,8 +16,8 @@ from srfast.video.colour import FULL, Colour
 if TYPE_CHECKING:
     import av
 
-    from srfast.video.choice import Settings
     from srfast.video.reader import VideoReader
+    from srfast.video.settings import Settings
 
 # Pixel formats that are 4:2:0: bits, and whether both chroma planes lie in one.
 _FORMATS = {"yuv420p": (8, False), "nv12": (8, True), "yuv420p10le": (10, False), "p010le": (10, True)}

@@ -10,7 +10,7 @@ from fractions import Fraction
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from srfast.errors import InputError
-from srfast.frames import Array
+from srfast.images.arrays import Array
 from srfast.kernels.planes import PlaneColour
 from srfast.video.colour import Colour, colour_of, to_rgb
 from srfast.video.completeness import FrameTimes, check

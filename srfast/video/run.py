@@ -7,12 +7,12 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
+from srfast._threads import Channel, Feeding, StageTimes, StoppedError
 from srfast.errors import FrameLossError, OutputError
-from srfast.stages import Channel, Feeding, StageTimes, StoppedError
-from srfast.video.network import NetworkStage
 from srfast.video.reader import Item, RgbFrame, VideoReader
 from srfast.video.sinks import Sink
 from srfast.video.source import reason, require_av
+from srfast.video.upscale_stage import NetworkStage
 
 _log = logging.getLogger("srfast")
 

@@ -12,15 +12,15 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from srfast._files import check_output, whole_file
+from srfast._threads import PATIENCE
 from srfast.errors import OutputError
-from srfast.output import check_output, whole_file
-from srfast.stages import PATIENCE
-from srfast.video.choice import Settings
 from srfast.video.encoder import FrameEncoder
 from srfast.video.journal import VIDEO, Commit, open_journal
 from srfast.video.muxer import Muxer
 from srfast.video.pipe import OutputPipe
 from srfast.video.reader import RgbFrame, VideoReader
+from srfast.video.settings import Settings
 from srfast.video.source import reason
 
 if TYPE_CHECKING:

@@ -6,20 +6,20 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
-import cuda_emulation
 import pytest
 import torch
 from torch import nn
 
-from srfast.backends.kernel_choice import faster_in_cuda
+from srfast.backends.gpu.kernel_choice import faster_in_cuda
 from srfast.backends.mixed import MixedBackend
 from srfast.backends.reference import ReferenceBackend
-from srfast.backends.triton_steps import pack_plan
+from srfast.backends.triton.steps import pack_plan
 from srfast.capture import capture
 from srfast.kernels import cuda
-from srfast.kernels.cuda_config import VARIABLE
+from srfast.kernels.cuda.config import VARIABLE
 from srfast.models import RRDBNet, SRVGGNetCompact
-from srfast.passes import in_units, optimise
+from srfast.plan.passes import in_units, optimise
+from tests.helpers.cuda import emulation as cuda_emulation
 
 CPU, HALF = torch.device("cpu"), torch.float16
 

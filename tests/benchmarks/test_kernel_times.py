@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
-import cuda_emulation
 import pytest
 import torch
 
 from benchmarks import kernel_times
 from srfast.kernels import cuda
-from srfast.kernels.canvas import Canvas
-from srfast.kernels.cuda_pack import pack_conv
-from srfast.kernels.cuda_pair import pair_launch
+from srfast.kernels.buffers import Canvas
+from srfast.kernels.cuda.pack import pack_conv
+from srfast.kernels.cuda.pair import pair_launch
+from tests.helpers.cuda import emulation as cuda_emulation
 
 
 @pytest.fixture

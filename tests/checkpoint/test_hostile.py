@@ -10,15 +10,15 @@ import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
-import hostile_files as hostile
 import pytest
 import safetensors.torch
 import torch
-from hostile_parts import CANARY
 
 from srfast.checkpoint import load_model
 from srfast.errors import CheckpointError
 from srfast.models import SRVGGNetCompact
+from tests.helpers.hostile import files as hostile
+from tests.helpers.hostile.parts import CANARY
 
 LIMIT = 1.0  # CPU seconds
 

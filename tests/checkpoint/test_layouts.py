@@ -6,21 +6,21 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import public_networks as public
-import public_srgans as srgans
 import pytest
 import safetensors.torch
 import torch
-from public_networks import Size, Weights
 from torch import Tensor
 
 from srfast.backends.reference import ReferenceBackend
 from srfast.capture import capture
 from srfast.checkpoint import load_model, save_checkpoint
-from srfast.checkpoint.detection import LAYOUTS
+from srfast.checkpoint.registry import LAYOUTS
 from srfast.errors import CheckpointError
 from srfast.models import SRUGAN, ResidualSR, SRResNet
-from srfast.passes import optimise
+from srfast.plan.passes import optimise
+from tests.helpers.networks import public as public
+from tests.helpers.networks import srgans as srgans
+from tests.helpers.networks.public import Size, Weights
 
 Network = Callable[[Weights, Tensor, Size], Tensor]
 SMALL, TWICE, THRICE = Size(6, 2), Size(5, 3, 1), Size(4, 1, 1, 3)

@@ -4,11 +4,11 @@ import os
 from collections.abc import Iterator
 from typing import Any
 
-import cuda_emulation
 import pytest
 import torch
 
 from srfast.kernels import cuda
+from tests.helpers.cuda import emulation as cuda_emulation
 
 if not torch.cuda.is_available():
     os.environ.setdefault("TRITON_INTERPRET", "1")

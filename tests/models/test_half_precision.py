@@ -20,7 +20,7 @@ from srfast.capture import capture
 from srfast.engine import Engine
 from srfast.models import RRDBNet
 from srfast.models.rrdbnet import DenseBlock
-from srfast.passes import optimise
+from srfast.plan.passes import optimise
 
 DTYPES = [torch.float16, torch.bfloat16]
 

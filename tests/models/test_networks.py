@@ -6,7 +6,6 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from conftest import randomise
 from torch import nn
 from torch.nn import functional as F
 
@@ -16,8 +15,9 @@ from srfast.capture import capture
 from srfast.engine import Engine
 from srfast.errors import BackendError, InputError, UnsupportedModelError
 from srfast.models import SRUGAN, ResidualSR, RRDBNet, digit_srgan, edsr, msrresnet
-from srfast.passes import optimise
 from srfast.plan import Concat, Conv, Plan
+from srfast.plan.passes import optimise
+from tests.helpers.networks.small import randomise
 
 FLOAT32 = torch.device("cpu"), torch.float32
 

@@ -8,11 +8,11 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from video.gradients import STEADY, make_clip
 
 from srfast.models import SRVGGNetCompact
 from srfast.opencv import VideoCapture, VideoWriter
 from srfast.upscaler import Upscaler
+from tests.helpers.video.gradients import STEADY, make_clip
 
 
 @pytest.fixture(scope="module")

@@ -7,9 +7,9 @@ from dataclasses import replace
 import av
 import numpy as np
 import pytest
-from video.formulas import KR_KB, codes, components, frame_of, is_gray
 
 from srfast.video.colour import FULL, LIMITED, Colour, from_rgb, to_rgb
+from tests.helpers.video.formulas import KR_KB, codes, components, frame_of, is_gray
 
 EIGHT = ("yuv420p", "yuv422p", "yuv444p", "yuv411p", "yuv440p", "nv12", "yuvj420p", "gray", "yuva420p", "yuva444p")
 TEN = ("yuv420p10le", "yuv422p10le", "yuv444p10le", "p010le", "gray10le", "yuva444p10le")

@@ -10,8 +10,6 @@ from pathlib import Path
 import av
 import pytest
 import torch
-from video.children import start, tiny
-from video.gradients import UNEVEN, make_clip
 
 from srfast.cli import main
 from srfast.errors import FrameLossError, InputError, SrfastError
@@ -20,6 +18,8 @@ from srfast.upscaler import Upscaler
 from srfast.video import VideoResult, upscale_video
 from srfast.video.damage import Damage, Expected, Steps
 from srfast.video.matroska import missing_bytes
+from tests.helpers.video.children import start, tiny
+from tests.helpers.video.gradients import UNEVEN, make_clip
 
 FRAMES = 60
 SILENT, TOLD, REFUSED, SAME = "silent", "told", "refused", "same"

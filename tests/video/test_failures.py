@@ -10,11 +10,11 @@ from pathlib import Path
 import av
 import pytest
 from torch import nn
-from video.gradients import STEADY, frame_times, leftovers, make_clip
 
 from srfast.errors import FrameLossError, InputError, OutputError
 from srfast.upscaler import Upscaler
 from srfast.video import Encoding, InputOptions, hardware, upscale_video
+from tests.helpers.video.gradients import STEADY, frame_times, leftovers, make_clip
 
 
 @pytest.fixture

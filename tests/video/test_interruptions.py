@@ -20,16 +20,16 @@ from typing import Any
 import av
 import numpy as np
 import pytest
-from video.children import SEGMENT, save_tiny, tiny
-from video.gradients import leftovers, make_clip
 
 from srfast.cli import main
 from srfast.errors import InputError, OutputError
 from srfast.video import iter_video, upscale_video
 from srfast.video.encoder import FrameEncoder
 from srfast.video.journal import Journal, journal_path
-from srfast.video.network import NetworkStage
 from srfast.video.reader import VideoReader
+from srfast.video.upscale_stage import NetworkStage
+from tests.helpers.video.children import SEGMENT, save_tiny, tiny
+from tests.helpers.video.gradients import leftovers, make_clip
 
 FRAMES = 40
 SIZE = (48, 32)

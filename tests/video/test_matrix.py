@@ -12,14 +12,14 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
-from video.clips import SIZE, Clip, make, matrix, picture
-from video.formulas import components, frame_of
 
 from srfast.upscaler import Upscaler
 from srfast.video import Damage, Encoding, upscale_video
-from srfast.video.choice import Settings, choose
 from srfast.video.encoder import configure
 from srfast.video.reader import RgbFrame, VideoReader
+from srfast.video.settings import Settings, choose
+from tests.helpers.video.clips import SIZE, Clip, make, matrix, picture
+from tests.helpers.video.formulas import components, frame_of
 
 MATRIX = matrix()
 TAGS = ("colorspace", "color_range", "color_primaries", "color_trc")

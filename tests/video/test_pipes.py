@@ -14,12 +14,12 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
-from video.children import save_tiny
-from video.gradients import STEADY, make_clip
 
 from srfast.cli import main
 from srfast.errors import FrameLossError, InputError, OutputError, SrfastError
 from srfast.video import upscale_video
+from tests.helpers.video.children import save_tiny
+from tests.helpers.video.gradients import STEADY, make_clip
 
 RAW = ["--input-format", "rawvideo", "--input-option", "framerate=25"]
 FRAME = 48 * 32 * 3 // 2  # bytes of an input frame, yuv420p

@@ -6,24 +6,24 @@ from dataclasses import replace
 from pathlib import Path
 
 import av
-import cuda_emulation
 import numpy as np
 import pytest
 import torch
-from conftest import randomise
-from plane_network import take_planes
 from torch import nn
-from video.gradients import STEADY, UNEVEN, frame_times, make_clip, packets
 
 from srfast.kernels import cuda
 from srfast.kernels.planes import PlaneColour, Planes, load_planes_reference, store_planes_reference
 from srfast.models import SRVGGNetCompact
 from srfast.upscaler import Upscaler
 from srfast.video import Encoding, upscale_video
-from srfast.video.choice import choose
 from srfast.video.colour import Colour
 from srfast.video.planes import from_planes, plane_colour, to_planes
 from srfast.video.reader import VideoReader
+from srfast.video.settings import choose
+from tests.helpers.cuda import emulation as cuda_emulation
+from tests.helpers.networks.small import randomise
+from tests.helpers.plane_network import take_planes
+from tests.helpers.video.gradients import STEADY, UNEVEN, frame_times, make_clip, packets
 
 FORMATS = ["yuv420p", "nv12", "yuv420p10le", "p010le"]
 LOSSLESS = Encoding("ffv1", None, None)

@@ -14,17 +14,17 @@ import av
 import numpy as np
 import pytest
 import torch
-from video.children import SEGMENT, stand_at, start, tiny, upscale
-from video.gradients import frame_times, leftovers, make_clip, packets
 
 from srfast.errors import FrameLossError, InputError, OutputError
 from srfast.models import SRVGGNetCompact
 from srfast.upscaler import Upscaler
 from srfast.video import Encoding, upscale_video
 from srfast.video.journal import journal_path
-from srfast.video.network import NetworkStage
 from srfast.video.reader import Item, RgbFrame
 from srfast.video.source import InputOptions
+from srfast.video.upscale_stage import NetworkStage
+from tests.helpers.video.children import SEGMENT, stand_at, start, tiny, upscale
+from tests.helpers.video.gradients import frame_times, leftovers, make_clip, packets
 
 FRAMES = 40
 

@@ -9,13 +9,13 @@ import av
 import numpy as np
 import pytest
 from torch import nn
-from video.gradients import STEADY, UNEVEN, frame_times, make_clip, packets
 
 from srfast.cli import main
 from srfast.errors import OutputError
 from srfast.upscaler import Upscaler
 from srfast.video import Encoding, iter_video, upscale_video
 from srfast.video.reader import VideoReader
+from tests.helpers.video.gradients import STEADY, UNEVEN, frame_times, make_clip, packets
 
 
 @pytest.fixture

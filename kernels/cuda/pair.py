@@ -1,0 +1,90 @@
+"""Checked launches of two 3x3 convolutions of 64 channels in one CUDA kernel, as residual blocks have them.
+
+In two forms, whose oracle are two launches of the same kind: "pair" has the bits of ``cuda_conv``, "pair_wgmma", for Hopper,
+those of ``cuda_hopper``.
+"""
+
+from __future__ import annotations
+
+import torch
+
+from srfast.kernels import cuda
+from srfast.kernels.buffers import Canvas
+from srfast.kernels.cuda.conv import epilogue, inputs, run
+from srfast.kernels.cuda.hopper import block_count, hopper_reason, strip_rows
+from srfast.kernels.cuda.pack import CudaConv
+from srfast.kernels.packing import ACTS
+
+FORMS = ("pair", "pair_wgmma")
+COLUMNS = 62  # of a strip on Hopper, see csrc/cuda/pair_wgmma.cuh
+
+
+def pair_fits(first: CudaConv, second: CudaConv, form: str = "pair") -> str | None:
+    """Why the fused kernel cannot run the two; None if it can."""
+    for conv in (first, second):
+        if (conv.kernel, conv.in_channels, conv.channels, conv.variant.block_c, conv.variant.block_o) != (
+            3,
+            64,
+            64,
+            64,
+            64,
+        ):
+            return (
+                f"it is made for 3x3 convolutions of 64 channels, not {conv.kernel}x{conv.kernel} of {conv.in_channels}"
+            )
+    if first.act not in (ACTS["none"], ACTS["prelu"]) or first.shuffle != 1 or first.gain != 1.0 or first.clamp:
+        return "the first of two fused convolutions has a bias and a PReLU only"
+    if second.shuffle != 1:
+        return "the second of two fused convolutions has no shuffle"
+    return None if form == "pair" else hopper_reason(first.weight.device)
+
+
+def pair_launch(
+    x: Canvas,
+    first: CudaConv,
+    second: CudaConv,
+    out: Canvas,
+    residual: Canvas | None = None,
+    *,
+    form: str = "pair",
+    blocks: int | None = None,
+    early: bool = False,
+) -> cuda.Launch:
+    """A function that runs ``second(first(x))`` with the bits of two launches; arguments as of ``cuda_conv.conv_launch``.
+
+    Args:
+        out: other memory than the input's: blocks read what lies around their own pixels.
+        form: "pair" (mma.sync) or "pair_wgmma" (Hopper).
+        blocks: of threads on Hopper; by default one for each multiprocessor.
+
+    Raises:
+        ValueError: the convolutions or the GPU are others than the kernel's, or shapes, dtypes or devices do not fit.
+    """
+    if form not in FORMS:
+        raise ValueError(f"the fused pair has the forms {', '.join(FORMS)}, not {form}")
+    reason = pair_fits(first, second, form)
+    if reason:
+        raise ValueError(reason)
+    if second.weight.dtype != first.weight.dtype or second.weight.device != first.weight.device:
+        raise ValueError(f"weights are {first.weight.dtype} and {second.weight.dtype}, or on different devices")
+    if out.data.data_ptr() == x.data.data_ptr():
+        raise ValueError("the output of two fused convolutions cannot be their input's memory")
+    slope = first.slope if first.act == ACTS["prelu"] else torch.ones_like(first.slope)
+    hopper = form == "pair_wgmma"
+    weights = (first.fragments, second.fragments) if hopper else (first.weight, second.weight)
+    params = {
+        **inputs(x, first),
+        **epilogue(x, second, out, residual),
+        "weight": weights[1].data_ptr(),
+        "first_weight": weights[0].data_ptr(),
+        "first_bias": first.bias.data_ptr(),
+        "first_slope": slope.data_ptr(),
+    }
+    rows = 0
+    if hopper:
+        blocks = block_count(x.data.device) if blocks is None else blocks
+        rows = strip_rows(x.images, x.height, x.width, COLUMNS, blocks, halo=4)
+    kind = cuda.DTYPES.index(x.data.dtype)
+    prepared = cuda.module().Pair(type=kind, rows=rows, blocks=blocks if hopper else 0, params=params)
+    kept = (x, first, second, out, residual, slope)
+    return lambda: run(prepared, kept, x.data.device, early)

@@ -1,0 +1,181 @@
+"""A Hopper convolution 3x3, 64 -> 64 channels, in Gluon: weights in registers, rows in shared memory. Never run so far.
+
+A program walks down a strip of 64 pixels (128 need more registers than there are). The nine 64 x 64 weight matrices
+stay in registers as the first operand of the matrix instructions; a ring of rows lies in shared memory, each row three
+times, shifted by one pixel, so that a tap is a whole buffer and no address falls inside a swizzled tile. A pixel is
+fetched three times instead of nine. Two programs share a multiprocessor: one multiplies while the other stores. Gluon
+cannot be interpreted: ``triton_conv`` is the specification.
+"""
+
+# Triton compiles the kernels: its constants are upper case and its arguments have no Python types.
+# ruff: noqa: ANN001, ANN201, N803
+# mypy: allow-untyped-defs, allow-incomplete-defs, allow-untyped-calls, allow-untyped-decorators
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+import triton.experimental.gluon.language as gl
+from triton.experimental import gluon
+from triton.experimental.gluon.language.nvidia.hopper import (
+    fence_async_shared,
+    mbarrier,
+    tma,
+    warpgroup_mma,
+    warpgroup_mma_wait,
+)
+from triton.experimental.gluon.nvidia.hopper import TensorDescriptor
+
+from srfast.kernels.buffers import Canvas
+from srfast.kernels.packing import ACTS, PackedConv
+
+CHANNELS = 64
+PIXELS = 64
+RING = 4
+# Its name in Triton 3.9, and the one in 3.6.
+start_copy = getattr(tma, "async_load", None) or tma.async_copy_global_to_shared
+_C = gl.constexpr(CHANNELS)
+_RING = gl.constexpr(RING)
+
+
+@gluon.jit
+def load_row(x_desc, ring, ready, index, y, x, P: gl.constexpr):
+    """Starts three copies of row ``y``, from pixels x - 1, x and x + 1 on, into slot ``index`` modulo the ring."""
+    slot = index % _RING
+    bar = ready.index(slot)
+    mbarrier.expect(bar, 3 * P * _C * 2)
+    for dx in gl.static_range(3):
+        start_copy(x_desc, [y, x + dx - 1, 0], bar, ring.index(slot * 3 + dx))
+
+
+@gluon.jit
+def tap_weights(w_ptr, TAP: gl.constexpr, acc_layout: gl.constexpr):
+    """[64 out, 64 in] of one tap as the first operand, in registers."""
+    rows: gl.constexpr = gl.BlockedLayout([1, 8], [4, 8], [4, 1], [1, 0])
+    operand: gl.constexpr = gl.DotOperandLayout(0, acc_layout, 2)
+    out = gl.arange(0, _C, layout=gl.SliceLayout(1, rows))
+    channel = gl.arange(0, _C, layout=gl.SliceLayout(0, rows))
+    return gl.convert_layout(gl.load(w_ptr + TAP * _C * _C + out[:, None] * _C + channel[None, :]), operand)
+
+
+@gluon.jit
+def row_kernel(
+    x_desc,
+    w_ptr,
+    bias_ptr,
+    slope_ptr,
+    res_ptr,
+    out_ptr,
+    rows_in_image,
+    border,
+    r_image,
+    r_row,
+    o_image,
+    o_row,
+    height,
+    width,
+    R_PIXEL: gl.constexpr,
+    O_PIXEL: gl.constexpr,
+    P: gl.constexpr,
+    ROWS: gl.constexpr,
+    PRELU: gl.constexpr,
+    RESIDUAL: gl.constexpr,
+):
+    """ROWS rows of a strip of P pixels."""
+    acc_layout: gl.constexpr = gl.NVMMADistributedLayout([3, 0], [4, 1], [16, P, 16])
+    io: gl.constexpr = gl.BlockedLayout([8, 1], [8, 4], [1, 4], [0, 1])
+    shared: gl.constexpr = gl.NVMMASharedLayout(128, 16, 3)
+    ring = gl.allocate_shared_memory(gl.float16, [_RING * 3, 1, P, _C], shared)
+    ready = gl.allocate_shared_memory(gl.int64, [_RING, 1], mbarrier.MBarrierLayout())
+    for slot in gl.static_range(_RING):
+        mbarrier.init(ready.index(slot), count=1)
+    fence_async_shared()
+    x0 = gl.program_id(0) * P
+    y0 = gl.program_id(1) * ROWS
+    image = gl.program_id(2)
+    top = image * rows_in_image + border + y0 - 1
+    for ahead in gl.static_range(_RING - 1):
+        load_row(x_desc, ring, ready, ahead, top + ahead, border + x0, P)
+    w0 = tap_weights(w_ptr, 0, acc_layout)
+    w1 = tap_weights(w_ptr, 1, acc_layout)
+    w2 = tap_weights(w_ptr, 2, acc_layout)
+    w3 = tap_weights(w_ptr, 3, acc_layout)
+    w4 = tap_weights(w_ptr, 4, acc_layout)
+    w5 = tap_weights(w_ptr, 5, acc_layout)
+    w6 = tap_weights(w_ptr, 6, acc_layout)
+    w7 = tap_weights(w_ptr, 7, acc_layout)
+    w8 = tap_weights(w_ptr, 8, acc_layout)
+    weights = (w0, w1, w2, w3, w4, w5, w6, w7, w8)
+    mbarrier.wait(ready.index(0), 0)
+    mbarrier.wait(ready.index(1), 0)
+    out_base = out_ptr + image.to(gl.int64) * o_image + y0.to(gl.int64) * o_row + x0 * O_PIXEL
+    res_base = res_ptr + image.to(gl.int64) * r_image + y0.to(gl.int64) * r_row + x0 * R_PIXEL
+    channel = gl.arange(0, _C, layout=gl.SliceLayout(1, io))
+    pixel = gl.arange(0, P, layout=gl.SliceLayout(0, io))
+    acc_channel = gl.arange(0, _C, layout=gl.SliceLayout(1, acc_layout))
+    for row in range(min(ROWS, height - y0)):
+        # Its slot held the row two above, whose last reader was the row before this one.
+        load_row(x_desc, ring, ready, row + 3, top + row + 3, border + x0, P)
+        mbarrier.wait(ready.index((row + 2) % _RING), ((row + 2) // _RING) & 1)
+        acc = gl.zeros([_C, P], gl.float32, acc_layout)
+        for tap in gl.static_range(9):
+            x = ring.index(((row + tap // 3) % _RING) * 3 + tap % 3).reshape([P, _C]).permute([1, 0])
+            acc = warpgroup_mma(weights[tap], x, acc, is_async=True)
+        acc = warpgroup_mma_wait(0, [acc])
+        acc += gl.load(bias_ptr + acc_channel)[:, None]
+        if PRELU:
+            acc = gl.where(acc > 0, acc, acc * gl.load(slope_ptr + acc_channel)[:, None])
+        mask = (x0 + pixel < width)[None, :]
+        if RESIDUAL:
+            offset = row * r_row + pixel[None, :] * R_PIXEL + channel[:, None]
+            acc += gl.convert_layout(gl.load(res_base + offset, mask=mask, other=0.0), acc_layout).to(gl.float32)
+        result = gl.convert_layout(acc.to(gl.float16), io)
+        gl.store(out_base + row * o_row + pixel[None, :] * O_PIXEL + channel[:, None], result, mask=mask)
+    # The rows asked for beyond the last one must arrive before the memory is given back.
+    asked = min(ROWS, height - y0) + 2
+    mbarrier.wait(ready.index(asked % _RING), (asked // _RING) & 1)
+
+
+def fits(x: Canvas, conv: PackedConv, out: object, residual: Canvas | None) -> bool:
+    """Whether this kernel can run a convolution: 3x3, 64 to 64 channels of float16, bias, PReLU and residual only."""
+    widths = (conv.in_channels, conv.channels, conv.block_c, conv.block_o)
+    rest = (conv.kernel, conv.shuffle, conv.gain, conv.clamp)
+    if widths != 4 * (CHANNELS,) or rest != (3, 1, 1.0, None) or not isinstance(out, Canvas):
+        return False
+    size = (x.images, x.height, x.width, CHANNELS, torch.float16, x.data.device)
+    canvases = (x, out, x if residual is None else residual)
+    alike = all((c.images, c.height, c.width, c.channels, c.data.dtype, c.data.device) == size for c in canvases)
+    return alike and conv.act in (ACTS["none"], ACTS["prelu"]) and x.border >= 1 and x.pixel == CHANNELS
+
+
+def row_launch(
+    x: Canvas, conv: PackedConv, out: Canvas, residual: Canvas | None = None, rows: int = 16
+) -> Callable[[], None]:
+    """A function that runs the convolution on a Hopper GPU, ``rows`` rows of a strip in a program.
+
+    Raises:
+        ValueError: ``fits`` says no.
+    """
+    if not fits(x, conv, out, residual) or rows < 1:
+        raise ValueError("this kernel is a 3x3 convolution of 64 to 64 channels in float16, of at least one row")
+    layout = gl.NVMMASharedLayout(128, 16, 3)
+    flat = x.data.view(-1, x.data.shape[2], CHANNELS)
+    descriptor = TensorDescriptor(flat, list(flat.shape), list(flat.stride()), [1, PIXELS, CHANNELS], layout)
+    res = out if residual is None else residual
+    args = (descriptor, conv.weight, conv.bias, conv.slope, res.at(0, 0), out.at(0, 0), x.data.shape[1], x.border)
+    strides = (res.image, res.row, out.image, out.row, x.height, x.width)
+    constants: dict[str, Any] = {
+        "R_PIXEL": res.pixel,
+        "O_PIXEL": out.pixel,
+        "P": PIXELS,
+        "ROWS": rows,
+        "PRELU": conv.act == ACTS["prelu"],
+        "RESIDUAL": residual is not None,
+        "num_warps": 4,
+        "enable_fp_fusion": False,
+    }
+    grid = (-(-x.width // PIXELS), -(-x.height // rows), x.images)
+    bound: Any = row_kernel
+    return lambda: bound[grid](*args, *strides, **constants)

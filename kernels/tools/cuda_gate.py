@@ -1,0 +1,199 @@
+"""Reads the machine code of the compiled CUDA kernels, without a GPU, and fails on bad code.
+
+    python -m srfast.kernels.tools.cuda_gate [--arch 80,90a] [--module path/to/_cuda.so]
+
+A kernel fails if it spills registers or uses local memory, waits for each wgmma alone, or misses what it was written for:
+matrix instructions (those of Hopper in Hopper's kernels), asynchronous copies and 16-byte accesses. Shared memory is checked
+against each chip's limit.
+Needs ``srfast._cuda`` (nvcc to build it) and Triton's wheel, which carries cuobjdump.
+"""
+
+# ruff: noqa: T201
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from srfast.kernels.cuda.conv import shared_bytes
+from srfast.kernels.cuda.pack import VARIANTS, pack_conv
+from srfast.kernels.cuda.tail import FORMS, tail_bytes
+
+# Bytes of shared memory that one block may have, by compute capability (CUDA programming guide, compute capabilities).
+SHARED_LIMIT = {"80": 166_912, "86": 101_376, "89": 101_376, "90a": 232_448, "100": 232_448, "120": 101_376}
+REGISTERS = 65_536
+# Kernels, and the instructions that each must have.
+WANTED = {
+    "conv_mma": ("HMMA", "LDSM", r"LDGSTS\S*\.128", r"STG\S*\.128"),
+    "conv_narrow": ("HMMA", r"LDGSTS\S*\.128", r"STG\S*\.128"),
+    "pair_mma": ("HMMA", "LDSM", r"LDGSTS\S*\.128", r"STG\S*\.128"),
+    "tail_mma": ("HMMA", "LDSM", r"LDGSTS\S*\.128"),
+    "conv_wgmma": ("HGMMA", "UTMALDG", r"STG\S*\.128"),
+    "conv_held": ("HGMMA", r"LDG\S*\.128", r"LDGSTS\S*\.128", r"STG\S*\.128"),
+    "pair_wgmma": ("HGMMA", "STSM", r"LDG\S*\.128", r"LDGSTS\S*\.128", r"STG\S*\.128"),
+    "tail_wgmma": ("HGMMA", "STSM", "UBLKCP", r"LDGSTS\S*\.128"),
+    "packed_in": (),
+    "packed_out": (),
+    "yuv_in": (),
+    "yuv_out": (),
+    "read_again": (r"LDG\S*\.128",),
+    "matrix_rate": ("HGMMA",),
+    "matrix_rate_held": ("HGMMA",),
+}
+HOPPER = {"conv_wgmma", "conv_held", "pair_wgmma", "tail_wgmma", "matrix_rate", "matrix_rate_held"}
+THREADS = {"pair_mma": 256, "tail_mma": 256} | dict.fromkeys(
+    ("conv_wgmma", "conv_held", "pair_wgmma", "tail_wgmma"), 384
+)
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """One kernel's machine code for one architecture."""
+
+    arch: str
+    name: str  # mangled
+    usage: dict[str, int]  # REG, STACK and LOCAL of a thread
+    sass: str
+
+    @property
+    def family(self) -> str:
+        """Name of the function template; empty for an unknown one."""
+        return next((name for name in WANTED if re.search(rf"\d{name}[IE]", self.name)), "")
+
+    def count(self, instruction: str) -> int:
+        """Occurrences of an instruction; a regular expression of its name's beginning."""
+        return len(re.findall(rf"\s{instruction}", self.sass))
+
+
+def faults(kernel: Kernel) -> list[str]:
+    """What is wrong with a kernel's machine code."""
+    found = []
+    if not kernel.family:
+        return ["is of no known family: add it to WANTED"]
+    spills = kernel.count(r"STL\b") + kernel.count(r"LDL\b")
+    if spills or kernel.usage.get("STACK") or kernel.usage.get("LOCAL"):
+        found.append(f"uses local memory ({spills} moves, {kernel.usage.get('STACK', 0)} bytes of stack)")
+    threads = THREADS.get(kernel.family, 128)
+    if kernel.usage["REG"] * threads > REGISTERS:
+        found.append(f"needs {kernel.usage['REG']} registers in each of {threads} threads")
+    products, waits = kernel.count("HGMMA"), kernel.count(r"WARPGROUP\.DEPBAR")
+    if waits * 4 > products:
+        found.append(f"waits {waits} times for {products} wgmma products: the compiler has serialised them")
+    found += [f"has no {wanted} instructions" for wanted in WANTED[kernel.family] if not kernel.count(wanted)]
+    return found
+
+
+def cuobjdump() -> Path:
+    """The disassembler.
+
+    Raises:
+        FileNotFoundError: Triton's wheel, which carries it, is not installed.
+    """
+    spec = importlib.util.find_spec("triton")
+    tool = Path(spec.origin if spec and spec.origin else ".").parent / "backends" / "nvidia" / "bin" / "cuobjdump"
+    if not tool.exists():
+        raise FileNotFoundError(f"no {tool}: the gate needs the cuobjdump of Triton's wheel (pip install triton)")
+    return tool
+
+
+def architectures(module: Path) -> list[str]:
+    """Those that a compiled module has kernels for, such as '90a'."""
+    found = sorted(set(re.findall(r"\.sm_(\w+)\.", _dump(module, "-lelf"))))
+    return [arch for arch in found if "Function" in _dump(module, "-res-usage", arch)]  # linking leaves an empty one
+
+
+def _dump(module: Path, option: str, arch: str | None = None) -> str:
+    command = [str(cuobjdump()), option, *(["-arch", f"sm_{arch}"] if arch else []), str(module)]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
+
+def kernels(module: Path, arch: str) -> list[Kernel]:
+    """Every kernel of a compiled module for one architecture."""
+    usage = {}
+    for name, numbers in re.findall(r"Function (\S+?):\s*\n\s*(REG:\d+.*)", _dump(module, "-res-usage", arch)):
+        usage[name] = {key: int(value) for key, value in re.findall(r"(REG|STACK|LOCAL):(\d+)", numbers)}
+    parts = re.split(r"Function : (\S+)", _dump(module, "-sass", arch))
+    return [Kernel(arch, name, usage[name], sass) for name, sass in zip(parts[1::2], parts[2::2], strict=True)]
+
+
+def shared_faults(arch: str) -> Iterator[str]:
+    """Convolutions that networks have and that do not fit into a chip's shared memory."""
+    for channels, out, kernel in (
+        (64, 64, 3),
+        (64, 256, 3),
+        (256, 12, 5),
+        (3, 64, 9),
+        (8, 64, 3),
+        (192, 64, 3),
+        (64, 64, 9),
+    ):
+        for variant in VARIANTS:
+            if (
+                bool(variant.pixel) != (channels <= 8)
+                or variant.kernel not in (0, kernel)
+                or 0 < variant.pixel < channels
+            ):
+                continue
+            weight = torch.zeros(out, channels, kernel, kernel)
+            conv = pack_conv(weight, torch.zeros(out), variant=variant)
+            need = shared_bytes(conv)
+            common = (variant.tile_h, variant.block_c) == (8, 64) or variant.pixel == 4
+            if need > SHARED_LIMIT[arch] and common and kernel < 9:
+                yield f"sm_{arch} {variant} for {kernel}x{kernel} {channels}->{out} needs {need} bytes of shared memory"
+    for form, (columns, _) in FORMS.items():
+        # 256 channels between the two, then 5x5: the tail of the networks that enlarge fourfold. Wide strips are for chips
+        # with more memory.
+        if (form == "tail_wide" and SHARED_LIMIT[arch] < 150_000) or (form == "tail_wgmma" and arch != "90a"):
+            continue
+        need = tail_bytes(pack_conv(torch.zeros(12, 256, 5, 5), torch.zeros(12)), form)
+        if need > SHARED_LIMIT[arch]:
+            yield f"sm_{arch} fused tail in strips of {columns} columns needs {need} bytes of shared memory"
+
+
+def check(module: Path, arch: str) -> tuple[list[str], list[str]]:
+    """A line for each kernel, and the faults."""
+    found = kernels(module, arch)
+    lines, bad = [], list(shared_faults(arch))
+    for kernel in found:
+        name = f"sm_{arch:<4s}{kernel.family or kernel.name}"
+        shape = ", ".join(re.findall(r"Li(\d+)", kernel.name))
+        kind = "half" if "4Half" in kernel.name else "bfloat16"
+        lines.append(f"{name:20s} {kind:9s} {shape:28s} {kernel.usage['REG']:3d} registers")
+        bad += [f"{name} <{shape}>: {fault}" for fault in faults(kernel)]
+    wanted = set(WANTED) - (HOPPER if arch != "90a" else set())
+    bad += [f"sm_{arch} has no {family}" for family in sorted(wanted - {kernel.family for kernel in found})]
+    return lines, bad
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Prints a table; 1 if a kernel has a fault, 0 where there is no module to look at, which it says."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--arch", help="architectures, by comma; by default all that the module was built for")
+    parser.add_argument("--module", type=Path, help="the compiled module; by default srfast._cuda")
+    options = parser.parse_args(arguments)
+    from srfast.kernels import cuda
+
+    reason = cuda.unavailable_reason()
+    if reason and not options.module:
+        print(f"nothing to check: {reason}")
+        return 0
+    module = options.module or Path(cuda.module().__file__)
+    every: list[str] = []
+    for arch in options.arch.split(",") if options.arch else architectures(module):
+        lines, bad = check(module, arch)
+        print("\n".join(lines), flush=True)
+        every += bad
+    print("\n".join(every) or "all kernels pass")
+    return 1 if every else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

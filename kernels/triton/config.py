@@ -1,0 +1,136 @@
+"""Launch configurations as data: ``configs.json`` beside this file, and what ``SRFAST_TRITON_CONFIGS`` names.
+
+The file maps a GPU (its name, "sm90", "sm9x" or "default") to a shape ("conv 3x3 64->64", or "conv" for all) to a
+configuration. The most exact entry wins. Nothing is tuned while frames run; ``python -m srfast.kernels.tools.tune``
+writes such a file.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import torch
+
+SHIPPED = Path(__file__).parents[1] / "configs" / "triton.json"
+VARIABLE = "SRFAST_TRITON_CONFIGS"
+
+
+@dataclass(frozen=True)
+class Config:
+    """How a convolution is cut up.
+
+    Attributes:
+        tile_h, tile_w: pixels of a program's tile, powers of two.
+        block_o: output channels of a program, a power of two of at least 16.
+        warps: of 32 threads.
+        stages: of the software pipeline over taps.
+        swap: weights on the rows of the matrix product instead of pixels.
+        gluon: ``gluon_conv`` where it fits the convolution; Hopper only.
+    """
+
+    tile_h: int = 8
+    tile_w: int = 16
+    block_o: int = 64
+    warps: int = 4
+    stages: int = 3
+    swap: bool = False
+    gluon: bool = False
+
+    def __post_init__(self) -> None:
+        powers = (self.tile_h, self.tile_w, self.block_o, self.warps)
+        if any(value < 1 or value & (value - 1) for value in powers) or self.block_o < 16 or self.stages < 1:
+            raise ValueError(f"{self} needs powers of two, at least 16 output channels and a stage")
+        if self.tile_h * self.tile_w < 16:
+            raise ValueError(f"{self} has a tile of fewer than 16 pixels")
+
+    @property
+    def tile(self) -> tuple[int, int]:
+        return self.tile_h, self.tile_w
+
+
+@dataclass(frozen=True)
+class PairConfig:
+    """How two fused convolutions are cut up.
+
+    Attributes:
+        region_h, region_w: pixels of the result that a program makes at a time, powers of two.
+        chunk: pixels of one matrix product, a power of two that divides the region.
+        block_o, warps, stages, swap: as in ``Config``.
+    """
+
+    region_h: int = 16
+    region_w: int = 32
+    chunk: int = 64
+    block_o: int = 64
+    warps: int = 4
+    stages: int = 3
+    swap: bool = False
+
+    def __post_init__(self) -> None:
+        powers = (self.region_h, self.region_w, self.chunk, self.block_o, self.warps)
+        if any(value < 1 or value & (value - 1) for value in powers) or min(self.block_o, self.chunk) < 16:
+            raise ValueError(f"{self} needs powers of two, at least 16 output channels and pixels")
+        if self.region_h * self.region_w % self.chunk or self.stages < 1:
+            raise ValueError(f"{self} needs a region of whole chunks and a stage")
+
+    def scratch_pixels(self, kernel: int) -> int:
+        """Pixels of the middle that a region needs for the second kernel's side, in whole chunks."""
+        around = kernel - 1
+        return -(-(self.region_h + around) * (self.region_w + around) // self.chunk) * self.chunk
+
+
+def device_names(device: torch.device) -> tuple[str, ...]:
+    """Names under which configurations for the device are looked up, the most exact first."""
+    if device.type != "cuda":
+        return ("default",)
+    major, minor = torch.cuda.get_device_capability(device)
+    return torch.cuda.get_device_name(device), f"sm{major}{minor}", f"sm{major}x", "default"
+
+
+def conv_key(channels: int, out: int, kernel: int) -> str:
+    """Name of a convolution's shape in the files."""
+    return f"conv {kernel}x{kernel} {channels}->{out}"
+
+
+def pair_key(channels: int, kernel: int, middle: int, second: int, out: int) -> str:
+    """Name of the shape of two convolutions in a row."""
+    return f"pair {kernel}x{kernel} {channels}->{middle}, {second}x{second} ->{out}"
+
+
+def find_config(names: tuple[str, ...], key: str) -> Config:
+    """The configuration for a convolution: by GPU, then by shape, then for all convolutions."""
+    entry = _find(names, (key, "conv"))
+    return Config() if entry is None else Config(**entry)
+
+
+def find_pair_config(names: tuple[str, ...], key: str) -> PairConfig | None:
+    """The configuration for two convolutions in one launch; None where nobody has found that faster than two."""
+    entry = _find(names, (key, "pair"))
+    return None if entry is None else PairConfig(**entry)
+
+
+def _find(names: tuple[str, ...], keys: tuple[str, ...]) -> dict[str, Any] | None:
+    for table in _tables(os.environ.get(VARIABLE, "")):
+        for name in names:
+            for key in keys:
+                if key in table.get(name, {}):
+                    return table[name][key]
+    return None
+
+
+@lru_cache(maxsize=4)
+def _tables(extra: str) -> tuple[dict[str, dict[str, dict[str, Any]]], ...]:
+    """The user's file first, then the shipped one."""
+    paths = [Path(extra)] if extra else []
+    tables = []
+    for path in [*paths, SHIPPED]:
+        try:
+            tables.append(json.loads(path.read_text(encoding="utf-8")))
+        except (OSError, json.JSONDecodeError) as error:
+            raise ValueError(f"the launch configurations {path} cannot be read: {error}") from error
+    return tuple(tables)

@@ -1,0 +1,56 @@
+"""What Triton kernels do with single values: activations, limits, and stores as integers."""
+
+# Triton compiles the kernels: its constants are upper case and its arguments have no Python types.
+# ruff: noqa: ANN001, ANN201, N803
+# mypy: allow-untyped-defs, allow-incomplete-defs, allow-untyped-calls, allow-untyped-decorators
+
+from __future__ import annotations
+
+import triton
+import triton.language as tl
+
+from srfast.kernels.packing import ACTS
+
+_PRELU = tl.constexpr(ACTS["prelu"])
+_TANH = tl.constexpr(ACTS["tanh"])
+_SIGMOID = tl.constexpr(ACTS["sigmoid"])
+_SILU = tl.constexpr(ACTS["silu"])
+_GELU = tl.constexpr(ACTS["gelu"])
+
+
+@triton.jit
+def activation(value, slope, ACT: tl.constexpr):
+    """``conv.activate`` in float32."""
+    if ACT == _PRELU:
+        value = tl.where(value > 0, value, value * slope)
+    if ACT == _SIGMOID:
+        value = 1.0 / (1.0 + tl.exp(-value))
+    if ACT == _SILU:
+        value = value / (1.0 + tl.exp(-value))
+    if ACT == _GELU:
+        value = 0.5 * value * (1.0 + tl.erf(value * 0.7071067811865476))
+    if ACT == _TANH:
+        small = tl.exp(-2.0 * tl.abs(value))
+        size = (1.0 - small) / (1.0 + small)
+        value = tl.where(value < 0, -size, size)
+    return value
+
+
+@triton.jit
+def limit(acc, low, high):
+    """Clamps and lets NaN through, as torch does."""
+    acc = tl.maximum(acc, low, propagate_nan=tl.PropagateNan.ALL)
+    return tl.minimum(acc, high, propagate_nan=tl.PropagateNan.ALL)
+
+
+@triton.jit
+def store_integer(acc, out_ptrs, mask, flag_ptr, STEPS: tl.constexpr, PEAK: tl.constexpr, MULTIPLE: tl.constexpr = 1):
+    """Stores acc * STEPS rounded to nearest (ties to even) in 0..PEAK, as so many multiples; the flag is set where acc is
+    NaN or infinite."""
+    bad = mask & ~(tl.abs(acc) <= 3.4028234663852886e38)
+    any_bad = tl.max(bad.to(tl.int32))
+    tl.atomic_max(flag_ptr, any_bad, mask=any_bad > 0)
+    acc = tl.minimum(tl.maximum(acc * STEPS, 0.0), PEAK)
+    # Adding 1.5 * 2^23 leaves no bits for a fraction: the addition itself rounds.
+    acc = (acc + 12582912.0) - 12582912.0
+    tl.store(out_ptrs, (acc.to(tl.int32) * MULTIPLE).to(out_ptrs.dtype.element_ty), mask=mask)

@@ -1,0 +1,183 @@
+"""Plans as networks for the compiled CPU kernels."""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections.abc import Mapping
+from fractions import Fraction
+
+import torch
+from torch import Tensor
+
+from srfast.backends.cpu.lower import folded, lowered, operation, uses_winograd
+from srfast.backends.cpu.schedule import Layer, chains, schedule
+from srfast.kernels.cpu import Narrow, Network, winograd_tile
+from srfast.plan import Conv, Node, Plan
+
+# Channels that are computed together. Wider activations are kept as several images of so many channels: pixels far apart in
+# memory would use few of the sets of a cache.
+GROUP = 64
+
+
+class CompiledNetwork:
+    """A plan for images of any size; memory and schedule are kept for the last size. Threads that call it take turns.
+
+    Args:
+        plan: in float32.
+        winograd: whether transformed convolutions may be used.
+        narrow: convolutions in the narrow type of ``instruction_set``, by the name of their output.
+
+    Attributes:
+        plan: in the operations of the kernels.
+        transformed: its convolutions that go through the Winograd transform.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        *,
+        winograd: bool,
+        narrow: Mapping[str, Narrow] | None = None,
+        instruction_set: str | None = None,
+    ) -> None:
+        self._narrow = dict(narrow or {})
+        self.plan = plan = lowered(plan, winograd=winograd, narrow=self._narrow)
+        shapes, small = plan.shapes(), folded(plan)
+        nodes = [node for node in plan.nodes if node.output not in small]
+        names = [plan.input, *(node.output for node in nodes)]
+        # Whole numbers: relative to an activation of which each has whole multiples, as small as below a pool or smaller.
+        exact = [Fraction(shapes[name].scale) for name in names]
+        parts = math.lcm(*(scale.denominator for scale in exact))
+        self.scales = [int(scale * parts) for scale in exact]
+        self.channels = [shapes[name].channels for name in names]
+        self.network = Network(instruction_set)
+        self.output = names.index(plan.output)
+        self.layers: list[Layer] = []
+        self.transformed = [
+            node
+            for node in nodes
+            if isinstance(node, Conv) and node.output not in self._narrow and uses_winograd(node, shapes, winograd)
+        ]
+        # Of every activation, the numbers of its images in the network; of every layer, its first step there and its steps.
+        self.images: list[list[int]] = []
+        self.convs: list[range] = []
+        for name, channels in zip(names, self.channels, strict=True):
+            io = {"input": name == plan.input, "output": name == plan.output}
+            count = channels // GROUP if self._comes_apart(name, nodes, channels) else 1
+            self.images.append([self.network.activation(channels // count, **io) for _ in range(count)])
+        for node in nodes:
+            first = self.convs[-1].stop if self.convs else 0
+            self.convs.append(range(first, first + len(self.images[names.index(node.output)])))
+            if isinstance(node, Conv):
+                residual, factor = small.get(node.residual or "", (node.residual, 1))
+                self._add_conv(node, names, None if residual is None else names.index(residual), factor)
+            else:
+                self._add_operation(node, names)
+        self._size: tuple[int, int] = (0, 0)
+        self._turn = threading.Lock()  # whose are the memory and the schedule
+
+    def _comes_apart(self, name: str, nodes: list[Node], channels: int) -> bool:
+        """Whether an activation becomes several images: only transformed convolutions read them as one."""
+        if channels <= GROUP or channels % GROUP or name in (self.plan.input, self.plan.output):
+            return False
+        writer = self.plan.producers[name]
+        readers = [node for node in nodes if name in node.inputs]
+        return (
+            all(node in self.transformed and node.residual != name for node in readers if isinstance(node, Conv))
+            and all(isinstance(node, Conv) for node in readers)
+            and isinstance(writer, Conv)
+            and writer.shuffle == 1
+            and writer.residual is None
+        )
+
+    def _add_operation(self, node: Node, names: list[str]) -> None:
+        inputs, output = [names.index(name) for name in node.inputs], names.index(node.output)
+        how = operation(node, self.channels[inputs[0]])
+        how.add(self.network, [self.images[i][0] for i in inputs], self.images[output][0])
+        self.layers.append(
+            Layer(tuple(inputs), output, None, how.reach, 1, how.grow, shrink=how.shrink, whole=how.whole)
+        )
+
+    def _add_conv(self, node: Conv, names: list[str], residual: int | None, factor: int) -> None:
+        transformed = node in self.transformed
+        inputs, output = tuple(names.index(name) for name in node.sources), names.index(node.output)
+        targets = self.images[output]
+        size = len(node.bias) // len(targets)
+        for i, target in enumerate(targets):
+            part = slice(i * size, (i + 1) * size)
+            slope = node.slope if node.act == "prelu" else None
+            self.network.conv(
+                [image for number in inputs for image in self.images[number]],
+                target,
+                node.weight[part],
+                node.bias[part],
+                slope=slope if slope is None or slope.numel() == 1 else slope[part],
+                shuffle=node.shuffle,
+                gain=node.gain,
+                residual=None if residual is None else self.images[residual][0],
+                residual_factor=factor,
+                clamp=node.clamp,
+                winograd=transformed,
+                narrow=self._narrow.get(node.output),
+            )
+        step = winograd_tile(node.kernel) if transformed else 1
+        self.layers.append(Layer(inputs, output, residual, node.kernel // 2, step, node.shuffle, factor))
+
+    def run(self, images: Tensor, dtype: torch.dtype) -> tuple[Tensor, bool]:
+        """[N, H, W, C] float32 or uint8 to [N, s*H, s*W, C'] in ``dtype``, float32 or uint8.
+
+        The second value is False where an uint8 or narrow value stands for NaN or infinity.
+
+        Raises:
+            ValueError: the sides are no multiples of the plan's alignment.
+        """
+        images = images.contiguous()
+        count, height, width, _ = images.shape
+        unit = self.scales[0]
+        if height % unit or width % unit:
+            raise ValueError(f"the sides of an image are multiples of {unit} here, not {height} and {width}")
+        size = (height // unit, width // unit)
+        scale = self.scales[self.output]
+        outputs = torch.empty((count, size[0] * scale, size[1] * scale, self.channels[self.output]), dtype=dtype)
+        finite = True
+        with self._turn:
+            if size != self._size:
+                self._lay_out(*size)
+            for x, y in zip(images, outputs, strict=True):
+                finite &= self.network.run([x], [y], torch.get_num_threads())
+        return outputs, finite
+
+    def working_bytes(self, height: int, width: int) -> int:
+        """Memory for all activations of an image of this size but the output."""
+        size = (height // self.scales[0], width // self.scales[0])
+        return self.network.working_bytes(*size, scales=self._image_scales(), steps=self._steps(*size))
+
+    def bytes_per_pixel(self) -> int:
+        """Memory for each input pixel of a large window: activations, input and output."""
+        height, width = (side // self.scales[0] * self.scales[0] for side in (1080, 1920))
+        tensors = 4 * sum(self.channels[i] * self.scales[i] ** 2 for i in (0, self.output))
+        memory = Fraction(self.working_bytes(height, width), height * width)
+        return math.ceil(memory + Fraction(tensors, self.scales[0] ** 2))
+
+    def _lay_out(self, height: int, width: int) -> None:
+        self.network.layout(height, width, scales=self._image_scales(), steps=self._steps(height, width))
+        self._size = (height, width)
+
+    def _steps(self, height: int, width: int) -> list[tuple[int, int, int]]:
+        """The steps of an image whose smallest activation has this size."""
+        heights = [height * s for s in self.scales]
+        widths = [width * s for s in self.scales]
+        sizes = [
+            4 * h * sum(self.network.row_floats(i, w) for i in images)
+            for images, h, w in zip(self.images, heights, widths, strict=True)
+        ]
+        order = chains(self.layers, sizes, heights, widths)
+        return [
+            (layer, step.first, step.last)
+            for step in schedule(self.layers, heights, [0], order)
+            for layer in (self.convs[step.layer] if step.layer >= 0 else [step.layer])
+        ]
+
+    def _image_scales(self) -> list[int]:
+        return [scale for scale, images in zip(self.scales, self.images, strict=True) for _ in images]

@@ -1,0 +1,76 @@
+"""Steps of the CPU backend through oneDNN: prepacked weights and fused epilogues, channels last.
+
+oneDNN is reached through the fused operators that PyTorch's own compiler uses.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from srfast.backends.reference import run_node
+from srfast.kernels.reference import activate
+from srfast.plan import Conv, Plan
+
+Step = Callable[[dict[str, Tensor]], Tensor]
+_PADDING_ARGS: tuple[Any, ...] = ([1, 1], [1, 1], 1)  # stride, dilation, groups
+
+
+def missing_reason() -> str | None:
+    """Why oneDNN cannot be used, or None."""
+    available = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
+    if not available or not hasattr(torch.ops.mkldnn, "_convolution_pointwise"):
+        return "this build of PyTorch has no oneDNN"
+    return None
+
+
+def onednn_step(plan: Plan, index: int, unused: list[str]) -> Step:
+    """The function that computes node ``index`` from the activations before it; ``unused`` are not read again."""
+    node = plan.nodes[index]
+    if not isinstance(node, Conv):
+        return lambda values: run_node(node, values)
+    # The residual's own memory takes the sum where nothing reads it afterwards.
+    in_place = node.residual is not None and node.residual in unused and node.residual not in (plan.input, node.input)
+    return _conv_step(node, in_place)
+
+
+def _conv_step(node: Conv, in_place: bool) -> Step:
+    half = node.kernel // 2
+    padding = [half, half]
+    packed = torch.ops.mkldnn._reorder_convolution_weight(node.weight, padding, *_PADDING_ARGS, None)
+    shared_slope = node.slope is not None and node.slope.numel() == 1
+    fused_act = {
+        "none": "none",
+        "tanh": "tanh",
+        "sigmoid": "sigmoid",
+        "prelu": "leaky_relu" if shared_slope else "none",
+    }
+    scalars = [float(node.slope)] if shared_slope and node.slope is not None else []
+    separate_act = node.act == "prelu" and not shared_slope
+    fused_add = node.residual is not None and node.act == "none" and node.shuffle == 1 and node.gain == 1.0
+
+    def run(values: dict[str, Tensor]) -> Tensor:
+        x = torch.cat([values[name] for name in node.sources], 1) if node.more else values[node.input]
+        if fused_add and node.residual is not None:
+            other = values[node.residual]
+            binary = _OPS._convolution_pointwise_.binary if in_place else _OPS._convolution_pointwise.binary
+            args = (other, x) if in_place else (x, other)
+            y = binary(*args, packed, node.bias, padding, *_PADDING_ARGS, "add", 1.0, None, [], None)
+        else:
+            act = fused_act[node.act]
+            y = _OPS._convolution_pointwise(x, packed, node.bias, padding, *_PADDING_ARGS, act, scalars, "")
+            y = activate(y, node.act, node.slope) if separate_act else y
+            y = F.pixel_shuffle(y, node.shuffle) if node.shuffle > 1 else y
+            y = y.mul_(node.gain) if node.gain != 1.0 else y
+            y = y.add_(values[node.residual]) if node.residual is not None else y
+        result: Tensor = y if node.clamp is None else y.clamp_(*node.clamp)
+        return result
+
+    return run
+
+
+_OPS: Any = torch.ops.mkldnn

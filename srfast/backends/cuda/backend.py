@@ -1,0 +1,60 @@
+"""The CUDA backend: convolutions in the compiled kernels, everything else in PyTorch, one CUDA graph for each size."""
+
+from __future__ import annotations
+
+import torch
+
+from srfast.backends.base import Executable
+from srfast.backends.cuda.convs import conv_reason
+from srfast.backends.cuda.program import Program, pack_plan
+from srfast.backends.gpu.executable import GpuExecutable
+from srfast.kernels import cuda
+from srfast.kernels.triton.config import device_names
+from srfast.plan import Conv, Plan
+
+_OLDEST = (8, 0)
+
+
+class CudaBackend:
+    """float16 and bfloat16 on NVIDIA GPUs from Ampere on.
+
+    Args:
+        graphs: replays CUDA graphs instead of launching kernel by kernel.
+    """
+
+    name = "cuda"
+
+    def __init__(self, graphs: bool = True) -> None:
+        self._graphs = graphs
+
+    def not_supported_reasons(self, plan: Plan, device: torch.device, dtype: torch.dtype) -> list[str]:
+        reasons = [reason] if (reason := cuda.unavailable_reason()) else []
+        if dtype not in cuda.DTYPES:
+            reasons.append(f"it computes in float16 or bfloat16, not {str(dtype).removeprefix('torch.')}")
+        reasons += _device_reasons(device)
+        shapes = {node.weight.shape for node in plan.nodes if isinstance(node, Conv)}
+        return reasons + sorted({text for shape in shapes if (text := conv_reason(*shape[:3]))})
+
+    def compile(self, plan: Plan, device: torch.device, dtype: torch.dtype) -> Executable:
+        steps = pack_plan(plan, device_names(device), dtype, device)
+        graphs = self._graphs and device.type == "cuda"
+        return GpuExecutable(plan, device, lambda size: Program(plan, steps, size, dtype, device), graphs)
+
+
+def _device_reasons(device: torch.device) -> list[str]:
+    if device.type == "cpu" and cuda.emulated():
+        return []
+    if device.type != "cuda":
+        return [f"it runs on GPUs, not on {device}"]
+    if not torch.cuda.is_available():
+        return ["PyTorch sees no GPU"]
+    if torch.version.hip is not None:
+        return ["it runs on NVIDIA GPUs"]
+    capability = torch.cuda.get_device_capability(device)
+    if capability < _OLDEST:
+        return [f"it needs compute capability 8.0, this GPU has {capability[0]}.{capability[1]}"]
+    # Machine code runs on its own generation's later chips; 90a on 9.0 only.
+    built = {int(arch.rstrip("a")) for arch in cuda.architectures()}
+    if not any(arch // 10 == capability[0] and arch % 10 <= capability[1] for arch in built):
+        return [f"srfast._cuda was built for {sorted(built)}, not for this GPU's {capability[0]}{capability[1]}"]
+    return []

@@ -1,0 +1,53 @@
+"""A plan's convolutions in the compiled CUDA kernels, one by one."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from srfast.kernels import cuda
+from srfast.kernels.buffers import Canvas
+from srfast.kernels.cuda.config import CudaConfig, find_config
+from srfast.kernels.cuda.conv import Frames, conv_launch
+from srfast.kernels.cuda.hopper import hopper_fits, hopper_launch
+from srfast.kernels.cuda.pack import CudaConv, Variant, choose_variant, pack_conv
+from srfast.plan import Conv
+
+
+def conv_reason(out: int, channels: int, kernel: int) -> str | None:
+    """Why the kernels cannot run a convolution; None if they can."""
+    if kernel > 9:
+        return f"its kernels go up to 9x9, not {kernel}x{kernel}"
+    if channels > 8 and channels % 8:
+        return f"its kernels read up to 8 channels or a multiple of 8, not {channels}"
+    return None
+
+
+def config_of(node: Conv, names: tuple[str, ...]) -> CudaConfig:
+    """The configuration of a convolution, by the names of a GPU."""
+    out, channels, kernel, _ = node.weight.shape
+    return find_config(names, channels, out, kernel)
+
+
+def pack_node(node: Conv, config: CudaConfig, dtype: torch.dtype, device: torch.device) -> CudaConv:
+    """Packs a convolution once, for the kernel that its configuration names."""
+    out, channels, kernel, _ = node.weight.shape
+    variant = choose_variant(channels, out, kernel)
+    if config.kernel == "mma_large" and variant == Variant(64, 64, 3):
+        variant = Variant(64, 64, 3, 16, 16)
+    return pack_conv(node.weight, node.bias, **epilogue_of(node), variant=variant, dtype=dtype, device=device)
+
+
+def epilogue_of(node: Conv) -> dict[str, Any]:
+    """What ``pack_conv`` takes of a node beside its weights."""
+    return {name: getattr(node, name) for name in ("act", "slope", "shuffle", "gain", "clamp")}
+
+
+def single_launch(
+    x: Canvas, conv: CudaConv, config: CudaConfig, out: Canvas | Frames, residual: Canvas | None, early: bool = False
+) -> cuda.Launch:
+    """The launch of a packed convolution by its configured kernel, or by one that fits."""
+    if isinstance(out, Canvas) and config.kernel.startswith("wgmma") and hopper_fits(x, conv) is None:
+        return hopper_launch(x, conv, out, residual, form=config.kernel, early=early)
+    return conv_launch(x, conv, out, residual, early)

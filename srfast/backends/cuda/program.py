@@ -1,0 +1,189 @@
+"""A plan at one size as launches of the CUDA kernels over preallocated activations."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from srfast.backends.cuda.convs import config_of, pack_node, single_launch
+from srfast.backends.gpu.buffers import Canvases, read_from
+from srfast.backends.gpu.cuda_graph import Launch
+from srfast.backends.reference import run_node
+from srfast.backends.triton.steps import folded_residuals, row_slots
+from srfast.kernels.buffers import Canvas
+from srfast.kernels.cuda.config import CudaConfig, find_pair
+from srfast.kernels.cuda.conv import PEAKS, Frames
+from srfast.kernels.cuda.frames import (
+    load_planes_launch,
+    packed_in_launch,
+    packed_out_launch,
+    store_planes_launch,
+)
+from srfast.kernels.cuda.pack import CudaConv
+from srfast.kernels.cuda.pair import FORMS as PAIRS
+from srfast.kernels.cuda.pair import pair_fits, pair_launch
+from srfast.kernels.cuda.tail import CudaTail, pack_tail, tail_fits, tail_launch
+from srfast.kernels.planes import Planes
+from srfast.plan import Conv, Node, Plan
+
+_PLAIN = CudaConfig()
+
+
+@dataclass(frozen=True)
+class CudaStep:
+    """One launch: ``node``, after ``first`` in the same kernel where two convolutions are fused.
+
+    Attributes:
+        reads: activations; the first ``sources`` of them, channels in a row, are the input.
+        first: the convolution in front, as a pair.
+        tail: both convolutions, as a network's tail.
+    """
+
+    node: Node
+    reads: tuple[str, ...]
+    sources: int = 1
+    conv: CudaConv | None = None
+    config: CudaConfig = _PLAIN
+    first: CudaConv | None = None
+    tail: CudaTail | None = None
+
+    @property
+    def writes_frames(self) -> bool:
+        """Whether the kernel can store integer frames."""
+        return self.conv is not None and self.first is None and not self.config.kernel.startswith("wgmma")
+
+
+def pack_plan(plan: Plan, names: tuple[str, ...], dtype: torch.dtype, device: torch.device) -> list[CudaStep]:
+    """The launches of a plan in order, weights packed; ``names`` select the configurations."""
+    enlarged = folded_residuals(plan)
+    packed = {
+        node.output: pack_node(node, config_of(node, names), dtype, device)
+        for node in plan.nodes
+        if isinstance(node, Conv)
+    }
+    pairs = _pairs(plan, packed, names)
+    skipped = {*enlarged, *(first.output for first, _ in pairs.values())}
+    other = plan.map_tensors(lambda t: t.to(device, dtype))
+    steps = []
+    for node, moved in zip(plan.nodes, other.nodes, strict=True):
+        if node.output in skipped:
+            continue
+        if not isinstance(node, Conv):
+            steps.append(CudaStep(moved, node.inputs))
+            continue
+        residual = () if node.residual is None else (enlarged.get(node.residual, node.residual),)
+        sources, conv = node.sources, packed[node.output]
+        if node.output in pairs:
+            before, config = pairs[node.output]
+            first, reads = packed[before.output], (*before.sources, *residual)
+            if config.kernel in PAIRS:
+                steps.append(CudaStep(node, reads, 1, conv, config, first=first))
+            else:
+                steps.append(CudaStep(node, reads, 1, conv, config, tail=pack_tail(first, conv, node.weight)))
+        else:
+            steps.append(CudaStep(node, (*sources, *residual), len(sources), conv, config_of(node, names)))
+    return steps
+
+
+def _pairs(plan: Plan, packed: dict[str, CudaConv], names: tuple[str, ...]) -> dict[str, tuple[Conv, CudaConfig]]:
+    """For the output of a second convolution the first one, where a measurement says that one launch is faster."""
+    convs = {node.output: node for node in plan.nodes if isinstance(node, Conv) and not node.more}
+    pairs: dict[str, tuple[Conv, CudaConfig]] = {}
+    for node in convs.values():
+        first = convs.get(node.input)
+        if first is None or first.output == plan.output or plan.users(first.output) != [node] or first.output in pairs:
+            continue
+        middle, channels, kernel, _ = first.weight.shape
+        config = find_pair(names, channels, kernel, middle, node.kernel, node.weight.shape[0])
+        if config is None or first.residual is not None or node.residual == first.output:
+            continue
+        fits = pair_fits if config.kernel in PAIRS else tail_fits
+        if fits(packed[first.output], packed[node.output], config.kernel) is None:
+            pairs[node.output] = first, config
+    return pairs
+
+
+class Program:
+    """Activations and launches for (images, height, width).
+
+    Attributes:
+        source: where the input goes.
+    """
+
+    def __init__(
+        self, plan: Plan, steps: list[CudaStep], size: tuple[int, int, int], dtype: torch.dtype, device: torch.device
+    ) -> None:
+        self._shapes = plan.shapes()
+        self._slots = row_slots([step.reads[: step.sources] for step in steps if step.conv], self._shapes)
+        self._canvases = Canvases(self._shapes, self._slots, size, dtype, device)
+        self.source = self._canvases.allocate(plan.input)
+        self._body: list[Launch] = []
+        last = {name: i for i, step in enumerate(steps) for name in step.reads}
+        for i, step in enumerate(steps):
+            target = self._canvases.allocate(step.node.output)
+            if i + 1 < len(steps):
+                self._body += self._launches(step, target)
+                for name in {n for n in step.reads if last[n] == i and n not in (plan.output, plan.input)}:
+                    self._canvases.release(name)
+        self._last = steps[-1] if steps else None
+        self._result = self._canvases[plan.output]
+
+    def tensor_launches(self) -> tuple[list[Launch], Tensor]:
+        """As ``gpu_executable.Program.tensor_launches``."""
+        return [*self._body, *self._finish()], self._result.nchw()
+
+    def frame_launches(
+        self, frames: Tensor, out: Tensor, flag: Tensor, gain: float, units: float, bgr: bool
+    ) -> list[Launch]:
+        """As ``gpu_executable.Program.frame_launches``; a last convolution writes frames whose channels are in its order."""
+        start = [packed_in_launch(frames, self.source, gain, swap=bgr), *self._body]
+        if self._last is not None and self._last.writes_frames and not bgr:
+            return [*start, *self._launches(self._last, Frames(out, units, flag))]
+        return [*start, *self._finish(), packed_out_launch(self._result, out, PEAKS[out.dtype] / units, flag, swap=bgr)]
+
+    def plane_launches(self, planes: Planes, out: Planes, flag: Tensor, peak: float, units: float) -> list[Launch]:
+        """As ``gpu_executable.Program.plane_launches``."""
+        start = [load_planes_launch(planes, self.source, peak), *self._body]
+        return [*start, *self._finish(), store_planes_launch(self._result, out, units, flag)]
+
+    def _finish(self) -> list[Launch]:
+        """The last launches, into the canvas of the result."""
+        return [] if self._last is None else self._launches(self._last, self._result)
+
+    def _launches(self, step: CudaStep, out: Canvas | Frames) -> list[Launch]:
+        if step.conv is None:
+            assert isinstance(out, Canvas)
+            return [self._torch_launch(step, out)]
+        x, copies = self._input(step)
+        residual = self._canvases[step.reads[step.sources]] if len(step.reads) > step.sources else None
+        early, form = step.config.early and not copies, step.config.kernel
+        if step.first is not None and isinstance(out, Canvas):
+            return [*copies, pair_launch(x, step.first, step.conv, out, residual, form=form, early=early)]
+        if step.tail is not None:
+            return [*copies, tail_launch(x, step.tail, out, residual, form=form, early=early)]
+        return [*copies, single_launch(x, step.conv, step.config, out, residual, early)]
+
+    def _torch_launch(self, step: CudaStep, out: Canvas) -> Launch:
+        values = {name: self._canvases[name].nchw() for name in step.reads}
+        target, node = out.nchw(), step.node
+
+        def launch() -> None:
+            target.copy_(run_node(node, values))
+
+        return launch
+
+    def _input(self, step: CudaStep) -> tuple[Canvas, list[Launch]]:
+        """The input of a convolution: one activation, several side by side, or copies where they lie apart."""
+        row = step.reads[: step.sources]
+        found = self._canvases.row(row)
+        if found is not None:
+            return found, []
+        together = self._canvases.new(read_from(row, self._slots, self._shapes))
+        views = [self._canvases[name].nchw() for name in row]
+        return together, [lambda: _copy(together.nchw(), torch.cat(views, 1))]
+
+
+def _copy(target: Tensor, values: Tensor) -> None:
+    target.copy_(values)

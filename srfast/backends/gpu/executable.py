@@ -1,0 +1,156 @@
+"""A plan on a GPU: the launches of the last sizes kept ready, each replayed as a CUDA graph."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from typing import Protocol, TypeAlias
+
+import torch
+from torch import Tensor
+
+from srfast.backends.gpu.cuda_graph import Launch, Sequence
+from srfast.kernels.buffers import Canvas
+from srfast.kernels.planes import PlaneColour, Planes
+from srfast.plan import Plan
+
+# Images, height, width.
+Size: TypeAlias = tuple[int, int, int]
+# Sizes kept ready: an image's tiles have one size, and a stream may change its own.
+_SIZES = 2
+
+
+class Program(Protocol):
+    """A plan's launches for one size, over memory of its own."""
+
+    @property
+    def source(self) -> Canvas:
+        """Where the input goes."""
+        ...
+
+    def tensor_launches(self) -> tuple[list[Launch], Tensor]:
+        """From ``source`` to [N, C', H', W'] that is returned."""
+        ...
+
+    def frame_launches(
+        self, frames: Tensor, out: Tensor, flag: Tensor, gain: float, units: float, bgr: bool
+    ) -> list[Launch]:
+        """From frames to frames, as ``FrameExecutable.run_frames``; the flag is 0 before."""
+        ...
+
+    def plane_launches(self, planes: Planes, out: Planes, flag: Tensor, peak: float, units: float) -> list[Launch]:
+        """From planes to planes, as ``PlaneExecutable.run_planes``; the flag is 0 before."""
+        ...
+
+
+class GpuExecutable:
+    """A compiled plan.
+
+    Args:
+        plan: what runs.
+        device: where.
+        make: gives the launches for a size.
+        graphs: replays CUDA graphs instead of launching kernel by kernel.
+    """
+
+    def __init__(self, plan: Plan, device: torch.device, make: Callable[[Size], Program], graphs: bool) -> None:
+        self._plan, self._device, self._make, self._graphs = plan, device, make, graphs
+        self._sizes: OrderedDict[Size, _Ready] = OrderedDict()
+
+    @torch.inference_mode()
+    def __call__(self, x: Tensor) -> Tensor:
+        """[N, C, H, W] -> [N, C', s * H, s * W], a new tensor, channels last."""
+        with self._on_device():
+            return self._ready((x.shape[0], x.shape[2], x.shape[3])).run_tensor(x)
+
+    @torch.inference_mode()
+    def run_frames(self, frames: Tensor, gain: float, units: float, bgr: bool = False) -> tuple[Tensor, Tensor]:
+        """Integer frames in and out, converted by the kernels; see ``base.FrameExecutable``."""
+        images, height, width, _ = frames.shape
+        with self._on_device():
+            return self._ready((images, height, width)).run_frames(frames, gain, units, bgr)
+
+    @torch.inference_mode()
+    def run_planes(self, planes: Planes, peak: float, units: float) -> tuple[Planes, Tensor]:
+        """Video planes in and out, converted by the kernels; see ``base.PlaneExecutable``."""
+        images, height, width, _ = planes.luma.shape
+        with self._on_device():
+            return self._ready((images, height, width)).run_planes(planes, peak, units)
+
+    def _ready(self, size: Size) -> _Ready:
+        if size not in self._sizes:
+            while len(self._sizes) >= _SIZES:
+                self._sizes.popitem(last=False)
+            try:
+                self._sizes[size] = _Ready(self._make(size), self._plan, self._graphs)
+            except torch.OutOfMemoryError:
+                # The caller goes on with smaller images: leave it the memory.
+                self._sizes.clear()
+                raise
+        self._sizes.move_to_end(size)
+        return self._sizes[size]
+
+    def _on_device(self) -> AbstractContextManager[object]:
+        return torch.cuda.device(self._device) if self._device.type == "cuda" else nullcontext()
+
+
+class _Ready:
+    """The launches for one size, for tensors and for each kind of frames."""
+
+    def __init__(self, program: Program, plan: Plan, graphs: bool) -> None:
+        self._program, self._graphs = program, graphs
+        source = program.source
+        self._device = source.data.device
+        self._out_shape = (source.images, source.height * plan.scale, source.width * plan.scale, plan.out_channels)
+        self._tensor: tuple[Sequence, Tensor] | None = None
+        self._frames: dict[tuple[torch.dtype, float, float, bool], tuple[Sequence, Tensor, Tensor, Tensor]] = {}
+        self._planes: dict[tuple[PlaneColour, float, float], tuple[Sequence, Planes, Planes, Tensor]] = {}
+
+    def run_tensor(self, x: Tensor) -> Tensor:
+        """Fills the source, runs, and copies the result out of its fixed place."""
+        if self._tensor is None:
+            launches, result = self._program.tensor_launches()
+            self._tensor = Sequence(launches, self._graphs), result
+        sequence, result = self._tensor
+        self._program.source.nchw().copy_(x)
+        sequence.run()
+        return result.clone(memory_format=torch.channels_last)
+
+    def run_frames(self, frames: Tensor, gain: float, units: float, bgr: bool) -> tuple[Tensor, Tensor]:
+        """As ``GpuExecutable.run_frames``."""
+        key = (frames.dtype, gain, units, bgr)
+        if key not in self._frames:
+            place = torch.empty(frames.shape, dtype=frames.dtype, device=self._device)
+            out = torch.empty(self._out_shape, dtype=frames.dtype, device=self._device)
+            flag = self._flag()
+            launches = self._program.frame_launches(place, out, flag, gain, units, bgr)
+            self._frames[key] = self._sequence(launches, flag), place, out, flag
+        sequence, place, out, flag = self._frames[key]
+        place.copy_(frames, non_blocking=True)
+        sequence.run()
+        return out, flag
+
+    def run_planes(self, planes: Planes, peak: float, units: float) -> tuple[Planes, Tensor]:
+        """As ``GpuExecutable.run_planes``."""
+        key = (planes.colour, peak, units)
+        if key not in self._planes:
+            images, height, width, _ = planes.luma.shape
+            place = Planes.empty(images, height, width, planes.colour, self._device)
+            out = Planes.empty(*self._out_shape[:3], planes.colour, self._device)
+            flag = self._flag()
+            launches = self._program.plane_launches(place, out, flag, peak, units)
+            self._planes[key] = self._sequence(launches, flag), place, out, flag
+        sequence, place, out, flag = self._planes[key]
+        place.copy_(planes, non_blocking=True)
+        sequence.run()
+        return out, flag
+
+    def _flag(self) -> Tensor:
+        return torch.zeros(1, dtype=torch.int32, device=self._device)
+
+    def _sequence(self, launches: list[Launch], flag: Tensor) -> Sequence:
+        def clear() -> None:
+            flag.zero_()
+
+        return Sequence([clear, *launches], self._graphs)

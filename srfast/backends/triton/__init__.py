@@ -1,0 +1,7 @@
+"""The Triton backend: every node of a plan is a Triton kernel."""
+
+from __future__ import annotations
+
+from srfast.backends.triton.backend import TritonBackend, TritonExecutable
+
+__all__ = ["TritonBackend", "TritonExecutable"]

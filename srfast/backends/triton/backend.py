@@ -1,0 +1,87 @@
+"""The Triton backend: every node a fused kernel over preallocated canvases, one CUDA graph for each size."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Callable
+
+import torch
+
+from srfast.backends.base import Executable
+from srfast.backends.gpu.executable import GpuExecutable
+from srfast.kernels.cuda.config import CudaConfig
+from srfast.plan import Conv, Plan
+
+_DTYPES = (torch.float16, torch.bfloat16)
+_OLDEST = (8, 0)
+# Input pixels for each multiprocessor that leave little of it idle: four programs of 128 pixels, one after another.
+_FILL = 512
+
+
+class TritonBackend:
+    """float16 and bfloat16 on NVIDIA GPUs from Ampere on.
+
+    Args:
+        interpret: also runs on the CPU under TRITON_INTERPRET=1, for tests.
+        graphs: replays CUDA graphs instead of launching kernel by kernel.
+    """
+
+    name = "triton"
+
+    def __init__(self, interpret: bool = False, graphs: bool = True) -> None:
+        self._interpret = interpret
+        self._graphs = graphs
+
+    def not_supported_reasons(self, plan: Plan, device: torch.device, dtype: torch.dtype) -> list[str]:
+        reasons = []
+        if importlib.util.find_spec("triton") is None:
+            reasons.append("Triton is not installed (pip install triton)")
+        if dtype not in _DTYPES:
+            reasons.append(f"it computes in float16 or bfloat16, not {str(dtype).removeprefix('torch.')}")
+        if not (self._interpret and device.type == "cpu"):
+            reasons += _device_reasons(device)
+        return reasons
+
+    def compile(self, plan: Plan, device: torch.device, dtype: torch.dtype) -> Executable:
+        return TritonExecutable(plan, device, dtype, graphs=self._graphs and device.type == "cuda")
+
+
+def _device_reasons(device: torch.device) -> list[str]:
+    if device.type != "cuda":
+        return [f"it runs on GPUs, not on {device}"]
+    if not torch.cuda.is_available():
+        return ["PyTorch sees no GPU"]
+    capability = torch.cuda.get_device_capability(device)
+    if torch.version.hip is None and capability < _OLDEST:
+        given, oldest = (".".join(map(str, c)) for c in (capability, _OLDEST))
+        return [f"it needs compute capability {oldest}, this GPU has {given}"]
+    return []
+
+
+def _multiprocessors(device: torch.device) -> int:
+    return torch.cuda.get_device_properties(device).multi_processor_count if device.type == "cuda" else 1
+
+
+class TritonExecutable(GpuExecutable):
+    """A plan with packed weights; keeps the canvases and graphs of the last sizes.
+
+    Args:
+        compiled: tells the compiled CUDA kernel that shall run a convolution; None for Triton's.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        device: torch.device,
+        dtype: torch.dtype,
+        graphs: bool,
+        compiled: Callable[[Conv], CudaConfig | None] = lambda node: None,
+    ) -> None:
+        # Triton decides when it is imported whether to interpret, and a process that never runs it need not import it.
+        from srfast.backends.triton.program import Program
+        from srfast.backends.triton.steps import pack_plan
+        from srfast.kernels.triton.config import device_names
+
+        steps = pack_plan(plan, device_names(device), dtype, device, compiled)
+        super().__init__(plan, device, lambda size: Program(plan, steps, size, dtype, device), graphs)
+        self.fill = _FILL * _multiprocessors(device)

@@ -1,0 +1,140 @@
+"""A plan at one size as a list of launches over preallocated canvases."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from srfast.backends.cuda.convs import single_launch
+from srfast.backends.gpu.buffers import Canvases, Needs, read_from
+from srfast.backends.triton.ops import IN_PLACE, joined_launches, small_launches
+from srfast.backends.triton.steps import Step, row_slots
+from srfast.kernels.buffers import Canvas
+from srfast.kernels.cuda.conv import Frames
+from srfast.kernels.planes import Planes
+from srfast.kernels.triton.conv_launch import PEAKS, FrameTarget, Launch, conv_launch
+from srfast.kernels.triton.frames import load_launch, store_launch
+from srfast.kernels.triton.pair_launch import pair_launch
+from srfast.kernels.triton.planes import load_planes_launch, store_planes_launch
+from srfast.kernels.triton.pointwise import pointwise_launch
+from srfast.plan import Conv, Plan
+
+
+class Program:
+    """Canvases and launches for images, height and width.
+
+    Attributes:
+        source: where the input goes.
+    """
+
+    def __init__(
+        self, plan: Plan, steps: list[Step], size: tuple[int, int, int], dtype: torch.dtype, device: torch.device
+    ) -> None:
+        self._plan = plan
+        self._shapes = plan.shapes()
+        self._device = device
+        self._slots = row_slots([step.reads[: step.sources] for step in steps], self._shapes)
+        self._canvases = Canvases(self._shapes, self._slots, size, dtype, device, self._border_needs(steps))
+        self.source = self._canvases.allocate(plan.input)
+        # The last node writes to whatever target is asked for.
+        self._last = steps[-1] if steps and steps[-1].node.output == plan.output else None
+        self._body: list[Launch] = []
+        self._fill_body(steps[:-1] if self._last else steps)
+
+    def tensor_launches(self) -> tuple[list[Launch], Tensor]:
+        """As ``gpu_executable.Program.tensor_launches``."""
+        source, plan = self.source, self._plan
+        shape = (source.images, source.height * plan.scale, source.width * plan.scale, plan.out_channels)
+        out = torch.empty(shape, dtype=source.data.dtype, device=self._device)
+        target = Canvas(out, shape[1], shape[2], shape[3], 0)
+        return [*self._body, *self._finish(target)], out.permute(0, 3, 1, 2)
+
+    def frame_launches(
+        self, frames: Tensor, out: Tensor, flag: Tensor, gain: float, units: float, bgr: bool
+    ) -> list[Launch]:
+        """As ``gpu_executable.Program.frame_launches``; a last convolution writes the frames."""
+        start = [load_launch(frames, self.source, gain, bgr), *self._body]
+        if self._last is not None and self._last.conv is not None:
+            return [*start, *self._launches(self._last, FrameTarget(out, units, flag, bgr))]
+        result = self._canvases.new(self._shapes[self._plan.output])
+        store = store_launch(result.nchw().permute(0, 2, 3, 1), out, PEAKS[out.dtype] / units, flag, bgr)
+        return [*start, *self._finish(result), store]
+
+    def plane_launches(self, planes: Planes, out: Planes, flag: Tensor, peak: float, units: float) -> list[Launch]:
+        """As ``gpu_executable.Program.plane_launches``; a colour difference is made of several pixels, so at the end there
+        is one launch more."""
+        result = self._canvases.new(self._shapes[self._plan.output])
+        end = [*self._finish(result), store_planes_launch(result, out, units, flag)]
+        return [load_planes_launch(planes, self.source, peak), *self._body, *end]
+
+    def _finish(self, target: Canvas) -> list[Launch]:
+        """The last launches, into a canvas of the result's shape."""
+        if self._last is None:
+            return [pointwise_launch(self._canvases[self._plan.output], target)]
+        return self._launches(self._last, target)
+
+    def _fill_body(self, steps: list[Step]) -> None:
+        last = {name: i for i, step in enumerate(steps) for name in step.reads}
+        if self._last:
+            last.update(dict.fromkeys(self._last.reads, len(steps)))
+        for i, step in enumerate(steps):
+            dead = {name for name in step.reads if last[name] == i and name != self._plan.output}
+            # Point by point a result may replace what it is made of; a convolution reads its input's neighbours.
+            reusable = {name for name in dead if self._reusable(step, name)}
+            for name in sorted(reusable):
+                self._canvases.offer(name)
+            self._body += self._launches(step, self._canvases.allocate(step.node.output))
+            for name in sorted(dead):
+                self._canvases.release(name, free=name not in reusable)
+
+    def _reusable(self, step: Step, name: str) -> bool:
+        if name in self._slots:
+            return False
+        if isinstance(step.node, Conv):
+            same_size = self._shapes[name].scale == self._shapes[step.node.output].scale
+            return name not in step.reads[: step.sources] and same_size
+        return isinstance(step.node, IN_PLACE)
+
+    def _launches(self, step: Step, out: Canvas | FrameTarget) -> list[Launch]:
+        if step.conv is None:
+            assert isinstance(out, Canvas)
+            return small_launches(step.node, [self._canvases[name] for name in step.reads], out)
+        x, copies = self._input(step)
+        residual = self._canvases[step.reads[step.sources]] if len(step.reads) > step.sources else None
+        if step.first is not None and step.pair is not None:
+            programs = _programs(self._device)
+            return [*copies, pair_launch(x, step.first, step.conv, out, step.pair, residual, programs)]
+        if step.compiled is not None and step.kernel is not None:
+            target = out if isinstance(out, Canvas) else Frames(out.frame, out.units, out.flag)
+            if isinstance(out, Canvas) or not out.reverse:
+                return [*copies, single_launch(x, step.compiled, step.kernel, target, residual)]
+        assert step.config is not None
+        return [*copies, conv_launch(x, step.conv, out, step.config, residual)]
+
+    def _input(self, step: Step) -> tuple[Canvas, list[Launch]]:
+        """The input of a convolution: one activation, several side by side, or copies where they lie apart."""
+        row = step.reads[: step.sources]
+        found = self._canvases.row(row)
+        if found is not None:
+            return found, []
+        shape = read_from(row, self._slots, self._shapes)
+        together = self._canvases.take(shape)
+        # The convolution's own result is allocated already: the next one may have it.
+        self._canvases.give(shape, together)
+        return together, joined_launches([self._canvases[name] for name in row], together)
+
+    def _border_needs(self, steps: list[Step]) -> Needs:
+        """For each shape of canvas the border and tile that its readers need."""
+        needs: Needs = {}
+        for step in steps:
+            if step.conv is not None:
+                shape = read_from(step.reads[: step.sources], self._slots, self._shapes)
+                border, (tile_h, tile_w) = needs.get(shape, (0, (1, 1)))
+                tile = (max(tile_h, step.tile[0]), max(tile_w, step.tile[1]))
+                needs[shape] = (max(border, step.reach), tile)
+        return needs
+
+
+def _programs(device: torch.device) -> int:
+    """Programs that run at once: two for each multiprocessor."""
+    return 2 * torch.cuda.get_device_properties(device).multi_processor_count if device.type == "cuda" else 4

@@ -1,0 +1,175 @@
+"""What the Triton backend launches for a plan: weights packed, residuals and pairs of convolutions folded together."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+
+from srfast.backends.cuda.convs import epilogue_of, pack_node
+from srfast.kernels.cuda.config import CudaConfig
+from srfast.kernels.cuda.pack import CudaConv
+from srfast.kernels.packing import PackedConv, pack_conv
+from srfast.kernels.triton.config import (
+    Config,
+    PairConfig,
+    conv_key,
+    find_config,
+    find_pair_config,
+    pair_key,
+)
+from srfast.plan import Conv, Node, Plan, Resize, Shape
+
+
+@dataclass(frozen=True)
+class Step:
+    """One launch.
+
+    Attributes:
+        node: the plan's node; the second one where two convolutions are one launch.
+        reads: activations; a residual may be read before its enlargement.
+        sources: how many of them are, their channels in a row, the input.
+        conv, config: packed weights of a convolution and how it is cut up.
+        first, pair: the convolution in front, where two are one launch.
+        compiled, kernel: packed weights for a compiled CUDA kernel that runs it instead, and which.
+    """
+
+    node: Node
+    reads: tuple[str, ...]
+    sources: int = 1
+    conv: PackedConv | None = None
+    config: Config | None = None
+    first: PackedConv | None = None
+    pair: PairConfig | None = None
+    compiled: CudaConv | None = None
+    kernel: CudaConfig | None = None
+
+    @property
+    def reach(self) -> int:
+        """Pixels that the launch reads beyond its own, on each side."""
+        return sum(conv.half for conv in (self.first, self.conv) if conv is not None)
+
+    @property
+    def tile(self) -> tuple[int, int]:
+        """Rows and columns that a program reads at a time, without ``reach``."""
+        if self.pair is not None:
+            return self.pair.region_h, self.pair.region_w
+        return (1, 1) if self.config is None else self.config.tile
+
+
+@dataclass(frozen=True)
+class Slot:
+    """Where an activation lies that is read in a row with others: from channel ``first`` of a canvas of ``width``."""
+
+    row: tuple[str, ...]
+    first: int
+    width: int
+
+
+def row_slots(rows: list[tuple[str, ...]], shapes: dict[str, Shape]) -> dict[str, Slot]:
+    """Places activations so that rows of them lie side by side and nothing has to be copied.
+
+    The longest rows go first; the shorter ones of a dense block begin like them. Channels come in whole blocks of 16:
+    no convolution reads beyond its own.
+    """
+    slots: dict[str, Slot] = {}
+    for row in sorted({row for row in rows if len(row) > 1}, key=len, reverse=True):
+        whole = all(shapes[name].channels % 16 == 0 for name in row)
+        if whole and len(set(row)) == len(row) and not any(name in slots for name in row):
+            width = sum(shapes[name].channels for name in row)
+            first = 0
+            for name in row:
+                slots[name] = Slot(row, first, width)
+                first += shapes[name].channels
+    return slots
+
+
+def side_by_side(row: tuple[str, ...], slots: dict[str, Slot], shapes: dict[str, Shape]) -> bool:
+    """Whether the activations follow one another in one canvas."""
+    if len(row) == 1:
+        return True
+    if any(name not in slots or slots[name].row != slots[row[0]].row for name in row):
+        return False
+    ends = [slots[name].first + shapes[name].channels for name in row]
+    return all(slots[name].first == end for name, end in zip(row[1:], ends[:-1], strict=True))
+
+
+def pack_plan(
+    plan: Plan,
+    names: tuple[str, ...],
+    dtype: torch.dtype,
+    device: torch.device,
+    compiled: Callable[[Conv], CudaConfig | None] = lambda node: None,
+) -> list[Step]:
+    """The launches of a plan in order, weights packed.
+
+    Args:
+        names: select the launch configurations.
+        compiled: tells the compiled CUDA kernel that shall run a convolution; None for Triton's.
+    """
+    folded = folded_residuals(plan)
+    pairs = _pairs(plan, names)
+    skipped = set(folded) | {first.output for first, _ in pairs.values()}
+    slots = row_slots([node.sources for node in plan.nodes if isinstance(node, Conv)], plan.shapes())
+    steps = []
+    for node in plan.nodes:
+        if node.output in skipped:
+            continue
+        if not isinstance(node, Conv):
+            steps.append(Step(node, node.inputs))
+            continue
+        residual = () if node.residual is None else (folded.get(node.residual, node.residual),)
+        if node.output in pairs:
+            before, pair = pairs[node.output]
+            first = _pack(before, pair.block_o, before.input in slots, dtype, device)
+            second = _pack(node, pair.block_o, False, dtype, device)
+            steps.append(Step(node, (before.input, *residual), 1, second, first=first, pair=pair))
+        else:
+            sources = node.sources
+            config = find_config(names, conv_key(node.weight.shape[1], node.weight.shape[0], node.kernel))
+            packed = _pack(node, config.block_o, sources[0] in slots, dtype, device)
+            kernel = compiled(node)
+            other = None if kernel is None else pack_node(node, kernel, dtype, device)
+            reads = (*sources, *residual)
+            steps.append(Step(node, reads, len(sources), packed, config, compiled=other, kernel=kernel))
+    return steps
+
+
+def _pack(node: Conv, block_o: int, exact: bool, dtype: torch.dtype, device: torch.device) -> PackedConv:
+    fields = epilogue_of(node)
+    return pack_conv(node.weight, node.bias, **fields, block_o=block_o, exact=exact, dtype=dtype, device=device)
+
+
+def _pairs(plan: Plan, names: tuple[str, ...]) -> dict[str, tuple[Conv, PairConfig]]:
+    """For the output of a second convolution the first one, where a configuration says that one launch is faster.
+
+    From the end on: of a chain, the widest activation is the one before the last convolution.
+    """
+    convs = {node.output: node for node in plan.nodes if isinstance(node, Conv) and len(node.sources) == 1}
+    pairs: dict[str, tuple[Conv, PairConfig]] = {}
+    taken: set[str] = set()
+    for node in reversed(convs.values()):
+        first = convs.get(node.input)
+        if first is None or node.output in taken or first.output == plan.output or plan.users(first.output) != [node]:
+            continue
+        simple = first.shuffle == 1 and first.gain == 1.0 and first.residual is None and first.clamp is None
+        if not simple or node.residual == first.output or first.weight.shape[0] <= 8:
+            continue
+        middle, channels, kernel, _ = first.weight.shape
+        config = find_pair_config(names, pair_key(channels, kernel, middle, node.kernel, node.weight.shape[0]))
+        if config is not None:
+            pairs[node.output] = (first, config)
+            taken.add(node.output)
+    return pairs
+
+
+def folded_residuals(plan: Plan) -> dict[str, str]:
+    """Nearest enlargements that only residuals read: the convolutions enlarge on the way."""
+    folded = {}
+    for node in plan.nodes:
+        if isinstance(node, Resize) and node.mode == "nearest" and node.output != plan.output:
+            users = plan.users(node.output)
+            if users and all(isinstance(u, Conv) and node.output not in u.sources for u in users):
+                folded[node.output] = node.input
+    return folded

@@ -1,0 +1,176 @@
+"""Capture: from a PyTorch module to a plan of elementary nodes, by ``torch.fx``."""
+
+from __future__ import annotations
+
+import inspect
+import operator
+from collections.abc import Callable
+from typing import Any
+
+from torch import Tensor, fx, nn
+
+from srfast.capture.aliases import Names
+from srfast.capture.input_channels import possible_channels
+from srfast.capture.ops.conv import Value
+from srfast.capture.ops.elementwise import MODULES, PERHAPS_COPIES, SAME_TENSOR
+from srfast.capture.ops.functional import FUNCTIONS
+from srfast.capture.trace import check_called_as_written, settled_copy, trace
+from srfast.errors import UnsupportedModelError
+from srfast.plan import Node, Plan
+
+_IN_PLACE_OPERATORS = {"iadd", "isub", "imul", "itruediv"}
+_FIRST = ("input", "tensors")  # PyTorch's names of the first argument
+_WRONG = (TypeError, AttributeError, ValueError, LookupError, ArithmeticError, RuntimeError)
+
+
+def capture(module: nn.Module, in_channels: int | None = None, *, input_may_change: bool = True) -> Plan:
+    """Traces ``module`` in eval mode into a plan; the module itself is left as it is.
+
+    Args:
+        module: takes one [N, C, H, W] image and returns one.
+        in_channels: C; by default what its layers ask for, and 3 where they take any.
+        input_may_change: False refuses operations that change the image itself in place, which a plan leaves as it is.
+
+    Raises:
+        UnsupportedModelError: names the operation that no node covers.
+    """
+    name = type(module).__name__
+    module = settled_copy(module)
+    builder = _Builder(module, input_may_change)
+    for node in trace(module).nodes:
+        builder.add(node)
+    wrong: list[ValueError] = []
+    for channels in possible_channels(builder.nodes, builder.input) if in_channels is None else (in_channels,):
+        try:
+            plan = Plan(tuple(builder.nodes), builder.input, builder.output, channels)
+            return plan.with_nodes(builder.nodes)
+        except ValueError as error:
+            wrong.append(error)
+    raise UnsupportedModelError(f"{name} does not make a plan: {wrong[0]}") from wrong[0]
+
+
+class _Builder:
+    """Turns fx nodes into plan nodes, one at a time."""
+
+    def __init__(self, module: nn.Module, input_may_change: bool) -> None:
+        self.modules = dict(module.named_modules())
+        self.root = module
+        self.input_may_change = input_may_change
+        self.nodes: list[Node] = []
+        self.names = Names()
+        self.image: fx.Node | None = None
+        self.input = self.output = ""
+
+    def add(self, node: fx.Node) -> None:
+        if node.op == "placeholder":
+            self._placeholder(node)
+        elif node.op == "output":
+            self._set_output(node)
+        elif node.op == "get_attr":
+            self.names.bind(node, operator.attrgetter(str(node.target))(self.root))
+        elif node.op == "call_module":
+            self._call_module(node, self.modules[str(node.target)])
+        else:
+            self._call_function(node)
+
+    def _placeholder(self, node: fx.Node) -> None:
+        if self.input:
+            if node.args or node.kwargs:  # an argument with a default
+                self.names.bind(node, node.args[0])
+                return
+            raise UnsupportedModelError(
+                f"the network takes a second input, {node.name!r}; srfast runs one image in, one out"
+            )
+        self.image, self.input = node, node.name
+        self.names.bind(node, node.name)
+
+    def _set_output(self, node: fx.Node) -> None:
+        result = node.args[0]
+        if not isinstance(result, fx.Node) or not isinstance(self.names[result], str):
+            raise UnsupportedModelError("the network must return one image")
+        self.output = self.names[result]
+
+    def _call_module(self, node: fx.Node, leaf: nn.Module) -> None:
+        convert = MODULES.get(type(leaf))
+        if convert is None:
+            raise UnsupportedModelError(f"no plan node covers {type(leaf).__name__} (module {node.target})")
+        check_called_as_written(leaf, f"module {node.target}")
+
+        def call(*args: Any, **kwargs: Any) -> Value:
+            x, *others = inspect.signature(leaf.forward).bind(*args, **kwargs).arguments.values()
+            if any(value is not None for value in others):
+                raise UnsupportedModelError(
+                    f"no plan node covers {type(leaf).__name__} with more than an image (module {node.target}): {others}"
+                )
+            return convert(self, node.name, leaf, x)
+
+        in_place = bool(getattr(leaf, "inplace", False))
+        self._convert(node, type(leaf), call, lambda *args, **kwargs: in_place)
+
+    def _call_function(self, node: fx.Node) -> None:
+        name = node.target if isinstance(node.target, str) else getattr(node.target, "__name__", str(node.target))
+        function = FUNCTIONS.get(node.target)
+        if function is None:
+            raise UnsupportedModelError(f"no plan node covers the operation {name!r} (at {node.name})")
+
+        def in_place(*args: Any, **kwargs: Any) -> bool:
+            given = inspect.signature(function).bind(self, node.name, *args, **kwargs).arguments
+            return name in _IN_PLACE_OPERATORS or name.endswith("_") or bool(given.get("inplace"))
+
+        self._convert(node, node.target, lambda *args, **kwargs: function(self, node.name, *args, **kwargs), in_place)
+
+    def _convert(self, node: fx.Node, kind: Any, call: Callable[..., Value], in_place: Callable[..., bool]) -> None:
+        """Calls the converter, and keeps account of the memory of what the operation gives."""
+        args, kwargs = _arguments(node)
+        try:
+            values: Any = fx.map_arg(args, lambda n: self.names[n])
+            options: Any = fx.map_arg(kwargs, lambda n: self.names[n])
+            changes = in_place(*values, **options)
+            if changes:
+                self._check_may_change(node, args[0])
+            value = call(*values, **options)
+        except _WRONG as error:
+            reason = " ".join(str(error).split())
+            raise UnsupportedModelError(
+                f"the arguments of {node.target} (at {node.name}) are not covered: {reason}"
+            ) from error
+        source = args[0] if args and isinstance(args[0], fx.Node) else None
+        if source is not None and (kind in SAME_TENSOR or kind in PERHAPS_COPIES):
+            self.names.share(node, source, kind in SAME_TENSOR)
+        elif source is not None and changes:
+            self.names.change(node, source, value)
+        else:
+            self.names.bind(node, value)
+
+    def _check_may_change(self, node: fx.Node, source: Any) -> None:
+        if not isinstance(source, fx.Node) or isinstance(self.names[source], Tensor):
+            raise UnsupportedModelError(
+                f"the network changes a stored tensor, {source} (at {node.name}), as normalisation does in training; "
+                "srfast runs fixed functions only: call eval()"
+            )
+        if not self.input_may_change and self.image and self.names.may_share_memory(source, self.image):
+            raise UnsupportedModelError(f"the network changes its input in place (at {node.name}): use a copy of it")
+
+    def emit(self, node: Node) -> str:
+        for value in node.inputs:
+            if not isinstance(value, str):
+                what = (
+                    "a stored value" if isinstance(value, (Tensor, int, float)) else "a pooled or averaged activation"
+                )
+                raise UnsupportedModelError(
+                    f"no plan node covers {type(node).__name__.lower()} of {what} (at {node.output}); pooled or averaged "
+                    "activations are read by squeeze-excitation and spatial attention only, stored values beside an activation"
+                )
+        self.nodes.append(node)
+        return node.output
+
+
+def _arguments(node: fx.Node) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Those of the call, by the names that the converters give them."""
+    args, kwargs = node.args, dict(node.kwargs)
+    for first in _FIRST:
+        if not args and first in kwargs:
+            args = (kwargs.pop(first),)
+    if "other" in kwargs and node.op != "call_module":
+        kwargs["y"] = kwargs.pop("other")
+    return args, kwargs

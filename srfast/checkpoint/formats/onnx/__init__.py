@@ -1,0 +1,1 @@
+"""ONNX files, mapped to modules operation by operation."""

@@ -1,0 +1,82 @@
+"""The command ``srfast``."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import srfast
+from srfast.cli import estimate as plan
+from srfast.cli import models, upscale
+from srfast.errors import OutputError, SrfastError
+
+_READER_GONE = 128 + 13  # as a shell tells of a program that SIGPIPE ended
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the command; returns 0 done, 2 wrong usage, 130 interrupted, or a code of ``srfast.errors``."""
+    args = _parser().parse_args(argv)
+    logging.basicConfig(level=logging.INFO if args.verbose else logging.WARNING, format="srfast: %(message)s")
+    try:
+        code = int(args.run(args))
+        sys.stdout.flush()
+        return code
+    except SrfastError as error:
+        print(f"srfast: error: {error}", file=sys.stderr)
+        return error.exit_code
+    except ValueError as error:
+        print(f"srfast: error: {error}", file=sys.stderr)
+        return 2
+    except BrokenPipeError:
+        # Who reads the output has seen enough. What Python still holds for it must not be written at the end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return _READER_GONE
+    except OSError as error:
+        name = f"{error.filename}: " if error.filename else ""
+        print(f"srfast: error: {name}{error.strerror or error}", file=sys.stderr)
+        return OutputError.exit_code
+    except KeyboardInterrupt as error:  # with what is left behind, where a command says it
+        print(f"srfast: interrupted; {error}" if str(error) else "srfast: interrupted", file=sys.stderr)
+        return 130
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="srfast", description="Fast, exact super-resolution of images and video.")
+    parser.add_argument("--version", action="version", version=f"srfast {srfast.__version__}")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    common = argparse.ArgumentParser(add_help=False)
+    common.add_argument("-v", "--verbose", action="store_true", help="log what is chosen and why")
+    info = commands.add_parser("info", parents=[common], help="what is available here, and why not")
+    info.add_argument("--json", action="store_true", help="print JSON")
+    info.set_defaults(run=_info)
+    upscale.add(commands, common)
+    plan.add(commands, common)
+    models.add(commands, common)
+    demo = commands.add_parser("demo", parents=[common], help="upscale the clip that comes with srfast")
+    demo.add_argument("output", nargs="?", default="demo-output", type=Path, help="folder for the results")
+    demo.set_defaults(run=_demo)
+    return parser
+
+
+def _info(args: argparse.Namespace) -> int:
+    from srfast.diagnostics.info import collect
+
+    info = collect()
+    print(json.dumps(info.as_dict(), indent=2) if args.json else info)
+    return 0
+
+
+def _demo(args: argparse.Namespace) -> int:
+    from srfast.cli.demo import run_demo
+
+    run_demo(args.output)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

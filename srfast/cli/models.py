@@ -1,0 +1,129 @@
+"""The commands that look at checkpoints: ``srfast inspect``, ``convert``, ``export`` and ``verify``."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from srfast.cli.options import add_hints
+from srfast.errors import OutputError, UnsupportedModelError
+
+if TYPE_CHECKING:
+    from srfast.checkpoint import LoadedModel
+
+FAILED = 1  # exit code of a verification that did not pass
+
+
+def add(commands: Any, common: argparse.ArgumentParser) -> None:
+    """Adds the four commands to the parser."""
+    hints = argparse.ArgumentParser(add_help=False, parents=[common])
+    hints.add_argument("model", help="a checkpoint file or a shipped model's name")
+    add_hints(hints, "--model-scale", "--scale")
+    p = commands.add_parser("inspect", parents=[hints], help="what a checkpoint is, what it needs, what runs it")
+    p.add_argument("--size", default="1280x720", help="WIDTHxHEIGHT of the images to count work and memory for")
+    p.add_argument("--plan", action="store_true", help="print the fused operations as well")
+    p.add_argument("--json", action="store_true", help="print JSON")
+    p.set_defaults(run=_inspect)
+    p = commands.add_parser("convert", parents=[hints], help="write a checkpoint as safetensors")
+    p.add_argument("output", type=Path, help="the .safetensors file")
+    p.add_argument("--half", action="store_true", help="store convolution weights as float16")
+    p.add_argument("-y", "--overwrite", action="store_true", help="replace a file that exists")
+    p.set_defaults(run=_convert)
+    p = commands.add_parser("export", parents=[hints], help="write the fused network as ONNX")
+    p.add_argument("output", type=Path, help="the .onnx file")
+    p.add_argument("--dtype", choices=["fp32", "fp16"], default="fp32", help="of input, output and weights")
+    p.add_argument("-y", "--overwrite", action="store_true", help="replace a file that exists")
+    p.set_defaults(run=_export)
+    p = commands.add_parser(
+        "verify", parents=[hints], help="compare the fused network with eager float32 on your frames"
+    )
+    p.add_argument("input", nargs="?", type=Path, help="a video or an image; the shipped clip by default")
+    p.add_argument("--frames", type=int, default=3, help="frames of a video to compare (3)")
+    p.add_argument("--side", type=int, default=256, help="side of the compared middle part in input pixels (256)")
+    p.add_argument("--backend", default="auto", help="auto (default) or a backend's name")
+    p.add_argument("--device", help="cpu, cuda, ...; the first GPU by default")
+    p.add_argument("--dtype", choices=["fp16", "bf16", "fp32"], help="the device's fastest by default")
+    p.add_argument("--json", action="store_true", help="print JSON")
+    p.set_defaults(run=_verify)
+
+
+def _load(args: argparse.Namespace) -> LoadedModel:
+    from srfast.checkpoint import load_model
+
+    return load_model(args.model, scale=args.model_scale, act=args.act, res_scale=args.res_scale)
+
+
+def _inspect(args: argparse.Namespace) -> int:
+    from srfast.diagnostics.inspection import inspect_model
+
+    width, separator, height = args.size.partition("x")
+    if not (separator and width.isdigit() and height.isdigit() and int(width) and int(height)):
+        raise ValueError(f"--size takes WIDTHxHEIGHT in pixels, such as 1280x720, not {args.size!r}")
+    inspection, plan = inspect_model(_load(args), int(width), int(height))
+    if args.json:
+        facts = inspection.as_dict() | ({"plan": str(plan).splitlines()} if args.plan else {})
+        print(json.dumps(facts, indent=2))
+    else:
+        print(f"{inspection}\n\n{plan}" if args.plan else inspection)
+    return 0
+
+
+def _convert(args: argparse.Namespace) -> int:
+    import torch
+
+    from srfast._files import check_output
+    from srfast.checkpoint import load_model, save_checkpoint
+    from srfast.checkpoint.recipe import MODULES
+
+    if args.output.suffix != ".safetensors":
+        raise OutputError(f"{args.output} should end in .safetensors; 'srfast export' writes ONNX")
+    check_output(args.output, args.overwrite)
+    model = _load(args)
+    if type(model.module).__name__ not in MODULES:
+        raise UnsupportedModelError(f"{args.model} is ONNX, a graph without an architecture, and stays as it is")
+    save_checkpoint(model.module, args.output, torch.float16 if args.half else torch.float32, facts=model)
+    again = load_model(args.output)
+    print(f"{args.output}: {again.architecture} x{again.scale}, {args.output.stat().st_size / 1e6:.1f} MB")
+    return 0
+
+
+def _export(args: argparse.Namespace) -> int:
+    import torch
+
+    from srfast._files import check_output
+    from srfast.capture import capture
+    from srfast.plan.export_onnx import export_onnx
+    from srfast.plan.passes import optimise
+
+    if args.output.suffix != ".onnx":
+        raise OutputError(f"{args.output} should end in .onnx; 'srfast convert' writes safetensors")
+    check_output(args.output, args.overwrite)
+    model = _load(args)
+    plan = optimise(capture(model.module))
+    export_onnx(plan, args.output, torch.float16 if args.dtype == "fp16" else torch.float32, args.overwrite)
+    multiple = f", height and width multiples of {plan.alignment}" if plan.alignment > 1 else ""
+    shape = f"[N, {plan.in_channels}, H, W] {args.dtype}, 0..1, RGB{multiple}"
+    size = args.output.stat().st_size / 1e6
+    print(f"{args.output}: {model.architecture} x{plan.scale}, input {shape}, {size:.1f} MB")
+    return 0
+
+
+def _verify(args: argparse.Namespace) -> int:
+    from srfast.capture import capture
+    from srfast.diagnostics.verification import CLIP, frames_of, verify
+    from srfast.engine import Engine
+    from srfast.plan.passes import optimise
+    from srfast.upscaler import DTYPES
+
+    if args.frames < 1 or args.side < 1:
+        raise ValueError("--frames and --side take numbers from 1")
+    model = _load(args)
+    plan = optimise(capture(model.module))
+    if plan.in_channels != 3:
+        raise UnsupportedModelError(f"{args.model} takes {plan.in_channels} channels; frames are RGB, 3")
+    engine = Engine(plan, backend=args.backend, device=args.device, dtype=DTYPES[args.dtype] if args.dtype else None)
+    result = verify(model, engine, frames_of(args.input or CLIP, args.frames), args.side)
+    print(json.dumps(result.as_dict(), indent=2) if args.json else result)
+    return 0 if result.passed else FAILED

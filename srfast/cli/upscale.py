@@ -1,0 +1,66 @@
+"""``srfast upscale``: a video, an image or a folder of images."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from srfast.cli.images import upscale_folder, upscale_image
+from srfast.cli.options import (
+    add_model,
+    add_video,
+    check_applicable,
+    is_image,
+    is_readable_image,
+    paths_from,
+)
+
+
+def add(commands: Any, common: argparse.ArgumentParser) -> None:
+    """Adds the command."""
+    p = commands.add_parser("upscale", parents=[common], help="upscale a video, an image or a folder of images")
+    p.add_argument("paths", nargs="*", metavar="IN OUT", help="two files or two folders; - is a pipe; in/%%05d.png")
+    p.add_argument("-i", "--input", help="input, instead of the first position")
+    p.add_argument("-o", "--output", help="output, instead of the second position")
+    p.add_argument("-y", "--overwrite", action="store_true", help="replace outputs that exist")
+    add_model(p)
+    add_video(p)
+    run = p.add_argument_group("video run")
+    run.add_argument("--frames", type=int, help="stop after this many frames")
+    run.add_argument(
+        "--resume", action="store_true", help="continue a run that was interrupted; of a folder, do what is missing"
+    )
+    run.add_argument("--strict", action="store_true", help="end at the first damage of the input")
+    run.add_argument("--no-reuse", action="store_true", help="compute also what has not changed since the last frame")
+    run.add_argument("--report", type=Path, metavar="FILE", help="write a report of the run as JSON")
+    run.add_argument(
+        "--max-latency", metavar="TIME", help="live: newest frames win, late ones get a lighter way (40ms)"
+    )
+    run.add_argument("--lighter", metavar="MODEL", help="live: the model for frames that would be late")
+    output = p.add_argument_group("output")
+    output.add_argument("--suffix", default="", help="added to the file names of a folder's results")
+    output.add_argument("--ext", help="image format of a folder's results, such as png; the input's by default")
+    output.add_argument("--progress", choices=["bar", "json", "none"], default="bar", help="on stderr")
+    p.set_defaults(run=_upscale)
+
+
+def _upscale(args: argparse.Namespace) -> int:
+    source, target = paths_from(args)
+    kind = _kind(args, source, target)
+    check_applicable(args, kind)
+    if kind == "a folder":
+        return upscale_folder(args, Path(source), Path(target))
+    if kind == "an image":
+        return upscale_image(args, Path(source), Path(target))
+    from srfast.cli.video import upscale
+
+    return upscale(args, source, target)
+
+
+def _kind(args: argparse.Namespace, source: str, target: str) -> str:
+    if Path(source).is_dir():
+        return "a folder"
+    if is_image(source) or (is_image(target) and is_readable_image(source)):
+        return "an image"
+    return "a live video" if args.max_latency else "a video"

@@ -1,0 +1,186 @@
+"""``srfast.compile``: any module of covered operations, on tensors, without frames or tiles around it."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+
+from srfast.backends import default_dtype, select_backend
+from srfast.capture import capture
+from srfast.devices import usable_device
+from srfast.errors import InputError, UnsupportedModelError
+from srfast.plan import Plan
+from srfast.plan.passes import optimise
+
+
+class CompiledModule(nn.Module):
+    """A fused network that takes and gives what the module it was made from does.
+
+    It has weights of its own, those at the time of compilation. There is no gradient, and the input stays as it is. Threads
+    that call it take turns.
+    """
+
+    def __init__(self, plan: Plan, backend: str, device: torch.device, dtype: torch.dtype) -> None:
+        super().__init__()
+        self.plan = plan
+        self.device, self.dtype = device, dtype
+        self.backend = select_backend(self.plan, device, dtype, backend)
+        self._run = self.backend.compile(self.plan, device, dtype)
+        self._turn = threading.Lock()  # whose are the buffers
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Copies, and other processes, compile the plan anew."""
+        return CompiledModule, (self.plan, self.backend.name, self.device, self.dtype)
+
+    @property
+    def scale(self) -> int:
+        """Output pixels per input pixel along one side."""
+        return self.plan.scale
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[N, C, H, W] floating -> [N, C', scale*H, scale*W] of the same dtype and device, a tensor of its own.
+
+        Raises:
+            InputError: another shape, or sides that are not multiples of the plan's alignment.
+        """
+        unit, channels = self.plan.alignment, self.plan.in_channels
+        if x.ndim != 4 or x.shape[1] != channels or not x.is_floating_point() or 0 in x.shape:
+            raise InputError(f"the input must be floating [N, {channels}, H, W], not {list(x.shape)} of {x.dtype}")
+        if x.shape[2] % unit or x.shape[3] % unit:
+            raise InputError(f"height and width must be multiples of {unit}, not {x.shape[2]} and {x.shape[3]}")
+        with self._turn:
+            y = self._run(x.to(self.device, self.dtype))
+            return y.to(x.device, x.dtype).clone(memory_format=torch.contiguous_format)
+
+    def extra_repr(self) -> str:
+        name = str(self.dtype).removeprefix("torch.")
+        return f"{len(self.plan.nodes)} operations, x{self.scale}, {self.backend.name} on {self.device}, {name}"
+
+
+def compile_module(
+    module: nn.Module,
+    *,
+    backend: str = "auto",
+    device: torch.device | str | None = None,
+    dtype: torch.dtype | None = None,
+    in_channels: int | None = None,
+) -> CompiledModule:
+    """Folds and fuses a module once; the result is called like it, on tensors.
+
+    The result computes what the module does in eval mode with the weights that it has now: compile it again when they change.
+
+    Args:
+        module: takes one [N, C, H, W] image and returns one, of operations that srfast covers; it is left as it is.
+        backend: 'auto' or a backend's name.
+        device: by default the first GPU, else the CPU.
+        dtype: of weights and activations; by default the device's fastest good one.
+        in_channels: C; by default what the layers ask for, and 3 where they take any.
+
+    Raises:
+        UnsupportedModelError: names the operation that is not covered.
+        BackendError: the backend cannot run the network there.
+    """
+    chosen = usable_device(device)
+    plan = optimise(capture(module, in_channels))
+    return CompiledModule(plan, backend, chosen, dtype or default_dtype(chosen))
+
+
+compile = compile_module  # noqa: A001  the public name, srfast.compile
+
+
+def dynamo_backend(graph: fx.GraphModule, examples: list[Any]) -> Callable[..., tuple[Tensor]]:
+    """``torch.compile(module, backend="srfast")``: the module's graph as a plan, for inference.
+
+    Weights that change in place, as by ``load_state_dict``, or are replaced are compiled again at the next call. PyTorch
+    keeps no account of changes through ``.data``; ``torch.compiler.reset()`` makes them count.
+
+    Args:
+        graph: as TorchDynamo traces it: weights are inputs.
+        examples: the inputs of the first call.
+
+    Raises:
+        UnsupportedModelError: an operation is not covered, or the graph has not one image in and one out.
+    """
+    return _DynamoGraph(graph, examples)
+
+
+class _DynamoGraph:
+    """A graph of TorchDynamo, called with its weights and one image."""
+
+    def __init__(self, graph: fx.GraphModule, examples: list[Any]) -> None:
+        self.graph = graph
+        self.weights: list[tuple[int, str]] = []  # place among the inputs, and name in the graph
+        images: list[tuple[int, str]] = []
+        for index, (node, value) in enumerate(zip(_placeholders(graph), examples, strict=True)):
+            if not node.users:
+                continue
+            is_weight = isinstance(value, nn.Parameter) or "_parameters_" in node.name or "_buffers_" in node.name
+            (self.weights if is_weight else images).append((index, node.name))
+        if len(images) != 1:
+            raise UnsupportedModelError(f"the graph takes {len(images)} images ({images}); srfast runs one in, one out")
+        self.image = images[0][0]
+        self.compile(examples)
+
+    def compile(self, inputs: Sequence[Any]) -> None:
+        x = inputs[self.image]
+        weights = {name: inputs[index] for index, name in self.weights}
+        self.seen = [_Seen(weight) for weight in weights.values()]
+        self.channels = x.shape[1] if x.ndim == 4 else None
+        module = _with_weights(self.graph, weights)
+        # Another graph may go on with the image, and would miss what this one changed.
+        plan = optimise(capture(module, self.channels, input_may_change=False))
+        dtype = torch.float32 if x.device.type == "cpu" else torch.float16
+        self.run = CompiledModule(plan, "auto", x.device, dtype)
+
+    def __call__(self, *inputs: Any) -> tuple[Tensor]:
+        x, weights = inputs[self.image], [inputs[index] for index, _ in self.weights]
+        if torch.is_grad_enabled() and (x.requires_grad or any(w.requires_grad for w in weights)):
+            raise UnsupportedModelError("srfast has no gradients: call the compiled module under torch.no_grad()")
+        fresh = all(seen.is_still(weight) for seen, weight in zip(self.seen, weights, strict=True))
+        if not fresh or (x.ndim == 4 and x.shape[1] != self.channels):
+            self.compile(inputs)
+        return (self.run(x),)
+
+
+class _Seen:
+    """A weight as it was when it was compiled."""
+
+    def __init__(self, weight: Tensor) -> None:
+        self.memory = weight.detach()  # held, so that no later weight comes to lie at its address
+        # What torch.inference_mode() makes counts no changes.
+        self.version = None if weight.is_inference() else weight._version
+        self.values = weight.clone() if weight.is_inference() else None
+
+    def is_still(self, weight: Tensor) -> bool:
+        if weight.data_ptr() != self.memory.data_ptr() or weight.is_inference() != (self.version is None):
+            return False
+        return weight._version == self.version if self.values is None else torch.equal(weight, self.values)
+
+
+def _placeholders(graph: fx.GraphModule) -> list[fx.Node]:
+    return [node for node in graph.graph.nodes if node.op == "placeholder"]
+
+
+def _with_weights(graph: fx.GraphModule, weights: dict[str, Tensor]) -> fx.GraphModule:
+    """A copy whose weights are buffers and which returns its one image, not a tuple."""
+    root = nn.Module()
+    nodes = fx.Graph()
+    names: dict[fx.Node, fx.Node] = {}
+    for node in graph.graph.nodes:
+        if node.name in weights:
+            root.register_buffer(node.name, weights[node.name].detach())
+            names[node] = nodes.get_attr(node.name)
+        elif node.op == "output":
+            results = node.args[0]
+            if len(results) != 1:
+                raise UnsupportedModelError(
+                    f"the graph returns {len(results)} results; srfast runs one image in, one out"
+                )
+            nodes.output(names[results[0]])
+        elif node.op != "placeholder" or node.users:
+            names[node] = nodes.node_copy(node, lambda n: names[n])
+    return fx.GraphModule(root, nodes)

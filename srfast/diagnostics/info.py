@@ -1,0 +1,124 @@
+"""What is available on this machine, and why something is not."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.metadata
+import importlib.util
+import platform
+import shutil
+from dataclasses import asdict, dataclass
+
+import torch
+
+import srfast
+from srfast.backends import BACKENDS, default_dtype
+from srfast.checkpoint import shipped_models
+from srfast.devices import default_device, gpu_reason
+from srfast.kernels import cuda, gluon
+from srfast.kernels.cuda.config import measured_gpus
+from srfast.plan import Plan
+
+# Import name and the distributions that provide it.
+PACKAGES = {
+    "torch": ("torch",),
+    "triton": ("triton",),
+    "numpy": ("numpy",),
+    "cv2": ("opencv-python", "opencv-python-headless", "opencv-contrib-python"),
+    "av": ("av",),
+    "safetensors": ("safetensors",),
+    "rich": ("rich",),
+}
+
+
+ENCODERS = ("libx264", "libx265", "libsvtav1", "libvpx-vp9", "ffv1", "h264_nvenc", "hevc_nvenc", "av1_nvenc")
+
+
+@dataclass(frozen=True)
+class Info:
+    """Versions, devices, backends and models; every value is text."""
+
+    versions: dict[str, str]
+    devices: dict[str, str]
+    backends: dict[str, str]
+    models: dict[str, str]
+    tools: dict[str, str]
+
+    def as_dict(self) -> dict[str, dict[str, str]]:
+        """For JSON."""
+        return asdict(self)
+
+    def __str__(self) -> str:
+        lines = []
+        for title, entries in self.as_dict().items():
+            lines.append(title)
+            lines += [f"  {name:14} {text}" for name, text in entries.items()]
+        return "\n".join(lines)
+
+
+def collect() -> Info:
+    """Looks at the machine."""
+    return Info(_versions(), _devices(), _backends(), _models(), _tools())
+
+
+def _versions() -> dict[str, str]:
+    versions = {"srfast": srfast.__version__, "python": platform.python_version()}
+    for name, distributions in PACKAGES.items():
+        try:
+            importlib.import_module(name)
+            versions[name] = next(filter(None, map(_version, distributions)), "unknown version")
+        except ImportError as error:
+            versions[name] = f"missing: {error}"
+    return versions
+
+
+def _version(distribution: str) -> str | None:
+    try:
+        return importlib.metadata.version(distribution)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def _devices() -> dict[str, str]:
+    devices = {"cpu": f"{torch.backends.cpu.get_cpu_capability()}, {torch.get_num_threads()} threads"}
+    if reason := gpu_reason():
+        devices["gpu"] = f"none: {reason}"
+    for index in range(torch.cuda.device_count()):
+        properties = torch.cuda.get_device_properties(index)
+        devices[f"cuda:{index}"] = f"{properties.name}, {properties.total_memory / 2**30:.0f} GiB"
+    device = default_device()
+    devices["default"] = f"{device} in {str(default_dtype(device)).removeprefix('torch.')}"
+    return devices
+
+
+def _backends() -> dict[str, str]:
+    device = default_device()
+    dtype = default_dtype(device)
+    empty = Plan((), "x", "x", 3)
+    return {b.name: ", ".join(b.not_supported_reasons(empty, device, dtype)) or "available" for b in BACKENDS}
+
+
+def _models() -> dict[str, str]:
+    return {name: f"{path.stat().st_size / 1e6:.1f} MB" for name, path in shipped_models().items()}
+
+
+def _tools() -> dict[str, str]:
+    tools = {}
+    for name, use in (("c++", "builds the CPU kernels"), ("nvcc", "builds the CUDA kernels")):
+        tools[name] = shutil.which(name) or f"missing ({use}; not needed to run)"
+    built = ", ".join(f"sm_{arch}" for arch in cuda.architectures())
+    if importlib.util.find_spec("triton") is not None:
+        tools["Gluon kernels"] = gluon.unavailable_reason() or "available (Hopper)"
+    tools["CUDA kernels"] = cuda.unavailable_reason() or f"built for {built}"
+    gpus = measured_gpus()
+    tools["CUDA speeds"] = f"measured on {', '.join(gpus)}" if gpus else "not measured: auto leaves GPUs to Triton"
+    try:
+        import av
+
+        from srfast.video.hardware import encoder_opens
+
+        there = [name for name in ENCODERS if name in av.codecs_available]
+        tools["encoders"] = ", ".join(n if encoder_opens(av, n) else f"{n} (not usable here)" for n in there)
+    except ImportError as error:
+        tools["encoders"] = f"none: video needs PyAV ({error})"
+    return tools

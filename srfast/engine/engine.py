@@ -1,0 +1,321 @@
+"""The engine: a plan on one device in one dtype, over images of any size, in exact tiles."""
+
+from __future__ import annotations
+
+import functools
+import logging
+import math
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from srfast.backends import Backend, default_dtype
+from srfast.devices import usable_device
+from srfast.engine.batching import batches
+from srfast.engine.budget import Budget, default_memory, is_out_of_memory
+from srfast.engine.pixels import check_images, padded
+from srfast.engine.requests import Job
+from srfast.engine.runner import Runner
+from srfast.engine.tiling import Tiling, bytes_per_pixel
+from srfast.engine.transfer import SLOTS
+from srfast.errors import BackendError, InputError, SrfastError
+from srfast.kernels.planes import PlaneColour
+from srfast.plan import Plan
+
+_log = logging.getLogger("srfast")
+
+
+@dataclass
+class Statistics:
+    """What happened so far: images run, tiles per image of the last size, images redone in float32."""
+
+    images: int = 0
+    tiles: int = 0
+    redone: int = 0
+    out_of_memory: int = 0
+
+
+class Engine:
+    """Runs a plan over batches of images.
+
+    Args:
+        plan: an optimised plan for images in 0..1.
+        backend: 'auto' or a backend's name.
+        device: where to run; by default the first GPU, else the CPU.
+        dtype: of weights and activations; by default float16 on GPUs, bfloat16 on CPUs that have it, else float32.
+        tile: side of a tile in input pixels; 0 never tiles, None lets the memory decide.
+        memory: bytes that activations may take; by default half of the free GPU memory, or 1 GiB on a CPU.
+
+    Raises:
+        BackendError: the backend cannot run the plan there, or the network looks at the whole image and cannot be tiled.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        *,
+        backend: str = "auto",
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+        tile: int | None = None,
+        memory: int | None = None,
+    ) -> None:
+        if tile is not None and tile < 0:
+            raise ValueError(f"tile must be 0 (never tile) or a size in input pixels, not {tile}")
+        self.plan = plan
+        self.device = usable_device(device)
+        self.dtype = dtype or default_dtype(self.device)
+        self.scale = plan.scale
+        self.statistics = Statistics()
+        self._again = functools.partial(
+            Engine, backend=backend, device=self.device, dtype=self.dtype, tile=tile, memory=memory
+        )
+        self._runner = Runner(plan, self.device, self.dtype, backend)
+        run = self._runner.run
+        self.alignment: int = getattr(run, "alignment", plan.alignment)
+        self.halo: int | None = getattr(run, "halo", plan.halo())
+        self.exact: bool = self.halo is not None and bool(getattr(run, "exact", False))
+        self._lock = threading.RLock()  # executables own their buffers
+        if self.halo is None and tile:
+            raise BackendError(
+                f"this network looks at the whole image, so tiles of {tile} pixels would change its result; use tile 0"
+            )
+        element_size = torch.empty(0, dtype=self.dtype).element_size()
+        whole = bytes_per_pixel(self._runner.framed, element_size)
+        self._budget = Budget(
+            self.halo,
+            self.alignment,
+            tile,
+            memory or default_memory(self.device),
+            getattr(run, "bytes_per_pixel", whole),
+        )
+
+    @property
+    def backend(self) -> Backend:
+        """What runs the plan."""
+        return self._runner.backend
+
+    def __call__(self, images: Tensor, *, bgr: bool = False) -> Tensor:
+        """Upscales images.
+
+        Args:
+            images: [N, H, W, C] uint8 or uint16, or floating in 0..1, channels in the network's order; on any device.
+            bgr: the channels, of the images and of the result, are in the reverse of the network's order.
+
+        Returns:
+            [N, scale * H, scale * W, C'] of the same dtype and device, rounded to nearest and limited to the range.
+
+        Raises:
+            InputError: the images have another shape or type.
+        """
+        return next(self.stream([images], bgr=bgr))
+
+    def stream(self, images: Iterable[Tensor], *, bgr: bool = False) -> Iterator[Tensor]:
+        """Upscales one batch of images after another, as calling does, with the results in order.
+
+        On a GPU the results come a few batches late: while one runs, the next is copied there and the last one back.
+        """
+        waiting: deque[Callable[[], Tensor]] = deque()
+        for batch in images:
+            waiting.append(self.begin(batch, bgr=bgr))
+            if len(waiting) >= SLOTS:
+                yield waiting.popleft()()
+        while waiting:
+            yield waiting.popleft()()
+
+    def begin(self, images: Tensor, *, bgr: bool = False, colour: PlaneColour | None = None) -> Callable[[], Tensor]:
+        """Sends a batch on its way; the returned function waits for the result.
+
+        Results must be asked for in the order of the batches, of which ``staging.SLOTS`` run at a time on a GPU.
+
+        Args:
+            images: as in a call. With ``colour`` pictures of video planes, [N, 3 * H / 2, W, 1] as ``Planes.of`` reads them,
+                H and W multiples of the network's alignment: they come back as larger pictures of the same colour.
+            bgr: as in a call.
+            colour: how the planes encode colour.
+
+        Raises:
+            InputError: the images have another shape or type.
+        """
+        if colour is None:
+            check_images(images, self.plan.in_channels)
+            whole = padded(images, self.plan.alignment)
+            count, height, width, _ = whole.shape
+            shape = (count, self.scale * height, self.scale * width, self.plan.out_channels)
+        else:
+            self._check_planes(images, colour)
+            whole = images
+            shape = (images.shape[0], self.scale * images.shape[1], self.scale * images.shape[2], 1)
+        job = Job(whole, self._runner.memory(shape, whole), self.scale, bgr, colour)
+        with self._lock:
+            self._upscale(job)
+        rows, columns = (self.scale * length for length in images.shape[1:3])
+
+        def result() -> Tensor:
+            self._settle(job)
+            return job.out[:, :rows, :columns]
+
+        return result
+
+    @property
+    def takes_bgr(self) -> bool:
+        """Whether ``bgr`` costs nothing: the kernels that read and write integer images turn the channels round."""
+        return self._runner.takes_frames
+
+    @property
+    def plane_unit(self) -> int | None:
+        """Of what the height and width of video planes must be multiples; None where the kernels do not take planes."""
+        rgb = (self.plan.in_channels, self.plan.out_channels) == (3, 3)
+        return math.lcm(2, self.plan.alignment) if rgb and self._runner.takes_planes else None
+
+    @property
+    def overlaps(self) -> bool:
+        """Whether copies of one batch overlap with the run of another, so that it pays to ``begin`` several."""
+        return self._runner.queues is not None
+
+    def _check_planes(self, images: Tensor, colour: PlaneColour) -> None:
+        unit = self.plane_unit
+        if unit is None:
+            raise InputError(f"the {self.backend.name} backend takes no video planes for this network")
+        shaped = images.ndim == 4 and images.shape[3] == 1 and images.shape[1] % 3 == 0 and 0 not in images.shape
+        if not shaped or images.dtype != colour.dtype or images.shape[1] // 3 * 2 % unit or images.shape[2] % unit:
+            raise InputError(
+                f"pictures of planes must be [N, 3 * H / 2, W, 1] of {colour.dtype} with H and W multiples of {unit}, "
+                f"not {list(images.shape)} of {images.dtype}"
+            )
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Copies, and other processes, compile the plan anew: memory and queues belong to one engine in one process."""
+        return self._again, (self.plan,)
+
+    def close(self) -> None:
+        """Gives back weights and buffers, after what runs now; later calls raise."""
+        with self._lock:
+            self._runner.close()
+
+    def __enter__(self) -> Engine:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def region(self, images: Tensor, top: int, left: int, height: int, width: int) -> Tensor:
+        """The part of the result that belongs to a rectangle of the input, at about the rectangle's cost.
+
+        It equals the crop of the whole result: bit for bit where ``exact``, else as far as the backend's sums do not
+        depend on the size of its input.
+
+        Args:
+            images: as in a call.
+            top, left, height, width: the rectangle in input pixels.
+
+        Returns:
+            [N, scale * height, scale * width, C'].
+
+        Raises:
+            InputError: the rectangle is empty or not inside the images.
+        """
+        rows, columns = images.shape[1:3]
+        if min(top, left) < 0 or min(height, width) < 1 or top + height > rows or left + width > columns:
+            raise InputError(
+                f"the region {width}x{height} at ({left}, {top}) is not inside the image of {columns}x{rows}"
+            )
+        first, s = (top, left), self.scale
+        whole = padded(images, self.plan.alignment)
+        if self.halo is None:
+            start, window = (0, 0), whole
+        else:
+            sides = zip(first, (height, width), whole.shape[1:3], strict=True)
+            spans = [_window(a, length, limit, self.halo, self.alignment) for a, length, limit in sides]
+            start = (spans[0].start, spans[1].start)
+            window = whole[:, spans[0], spans[1]]
+        out = self(window)
+        y, x = ((a - b) * s for a, b in zip(first, start, strict=True))
+        return out[:, y : y + height * s, x : x + width * s]
+
+    def refresh(self, image: Tensor, last: Tensor, out: Tensor) -> int:
+        """Computes again the tiles whose window differs from the last image's, by the tiling of a whole image.
+
+        Args:
+            image, last: [1, H, W, C] of one type.
+            out: [1, scale * H, scale * W, C'], the last image's result, which becomes this image's.
+
+        Returns:
+            Input pixels that were computed.
+        """
+        height, width = image.shape[1:3]
+        if height % self.plan.alignment or width % self.plan.alignment:
+            out.copy_(self(image))
+            return height * width
+        with self._lock:
+            whole, job = self.tiling(height, width), Job(image, out, self.scale)
+            computed = 0
+            for row, column in whole:
+                part = (
+                    slice(0, 1),
+                    slice(row.start, row.start + row.size),
+                    slice(column.start, column.start + column.size),
+                )
+                if not torch.equal(image[part], last[part]):
+                    self._send(job, Tiling((row,), (column,)))
+                    computed += row.size * column.size
+            self._settle(job)
+            self.statistics.tiles = len(whole)
+        return computed
+
+    def tiling(self, height: int, width: int, *, planes: bool = False) -> Tiling:
+        """The tiles for images of this size, or pictures of planes; one tile where tiles cannot be exact."""
+        return self._budget.tiling(height, width, planes)
+
+    def _upscale(self, job: Job) -> None:
+        """Sends all tiles on their way; out of memory means smaller tiles, and starts the images again."""
+        height, width = job.size
+        while True:
+            tiling = self.tiling(height, width, planes=job.colour is not None)
+            try:
+                self._send(job, tiling)
+                return
+            except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
+                if not is_out_of_memory(error):
+                    raise
+                smaller = self._budget.shrink(tiling, self._together(tiling))
+                if not smaller and self.halo is None:
+                    raise SrfastError(
+                        f"an image of {width}x{height} does not fit in memory, and this network looks at the whole image, "
+                        "so it cannot run in tiles; use smaller images"
+                    ) from error
+                if not smaller:
+                    raise
+            # Outside the handler, so that the failed attempt's tensors are gone.
+            self._runner.drop_staging()
+            job.flags.clear()
+            self.statistics.out_of_memory += 1
+            if self.device.type == "cuda":
+                torch.cuda.empty_cache()
+            _log.warning("out of memory: %s from now on", smaller)
+
+    def _send(self, job: Job, tiling: Tiling) -> None:
+        self.statistics.tiles = len(tiling)
+        for parts in batches(len(job.images), tiling, self._together(tiling)):
+            self._runner.send(job, parts)
+
+    def _together(self, tiling: Tiling) -> int:
+        return self._budget.together(tiling, getattr(self._runner.run, "fill", 1))
+
+    def _settle(self, job: Job) -> None:
+        with self._lock:
+            self._runner.settle(job)
+            self.statistics.images += len(job.images)
+            self.statistics.redone += job.redone
+
+
+def _window(first: int, length: int, limit: int, halo: int, alignment: int) -> slice:
+    """Input of an exact result for ``first .. first + length``: whole blocks of the alignment, with the halo around them."""
+    reach = -(-halo // alignment) * alignment
+    start = max(0, first // alignment * alignment - reach)
+    return slice(start, min(limit, -(-(first + length) // alignment) * alignment + reach))

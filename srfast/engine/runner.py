@@ -1,0 +1,155 @@
+"""Tiles through a device: a compiled plan, the device's queues, and float32 where half precision overflowed."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from srfast.backends import Backend, Executable, FrameExecutable, select_backend
+from srfast.backends.base import PlaneExecutable
+from srfast.engine.batching import Part
+from srfast.engine.pixels import PEAKS, UNITS, finite, limit_
+from srfast.engine.requests import Job
+from srfast.engine.transfer import CudaQueues, Queues, Staging
+from srfast.errors import SrfastError
+from srfast.kernels.planes import PlaneColour, Planes
+from srfast.plan import Plan
+from srfast.plan.passes import in_units, output_limits
+
+
+class Runner:
+    """Runs tiles of jobs.
+
+    Args:
+        plan: for images in 0..1.
+        device, dtype: where and in what to run.
+        backend: 'auto' or a backend's name.
+
+    Attributes:
+        framed: the plan as it runs, for images in the network's units.
+        run: the compiled plan.
+        queues: of the device; None where there is nothing to overlap.
+
+    Raises:
+        BackendError: the backend cannot run the plan there.
+    """
+
+    def __init__(self, plan: Plan, device: torch.device, dtype: torch.dtype, backend: str) -> None:
+        self._plan, self._device, self._dtype = plan, device, dtype
+        # float16 would lose small first-layer weights divided by 255, so there the images are divided instead.
+        self._input_peak = 1.0 if dtype == torch.float16 else UNITS
+        self.framed = in_units(plan, self._input_peak, UNITS)
+        self._limits = output_limits(plan)
+        self.backend: Backend = select_backend(self.framed, device, dtype, backend)
+        self.run: Executable = self.backend.compile(self.framed, device, dtype)
+        self.queues: Queues | None = CudaQueues(device) if device.type == "cuda" else None
+        self._run_float32: Executable | None = None
+        self._staging: tuple[object, Staging] | None = None
+
+    @property
+    def takes_frames(self) -> bool:
+        """Whether the kernels convert integer frames by themselves."""
+        return isinstance(self.run, FrameExecutable)
+
+    @property
+    def takes_planes(self) -> bool:
+        """Whether the kernels convert video planes by themselves."""
+        return isinstance(self.run, PlaneExecutable) and self._limits is None  # which are those of RGB
+
+    def close(self) -> None:
+        """Gives back weights and buffers; later calls raise."""
+        self.run, self._run_float32, self._staging = _closed, None, None
+
+    def memory(self, shape: tuple[int, ...], images: Tensor) -> Tensor:
+        """Memory for results of images: of those in host memory, where the device can write by itself."""
+        if self.queues is not None and images.device.type == "cpu":
+            return self.queues.host_memory(shape, images.dtype)
+        return images.new_empty(shape)
+
+    def send(self, job: Job, parts: list[Part]) -> None:
+        """Sends tiles of one size on their way, in one launch where the kernels convert the images."""
+        if job.images.is_floating_point() or not (self.takes_frames if job.colour is None else self.takes_planes):
+            for part in parts:
+                self._run_float(job, part)
+        elif self.queues is not None and job.images.device.type == "cpu":
+            self._put(job, parts, self.queues)
+        else:
+            windows = [job.window(part) for part in parts]
+            y, flag = self._convert(windows[0] if len(windows) == 1 else torch.cat(windows), job.bgr, job.colour)
+            job.store(parts, y)
+            job.flags.append((flag.clone(), parts))
+
+    def settle(self, job: Job) -> None:
+        """Waits until all tiles are there, those that overflowed done again."""
+        while job.pending:
+            assert self._staging is not None
+            self._staging[1].deliver_first()
+        for flag, parts in job.flags:
+            if bool(flag):
+                self._redo(job, parts)
+        if self._limits is not None:
+            limit_(job.out, *self._limits)
+
+    def drop_staging(self) -> None:
+        """Delivers what is on its way and frees the memory."""
+        while self._staging is not None and self._staging[1].waiting:
+            self._staging[1].deliver_first()
+        self._staging = None
+
+    def _put(self, job: Job, parts: list[Part], queues: Queues) -> None:
+        """Sends windows in host memory through the device's queues; a whole image comes back to its own place."""
+        windows, whole = [job.window(part) for part in parts], job.whole(parts[0])
+        shape = (*windows[0].shape[1:], windows[0].dtype, job.bgr, job.colour)
+        if self._staging is None or self._staging[0] != shape or self._staging[1].images < len(windows):
+            self.drop_staging()
+            run = partial(self._convert, bgr=job.bgr, colour=job.colour)
+            self._staging = (shape, Staging(run, queues, len(windows), windows[0], self._device))
+
+        def deliver(y: Tensor, all_finite: bool) -> None:
+            job.pending -= 1
+            if not all_finite:
+                self._redo(job, parts)
+            elif not whole:
+                job.store(parts, y)
+
+        target = job.out[parts[0].image : parts[-1].image + 1] if whole else None
+        self._staging[1].put(windows, deliver, target)
+        job.pending += 1
+
+    def _convert(self, frames: Tensor, bgr: bool, colour: PlaneColour | None) -> tuple[Tensor, Tensor]:
+        """Frames or pictures of planes through the kernels, which convert them; as ``FrameExecutable.run_frames``."""
+        if colour is not None:
+            assert isinstance(self.run, PlaneExecutable)
+            planes, flag = self.run.run_planes(Planes.of(frames, colour), self._input_peak, UNITS)
+            return planes.picture, flag
+        assert isinstance(self.run, FrameExecutable)
+        return self.run.run_frames(frames, self._input_peak / PEAKS[frames.dtype], UNITS, bgr)
+
+    def _run_float(self, job: Job, part: Part) -> None:
+        """A tile that is converted here."""
+        y = self.run(job.load_float(part, self._device, self._dtype, self._input_peak))
+        if finite(part.crop(y.permute(0, 2, 3, 1), job.scale)):
+            job.store_float(part, y)
+        else:
+            self._redo(job, [part])
+
+    def _redo(self, job: Job, parts: list[Part]) -> None:
+        """Tiles again in float32: half precision overflowed in one of them."""
+        job.redone = True
+        if self._run_float32 is None:
+            plan = in_units(self._plan, UNITS, UNITS)
+            backend = select_backend(plan, self._device, torch.float32)
+            self._run_float32 = backend.compile(plan, self._device, torch.float32)
+        for part in parts:
+            y = self._run_float32(job.load_float(part, self._device, torch.float32, UNITS))
+            if not finite(part.crop(y.permute(0, 2, 3, 1), job.scale)):
+                raise SrfastError(
+                    "the network gives NaN or infinite values for this image even in float32; check its weights"
+                )
+            job.store_float(part, y)
+
+
+def _closed(x: Tensor) -> Tensor:
+    raise SrfastError("this engine is closed; make another one")

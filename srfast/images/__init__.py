@@ -1,0 +1,31 @@
+"""Still images: arrays in the forms that users have, and image files with their metadata."""
+
+from __future__ import annotations
+
+from srfast.images.files import (
+    LARGEST_SIDES,
+    NO_ALPHA,
+    SUFFIXES,
+    Picture,
+    check_format,
+    check_image_output,
+    check_size,
+    find_images,
+    read_image,
+    read_picture,
+    write_image,
+)
+
+__all__ = [
+    "LARGEST_SIDES",
+    "NO_ALPHA",
+    "SUFFIXES",
+    "Picture",
+    "check_format",
+    "check_image_output",
+    "check_size",
+    "find_images",
+    "read_image",
+    "read_picture",
+    "write_image",
+]

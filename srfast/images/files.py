@@ -1,0 +1,153 @@
+"""Image files in and out."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from srfast._files import check_output, whole_file
+from srfast.errors import InputError, OutputError
+from srfast.images.arrays import Array
+from srfast.images.metadata import KEEPS, Metadata, read_metadata, with_metadata
+
+_log = logging.getLogger("srfast")
+SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
+# Pixels that a side may have: of WebP itself, of OpenCV's JPEG writer, of libpng.
+LARGEST_SIDES = {".webp": 16383, ".jpg": 65500, ".jpeg": 65500, ".png": 1_000_000}
+NO_ALPHA = (".jpg", ".jpeg")
+# How EXIF's orientations become upright: mirrored in which directions after an exchange of rows and columns.
+_TURNS = {2: (False, 1), 3: (False, -1), 4: (False, 0), 5: (True, None), 6: (True, 1), 7: (True, -1), 8: (True, 0)}
+
+
+@dataclass(frozen=True)
+class Picture:
+    """An image as its file has it: pixels that are turned upright, and what comes with them."""
+
+    image: Array
+    metadata: Metadata
+
+
+def read_image(path: Path) -> Array:
+    """The pixels of ``read_picture``."""
+    return read_picture(path).image
+
+
+def read_picture(path: Path) -> Picture:
+    """Reads [H, W] gray, [H, W, 3] BGR or [H, W, 4] BGRA of uint8 or uint16, turned as its EXIF orientation says.
+
+    Raises:
+        InputError: not a readable image.
+    """
+    try:
+        data = np.fromfile(path, np.uint8)
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {error.strerror}") from error
+    metadata = read_metadata(data.tobytes())
+    try:
+        image = _decoded(data, metadata)
+    except (cv2.error, MemoryError) as error:
+        reason = getattr(error, "err", "") or "there is no memory for it"
+        raise InputError(f"{path} cannot be decoded; it may be damaged or too large ({reason})") from error
+    if image is None:
+        raise InputError(f"{path} is not an image that can be read ({data.size} bytes)")
+    if image.dtype not in (np.uint8, np.uint16):
+        raise InputError(f"{path} holds {image.dtype} pixels; 8 and 16 bit unsigned are supported")
+    with contextlib.suppress(cv2.error):
+        images = cv2.imcount(str(path))
+        if images > 1:
+            _log.warning("%s holds %d images; only the first is upscaled", path, images)
+    return Picture(image, metadata.upright(1 if image.ndim == 2 else image.shape[2]))
+
+
+def _decoded(data: Array, metadata: Metadata) -> Array | None:
+    image = cv2.imdecode(data, cv2.IMREAD_UNCHANGED) if data.size else None
+    if image is None:
+        return None
+    if not (image.ndim == 3 and image.shape[2] == 4):
+        # Without alpha: palettes and CMYK as colours. Not every OpenCV turns every format, so that is done here.
+        mode = cv2.IMREAD_ANYCOLOR | cv2.IMREAD_ANYDEPTH | cv2.IMREAD_IGNORE_ORIENTATION
+        image = np.asarray(cv2.imdecode(data, mode))
+    swapped, mirrored = _TURNS.get(metadata.orientation, (False, None))
+    image = cv2.transpose(image) if swapped else image
+    return image if mirrored is None else cv2.flip(image, mirrored)
+
+
+def check_format(path: Path) -> None:
+    """Refuses a name whose suffix is that of no image format.
+
+    Raises:
+        OutputError: it is.
+    """
+    if path.suffix.lower() not in SUFFIXES:
+        raise OutputError(f"cannot tell an image format from {path.name!r}; use one of {', '.join(SUFFIXES)}")
+
+
+def check_image_output(path: Path, overwrite: bool) -> None:
+    """Refuses, before any work is done, a name that no image can be written under.
+
+    Raises:
+        OutputError: its suffix is that of no image format, or ``check_output`` refuses it.
+    """
+    check_output(path, overwrite)
+    check_format(path)
+
+
+def check_size(path: Path, height: int, width: int) -> None:
+    """Refuses, before any work is done, an image that the format of the suffix cannot hold.
+
+    Raises:
+        OutputError: it cannot.
+    """
+    limit = LARGEST_SIDES.get(path.suffix.lower())
+    if limit is not None and max(height, width) > limit:
+        raise OutputError(
+            f"{path} would be {width}x{height}, but a side of a {path.suffix} image has at most {limit} pixels: "
+            "use another format, such as .tif, or a smaller -s"
+        )
+
+
+def write_image(path: Path, image: Array, overwrite: bool, metadata: Metadata | None = None) -> None:
+    """Writes an image in the format of the suffix, with ``metadata`` where the format takes it.
+
+    Raises:
+        OutputError: unknown suffix, too large for the format, existing file, or a disk that is full or read-only.
+    """
+    suffix = path.suffix.lower()
+    check_format(path)
+    check_size(path, *image.shape[:2])
+    if image.dtype == np.uint16 and suffix not in (".png", ".tif", ".tiff"):
+        image = (image // 257).astype(np.uint8)
+    alpha = image.ndim == 3 and image.shape[2] == 4
+    if alpha and suffix in NO_ALPHA:
+        _log.warning("%s has no alpha, so that of %s is left out; .png and .webp keep it", suffix, path)
+    if metadata is not None and metadata.icc and suffix not in KEEPS:
+        _log.warning("the colour profile is left out of %s; %s keep it", path, ", ".join(KEEPS))
+    try:
+        done, data = cv2.imencode(suffix, image)
+    except (cv2.error, MemoryError):
+        done = False
+    if not done:
+        raise OutputError(f"cannot encode a {list(image.shape)} image as {path.suffix}")
+    content = with_metadata(data.tobytes(), metadata or Metadata(), (image.shape[0], image.shape[1]), alpha)
+    try:
+        with whole_file(path, overwrite) as partial:
+            partial.write_bytes(content)
+    except OSError as error:
+        raise OutputError(f"cannot write {path}: {error.strerror}") from error
+
+
+def find_images(folder: Path) -> list[Path]:
+    """The image files of a folder, sorted by name.
+
+    Raises:
+        InputError: there are none.
+    """
+    images = sorted(p for p in folder.iterdir() if p.suffix.lower() in SUFFIXES and p.is_file())
+    if not images:
+        raise InputError(f"{folder} has no images ({', '.join(SUFFIXES)})")
+    return images

@@ -1,0 +1,103 @@
+"""Passes: pure functions from a plan to an equal, shorter or cheaper one."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import torch
+
+from srfast.models.subpixel import conv_before_shuffle
+from srfast.plan import Affine, Clamp, Conv, Node, Plan
+from srfast.plan.rewriter import Rewriting, renamed, sweep
+from srfast.plan.rules import RULES
+
+
+def optimise(plan: Plan) -> Plan:
+    """Folds and fuses in float64 until nothing changes, then rewrites the tail where that is cheaper; float32 out."""
+    plan = plan.map_tensors(lambda t: t.detach().double())
+    plan = rewrite_subpixel_tail(fuse(plan))
+    return plan.map_tensors(lambda t: t.float().contiguous())
+
+
+def fuse(plan: Plan) -> Plan:
+    """Applies every folding rule to a fixed point: each one as often as it fits, until a round changes nothing."""
+    graph = Rewriting(plan)
+    changed = True
+    while changed:
+        changed = False
+        for rule in RULES:
+            while sweep(graph, rule):
+                changed = True
+    return graph.plan()
+
+
+def in_units(plan: Plan, input_peak: float, output_peak: float) -> Plan:
+    """The plan for images whose white is ``input_peak`` in and ``output_peak`` out, instead of 1, folded into the weights.
+
+    A clamp of the result is dropped: whoever converts to the final type limits to 0..1, or to ``output_limits``, and sees
+    infinities before.
+    """
+    plan = plan.map_tensors(lambda t: t.double())
+    plan, _ = split_output_clamp(plan)
+    first = Affine("in_units", plan.input, _one(1 / input_peak), _one(0))
+    nodes: list[Node] = [renamed(node, {plan.input: "in_units"}) for node in plan.nodes]
+    last = Affine("out_units", plan.output, _one(output_peak), _one(0))
+    scaled = plan.with_nodes([first, *nodes, last], output="out_units")
+    return fuse(scaled).map_tensors(lambda t: t.float().contiguous())
+
+
+def _one(value: float) -> torch.Tensor:
+    return torch.tensor([value], dtype=torch.float64)
+
+
+def output_limits(plan: Plan) -> tuple[float, float] | None:
+    """The range within 0..1 that a clamp of the result leaves; None where it leaves all of that."""
+    _, clamp = split_output_clamp(plan)
+    if clamp is None or (clamp[0] <= 0 and clamp[1] >= 1):
+        return None
+    low, high = (min(max(bound, 0.0), 1.0) for bound in clamp)
+    return low, high
+
+
+def split_output_clamp(plan: Plan) -> tuple[Plan, tuple[float, float] | None]:
+    """The plan without the clamp of its result, and that clamp's bounds; None where there is none."""
+    last = plan.nodes[-1] if plan.nodes else None
+    if isinstance(last, Clamp):
+        return plan.with_nodes(list(plan.nodes[:-1]), output=last.input), (last.low, last.high)
+    if isinstance(last, Conv) and last.clamp:
+        return plan.with_nodes([*plan.nodes[:-1], replace(last, clamp=None)]), last.clamp
+    return plan, None
+
+
+def rewrite_subpixel_tail(plan: Plan) -> Plan:
+    """Moves a bare convolution after a pixel shuffle in front of it where that costs less (``models.subpixel``)."""
+    graph = Rewriting(plan)
+    for node in plan.nodes:
+        before = graph.only_conv_before(node)
+        if not isinstance(node, Conv) or before is None or not _tail_may_move(before, node):
+            continue
+        moved = replace(
+            node,
+            weight=conv_before_shuffle(node.weight, before.shuffle),
+            bias=node.bias.repeat_interleave(before.shuffle**2),
+            shuffle=before.shuffle,
+        )
+        if _conv_cost(moved) < before.shuffle**2 * _conv_cost(node):
+            graph.put(replace(before, shuffle=1))
+            graph.put(moved)
+            return graph.plan()
+    return plan
+
+
+def _tail_may_move(before: Conv, node: Conv) -> bool:
+    """Two shuffles in a row are one only if the channels are ordered for it."""
+    shared = node.act != "prelu" or node.slope is None or node.slope.numel() == 1
+    plain = before.shuffle > 1 and not before.residual and not before.clamp
+    return plain and shared and not node.more and node.shuffle == 1
+
+
+def _conv_cost(node: Conv) -> int:
+    """Multiplications per pixel of the input as matrix units spend them: output channels in groups of 16."""
+    out, channels, kernel, _ = node.weight.shape
+    return math.ceil(out / 16) * 16 * channels * kernel**2

@@ -1,0 +1,210 @@
+"""Rules that fold nodes into the convolutions before and after them; each gives an equal, shorter plan."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from srfast.plan import Activate, Add, Affine, Clamp, Concat, Conv, Node, Pool, Resize, Shuffle, Unshuffle
+from srfast.plan.rewriter import Rewriting, Rule
+
+
+def merge_affines(graph: Rewriting, node: Node) -> bool:
+    """Two affine maps in a row become one; an identity goes."""
+    if not isinstance(node, Affine):
+        return False
+    if bool((node.scale == 1).all()) and bool((node.shift == 0).all()):
+        graph.bypass(node)
+        return True
+    before = graph.get(node.input)
+    if not isinstance(before, Affine):
+        return False
+    shift = node.scale * before.shift + node.shift
+    graph.put(replace(node, input=before.input, scale=node.scale * before.scale, shift=shift))
+    return True
+
+
+def affine_after_resize(graph: Rewriting, node: Node) -> bool:
+    """f(a x + b) = a f(x) + b for whatever moves or averages pixels: weights that sum to 1."""
+    before = graph.get(node.input)
+    if not isinstance(node, (Resize, Unshuffle, Pool)) or not isinstance(before, Affine):
+        return False
+    if isinstance(node, Pool) and node.kind == "max" and bool((before.scale < 0).any()):
+        return False
+    moved = replace(before, output=node.output, input=f"{node.output}_plain")
+    if isinstance(node, Unshuffle):
+        moved = replace(moved, scale=_repeated(before.scale, node), shift=_repeated(before.shift, node))
+    graph.put(moved, first=[replace(node, output=moved.input, input=before.input)])
+    return True
+
+
+def _repeated(values: Tensor, node: Unshuffle) -> Tensor:
+    return values if values.numel() == 1 else values.repeat_interleave(node.factor**2)
+
+
+def absorb_concat(graph: Rewriting, node: Node) -> bool:
+    """A convolution (or another concatenation) reads the parts of a concatenation where they are."""
+    if not isinstance(node, (Conv, Concat)):
+        return False
+    parts: list[str] = []
+    for name in (node.input, *node.more):
+        before = graph.get(name)
+        parts += [before.input, *before.more] if isinstance(before, Concat) else [name]
+    if len(parts) == 1 + len(node.more):
+        return False
+    graph.put(replace(node, input=parts[0], more=tuple(parts[1:])))
+    return True
+
+
+def fold_affine_into_next_conv(graph: Rewriting, node: Node) -> bool:
+    """conv(a x) = conv'(x). A shift is not folded into a padded convolution: the zeros outside are not shifted."""
+    if not isinstance(node, Conv):
+        return False
+    for name in node.sources:
+        before = graph.get(name)
+        if isinstance(before, Affine) and (node.kernel == 1 or not bool(before.shift.any())):
+            graph.put(_with_scaled_source(graph, node, before))
+            return True
+    return False
+
+
+def _with_scaled_source(graph: Rewriting, node: Conv, before: Affine) -> Conv:
+    """The convolution that reads ``before``'s input in its place."""
+    index = node.sources.index(before.output)
+    part = _channels_of(graph, node, index) if node.more else slice(None)
+    taps = node.weight[:, part].sum((2, 3))
+    bias = node.bias + taps @ before.shift.expand(taps.shape[1])
+    weight = node.weight.clone()
+    weight[:, part] *= before.scale.view(1, -1, 1, 1)
+    sources = [*node.sources[:index], before.input, *node.sources[index + 1 :]]
+    return replace(node, input=sources[0], more=tuple(sources[1:]), weight=weight, bias=bias)
+
+
+def _channels_of(graph: Rewriting, conv: Conv, index: int) -> slice:
+    """The input channels of the weights that belong to source ``index``."""
+    first = sum(graph.shapes[name].channels for name in conv.sources[:index])
+    return slice(first, first + graph.shapes[conv.sources[index]].channels)
+
+
+def merge_pointwise(graph: Rewriting, node: Node) -> bool:
+    """A 1x1 convolution of a bare convolution is one convolution, where that costs less (separable convolutions)."""
+    if not isinstance(node, Conv) or node.kernel != 1 or node.more:
+        return False
+    before = graph.only_conv_before(node)
+    if before is None or not before.bare or node.residual == before.output:
+        return False
+    mix = node.weight[:, :, 0, 0]
+    weight = torch.einsum("om,mchw->ochw", mix, before.weight)
+    if weight.numel() > before.weight.numel() + mix.numel():
+        return False
+    bias = node.bias + mix @ before.bias
+    graph.put(replace(node, input=before.input, more=before.more, weight=weight, bias=bias))
+    return True
+
+
+def fold_affine_into_previous_conv(graph: Rewriting, node: Node) -> bool:
+    """a (conv(x) + b) + c becomes a convolution; through PReLU and residual where the scale allows it."""
+    before = graph.only_conv_before(node) if isinstance(node, Affine) else None
+    if not isinstance(node, Affine) or before is None or before.clamp:
+        return False
+    before = _with_own_residual(graph, before)
+    if before.bare:
+        channels = before.weight.shape[0]
+        scale, shift = node.scale.expand(channels), node.shift.expand(channels)
+        weight = before.weight * scale.view(-1, 1, 1, 1)
+        graph.put(replace(before, output=node.output, weight=weight, bias=before.bias * scale + shift))
+        return True
+    if node.scale.numel() == 1 and not bool(node.shift.any()):
+        graph.put(*_scaled(before, node))
+        return True
+    return False
+
+
+def _with_own_residual(graph: Rewriting, conv: Conv) -> Conv:
+    """conv(x) * gain + x as one convolution: x enters at the middle tap. Frees the residual of a dense block for another."""
+    if conv.residual not in conv.sources or conv.act != "none" or conv.shuffle != 1:
+        return conv
+    index = conv.sources.index(conv.residual)
+    first = _channels_of(graph, conv, index).start if index else 0
+    weight, middle = conv.weight * conv.gain, conv.kernel // 2
+    rows = torch.arange(weight.shape[0])
+    weight[rows, rows + first, middle, middle] += 1
+    return replace(conv, weight=weight, bias=conv.bias * conv.gain, gain=1.0, residual=None)
+
+
+def _scaled(conv: Conv, node: Affine) -> tuple[Node, list[Node]]:
+    """``conv`` with its whole result multiplied by the one scale of ``node``, and what has to come before it."""
+    factor = float(node.scale)
+    first: list[Node] = []
+    residual = conv.residual
+    if residual is not None:
+        residual = f"{node.output}_residual"
+        first.append(Affine(residual, conv.residual or "", node.scale, node.shift))
+    homogeneous = conv.act == "none" or (conv.act == "prelu" and factor > 0)
+    if homogeneous and conv.gain == 1:
+        scaled = replace(conv, weight=conv.weight * factor, bias=conv.bias * factor)
+    else:
+        scaled = replace(conv, gain=conv.gain * factor)
+    return replace(scaled, output=node.output, residual=residual), first
+
+
+def absorb_activation(graph: Rewriting, node: Node) -> bool:
+    """act(conv(x)); a PReLU after a shuffle moves in front of it, its slopes repeated for the channels it came from."""
+    if not isinstance(node, Activate) or node.act == "silu" or node.act == "gelu":
+        return False
+    conv = graph.only_conv_before(node)
+    if conv is None or conv.act != "none" or conv.gain != 1 or conv.residual or conv.clamp:
+        return False
+    slope = node.slope
+    if slope is not None and slope.numel() > 1:
+        slope = slope.repeat_interleave(conv.shuffle**2)
+    graph.put(replace(conv, output=node.output, act=node.act, slope=slope))
+    return True
+
+
+def absorb_shuffle(graph: Rewriting, node: Node) -> bool:
+    """shuffle(act(conv(x)))."""
+    conv = graph.only_conv_before(node) if isinstance(node, Shuffle) else None
+    if not isinstance(node, Shuffle) or conv is None or conv.shuffle != 1 or conv.residual or conv.clamp:
+        return False
+    graph.put(replace(conv, output=node.output, shuffle=node.factor))
+    return True
+
+
+def absorb_residual(graph: Rewriting, node: Node) -> bool:
+    """conv(x) + y, for the operand that is written last and read nowhere else."""
+    if not isinstance(node, Add) or node.input == node.other:
+        return False
+    for name in sorted(node.inputs, key=graph.position, reverse=True):
+        conv = graph.get(name)
+        if isinstance(conv, Conv) and not conv.residual and not conv.clamp and graph.is_read_once(name):
+            # Placed where the sum was: the other operand is written by then.
+            other = node.other if name == node.input else node.input
+            graph.put(replace(conv, output=node.output, residual=other))
+            return True
+    return False
+
+
+def absorb_clamp(graph: Rewriting, node: Node) -> bool:
+    """clamp(conv(x))."""
+    conv = graph.only_conv_before(node) if isinstance(node, Clamp) else None
+    if not isinstance(node, Clamp) or conv is None or conv.clamp:
+        return False
+    graph.put(replace(conv, output=node.output, clamp=(node.low, node.high)))
+    return True
+
+
+RULES: tuple[Rule, ...] = (
+    merge_affines,
+    affine_after_resize,
+    absorb_concat,
+    merge_pointwise,
+    fold_affine_into_next_conv,
+    fold_affine_into_previous_conv,
+    absorb_activation,
+    absorb_shuffle,
+    absorb_residual,
+    absorb_clamp,
+)

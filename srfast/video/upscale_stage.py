@@ -1,0 +1,115 @@
+"""The stage between decoding and encoding: frames in, larger frames out, everything in its order."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+
+import numpy as np
+import torch
+
+from srfast._threads import StageTimes
+from srfast.engine.transfer import SLOTS
+from srfast.images.arrays import Array
+from srfast.kernels.planes import PlaneColour
+from srfast.upscaler import Upscaler
+from srfast.video.reader import Item, RgbFrame
+from srfast.video.reuse import Reuse, SequenceUpscaler
+
+
+class NetworkStage:
+    """Upscales the frames among the items of one video and lets packets pass.
+
+    This is the only place where a video meets the engine. Where the engine overlaps copies with its work, several frames are
+    on their way at a time; a frame that is the one before it, byte for byte, is not sent again.
+
+    Args:
+        upscaler: the network.
+        reuse: copy what has not changed since the last frame.
+        times: where its work is counted, under 'network'.
+        planes: what the frames are, if not RGB.
+    """
+
+    def __init__(
+        self,
+        upscaler: Upscaler,
+        *,
+        reuse: bool,
+        times: StageTimes | None = None,
+        planes: PlaneColour | None = None,
+    ) -> None:
+        self._upscaler, self._planes = upscaler, planes
+        self._sequence = SequenceUpscaler(upscaler, reuse=reuse)
+        self._times = times or StageTimes()
+        self._ahead = _Ahead(upscaler, reuse, planes)
+        self._slots = SLOTS if upscaler.engine.overlaps else 1
+
+    @property
+    def statistics(self) -> Reuse:
+        """What was copied from the frame before."""
+        counts, others = self._ahead.statistics, self._sequence.statistics
+        return Reuse(*(a + b for a, b in zip(vars(counts).values(), vars(others).values(), strict=True)))
+
+    def __call__(self, items: Iterable[Item]) -> Iterator[Item]:
+        """The items in their order. It may take several before it gives the first."""
+        waiting: deque[tuple[Item, Callable[[], Array] | None]] = deque()
+        begun = 0
+        for item in items:
+            if isinstance(item, RgbFrame):
+                with self._times.measure("network"):
+                    waiting.append((item, self._begin(item)))
+                begun += 1
+            else:
+                waiting.append((item, None))
+            while waiting and (waiting[0][1] is None or begun >= self._slots):
+                begun -= waiting[0][1] is not None
+                yield self._finished(*waiting.popleft())
+        while waiting:
+            yield self._finished(*waiting.popleft())
+
+    def _begin(self, frame: RgbFrame) -> Callable[[], Array]:
+        scaled = self._upscaler.outscale == self._upscaler.scale
+        if self._planes is not None or (self._slots > 1 and scaled and frame.image.shape[2] == 3):
+            return self._ahead.begin(frame.image)
+        return lambda: self._sequence(frame.image)
+
+    def _finished(self, item: Item, result: Callable[[], Array] | None) -> Item:
+        if result is None or not isinstance(item, RgbFrame):
+            return item
+        with self._times.measure("network"):
+            return RgbFrame(result(), item.pts, item.duration, item.planes)
+
+
+class _Ahead:
+    """Whole frames sent one after another; a frame that repeats the last one has its result."""
+
+    def __init__(self, upscaler: Upscaler, reuse: bool, planes: PlaneColour | None) -> None:
+        self._engine, self._reuse, self._planes = upscaler.engine, reuse, planes
+        self._last: tuple[Array, Callable[[], Array]] | None = None
+        self.statistics = Reuse()
+
+    def begin(self, image: Array) -> Callable[[], Array]:
+        """Sends [H, W, 3], or a picture of planes; the function waits for the larger one."""
+        rows, width = image.shape[:2]
+        pixels = (rows if self._planes is None else rows // 3 * 2) * width
+        self.statistics.frames += 1
+        self.statistics.pixels += pixels
+        if self._reuse and self._last is not None and np.array_equal(self._last[0], image):
+            self.statistics.repeated += 1
+            return self._last[1]
+        self.statistics.computed += pixels
+        result = _once(self._engine.begin(torch.from_numpy(image).unsqueeze(0), colour=self._planes))
+        self._last = (image, result)
+        return result
+
+
+def _once(wait: Callable[[], torch.Tensor]) -> Callable[[], Array]:
+    """The result as an array, waited for when it is first asked for."""
+    found: list[Array] = []
+
+    def result() -> Array:
+        if not found:
+            found.append(wait()[0].numpy())
+        return found[0]
+
+    return result

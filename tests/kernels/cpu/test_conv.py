@@ -1,0 +1,256 @@
+"""The compiled kernels against plain torch in float64, on every instruction set of this CPU."""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+import torch
+from torch import Tensor
+
+from srfast.kernels import cpu
+from srfast.kernels.reference import conv_reference
+
+pytestmark = pytest.mark.skipif(cpu.unavailable_reason() is not None, reason=str(cpu.unavailable_reason()))
+
+SIZES = [(1, 1), (1, 9), (2, 3), (5, 4), (7, 13), (17, 31)]
+
+
+def _network(
+    isa: str, x: Tensor, weight: Tensor, bias: Tensor, *, winograd: bool, residual: Tensor | None = None, **options
+):
+    """One convolution of x [H, W, C] (and a residual), as a network ready to run, and its output."""
+    network = cpu.Network(isa)
+    height, width, channels = x.shape
+    r = options.get("shuffle", 1)
+    source = network.activation(channels, input=True)
+    scales, inputs = [1], [x]
+    if residual is not None:
+        options["residual"] = network.activation(residual.shape[2], input=True)
+        scales.append(residual.shape[0] // height)
+        options["residual_factor"] = r // scales[-1]
+        inputs.append(residual)
+    target = network.activation(weight.shape[0] // r**2, output=True)
+    scales.append(r)
+    network.conv(source, target, weight, bias, winograd=winograd, **options)
+    steps = [(-1 - i, 0, t.shape[0]) for i, t in enumerate(inputs)] + [(0, 0, height)]
+    network.layout(height, width, scales=scales, steps=steps)
+    return network, inputs, torch.full((height * r, width * r, weight.shape[0] // r**2), float("nan"))
+
+
+def _run(
+    isa: str, x: Tensor, weight: Tensor, bias: Tensor, *, threads: int = 2, dtype=torch.float32, **options
+) -> Tensor:
+    network, inputs, out = _network(isa, x, weight, bias, **options)
+    out = out.nan_to_num(0).to(dtype)
+    network.run(inputs, [out], threads)
+    return out
+
+
+def _case(
+    channels: int, outputs: int, kernel: int, size: tuple[int, int], seed: int = 0
+) -> tuple[Tensor, Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    x = torch.randn(*size, channels, generator=generator)
+    weight = torch.randn(outputs, channels, kernel, kernel, generator=generator) / (channels * kernel**2) ** 0.5
+    return x, weight, torch.randn(outputs, generator=generator)
+
+
+def _error(y: Tensor, x: Tensor, weight: Tensor, bias: Tensor, residual: Tensor | None = None, **options) -> float:
+    """Largest difference from float64; outputs have unit variance."""
+    r, factor = options.get("shuffle", 1), 1
+    if residual is not None:
+        factor = x.shape[0] * r // residual.shape[0]
+        residual = residual.double().repeat_interleave(factor, 0).repeat_interleave(factor, 1).permute(2, 0, 1)[None]
+    if "slope" in options:
+        options |= {"act": "prelu", "slope": options["slope"].double()}
+    image = x.double().permute(2, 0, 1)[None]
+    expected = conv_reference(image, weight.double(), bias.double(), residual=residual, **options)
+    return float((y.double() - expected[0].permute(1, 2, 0)).abs().max())
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("isa", cpu.instruction_sets())
+@pytest.mark.parametrize(
+    ("channels", "outputs", "kernel", "winograd"),
+    [
+        (64, 64, 3, True),
+        (64, 64, 3, False),
+        (16, 48, 3, True),
+        (80, 96, 3, True),  # two chunks, a group and a half
+        (144, 20, 3, True),
+        (64, 12, 5, True),
+        (80, 72, 5, True),
+        (16, 1, 9, True),
+        (64, 3, 9, True),
+        (80, 2, 9, True),
+        (3, 64, 9, False),
+        (1, 7, 1, False),
+        (5, 3, 7, False),
+    ],
+)
+def test_sums(isa: str, channels: int, outputs: int, kernel: int, winograd: bool, size: tuple[int, int]) -> None:
+    case = _case(channels, outputs, kernel, size)
+    # Rounding of a direct float32 convolution reaches 1e-5 here, and that of the transforms about twice as much.
+    assert _error(_run(isa, *case, winograd=winograd), *case) < 3e-5
+
+
+@pytest.mark.parametrize("isa", cpu.instruction_sets())
+@pytest.mark.parametrize("winograd", [True, False])
+@pytest.mark.parametrize(("outputs", "shuffle"), [(64, 1), (256, 2), (12, 2), (48, 4), (27, 3)])
+@pytest.mark.parametrize("slopes", [0, 1, None])
+def test_epilogue(isa: str, winograd: bool, outputs: int, shuffle: int, slopes: int | None) -> None:
+    x, weight, bias = _case(32, outputs, 3, (6, 11))
+    options = {"shuffle": shuffle}
+    if slopes != 0:
+        options["slope"] = torch.randn(slopes or outputs, generator=torch.Generator().manual_seed(1))
+    base = torch.randn(6 * shuffle, 11 * shuffle, outputs // shuffle**2, generator=torch.Generator().manual_seed(2))
+    variants = itertools.product((1.0, -0.3), (None, base, base[:6, :11]), (None, (-0.5, 0.75)))
+    for gain, residual, clamp in variants:
+        given = {**options, "gain": gain, "residual": residual, "clamp": clamp}
+        residual = None if residual is None else residual.contiguous()
+        y = _run(isa, x, weight, bias, winograd=winograd, **{**given, "residual": residual})
+        assert _error(y, x, weight, bias, **{**given, "residual": residual}) < 3e-5, (gain, residual is None, clamp)
+
+
+@pytest.mark.parametrize("isa", cpu.instruction_sets())
+@pytest.mark.parametrize("outputs", [1, 2, 3])
+@pytest.mark.parametrize("slopes", [0, 1, None])
+def test_epilogue_of_9x9_kernels(isa: str, outputs: int, slopes: int | None) -> None:
+    x, weight, bias = _case(32, outputs, 9, (6, 11))
+    slope = {} if slopes == 0 else {"slope": torch.linspace(-0.5, 0.5, slopes or outputs)}
+    residual = torch.randn(6, 11, outputs, generator=torch.Generator().manual_seed(2))
+    for gain, add, clamp in itertools.product((1.0, -0.3), (None, residual), (None, (-0.5, 0.75))):
+        options = {**slope, "gain": gain, "residual": add, "clamp": clamp}
+        y = _run(isa, x, weight, bias, winograd=True, **options)
+        assert _error(y, x, weight, bias, **options) < 3e-5, (gain, add is None, clamp)
+
+
+@pytest.mark.parametrize("isa", cpu.instruction_sets())
+@pytest.mark.parametrize("size", [(1, 1), (2, 3), (5, 23), (7, 48)])
+def test_bytes_of_9x9_kernels_are_its_values_rounded(isa: str, size: tuple[int, int]) -> None:
+    x, weight, bias = _case(16, 3, 9, size)
+    weight, bias = weight * 90, bias * 60 + 127
+    values = _run(isa, x, weight, bias, winograd=True)
+    network, inputs, _ = _network(isa, x, weight, bias, winograd=True)
+    guarded = torch.full((*size, 3), 7, dtype=torch.uint8)
+    assert network.run(inputs, [guarded], 2)
+    assert torch.equal(guarded, values.round().clamp(0, 255).byte())
+    for value in (float("nan"), float("inf")):
+        x[-1, -1, 0] = value
+        assert not network.run([x], [guarded], 2)
+
+
+@pytest.mark.parametrize("isa", cpu.instruction_sets())
+def test_bytes_are_rounded_to_even_and_saturated(isa: str) -> None:
+    x = torch.tensor([-3.0, 0.49, 0.5, 1.5, 2.5, 254.5, 255.4, 300.0, 1e30]).view(1, -1, 1)
+    y = _run(isa, x, torch.ones(1, 1, 1, 1), torch.zeros(1), winograd=False, dtype=torch.uint8)
+    assert y.flatten().tolist() == [0, 0, 0, 2, 2, 254, 255, 255, 255]
+    again = _run(isa, y, torch.ones(1, 1, 1, 1), torch.zeros(1), winograd=False)
+    assert torch.equal(again, y.float())
+
+
+@pytest.mark.parametrize("isa", cpu.instruction_sets())
+@pytest.mark.parametrize(
+    ("channels", "outputs", "kernel", "winograd"),
+    [(64, 64, 3, True), (64, 80, 3, True), (80, 12, 5, True), (64, 3, 9, True), (3, 40, 9, False)],
+)
+def test_results_do_not_depend_on_threads(isa: str, channels: int, outputs: int, kernel: int, winograd: bool) -> None:
+    case = _case(channels, outputs, kernel, (29, 43))
+    one = _run(isa, *case, winograd=winograd, threads=1)
+    for threads in (2, 3, 7):
+        assert torch.equal(_run(isa, *case, winograd=winograd, threads=threads), one)
+
+
+@pytest.mark.parametrize("isa", cpu.instruction_sets())
+def test_non_finite_values_stay_visible(isa: str) -> None:
+    x, weight, bias = _case(16, 16, 3, (8, 8))
+    x[3, 3, 5] = float("nan")
+    for winograd in (True, False):
+        for options in ({}, {"slope": torch.rand(16)}, {"clamp": (-1.0, 1.0)}):
+            assert _run(isa, x, weight, bias, winograd=winograd, **options)[3, 3].isnan().all()
+
+
+@pytest.mark.parametrize("isa", cpu.instruction_sets())
+@pytest.mark.parametrize(("kernel", "parts"), [(3, (64, 32, 32)), (3, (48, 16, 96)), (5, (32, 64))])
+def test_several_inputs_are_read_in_a_row(isa: str, kernel: int, parts: tuple[int, ...]) -> None:
+    x, weight, bias = _case(sum(parts), 32, kernel, (7, 13))
+    network = cpu.Network(isa)
+    sources = [network.activation(n, input=True) for n in parts]
+    target = network.activation(32, output=True)
+    network.conv(sources, target, weight, bias, winograd=True)
+    steps = [(-1 - i, 0, 7) for i in range(len(parts))] + [(0, 0, 4), (0, 4, 7)]
+    network.layout(7, 13, scales=[1] * (len(parts) + 1), steps=steps)
+    out = torch.zeros(7, 13, 32)
+    network.run([part.contiguous() for part in x.split(parts, 2)], [out], 2)
+    assert _error(out, x, weight, bias) < 3e-5
+    assert torch.equal(out, _run(isa, x, weight, bias, winograd=True))
+    with pytest.raises(ValueError, match="direct"):
+        network.conv(sources, target, weight, bias)
+
+
+@pytest.mark.parametrize("isa", cpu.instruction_sets())
+@pytest.mark.parametrize(("kernel", "rows"), [(5, 4), (5, 8), (5, 12), (9, 3), (9, 6), (9, 12)])
+def test_unfinished_sums_go_on_in_the_next_step(isa: str, kernel: int, rows: int) -> None:
+    case = _case(16, 12 if kernel == 5 else 3, kernel, (21, 30))
+    whole = _run(isa, *case, winograd=True)
+    network, inputs, out = _network(isa, *case, winograd=True)
+    steps = [(-1, 0, 21)] + [(0, y, min(y + rows, 21)) for y in range(0, 21, rows)]
+    network.layout(21, 30, scales=[1, 1], steps=steps)
+    for threads in (1, 2, 2, 5):  # again: nothing is left over from the run before
+        network.run(inputs, [out], threads)
+        assert torch.equal(out, whole)
+
+
+@pytest.mark.parametrize("isa", cpu.instruction_sets())
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
+def test_bytes_that_stand_for_no_number_are_reported(isa: str, value: float) -> None:
+    x = torch.full((3, 40, 1), 300.0)
+    network, _, _ = _network(isa, x, torch.ones(1, 1, 1, 1), torch.zeros(1), winograd=False)
+    out = torch.zeros(3, 40, 1, dtype=torch.uint8)
+    assert network.run([x], [out], 2)
+    x[2, 17] = value
+    assert not network.run([x], [out], 2)
+
+
+def test_wrong_tensors_are_refused() -> None:
+    x, weight, bias = _case(16, 16, 3, (5, 6))
+    network, inputs, out = _network(cpu.instruction_sets()[0], x, weight, bias, winograd=True)
+    with pytest.raises(ValueError, match="contiguous"):
+        network.run([x.transpose(0, 1)], [out], 1)
+    with pytest.raises(ValueError, match="float32 or uint8"):
+        network.run([x.double()], [out], 1)
+    with pytest.raises(ValueError, match="contiguous"):
+        network.run(inputs, [out[:-1]], 1)
+    with pytest.raises(ValueError):
+        network.run(inputs, [], 1)
+    with pytest.raises(ValueError, match="slopes"):
+        network.conv(0, 1, weight, bias, slope=torch.rand(3))
+    with pytest.raises(ValueError, match="Winograd"):
+        network.conv(0, 1, torch.rand(16, 16, 7, 7), bias, winograd=True)
+
+
+@pytest.mark.parametrize(
+    ("steps", "message"),
+    [
+        ([(-1, 0, 5), (0, 0, 4)], "not written to its end"),
+        ([(0, 0, 5), (-1, 0, 5)], "not in memory"),
+        ([(-1, 0, 5), (0, 0, 3), (0, 3, 5)], "cuts a tile"),
+        ([(-1, 0, 5), (0, 0, 4), (0, 0, 5)], "follow each other"),
+        ([(-1, 0, 5), (1, 0, 5)], "names no layer"),
+    ],
+)
+def test_wrong_schedules_are_refused(steps: list[tuple[int, int, int]], message: str) -> None:
+    network, _, _ = _network(cpu.instruction_sets()[0], *_case(16, 16, 3, (5, 6)), winograd=True)
+    with pytest.raises(ValueError, match=message):
+        network.layout(5, 6, scales=[1, 1], steps=steps)
+    with pytest.raises(ValueError, match="needs a scale"):
+        network.layout(5, 6, scales=[1], steps=[(-1, 0, 5), (0, 0, 5)])
+
+
+def test_environment_names_the_instruction_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(cpu.VARIABLE, "portable")
+    assert cpu.default_instruction_set() == "portable"
+    monkeypatch.setenv(cpu.VARIABLE, "sse9")
+    with pytest.raises(ValueError, match="sse9"):
+        cpu.default_instruction_set()

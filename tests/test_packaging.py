@@ -1,0 +1,147 @@
+"""The package itself: what ships, and that imports go one way."""
+
+from __future__ import annotations
+
+import ast
+import os
+import subprocess
+import sys
+import tarfile
+import zipfile
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).parent.parent
+
+# A file imports only from its own layer and those before it.
+LAYERS = [
+    {"srfast.errors", "srfast._files", "srfast._threads"},
+    {"srfast.devices"},
+    {"srfast.models"},
+    {"srfast.checkpoint"},
+    {"srfast.plan"},
+    {"srfast.capture"},
+    {"srfast.kernels"},
+    {"srfast.backends"},
+    {"srfast.engine"},
+    {"srfast.images"},
+    {"srfast.upscaler"},
+    {"srfast.live", "srfast.opencv"},
+    {"srfast.video"},
+    {"srfast.diagnostics", "srfast.compiler"},
+    {"srfast.cli"},
+    {"srfast.__main__"},
+]
+TRAINING_MAY = {"srfast.models", "srfast.checkpoint", "srfast.training", "srfast.devices", "srfast.errors"}
+
+
+def modules() -> dict[str, Path]:
+    found = {}
+    for folder, _, names in os.walk(REPOSITORY / "srfast", followlinks=True):
+        for path in (Path(folder, name) for name in names if name.endswith(".py")):
+            parts = path.relative_to(REPOSITORY).with_suffix("").parts
+            found[".".join(parts).removesuffix(".__init__")] = path
+    return found
+
+
+def imported(path: Path) -> set[str]:
+    """Modules of srfast that the file imports at run time."""
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("srfast."):
+            names.add(node.module)
+        elif isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names if alias.name.startswith("srfast.")}
+    return names
+
+
+def layer(name: str) -> int:
+    for index, members in enumerate(LAYERS):
+        if any(name == m or name.startswith(m + ".") for m in members):
+            return index
+    raise AssertionError(f"{name} has no layer: add it to LAYERS")
+
+
+def test_imports_go_one_way() -> None:
+    for name, path in modules().items():
+        if name == "srfast":
+            continue  # the lazy public names
+        for other in imported(path):
+            if name.startswith("srfast.training"):
+                assert any(other.startswith(m) for m in TRAINING_MAY), f"{name} imports {other}"
+            else:
+                assert layer(other) <= layer(name), f"{name} imports {other}, which comes later"
+
+
+def test_import_is_light() -> None:
+    """``import srfast`` loads neither PyTorch nor OpenCV nor PyAV."""
+    code = "import sys, srfast; print([m for m in ('torch', 'cv2', 'av', 'triton') if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_engine_runs_without_optional_packages() -> None:
+    """No PyAV, Triton or rich: images work, and video names what is missing."""
+    code = (
+        "import sys\n"
+        "for name in ('av', 'triton', 'rich'): sys.modules[name] = None\n"
+        "import numpy as np, srfast\n"
+        "print(srfast.load('compact_x4')(np.zeros((4, 5, 3), np.uint8)).shape)\n"
+        "try: srfast.upscale_video(sys.argv[1], '/nonexistent-folder/x.mp4')\n"
+        "except srfast.SrfastError as error: print(error)\n"
+        "from srfast.video.reader import require_av\n"
+        "try: require_av()\n"
+        "except srfast.SrfastError as error: print(error)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code, __file__], capture_output=True, text=True, check=True)
+    assert "(16, 20, 3)" in done.stdout
+    assert "video needs PyAV" in done.stdout
+
+
+def test_a_bare_checkout_works(tmp_path: Path) -> None:
+    """Python started in a checkout that nothing installed finds the folders that lie at the top of the repository."""
+    for name in ("kernels", "training"):
+        assert (REPOSITORY / "srfast" / name).resolve() == REPOSITORY / name
+    code = "import srfast, srfast.kernels.reference, srfast.training.metrics; print(srfast.training.metrics.__file__)"
+    command = [sys.executable, "-S", "-c", f"import sys; sys.path += {sys.path!r}; {code}"]
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=REPOSITORY, env=environment)
+    assert Path(done.stdout.strip()) == REPOSITORY / "srfast" / "training" / "metrics.py"
+
+
+@pytest.mark.timeout(600)
+def test_what_ships(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "build", "-q", "--sdist", "--wheel", "--outdir", str(tmp_path), str(REPOSITORY)]
+    environment = {**os.environ, "SRFAST_BUILD_CUDA": "0"}  # its build takes minutes and is checked by the CUDA gate
+    subprocess.run(command, check=True, capture_output=True, timeout=500, env=environment)
+    wheel = next(tmp_path.glob("*.whl"))
+    names = zipfile.ZipFile(wheel).namelist()
+    assert {name.split("/")[0] for name in names} <= {
+        "srfast",
+        next(n for n in names if ".dist-info" in n).split("/")[0],
+    }
+    wanted = (
+        "srfast/py.typed",
+        "srfast/kernels/reference.py",
+        "srfast/kernels/configs/triton.json",
+        "srfast/kernels/configs/cuda.json",
+        "srfast/training/train.py",
+        "srfast/weights/srresnet_x4.safetensors",
+        "srfast/weights/compact_x4.md",
+        "srfast/assets/clip.mp4",
+    )
+    assert [name for name in wanted if name not in names] == []
+    sdist = next(tmp_path.glob("*.tar.gz"))
+    with tarfile.open(sdist) as archive:
+        inside = {name.partition("/")[2] for name in archive.getnames()}
+    suffixes = (".h", ".cpp", ".cu", ".cuh")
+    sources = {str(p.relative_to(REPOSITORY)) for p in (REPOSITORY / "csrc").rglob("*.*") if p.suffix in suffixes}
+    assert sources - inside == set()
+
+
+def test_weights_fit() -> None:
+    files = list((REPOSITORY / "srfast" / "weights").glob("*.safetensors"))
+    assert {p.stem for p in files} == {"srresnet_x4", "srresnet_x2", "compact_x4", "compact_x2", "srgan_x4"}
+    assert sum(p.stat().st_size for p in files) <= 16_000_000
+    assert all(p.with_suffix(".md").is_file() for p in files)
