@@ -106,7 +106,7 @@ class Problem:
         """The Triton kernel in its shipped configuration, if Triton is there."""
         try:
             from srfast.kernels.packing import pack_conv as pack
-            from srfast.kernels.triton import conv_launch as triton_conv_launch
+            from srfast.kernels.triton import conv as triton_conv_launch
             from srfast.kernels.triton.config import find_config
         except ImportError:
             return None

@@ -120,8 +120,8 @@ class Task:
 
     def prepare(self, config: Config | PairConfig, x: Tensor | None, device: torch.device) -> tuple[Launch, Canvas]:
         """The launch of a candidate and the canvas that it fills; without ``x`` the input is zero."""
-        from srfast.kernels.triton.conv_launch import conv_launch
-        from srfast.kernels.triton.pair_launch import pair_launch
+        from srfast.kernels.triton.conv import conv_launch
+        from srfast.kernels.triton.pair import pair_launch
 
         first, last = self.shapes[0], self.shapes[-1]
         border = sum(shape.kernel // 2 for shape in self.shapes)

@@ -28,10 +28,10 @@ from srfast.kernels.packing import PackedConv, pack_conv
 from srfast.kernels.planes import PlaneColour, Planes
 from srfast.kernels.tools.offline import SHARED_LIMIT, Compiled, offline
 from srfast.kernels.triton.config import PairConfig, conv_key, find_config
-from srfast.kernels.triton.conv_launch import FrameTarget, Launch, conv_launch
+from srfast.kernels.triton.conv import FrameTarget, Launch, conv_launch
 from srfast.kernels.triton.frames import load_launch, store_launch
 from srfast.kernels.triton.moments import gains_launch, norm_launch, pixel_moments_launch
-from srfast.kernels.triton.pair_launch import pair_launch
+from srfast.kernels.triton.pair import pair_launch
 from srfast.kernels.triton.planes import load_planes_launch, store_planes_launch
 from srfast.kernels.triton.pointwise import pointwise_launch
 from srfast.kernels.triton.pool import pool_launch

@@ -1,4 +1,6 @@
-"""The fused convolution in Triton, a tile in each program; its twin in plain torch is ``conv.conv_reference``."""
+"""The fused convolution in Triton, a tile in each program, and its checked launch: everything is checked once, then a
+launch only launches. Its twin in plain torch is ``srfast.kernels.reference.conv_reference``.
+"""
 
 # Triton compiles the kernels: its constants are upper case and its arguments have no Python types.
 # ruff: noqa: ANN001, ANN201, N803
@@ -6,9 +8,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
 import triton
 import triton.language as tl
+from torch import Tensor
+from triton.runtime import JITFunction
 
+from srfast.kernels import gluon
+from srfast.kernels.buffers import Canvas
+from srfast.kernels.packing import PackedConv
+from srfast.kernels.triton.config import Config
 from srfast.kernels.triton.tile import convolve
 
 
@@ -117,3 +130,184 @@ def conv_kernel(
         STAGES,
         UPCAST,
     )
+
+
+Launch = Callable[[], None]
+# Kernels are plain Python functions under TRITON_INTERPRET=1.
+INTERPRETED = not isinstance(conv_kernel, JITFunction)
+PEAKS = {torch.uint8: 255, torch.uint16: 65535}
+
+
+@dataclass(frozen=True)
+class FrameTarget:
+    """The result as frames.
+
+    Attributes:
+        frame: [N, height, width, C] uint8 or uint16, channels side by side; any row and image stride.
+        units: value of the network's white.
+        flag: [1] int32, set to 1 where a value is NaN or infinite.
+        reverse: channels in the reverse of the network's order, BGR for RGB.
+    """
+
+    frame: Tensor
+    units: float
+    flag: Tensor
+    reverse: bool = False
+
+
+def conv_launch(
+    x: Canvas, conv: PackedConv, out: Canvas | FrameTarget, config: Config, residual: Canvas | None = None
+) -> Launch:
+    """A function that runs ``conv.conv_reference`` on canvases, with sums and epilogue in float32.
+
+    Args:
+        x: input; memory beside its channels must be finite (it is multiplied by zeros).
+        out: of the same dtype as ``x``, or frames that the last convolution writes directly.
+        residual: of the output's size, or smaller by a whole factor: then enlarged by nearest neighbour on the way.
+
+    Raises:
+        ValueError: shapes, dtypes, devices or borders do not fit.
+    """
+    check_input(x, conv, config.tile, conv.half)
+    if config.gluon and gluon.unavailable_reason() is None:
+        from srfast.kernels.gluon import conv as gluon_conv
+
+        if isinstance(out, Canvas) and gluon_conv.fits(x, conv, out, residual):
+            return gluon_conv.row_launch(x, conv, out, residual)
+    height, width = x.height * conv.shuffle, x.width * conv.shuffle
+    size = (height, width)
+    if isinstance(out, Canvas):
+        target = canvas_target(out, x, conv.planes, size)
+    else:
+        target = frame_target(out, x, conv.planes, size)
+    up = 0 if residual is None else enlargement(residual, x, conv, size)
+    res = x if residual is None else residual
+    low, high = conv.clamp or (0.0, 0.0)
+    tiles_y, tiles_x = -(-x.height // config.tile_h), -(-x.width // config.tile_w)
+    blocks_o = -(-conv.channels // conv.block_o)
+    args = (
+        x.at(-conv.half, -conv.half),
+        conv.weight,
+        conv.bias,
+        conv.slope,
+        res.at(0, 0),
+        target.data,
+        target.flag,
+        x.image,
+        x.row,
+        res.image,
+        res.row,
+        target.image,
+        target.row,
+        tiles_y,
+        tiles_x,
+        height,
+        width,
+        float(conv.gain),
+        float(low),
+        float(high),
+    )
+    constants: dict[str, Any] = {
+        "X_PIXEL": x.pixel,
+        "R_PIXEL": res.pixel,
+        "O_PIXEL": target.pixel,
+        "KH": conv.kernel,
+        "KW": conv.columns,
+        "BLOCKS_C": conv.blocks_c,
+        "BLOCK_C": conv.block_c,
+        "CHANNELS": conv.channels,
+        "BLOCK_O": conv.block_o,
+        "ACT": conv.act,
+        "SHUFFLE": conv.shuffle,
+        "GAIN": conv.gain != 1.0,
+        "RES_UP": up,
+        "CLAMP": conv.clamp is not None,
+        "OUT_PEAK": target.peak,
+        "OUT_STEPS": target.steps,
+        "OUT_REVERSE": target.reverse,
+        "TILE_H": config.tile_h,
+        "TILE_W": config.tile_w,
+        "SWAP": swapped(config.swap, conv),
+        "STAGES": config.stages,
+        "UPCAST": INTERPRETED and x.data.dtype == torch.bfloat16,
+        "num_warps": config.warps,
+        # The sums are matrix instructions: contracting the epilogue gains nothing and may differ between kernels.
+        "enable_fp_fusion": False,
+    }
+    grid = (x.images * tiles_y * tiles_x * blocks_o,)
+    bound: Any = conv_kernel
+    return lambda: bound[grid](*args, **constants)
+
+
+@dataclass(frozen=True)
+class Target:
+    """Where a kernel stores: memory, strides in elements, peak (0: floating), integer steps per unit, channel order."""
+
+    data: Tensor
+    flag: Tensor
+    image: int
+    row: int
+    pixel: int
+    peak: int
+    steps: float
+    reverse: bool = False
+
+
+def check_input(x: Canvas, conv: PackedConv, tile: tuple[int, int], reach: int) -> None:
+    """Raises ValueError unless ``conv`` can read ``x`` in such tiles with ``reach`` pixels around them."""
+    if x.channels != conv.in_channels or (conv.pixel and x.pixel != conv.pixel):
+        raise ValueError(
+            f"the convolution reads {conv.in_channels} channels (pixels of {conv.pixel or 'any'} elements), "
+            f"the canvas has {x.channels} (of {x.pixel})"
+        )
+    if not x.overhang(tile, reach):
+        raise ValueError(
+            f"a canvas of {list(x.data.shape)} with border {x.border} for {x.height}x{x.width} pixels has no room for "
+            f"tiles of {tile[0]}x{tile[1]} with {reach} pixels around them"
+        )
+    if x.data.dtype != conv.weight.dtype or x.data.device != conv.weight.device:
+        raise ValueError(
+            f"weights are {conv.weight.dtype} on {conv.weight.device}, the input {x.data.dtype} on {x.data.device}"
+        )
+
+
+def canvas_target(out: Canvas, x: Canvas, channels: int, size: tuple[int, int]) -> Target:
+    """The whole of a canvas, checked."""
+    given = (out.images, out.channels, out.height, out.width, out.data.dtype, out.data.device)
+    expected = (x.images, channels, *size, x.data.dtype, x.data.device)
+    if given != expected:
+        raise ValueError(f"the output canvas is {given}, not {expected}")
+    return Target(out.at(0, 0), out.data, out.image, out.row, out.pixel, 0, 1.0)
+
+
+def frame_target(out: FrameTarget, x: Canvas, channels: int, size: tuple[int, int]) -> Target:
+    """Frames of the result's size, checked."""
+    frame, expected = out.frame, (x.images, *size, channels)
+    if frame.dtype not in PEAKS or frame.shape != expected or frame.device != x.data.device:
+        raise ValueError(
+            f"frames must be {list(expected)} of uint8 or uint16 on {x.data.device}, "
+            f"not {list(frame.shape)} of {frame.dtype} on {frame.device}"
+        )
+    if frame.stride(3) != 1:
+        raise ValueError(f"frames need their channels side by side, not {frame.stride(3)} elements apart")
+    if out.flag.dtype != torch.int32 or out.flag.device != x.data.device:
+        raise ValueError(f"the flag must be int32 on {x.data.device}, not {out.flag.dtype} on {out.flag.device}")
+    peak = PEAKS[frame.dtype]
+    return Target(
+        frame, out.flag, frame.stride(0), frame.stride(1), frame.stride(2), peak, peak / out.units, out.reverse
+    )
+
+
+def swapped(wanted: bool, conv: PackedConv) -> bool:
+    """Weights go on the rows of the product only where they fill the 64 rows of Hopper's matrix instructions."""
+    return wanted and conv.block_o >= 64
+
+
+def enlargement(residual: Canvas, x: Canvas, conv: PackedConv, size: tuple[int, int]) -> int:
+    """The whole factor between residual and output."""
+    up = size[0] // max(1, residual.height)
+    given = (residual.images, residual.channels, residual.height * up, residual.width * up, residual.data.dtype)
+    expected = (x.images, conv.planes, *size, x.data.dtype)
+    if given != expected or residual.data.device != x.data.device:
+        raise ValueError(f"the residual, enlarged by {up}, is {given} on {residual.data.device}, not {expected}")
+    return up

@@ -16,7 +16,7 @@ import triton.language as tl
 from torch import Tensor
 
 from srfast.kernels.buffers import Canvas
-from srfast.kernels.triton.rows import part_of_row
+from srfast.kernels.triton.values import part_of_row
 
 BLOCK = 1024
 TAPS = {"nearest": 1, "bilinear": 2, "bicubic": 4}

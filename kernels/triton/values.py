@@ -1,4 +1,4 @@
-"""What Triton kernels do with single values: activations, limits, and stores as integers."""
+"""What Triton kernels share: activations, limits, stores as integers, and the part of a row that a program has."""
 
 # Triton compiles the kernels: its constants are upper case and its arguments have no Python types.
 # ruff: noqa: ANN001, ANN201, N803
@@ -54,3 +54,15 @@ def store_integer(acc, out_ptrs, mask, flag_ptr, STEPS: tl.constexpr, PEAK: tl.c
     # Adding 1.5 * 2^23 leaves no bits for a fraction: the addition itself rounds.
     acc = (acc + 12582912.0) - 12582912.0
     tl.store(out_ptrs, (acc.to(tl.int32) * MULTIPLE).to(out_ptrs.dtype.element_ty), mask=mask)
+
+
+@triton.jit
+def part_of_row(rows, width, CHANNELS: tl.constexpr, BLOCK: tl.constexpr):
+    """A part of one row for the program (image and row, part).
+
+    Returns:
+        image as int64 and y; then of BLOCK values x, channel, and whether there is such a value.
+    """
+    index = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
+    x = index // CHANNELS
+    return (tl.program_id(0) // rows).to(tl.int64), tl.program_id(0) % rows, x, index % CHANNELS, x < width

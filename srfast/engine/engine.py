@@ -16,12 +16,9 @@ from torch import Tensor
 
 from srfast.backends import Backend, default_dtype
 from srfast.devices import usable_device
-from srfast.engine.batching import batches
-from srfast.engine.budget import Budget, default_memory, is_out_of_memory
 from srfast.engine.pixels import check_images, padded
-from srfast.engine.requests import Job
-from srfast.engine.runner import Runner
-from srfast.engine.tiling import Tiling, bytes_per_pixel
+from srfast.engine.runner import Job, Runner
+from srfast.engine.tiling import Budget, Tiling, batches, bytes_per_pixel, default_memory, is_out_of_memory
 from srfast.engine.transfer import SLOTS
 from srfast.errors import BackendError, InputError, SrfastError
 from srfast.kernels.planes import PlaneColour

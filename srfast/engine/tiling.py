@@ -1,9 +1,14 @@
-"""Windows of equal size that cover an image with enough context for an exact result."""
+"""Tiles: windows that cover an image with enough context for an exact result, batches of them, and how large they may be."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
+
+import torch
+from torch import Tensor
 
 from srfast.plan import Plan
 
@@ -86,3 +91,114 @@ def tile_by_memory(height: int, width: int, halo: int, pixels: int, alignment: i
 def bytes_per_pixel(plan: Plan, element_size: int) -> int:
     """Peak bytes of activations for each input pixel of a window, with the float image that leaves it."""
     return int(plan.peak_elements() * element_size) + plan.out_channels * plan.scale**2 * element_size
+
+
+@dataclass(frozen=True)
+class Part:
+    """One tile of one image of several."""
+
+    image: int
+    row: Window
+    column: Window
+
+    def window(self, images: Tensor) -> Tensor:
+        """[1, H, W, C]: what the tile reads."""
+        row, column = self.row, self.column
+        rows = images[self.image : self.image + 1, row.start : row.start + row.size]
+        return rows[:, :, column.start : column.start + column.size]
+
+    def covers(self, height: int, width: int) -> bool:
+        """Whether it answers for the whole image."""
+        sides = zip((self.row, self.column), (height, width), strict=True)
+        return all(side.first == 0 and side.last == length for side, length in sides)
+
+    def halved(self) -> Part:
+        """The same tile of planes of half the size."""
+        row, column = (Window(w.start // 2, w.size // 2, w.first // 2, w.last // 2) for w in (self.row, self.column))
+        return Part(self.image, row, column)
+
+    def crop(self, y: Tensor, scale: int) -> Tensor:
+        """What the tile answers for, of [1, s*H, s*W, C'], the result of its window."""
+        row, column = self.row, self.column
+        y = y[:, (row.first - row.start) * scale : (row.last - row.start) * scale]
+        return y[:, :, (column.first - column.start) * scale : (column.last - column.start) * scale]
+
+    def place(self, out: Tensor, scale: int) -> Tensor:
+        """Where that belongs in the images' results."""
+        rows = out[self.image : self.image + 1, self.row.first * scale : self.row.last * scale]
+        return rows[:, :, self.column.first * scale : self.column.last * scale]
+
+
+def batches(images: int, tiling: Tiling, most: int) -> Iterator[list[Part]]:
+    """Every tile of every image; tiles of one size go together, at most ``most`` and about as many each time."""
+    sizes: dict[tuple[int, int], list[Part]] = {}
+    for image in range(images):
+        for row, column in tiling:
+            sizes.setdefault((row.size, column.size), []).append(Part(image, row, column))
+    for parts in sizes.values():
+        count = -(-len(parts) // max(1, most))
+        ends = [len(parts) * i // count for i in range(count + 1)]
+        for first, last in pairwise(ends):
+            yield parts[first:last]
+
+
+# Input pixels around a tile of video planes beyond the network's own: two for a chroma sample on its side, one for the
+# filter of the result's chroma.
+_PLANE_HALO = 3
+_SMALLEST = 16  # side of a tile in pixels
+
+
+class Budget:
+    """Tiles for a network.
+
+    Args:
+        halo: pixels around a tile that its result depends on; None where it depends on the whole image.
+        alignment: tiles start at its multiples.
+        tile: side of a tile; 0 never tiles, None lets the memory decide.
+        memory: bytes that activations may take.
+        bytes_per_pixel: that they take for each input pixel of a tile.
+    """
+
+    def __init__(self, halo: int | None, alignment: int, tile: int | None, memory: int, bytes_per_pixel: int) -> None:
+        self._halo, self._alignment, self._tile = halo, alignment, tile
+        self._pixels = memory // max(1, bytes_per_pixel)
+        self._alone = False  # not several tiles in a launch
+
+    def tiling(self, height: int, width: int, planes: bool = False) -> Tiling:
+        """The tiles for images of this size, or pictures of planes; one tile where tiles cannot be exact."""
+        if self._halo is None:
+            return tile_by_size(height, width, 0, 0)
+        halo = self._halo + _PLANE_HALO if planes else self._halo
+        alignment = math.lcm(2, self._alignment) if planes else self._alignment
+        if self._tile is not None:
+            return tile_by_size(height, width, self._tile, halo, alignment)
+        return tile_by_memory(height, width, halo, self._pixels, alignment)
+
+    def together(self, tiling: Tiling, fill: int) -> int:
+        """Tiles in one launch: as many as make ``fill`` pixels, which keep the device busy, if the memory holds them."""
+        return max(1, min(1 if self._alone else fill, self._pixels) // tiling.window_pixels)
+
+    def shrink(self, tiling: Tiling, together: int) -> str:
+        """Takes less from now on, after ``together`` tiles were too much; says what. Empty where less is impossible."""
+        if together > 1:
+            self._alone = True
+            return "one tile at a time"
+        largest = max(tiling.rows[0].last, tiling.columns[0].last)
+        if self._halo is None or largest <= _SMALLEST:
+            return ""
+        self._tile = max(_SMALLEST, largest // 2)
+        return f"tiles of {self._tile} pixels"
+
+
+def default_memory(device: torch.device) -> int:
+    """Bytes for activations: half of the free GPU memory, or 1 GiB on a CPU."""
+    if device.type == "cuda":
+        free, _ = torch.cuda.mem_get_info(device)
+        return free // 2
+    return 1 << 30
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """Whether an allocation failed."""
+    # PyTorch has no type of its own for the CPU allocator's failure.
+    return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or "DefaultCPUAllocator" in str(error)

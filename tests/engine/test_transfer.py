@@ -12,9 +12,8 @@ from torch import Tensor
 from srfast.backends.base import Executable
 from srfast.capture import capture
 from srfast.engine import Engine
-from srfast.engine.batching import batches
 from srfast.engine.pixels import PEAKS, to_units
-from srfast.engine.tiling import tile_by_size
+from srfast.engine.tiling import batches, tile_by_size
 from srfast.engine.transfer import SLOTS, Staging
 from srfast.images.arrays import upscale_frame
 from srfast.models import SRVGGNetCompact

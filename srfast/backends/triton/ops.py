@@ -8,7 +8,7 @@ from functools import singledispatch
 from srfast.kernels.buffers import Canvas
 from srfast.kernels.packing import pack_conv
 from srfast.kernels.triton.config import conv_key, device_names, find_config
-from srfast.kernels.triton.conv_launch import conv_launch
+from srfast.kernels.triton.conv import conv_launch
 from srfast.kernels.triton.frames import copy_launch
 from srfast.kernels.triton.moments import gains_launch, norm_launch, pixel_moments_launch
 from srfast.kernels.triton.pointwise import pointwise_launch

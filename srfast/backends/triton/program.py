@@ -12,9 +12,9 @@ from srfast.backends.triton.steps import Step, row_slots
 from srfast.kernels.buffers import Canvas
 from srfast.kernels.cuda.conv import Frames
 from srfast.kernels.planes import Planes
-from srfast.kernels.triton.conv_launch import PEAKS, FrameTarget, Launch, conv_launch
+from srfast.kernels.triton.conv import PEAKS, FrameTarget, Launch, conv_launch
 from srfast.kernels.triton.frames import load_launch, store_launch
-from srfast.kernels.triton.pair_launch import pair_launch
+from srfast.kernels.triton.pair import pair_launch
 from srfast.kernels.triton.planes import load_planes_launch, store_planes_launch
 from srfast.kernels.triton.pointwise import pointwise_launch
 from srfast.plan import Conv, Plan

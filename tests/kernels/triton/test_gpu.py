@@ -13,7 +13,7 @@ from srfast.kernels.buffers import Canvas
 from srfast.kernels.planes import PlaneColour, load_planes_reference, store_planes_reference
 from srfast.kernels.tools.candidates import PAIRS, Pair, Shape, Task, pack, weights
 from srfast.kernels.triton.config import Config, PairConfig
-from srfast.kernels.triton.conv_launch import conv_launch
+from srfast.kernels.triton.conv import conv_launch
 from srfast.models import SRUGAN, RRDBNet, SRResNet, SRVGGNetCompact
 from srfast.plan.passes import in_units, optimise
 from srfast.upscaler import Upscaler

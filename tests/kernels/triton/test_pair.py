@@ -8,8 +8,8 @@ from srfast.kernels.buffers import Canvas
 from srfast.kernels.packing import pack_conv
 from srfast.kernels.reference import conv_reference
 from srfast.kernels.triton.config import Config, PairConfig
-from srfast.kernels.triton.conv_launch import FrameTarget, conv_launch
-from srfast.kernels.triton.pair_launch import pair_launch
+from srfast.kernels.triton.conv import FrameTarget, conv_launch
+from srfast.kernels.triton.pair import pair_launch
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 SINGLE = Config(4, 8, 64, 4, 2)
