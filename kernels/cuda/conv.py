@@ -25,12 +25,12 @@ class Frames:
 
     Attributes:
         frame: [N, height, width, C] uint8 or uint16, channels side by side; any row and image stride.
-        units: value of the network's white.
+        white: the value that the network gives for white.
         flag: [1] int32, set to 1 where a value is NaN or infinite.
     """
 
     frame: Tensor
-    units: float
+    white: float
     flag: Tensor
 
 
@@ -134,7 +134,7 @@ def _frame_target(out: Frames, x: Canvas, channels: int, size: tuple[int, int]) 
         raise ValueError(f"the flag must be int32 on {x.data.device}, not {out.flag.dtype} on {out.flag.device}")
     view = (frame.data_ptr(), frame.stride(0), frame.stride(1), frame.stride(2))
     peak = PEAKS[frame.dtype]
-    return {"out": view, "flag": out.flag.data_ptr(), "kind": KINDS[frame.dtype], "steps": peak / out.units}
+    return {"out": view, "flag": out.flag.data_ptr(), "kind": KINDS[frame.dtype], "steps": peak / out.white}
 
 
 def _enlargement(residual: Canvas, x: Canvas, conv: CudaConv, size: tuple[int, int]) -> int:

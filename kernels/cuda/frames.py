@@ -43,8 +43,8 @@ def load_planes_launch(planes: Planes, out: Canvas, gain: float) -> cuda.Launch:
     return _planar(Job.YUV_IN, planes, out, torch.linalg.inv(_matrix(planes.colour, gain)), gain, None)
 
 
-def store_planes_launch(x: Canvas, planes: Planes, units: float, flag: Tensor) -> cuda.Launch:
-    """A function that runs ``planes.store_planes_reference`` on a canvas whose white is ``units``.
+def store_planes_launch(x: Canvas, planes: Planes, white: float, flag: Tensor) -> cuda.Launch:
+    """A function that runs ``planes.store_planes_reference`` on a canvas whose white is ``white``.
 
     Args:
         flag: [1] int32, set to 1 where a value is NaN or infinite.
@@ -52,7 +52,7 @@ def store_planes_launch(x: Canvas, planes: Planes, units: float, flag: Tensor) -
     Raises:
         ValueError: as ``load_planes_launch``.
     """
-    return _planar(Job.YUV_OUT, planes, x, _matrix(planes.colour, units), units, flag)
+    return _planar(Job.YUV_OUT, planes, x, _matrix(planes.colour, white), white, flag)
 
 
 def _matrix(colour: PlaneColour, white: float) -> Tensor:

@@ -144,13 +144,13 @@ class FrameTarget:
 
     Attributes:
         frame: [N, height, width, C] uint8 or uint16, channels side by side; any row and image stride.
-        units: value of the network's white.
+        white: the value that the network gives for white.
         flag: [1] int32, set to 1 where a value is NaN or infinite.
         reverse: channels in the reverse of the network's order, BGR for RGB.
     """
 
     frame: Tensor
-    units: float
+    white: float
     flag: Tensor
     reverse: bool = False
 
@@ -294,7 +294,7 @@ def frame_target(out: FrameTarget, x: Canvas, channels: int, size: tuple[int, in
         raise ValueError(f"the flag must be int32 on {x.data.device}, not {out.flag.dtype} on {out.flag.device}")
     peak = PEAKS[frame.dtype]
     return Target(
-        frame, out.flag, frame.stride(0), frame.stride(1), frame.stride(2), peak, peak / out.units, out.reverse
+        frame, out.flag, frame.stride(0), frame.stride(1), frame.stride(2), peak, peak / out.white, out.reverse
     )
 
 

@@ -178,8 +178,8 @@ def load_planes_launch(planes: Planes, out: Canvas, gain: float) -> Callable[[],
     return lambda: bound[grid](*args, O_PIXEL=out.pixel, BLOCK=BLOCK, enable_fp_fusion=False)
 
 
-def store_planes_launch(x: Canvas, planes: Planes, units: float, flag: Tensor) -> Callable[[], None]:
-    """A function that runs ``store_planes_reference`` on a canvas whose white is ``units``.
+def store_planes_launch(x: Canvas, planes: Planes, white: float, flag: Tensor) -> Callable[[], None]:
+    """A function that runs ``store_planes_reference`` on a canvas whose white is ``white``.
 
     Args:
         flag: [1] int32, set to 1 where a value is NaN or infinite.
@@ -203,7 +203,7 @@ def store_planes_launch(x: Canvas, planes: Planes, units: float, flag: Tensor) -
         y.stride(1),
         uv.stride(0),
         uv.stride(1),
-        1 / units,
+        1 / white,
         y_range,
         y_offset,
         uv_range,

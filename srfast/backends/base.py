@@ -1,9 +1,11 @@
-"""What every backend offers."""
+"""What every backend offers: a function that runs a plan, and what its tiles must be like."""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import Protocol, TypeAlias, runtime_checkable
+from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -11,47 +13,99 @@ from torch import Tensor
 from srfast.kernels.planes import Planes
 from srfast.plan import Plan
 
-# How an executable needs its windows; each is an attribute that it may have:
-#   alignment: windows start at multiples of it (default 1), for results that do not depend on the tiling;
-#   halo: input pixels around a part for the same purpose (default: the plan's receptive field);
-#   fill: input pixels of a launch that keep the device busy; smaller windows go together (default 1: one at a time);
-#   exact: results are the same bits for any window with that alignment and halo (default False);
-#   bytes_per_pixel: memory for each input pixel of a window (default: as if every activation were whole).
-# [N, C, H, W] of the compiled dtype and device, in any memory format -> [N, C', s*H, s*W] of the same.
-Executable: TypeAlias = Callable[[Tensor], Tensor]
+
+@dataclass(frozen=True)
+class TilingTraits:
+    """What an executable asks of the windows that it is given, so that results do not depend on the tiling.
+
+    Attributes:
+        alignment: windows start at multiples of so many input pixels.
+        halo: input pixels around a part that its result depends on; None for the whole image, which cannot be tiled.
+        exact: whether results are the same bits for any window with that alignment and halo.
+        min_pixels: input pixels of one launch that keep the device busy; smaller windows are put together.
+        bytes_per_pixel: memory for each input pixel of a window; None: as if every live activation were whole.
+    """
+
+    alignment: int
+    halo: int | None
+    exact: bool = False
+    min_pixels: int = 1
+    bytes_per_pixel: int | None = None
+
+    @classmethod
+    def of(cls, plan: Plan, min_pixels: int = 1) -> TilingTraits:
+        """Return the traits of a backend that computes every pixel of ``plan`` for itself."""
+        return cls(plan.alignment, plan.halo(), min_pixels=min_pixels)
 
 
-@runtime_checkable
-class FrameExecutable(Protocol):
+class Executable(ABC):
+    """A compiled plan.
+
+    Args:
+        traits: what its windows must be like.
+    """
+
+    def __init__(self, traits: TilingTraits) -> None:
+        self.traits = traits
+
+    @abstractmethod
+    def __call__(self, x: Tensor) -> Tensor:
+        """Run the plan.
+
+        Args:
+            x: [N, C, H, W] of the compiled dtype and device, in any memory format, H and W multiples of the plan's
+                alignment.
+
+        Returns:
+            [N, C', s*H, s*W] of the same dtype and device, a new tensor.
+        """
+
+
+class FunctionExecutable(Executable):
+    """A plan that a plain function runs, for backends without conversions of their own."""
+
+    def __init__(self, run: Callable[[Tensor], Tensor], traits: TilingTraits) -> None:
+        super().__init__(traits)
+        self._run = run
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return self._run(x)
+
+
+class FrameExecutable(Executable):
     """An executable that converts integer frames in its own kernels as well."""
 
-    def __call__(self, x: Tensor) -> Tensor: ...
+    @abstractmethod
+    def run_frames(self, frames: Tensor, gain: float, white: float, bgr: bool = False) -> tuple[Tensor, Tensor]:
+        """Run the plan on integer frames.
 
-    def run_frames(self, frames: Tensor, gain: float, units: float, bgr: bool = False) -> tuple[Tensor, Tensor]:
-        """[N, H, W, C] uint8 or uint16, times ``gain``, through the network whose white is ``units``.
-
-        ``bgr`` says that the frames' channels, in and out, are in the reverse of the network's order.
+        Args:
+            frames: [N, H, W, C] uint8 or uint16.
+            gain: what they are multiplied by on the way in.
+            white: the value that the network gives for white.
+            bgr: the frames' channels, in and out, are in the reverse of the network's order.
 
         Returns:
             [N, s*H, s*W, C'] of the frames' dtype on the compiled device, rounded to nearest and limited to the range,
             overwritten by the next call; and a [1] integer tensor, not 0 where a value was NaN or infinite.
         """
-        ...
 
 
-@runtime_checkable
-class PlaneExecutable(Protocol):
+class PlaneExecutable(Executable):
     """An executable that converts video planes in its own kernels as well."""
 
-    def __call__(self, x: Tensor) -> Tensor: ...
+    @abstractmethod
+    def run_planes(self, planes: Planes, peak: float, white: float) -> tuple[Planes, Tensor]:
+        """Run the plan on video planes.
 
-    def run_planes(self, planes: Planes, peak: float, units: float) -> tuple[Planes, Tensor]:
-        """``planes``, white as ``peak``, through the network whose white is ``units``.
+        Args:
+            planes: of a picture in 4:2:0.
+            peak: the value that the network takes for white.
+            white: the value that it gives for white.
 
         Returns:
             Planes of the larger picture and a flag, as ``FrameExecutable.run_frames`` gives them.
         """
-        ...
 
 
 class Backend(Protocol):

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from functools import singledispatch
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from srfast.backends.base import Executable, release_after
+from srfast.backends.base import Executable, FunctionExecutable, TilingTraits, release_after
 from srfast.kernels.reference import activate, conv_reference
 from srfast.plan import (
     Activate,
@@ -50,50 +53,105 @@ class ReferenceBackend:
                     del values[name]
             return values[plan.output]
 
-        return run
+        return FunctionExecutable(run, TilingTraits.of(plan))
 
 
-def run_node(node: Node, values: dict[str, Tensor]) -> Tensor:
-    """Evaluates one node on the activations written so far."""
+@singledispatch
+def run_node(node: Node, values: Mapping[str, Tensor]) -> Tensor:
+    """Evaluate one node in plain torch.
+
+    Args:
+        node: any operation of a plan.
+        values: the activations written so far, by name, [N, C, H, W].
+
+    Returns:
+        The node's result, in the dtype of its input.
+    """
+    raise NotImplementedError(f"the reference backend has no {type(node).__name__}")
+
+
+@run_node.register
+def _(node: Conv, values: Mapping[str, Tensor]) -> Tensor:
+    sources = [values[name] for name in node.sources]
+    return conv_reference(
+        torch.cat(sources, 1) if node.more else sources[0],
+        node.weight,
+        node.bias,
+        act=node.act,
+        slope=node.slope,
+        shuffle=node.shuffle,
+        gain=node.gain,
+        residual=None if node.residual is None else values[node.residual],
+        clamp=node.clamp,
+    )
+
+
+@run_node.register
+def _(node: Affine, values: Mapping[str, Tensor]) -> Tensor:
     x = values[node.input]
-    if isinstance(node, Conv):
-        residual = None if node.residual is None else values[node.residual]
-        return conv_reference(
-            torch.cat([values[name] for name in node.sources], 1) if node.more else x,
-            node.weight,
-            node.bias,
-            act=node.act,
-            slope=node.slope,
-            shuffle=node.shuffle,
-            gain=node.gain,
-            residual=residual,
-            clamp=node.clamp,
-        )
-    if isinstance(node, Affine):
-        return x * node.scale.to(x.dtype).view(1, -1, 1, 1) + node.shift.to(x.dtype).view(1, -1, 1, 1)
-    if isinstance(node, Activate):
-        return activate(x, node.act, node.slope)
-    if isinstance(node, Shuffle):
-        return F.pixel_shuffle(x, node.factor)
-    if isinstance(node, Unshuffle):
-        return F.pixel_unshuffle(x, node.factor)
-    if isinstance(node, Pool):
-        return (F.avg_pool2d if node.kind == "average" else F.max_pool2d)(x, node.factor)
-    if isinstance(node, Add):
-        return x + values[node.other]
-    if isinstance(node, Multiply):
-        return x * values[node.other]
-    if isinstance(node, Concat):
-        return torch.cat([values[name] for name in node.inputs], 1)
-    if isinstance(node, Clamp):
-        return x.clamp(node.low, node.high)
-    if isinstance(node, InstanceNorm):
-        return _instance_norm(x, node)
-    if isinstance(node, ChannelGate):
-        return x * channel_gains(x, node)
-    if isinstance(node, SpatialGate):
-        return x * pixel_gains(x, node)
-    return resize(x, node)
+    return x * node.scale.to(x.dtype).view(1, -1, 1, 1) + node.shift.to(x.dtype).view(1, -1, 1, 1)
+
+
+@run_node.register
+def _(node: Activate, values: Mapping[str, Tensor]) -> Tensor:
+    return activate(values[node.input], node.act, node.slope)
+
+
+@run_node.register
+def _(node: Shuffle, values: Mapping[str, Tensor]) -> Tensor:
+    return F.pixel_shuffle(values[node.input], node.factor)
+
+
+@run_node.register
+def _(node: Unshuffle, values: Mapping[str, Tensor]) -> Tensor:
+    return F.pixel_unshuffle(values[node.input], node.factor)
+
+
+@run_node.register
+def _(node: Pool, values: Mapping[str, Tensor]) -> Tensor:
+    return (F.avg_pool2d if node.kind == "average" else F.max_pool2d)(values[node.input], node.factor)
+
+
+@run_node.register
+def _(node: Add, values: Mapping[str, Tensor]) -> Tensor:
+    return values[node.input] + values[node.other]
+
+
+@run_node.register
+def _(node: Multiply, values: Mapping[str, Tensor]) -> Tensor:
+    return values[node.input] * values[node.other]
+
+
+@run_node.register
+def _(node: Concat, values: Mapping[str, Tensor]) -> Tensor:
+    return torch.cat([values[name] for name in node.inputs], 1)
+
+
+@run_node.register
+def _(node: Clamp, values: Mapping[str, Tensor]) -> Tensor:
+    return values[node.input].clamp(node.low, node.high)
+
+
+@run_node.register
+def _(node: Resize, values: Mapping[str, Tensor]) -> Tensor:
+    return resize(values[node.input], node)
+
+
+@run_node.register
+def _(node: InstanceNorm, values: Mapping[str, Tensor]) -> Tensor:
+    return _instance_norm(values[node.input], node)
+
+
+@run_node.register
+def _(node: ChannelGate, values: Mapping[str, Tensor]) -> Tensor:
+    x = values[node.input]
+    return x * channel_gains(x, node)
+
+
+@run_node.register
+def _(node: SpatialGate, values: Mapping[str, Tensor]) -> Tensor:
+    x = values[node.input]
+    return x * pixel_gains(x, node)
 
 
 def _instance_norm(x: Tensor, node: InstanceNorm) -> Tensor:

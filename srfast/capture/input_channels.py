@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Mapping
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import singledispatch
 
 from srfast.plan.nodes import (
     Activate,
     Add,
     Affine,
     ChannelGate,
+    Clamp,
     Concat,
     Conv,
     InstanceNorm,
+    Multiply,
     Node,
+    Pool,
+    Resize,
     Shuffle,
+    SpatialGate,
     Unshuffle,
     tensors,
 )
@@ -38,39 +44,72 @@ class _Channels:
         return _Channels(self.share * factor, self.fixed * factor)
 
 
+_Known = Mapping[str, _Channels]
+
+
 def possible_channels(nodes: list[Node], name: str) -> tuple[int, ...]:
-    """The one number of channels of the input ``name`` that the nodes ask for; else those to try, the likeliest first."""
+    """Return the one number of channels of the input ``name`` that the nodes ask for; else those to try, likeliest first."""
     channels = {name: _Channels(Fraction(1), Fraction(0))}
     for node in nodes:
-        for given, asked in _demands(node, channels):
+        asked, channels[node.output] = channels_of(node, channels)
+        for given, count in asked:
             if given.share:
-                found = (asked - given.fixed) / given.share
+                found = (count - given.fixed) / given.share
                 return (int(found),) if found.denominator == 1 and found > 0 else _USUAL
-        channels[node.output] = _written(node, channels)
     return _USUAL
 
 
-def _demands(node: Node, channels: dict[str, _Channels]) -> Iterator[tuple[_Channels, int]]:
-    """Channels that the node reads, and how many these must be."""
-    given = channels[node.input]
-    if isinstance(node, Conv):
-        yield given, node.weight.shape[1]
-    elif isinstance(node, ChannelGate):
-        yield given, node.squeeze.shape[1]
-    elif isinstance(node, Add):
-        yield given + channels[node.other] * -1, 0
-    elif isinstance(node, (Affine, Activate, InstanceNorm)):
-        for values in tensors(node).values():
-            if values.numel() > 1:
-                yield given, values.numel()
+@singledispatch
+def channels_of(node: Node, known: _Known) -> tuple[list[tuple[_Channels, int]], _Channels]:
+    """Return the channels that a node reads with what their number must be, and the channels that it writes."""
+    raise NotImplementedError(f"nobody has said how many channels a {type(node).__name__} takes")
 
 
-def _written(node: Node, channels: dict[str, _Channels]) -> _Channels:
-    given = channels[node.input]
-    if isinstance(node, Conv):
-        return _Channels(Fraction(0), Fraction(node.weight.shape[0], node.shuffle**2))
-    if isinstance(node, Concat):
-        return sum((channels[name] for name in node.more), given)
-    if isinstance(node, Shuffle):
-        return given * Fraction(1, node.factor**2)
-    return given * (node.factor**2 if isinstance(node, Unshuffle) else 1)
+@channels_of.register
+def _(node: Conv, known: _Known) -> tuple[list[tuple[_Channels, int]], _Channels]:
+    written = _Channels(Fraction(0), Fraction(node.weight.shape[0], node.shuffle**2))
+    return [(known[node.input], node.weight.shape[1])], written
+
+
+@channels_of.register(Affine)
+@channels_of.register(Activate)
+@channels_of.register(InstanceNorm)
+def _(node: Node, known: _Known) -> tuple[list[tuple[_Channels, int]], _Channels]:
+    """With vectors of a value for each channel."""
+    given = known[node.input]
+    return [(given, values.numel()) for values in tensors(node).values() if values.numel() > 1], given
+
+
+@channels_of.register
+def _(node: Add, known: _Known) -> tuple[list[tuple[_Channels, int]], _Channels]:
+    return [(known[node.input] + known[node.other] * -1, 0)], known[node.input]
+
+
+@channels_of.register
+def _(node: ChannelGate, known: _Known) -> tuple[list[tuple[_Channels, int]], _Channels]:
+    return [(known[node.input], node.squeeze.shape[1])], known[node.input]
+
+
+@channels_of.register
+def _(node: Concat, known: _Known) -> tuple[list[tuple[_Channels, int]], _Channels]:
+    return [], sum((known[name] for name in node.more), known[node.input])
+
+
+@channels_of.register
+def _(node: Shuffle, known: _Known) -> tuple[list[tuple[_Channels, int]], _Channels]:
+    return [], known[node.input] * Fraction(1, node.factor**2)
+
+
+@channels_of.register
+def _(node: Unshuffle, known: _Known) -> tuple[list[tuple[_Channels, int]], _Channels]:
+    return [], known[node.input] * node.factor**2
+
+
+@channels_of.register(Multiply)  # whose other factor may have one channel
+@channels_of.register(Clamp)
+@channels_of.register(Pool)
+@channels_of.register(Resize)
+@channels_of.register(SpatialGate)
+def _(node: Node, known: _Known) -> tuple[list[tuple[_Channels, int]], _Channels]:
+    """Any number of channels, and as many come out."""
+    return [], known[node.input]

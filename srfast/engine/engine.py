@@ -73,23 +73,22 @@ class Engine:
             Engine, backend=backend, device=self.device, dtype=self.dtype, tile=tile, memory=memory
         )
         self._runner = Runner(plan, self.device, self.dtype, backend)
-        run = self._runner.run
-        self.alignment: int = getattr(run, "alignment", plan.alignment)
-        self.halo: int | None = getattr(run, "halo", plan.halo())
-        self.exact: bool = self.halo is not None and bool(getattr(run, "exact", False))
+        traits = self._runner.run.traits
+        self.alignment, self.halo = traits.alignment, traits.halo
+        self.exact = traits.halo is not None and traits.exact
         self._lock = threading.RLock()  # executables own their buffers
         if self.halo is None and tile:
             raise BackendError(
                 f"this network looks at the whole image, so tiles of {tile} pixels would change its result; use tile 0"
             )
         element_size = torch.empty(0, dtype=self.dtype).element_size()
-        whole = bytes_per_pixel(self._runner.framed, element_size)
+        memory_per_pixel = traits.bytes_per_pixel or bytes_per_pixel(self._runner.framed, element_size)
         self._budget = Budget(
             self.halo,
             self.alignment,
             tile,
             memory or default_memory(self.device),
-            getattr(run, "bytes_per_pixel", whole),
+            memory_per_pixel,
         )
 
     @property
@@ -302,7 +301,7 @@ class Engine:
             self._runner.send(job, parts)
 
     def _together(self, tiling: Tiling) -> int:
-        return self._budget.together(tiling, getattr(self._runner.run, "fill", 1))
+        return self._budget.together(tiling, self._runner.run.traits.min_pixels)
 
     def _settle(self, job: Job) -> None:
         with self._lock:

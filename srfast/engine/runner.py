@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from srfast.backends import Backend, Executable, FrameExecutable, select_backend
-from srfast.backends.base import PlaneExecutable
+from srfast.backends.base import FunctionExecutable, PlaneExecutable, TilingTraits
 from srfast.engine.pixels import PEAKS, UNITS, finite, limit_, store, to_units
 from srfast.engine.tiling import Part
 from srfast.engine.transfer import CudaQueues, Queues, Staging
@@ -133,7 +133,11 @@ class Runner:
 
     def close(self) -> None:
         """Gives back weights and buffers; later calls raise."""
-        self.run, self._run_float32, self._staging = _closed, None, None
+        self.run, self._run_float32, self._staging = (
+            FunctionExecutable(_closed, TilingTraits.of(self._plan)),
+            None,
+            None,
+        )
 
     def memory(self, shape: tuple[int, ...], images: Tensor) -> Tensor:
         """Memory for results of images: of those in host memory, where the device can write by itself."""

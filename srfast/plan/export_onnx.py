@@ -81,7 +81,7 @@ class _Writer:
         for node in plan.nodes:
             out = "output" if node.output == plan.output else node.output
             x = names[node.input]
-            _WRITERS[type(node)](self, node, x, out, names)
+            WRITERS[type(node)](self, node, x, out, names)
             names[node.output] = out
         if plan.output == plan.input:
             self.op("Identity", ["input"], "output")
@@ -229,7 +229,7 @@ def _spatial_gate(w: _Writer, node: SpatialGate, x: str, out: str, names: Names)
     w.op("Mul", [x, w.op("Sigmoid", [gains])], out)
 
 
-_WRITERS: dict[type[Node], Callable[..., object]] = {
+WRITERS: dict[type[Node], Callable[..., object]] = {
     Conv: _conv,
     Affine: _affine,
     Activate: lambda w, n, x, out, names: _activation(w, n.act, n.slope, x, out),

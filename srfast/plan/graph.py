@@ -14,51 +14,8 @@ from typing import Any
 
 from torch import Tensor
 
-from srfast.plan.nodes import (
-    GLOBAL_NODES,
-    Act,
-    Activate,
-    Add,
-    Affine,
-    ChannelGate,
-    Clamp,
-    Concat,
-    Conv,
-    InstanceNorm,
-    Multiply,
-    Node,
-    Pool,
-    Resize,
-    ResizeMode,
-    Shuffle,
-    SpatialGate,
-    Unshuffle,
-    describe,
-    tensors,
-)
-from srfast.plan.shapes import Ratio, Shape, Span, multiply_adds, reads, shape_of
-
-__all__ = [
-    "Act",
-    "Activate",
-    "Add",
-    "Affine",
-    "ChannelGate",
-    "Clamp",
-    "Concat",
-    "Conv",
-    "InstanceNorm",
-    "Multiply",
-    "Node",
-    "Plan",
-    "Pool",
-    "Resize",
-    "ResizeMode",
-    "Shape",
-    "Shuffle",
-    "SpatialGate",
-    "Unshuffle",
-]
+from srfast.plan.nodes import Conv, Node, describe, tensors
+from srfast.plan.shapes import Ratio, Shape, Span
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,7 +57,7 @@ class Plan:
                 raise ValueError(f"{node.output!r} reads {missing[0]!r}, which is not written before it")
             if node.output in shapes:
                 raise ValueError(f"activation {node.output!r} is written twice")
-            shapes[node.output] = shape_of(node, shapes)
+            shapes[node.output] = node.shape(shapes)
         return shapes
 
     @property
@@ -136,10 +93,10 @@ class Plan:
         spans: dict[str, Span] = {self.output: (0, self.scale * unit)}
         for node in reversed(self.nodes):
             if node.output in spans:
-                if isinstance(node, GLOBAL_NODES):
+                if node.sees_whole_image:
                     return None
                 block = grid(node) if isinstance(node, Conv) else 1
-                for name, span in zip(node.inputs, reads(node, spans[node.output], block), strict=True):
+                for name, span in zip(node.inputs, node.reads(spans[node.output], block), strict=True):
                     low, high = spans.get(name, span)
                     spans[name] = (min(low, span[0]), max(high, span[1]))
         low, high = spans.get(self.input, (0, unit))
@@ -149,7 +106,7 @@ class Plan:
         """Floating-point operations of the convolutions for one [height, width] input (2 per multiply-add)."""
         shapes = self.shapes()
         pixels = height * width
-        return int(sum(2 * multiply_adds(node, shapes) * pixels for node in self.nodes))
+        return int(sum(2 * node.multiply_adds(shapes) * pixels for node in self.nodes))
 
     def traffic(self, height: int, width: int, element_size: int) -> int:
         """Bytes of activations read and written if every node goes through memory, plus the weights once."""
@@ -219,7 +176,7 @@ class Plan:
         shapes = self.shapes()
         rows = [("output", "operation", "reads", "channels", "x", "kFLOP/px")]
         for node in self.nodes:
-            work = float(2 * multiply_adds(node, shapes) / 1e3)
+            work = float(2 * node.multiply_adds(shapes) / 1e3)
             shape = shapes[node.output]
             reads = ", ".join(node.inputs)
             rows.append((node.output, describe(node), reads, str(shape.channels), str(shape.scale), f"{work:.1f}"))

@@ -1,20 +1,77 @@
-"""The operations of a plan: frozen dataclasses that name the activations they read and the one they write."""
+"""The operations of a plan: frozen dataclasses that name the activations they read and the one they write.
+
+What only an operation can know stands on its class, and has no default that could be wrong in silence: the shape of its
+result, which pixels it reads (from which halos of tiles follow), its work, and whether it looks at the whole image. A
+class that leaves one of them out cannot be instantiated. What a backend or a file format makes of an operation stands in
+a table there, each complete by ``tests/plan/test_tables.py``.
+"""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from fractions import Fraction
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
+
+from srfast.plan.shapes import Ratio, Shape, Span, joined_channels, ratio
 
 Act = Literal["none", "prelu", "tanh", "sigmoid"]
 ResizeMode = Literal["nearest", "bilinear", "bicubic"]
 PoolKind = Literal["average", "max"]
 
+# Input pixels that an output phase of the resize reads beyond its own, on each side.
+_RESIZE_REACH: dict[ResizeMode, int] = {"nearest": 0, "bilinear": 1, "bicubic": 2}
+
 
 @dataclass(frozen=True, eq=False)
-class Conv:
+class Node(ABC):
+    """An operation that writes the activation ``output`` from ``input``, and from others where its class says so.
+
+    Attributes:
+        sees_whole_image: every output pixel depends on the whole image, so that no tile of it gives the exact result.
+    """
+
+    output: str
+    input: str
+
+    sees_whole_image: ClassVar[bool]  # without a default: each kind of operation says it
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """The activations that the operation reads, ``input`` first."""
+        return (self.input,)
+
+    @abstractmethod
+    def shape(self, shapes: Mapping[str, Shape]) -> Shape:
+        """Return the shape of the result.
+
+        Args:
+            shapes: of the inputs, by name.
+
+        Raises:
+            ValueError: the operation does not fit its inputs; the message names the activation.
+        """
+
+    @abstractmethod
+    def reads(self, span: Span, block: int = 1) -> list[Span]:
+        """Return, for each of ``inputs``, the pixels that the output's pixels ``span`` depend on, along one side.
+
+        Args:
+            span: first pixel, and one past the last.
+            block: side of the squares that a convolution computes at once; all pixels that a square reads count.
+        """
+
+    @abstractmethod
+    def multiply_adds(self, shapes: Mapping[str, Shape]) -> Ratio:
+        """Count the multiply-adds of convolutions per pixel of the plan's input."""
+
+
+@dataclass(frozen=True, eq=False)
+class Conv(Node):
     """``y = clamp(shuffle(act(conv(x) + bias)) * gain + residual)``; stride 1, zero padding k // 2.
 
     Attributes:
@@ -29,8 +86,6 @@ class Conv:
             copy them together.
     """
 
-    output: str
-    input: str
     weight: Tensor
     bias: Tensor
     act: Act = "none"
@@ -40,6 +95,8 @@ class Conv:
     residual: str | None = None
     clamp: tuple[float, float] | None = None
     more: tuple[str, ...] = ()
+
+    sees_whole_image: ClassVar[bool] = False
 
     @property
     def sources(self) -> tuple[str, ...]:
@@ -52,86 +109,120 @@ class Conv:
 
     @property
     def kernel(self) -> int:
+        """Side of the kernel in pixels."""
         return self.weight.shape[-1]
 
     @property
     def bare(self) -> bool:
-        """Nothing but convolution and bias."""
+        """Whether the node is nothing but convolution and bias."""
         return self.act == "none" and self.shuffle == 1 and self.gain == 1.0 and not self.residual and not self.clamp
+
+    def shape(self, shapes: Mapping[str, Shape]) -> Shape:
+        out, channels, kernel, width = self.weight.shape
+        given = joined_channels(self.output, self.sources, shapes)
+        if channels != given or kernel != width or kernel % 2 == 0 or self.bias.shape != (out,):
+            raise ValueError(
+                f"{self.output!r}: weight {list(self.weight.shape)} and bias {list(self.bias.shape)} on {given} channels"
+            )
+        if self.act == "prelu" and (self.slope is None or self.slope.shape not in ((1,), (out,))):
+            raise ValueError(f"{self.output!r}: a PReLU of {out} channels needs 1 or {out} slopes")
+        shape = _shuffled(self.output, shapes[self.input], out, self.shuffle)
+        if self.residual is not None and shapes[self.residual] != shape:
+            raise ValueError(
+                f"{self.output!r} of {shape} adds the residual {self.residual!r} of {shapes[self.residual]}"
+            )
+        return shape
+
+    def reads(self, span: Span, block: int = 1) -> list[Span]:
+        low, high = span
+        half, step = self.kernel // 2, self.shuffle * block
+        source = (low // step * block - half, -(-high // step) * block + half)
+        return [source] * len(self.sources) + ([] if self.residual is None else [span])
+
+    def multiply_adds(self, shapes: Mapping[str, Shape]) -> Ratio:
+        return ratio(self.weight.numel() * shapes[self.input].scale ** 2)
 
 
 @dataclass(frozen=True, eq=False)
-class _Unary:
-    output: str
-    input: str
+class _PixelByPixel(Node):
+    """An operation whose output pixel depends on the same pixel of its inputs, and that keeps the input's shape."""
+
+    sees_whole_image: ClassVar[bool] = False
+
+    def shape(self, shapes: Mapping[str, Shape]) -> Shape:
+        return shapes[self.input]
+
+    def reads(self, span: Span, block: int = 1) -> list[Span]:
+        return [span for _ in self.inputs]
+
+    def multiply_adds(self, shapes: Mapping[str, Shape]) -> Ratio:
+        return 0
+
+
+@dataclass(frozen=True, eq=False)
+class _OfTwo(_PixelByPixel):
+    """An operation on two activations."""
+
+    other: str
 
     @property
     def inputs(self) -> tuple[str, ...]:
-        return (self.input,)
+        return (self.input, self.other)
 
 
 @dataclass(frozen=True, eq=False)
-class Affine(_Unary):
+class Affine(_PixelByPixel):
     """``y = scale * x + shift`` per channel ([1] or [C]): batch normalisation, value ranges, constant gains."""
 
     scale: Tensor
     shift: Tensor
 
+    def shape(self, shapes: Mapping[str, Shape]) -> Shape:
+        return _with_vectors(self.output, shapes[self.input], self.scale, self.shift)
+
 
 @dataclass(frozen=True, eq=False)
-class Activate(_Unary):
+class Activate(_PixelByPixel):
     """An activation that no convolution has absorbed; ``slope`` as in ``Conv``. No convolution absorbs silu or gelu."""
 
     act: Act | Literal["silu", "gelu"]
     slope: Tensor | None = None
 
-
-@dataclass(frozen=True, eq=False)
-class Shuffle(_Unary):
-    """Pixel shuffle: [N, C * r * r, H, W] -> [N, C, r * H, r * W]."""
-
-    factor: int
+    def shape(self, shapes: Mapping[str, Shape]) -> Shape:
+        return _with_vectors(self.output, shapes[self.input], *(() if self.slope is None else (self.slope,)))
 
 
 @dataclass(frozen=True, eq=False)
-class Unshuffle(_Unary):
-    """Its inverse: [N, C, r * H, r * W] -> [N, C * r * r, H, W]."""
+class Clamp(_PixelByPixel):
+    """Limits every value to ``low``..``high``."""
 
-    factor: int
-
-
-@dataclass(frozen=True, eq=False)
-class Pool(_Unary):
-    """Mean or largest value of each ``factor`` x ``factor`` square."""
-
-    factor: int
-    kind: PoolKind
+    low: float
+    high: float
 
 
 @dataclass(frozen=True, eq=False)
-class Add(_Unary):
+class Add(_OfTwo):
     """Sum of two activations of one shape."""
 
-    other: str
-
-    @property
-    def inputs(self) -> tuple[str, ...]:
-        return (self.input, self.other)
+    def shape(self, shapes: Mapping[str, Shape]) -> Shape:
+        if shapes[self.other] != shapes[self.input]:
+            raise ValueError(f"{self.output!r} adds {shapes[self.input]} and {shapes[self.other]}")
+        return shapes[self.input]
 
 
 @dataclass(frozen=True, eq=False)
-class Multiply(_Unary):
+class Multiply(_OfTwo):
     """Product of two activations of one shape, or of one with an ``other`` of one channel."""
 
-    other: str
-
-    @property
-    def inputs(self) -> tuple[str, ...]:
-        return (self.input, self.other)
+    def shape(self, shapes: Mapping[str, Shape]) -> Shape:
+        source = shapes[self.input]
+        if shapes[self.other] not in (source, Shape(1, source.scale)):
+            raise ValueError(f"{self.output!r} multiplies {source} and {shapes[self.other]}")
+        return source
 
 
 @dataclass(frozen=True, eq=False)
-class Concat(_Unary):
+class Concat(_PixelByPixel):
     """The channels of ``input`` and of ``more`` in a row; only what is not read by a convolution stays in a plan."""
 
     more: tuple[str, ...]
@@ -140,34 +231,91 @@ class Concat(_Unary):
     def inputs(self) -> tuple[str, ...]:
         return (self.input, *self.more)
 
-
-@dataclass(frozen=True, eq=False)
-class Clamp(_Unary):
-    """Limits every value to ``low``..``high``."""
-
-    low: float
-    high: float
+    def shape(self, shapes: Mapping[str, Shape]) -> Shape:
+        return Shape(joined_channels(self.output, self.inputs, shapes), shapes[self.input].scale)
 
 
 @dataclass(frozen=True, eq=False)
-class Resize(_Unary):
-    """Enlarges by a whole factor as ``torch.nn.functional.interpolate`` does (align_corners=False)."""
+class _Resampling(Node):
+    """An operation that changes the number of pixels by ``factor`` and multiplies nothing."""
 
     factor: int
-    mode: ResizeMode
+
+    sees_whole_image: ClassVar[bool] = False
+
+    def multiply_adds(self, shapes: Mapping[str, Shape]) -> Ratio:
+        return 0
 
 
 @dataclass(frozen=True, eq=False)
-class InstanceNorm(_Unary):
+class Shuffle(_Resampling):
+    """Pixel shuffle: [N, C * r * r, H, W] -> [N, C, r * H, r * W]."""
+
+    def shape(self, shapes: Mapping[str, Shape]) -> Shape:
+        return _shuffled(self.output, shapes[self.input], shapes[self.input].channels, self.factor)
+
+    def reads(self, span: Span, block: int = 1) -> list[Span]:
+        return [_below(span, self.factor)]
+
+
+@dataclass(frozen=True, eq=False)
+class Unshuffle(_Resampling):
+    """Its inverse: [N, C, r * H, r * W] -> [N, C * r * r, H, W]."""
+
+    def shape(self, shapes: Mapping[str, Shape]) -> Shape:
+        source = shapes[self.input]
+        return source.enlarged(Fraction(1, self.factor), source.channels * self.factor**2)
+
+    def reads(self, span: Span, block: int = 1) -> list[Span]:
+        return [(span[0] * self.factor, span[1] * self.factor)]
+
+
+@dataclass(frozen=True, eq=False)
+class Pool(_Resampling):
+    """Mean or largest value of each ``factor`` x ``factor`` square."""
+
+    kind: PoolKind
+
+    def shape(self, shapes: Mapping[str, Shape]) -> Shape:
+        source = shapes[self.input]
+        return source.enlarged(Fraction(1, self.factor), source.channels)
+
+    def reads(self, span: Span, block: int = 1) -> list[Span]:
+        return [(span[0] * self.factor, span[1] * self.factor)]
+
+
+@dataclass(frozen=True, eq=False)
+class Resize(_Resampling):
+    """Enlarges by a whole factor as ``torch.nn.functional.interpolate`` does (align_corners=False)."""
+
+    mode: ResizeMode
+
+    def shape(self, shapes: Mapping[str, Shape]) -> Shape:
+        source = shapes[self.input]
+        return source.enlarged(self.factor, source.channels)
+
+    def reads(self, span: Span, block: int = 1) -> list[Span]:
+        low, high = _below(span, self.factor)
+        reach = _RESIZE_REACH[self.mode]
+        return [(low - reach, high + reach)]
+
+
+@dataclass(frozen=True, eq=False)
+class InstanceNorm(_PixelByPixel):
     """``y = scale * (x - mean) / sqrt(variance + eps) + shift`` with the moments of each channel of each image."""
 
     scale: Tensor
     shift: Tensor
     eps: float
 
+    sees_whole_image: ClassVar[bool] = True
+
+    def shape(self, shapes: Mapping[str, Shape]) -> Shape:
+        return _with_vectors(self.output, shapes[self.input], self.scale, self.shift)
+
 
 @dataclass(frozen=True, eq=False)
-class ChannelGate(_Unary):
+class ChannelGate(_PixelByPixel):
     """Squeeze-excitation (Hu et al. 2018, https://arxiv.org/abs/1709.01507): ``y = x * g``, one gain per channel.
 
     ``g = sigmoid(expand @ act(squeeze @ mean(x) + squeeze_bias) + expand_bias)``, the mean over the whole image.
@@ -184,9 +332,19 @@ class ChannelGate(_Unary):
     expand_bias: Tensor
     slope: Tensor
 
+    sees_whole_image: ClassVar[bool] = True
+
+    def shape(self, shapes: Mapping[str, Shape]) -> Shape:
+        channels, middle = shapes[self.input].channels, self.squeeze.shape[0]
+        given = [list(t.shape) for t in (self.squeeze, self.squeeze_bias, self.expand, self.expand_bias)]
+        wanted = [[middle, channels], [middle], [channels, middle], [channels]]
+        if given != wanted or self.slope.numel() not in (1, middle):
+            raise ValueError(f"{self.output!r} gates {channels} channels by weights of {given}")
+        return shapes[self.input]
+
 
 @dataclass(frozen=True, eq=False)
-class SpatialGate(_Unary):
+class SpatialGate(Node):
     """Spatial attention (Woo et al. 2018, https://arxiv.org/abs/1807.06521): ``y = x * g``, one gain per pixel.
 
     ``g = sigmoid(conv([mean over channels, max over channels]) + bias)``.
@@ -198,30 +356,35 @@ class SpatialGate(_Unary):
     weight: Tensor
     bias: Tensor
 
+    sees_whole_image: ClassVar[bool] = False
 
-Node: TypeAlias = (
-    Conv
-    | Affine
-    | Activate
-    | Shuffle
-    | Unshuffle
-    | Pool
-    | Add
-    | Multiply
-    | Concat
-    | Clamp
-    | Resize
-    | InstanceNorm
-    | ChannelGate
-    | SpatialGate
-)
+    def shape(self, shapes: Mapping[str, Shape]) -> Shape:
+        kernel = self.weight.shape[-1]
+        if list(self.weight.shape) != [1, 2, kernel, kernel] or kernel % 2 == 0 or self.bias.numel() != 1:
+            raise ValueError(
+                f"{self.output!r} gates pixels by a weight of {list(self.weight.shape)}, not [1, 2, k, k], k odd"
+            )
+        return shapes[self.input]
 
-# Nodes whose every output pixel depends on the whole image.
-GLOBAL_NODES = (InstanceNorm, ChannelGate)
+    def reads(self, span: Span, block: int = 1) -> list[Span]:
+        half = self.weight.shape[-1] // 2
+        return [(span[0] - half, span[1] + half)]
+
+    def multiply_adds(self, shapes: Mapping[str, Shape]) -> Ratio:
+        return ratio(self.weight.numel() * shapes[self.input].scale ** 2)
+
+
+def node_types() -> list[type[Node]]:
+    """List every kind of operation that a plan can hold: the public classes below ``Node``."""
+
+    found: list[type[Node]] = [Node]  # type: ignore[type-abstract]  # only to ask for its subclasses
+    for kind in found:
+        found += kind.__subclasses__()
+    return [kind for kind in found[1:] if not kind.__name__.startswith("_") and kind.__module__ == __name__]
 
 
 def describe(node: Node) -> str:
-    """The operation in a few words."""
+    """Return the operation in a few words."""
     if not isinstance(node, Conv):
         hidden = ("input", "output", "other", "more")
         details = [str(v) for k, v in vars(node).items() if isinstance(v, (int, float, str)) and k not in hidden]
@@ -238,5 +401,25 @@ def describe(node: Node) -> str:
 
 
 def tensors(node: Node) -> dict[str, Tensor]:
-    """Weights, biases, slopes, scales and shifts by field name."""
+    """Return weights, biases, slopes, scales and shifts by field name."""
     return {name: value for name, value in vars(node).items() if isinstance(value, torch.Tensor)}
+
+
+def _shuffled(name: str, source: Shape, channels: int, factor: int) -> Shape:
+    """The shape of ``channels`` at the pixels of ``source`` after a pixel shuffle."""
+    if channels % factor**2:
+        raise ValueError(f"{name!r} shuffles {channels} channels by {factor}")
+    return source.enlarged(factor, channels // factor**2)
+
+
+def _with_vectors(name: str, source: Shape, *vectors: Tensor) -> Shape:
+    """``source``, if each vector has one value or one for each channel."""
+    for values in vectors:
+        if values.ndim != 1 or values.numel() not in (1, source.channels):
+            raise ValueError(f"{name!r} has {list(values.shape)} values for {source.channels} channels")
+    return source
+
+
+def _below(span: Span, factor: int) -> Span:
+    """The pixels from which ``span`` of an enlarged activation comes."""
+    return (span[0] // factor, -(-span[1] // factor))

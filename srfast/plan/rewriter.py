@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 
 from srfast.plan import Plan
 from srfast.plan.nodes import Concat, Conv, Node
-from srfast.plan.shapes import Shape, shape_of
+from srfast.plan.shapes import Shape
 
 
 class Rewriting:
@@ -62,7 +62,7 @@ class Rewriting:
             self._order[place:place] = [new.output for new in first]
         for new in (*first, node):
             self._nodes[new.output] = new
-            self.shapes[new.output] = shape_of(new, self.shapes)
+            self.shapes[new.output] = new.shape(self.shapes)
             self._readers.setdefault(new.output, set())
             self._read(new)
         self._forget(before, node)

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from srfast.backends import select_backend
+from srfast.backends.base import FunctionExecutable
 from srfast.capture import capture
 from srfast.devices import usable_device
 from srfast.engine import Engine
@@ -157,7 +158,7 @@ def test_out_of_memory_halves_the_tile(small_network: nn.Module) -> None:
             raise torch.OutOfMemoryError("test")
         return run(x)
 
-    engine._runner.run = limited
+    engine._runner.run = FunctionExecutable(limited, run.traits)
     assert torch.equal(engine(image(60, 50)), expected)
     assert engine.statistics.out_of_memory >= 1
 
@@ -168,7 +169,7 @@ def test_other_errors_are_not_taken_for_memory(small_network: nn.Module) -> None
     def broken(x: Tensor) -> Tensor:
         raise RuntimeError("shape mismatch")
 
-    engine._runner.run = broken
+    engine._runner.run = FunctionExecutable(broken, engine._runner.run.traits)
     with pytest.raises(RuntimeError, match="shape mismatch"):
         engine(image(40, 40))
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
-from srfast.backends.base import Executable
+from srfast.backends.base import Executable, FrameExecutable
 from srfast.capture import capture
 from srfast.engine import Engine
 from srfast.engine.pixels import PEAKS, to_units
@@ -99,26 +100,26 @@ def test_batches_are_even_and_of_one_size() -> None:
             assert len({(p.row.size, p.column.size) for p in parts}) == 1
 
 
-class Frames:
+class Frames(FrameExecutable):
     """An executable that takes integer frames, in one buffer for each size, as GPU backends do."""
 
     def __init__(self, run: Executable, most: int = 1 << 30) -> None:
+        super().__init__(replace(run.traits, min_pixels=1000))
         self._run, self._most = run, most
         self._buffers: dict[tuple[int, ...], Tensor] = {}
-        self.fill = 1000
         self.batches: list[int] = []
 
     def __call__(self, x: Tensor) -> Tensor:
         return self._run(x)
 
-    def run_frames(self, frames: Tensor, gain: float, units: float, bgr: bool = False) -> tuple[Tensor, Tensor]:
+    def run_frames(self, frames: Tensor, gain: float, white: float, bgr: bool = False) -> tuple[Tensor, Tensor]:
         count, height, width, _ = frames.shape
         if count * height * width > self._most:
             raise torch.OutOfMemoryError("test")
         self.batches.append(count)
         x = to_units(frames.flip(3) if bgr else frames, torch.float32, gain * PEAKS[frames.dtype])
         y = self._run(x).permute(0, 2, 3, 1)
-        y = (y.flip(3) if bgr else y) * (PEAKS[frames.dtype] / units)
+        y = (y.flip(3) if bgr else y) * (PEAKS[frames.dtype] / white)
         bad = torch.tensor([int(not torch.isfinite(y).all())])
         key = tuple(y.shape)
         out = self._buffers.setdefault(key, torch.empty(key, dtype=frames.dtype))
@@ -204,7 +205,7 @@ def test_out_of_memory_on_the_way_halves_the_tile() -> None:
 def test_what_overflows_is_done_again(where: str) -> None:
     """Only the image that overflowed; on the device flags are looked at once, at the end."""
     plain, staged, frames = engines(tile=0)
-    frames.fill = 1
+    frames.traits = replace(frames.traits, min_pixels=1)
     if where == "device":
         staged._runner.queues = None
     run, calls = frames.run_frames, 0

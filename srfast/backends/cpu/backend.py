@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from srfast.backends.base import Executable, release_after
+from srfast.backends.base import Executable, FrameExecutable, FunctionExecutable, TilingTraits, release_after
 from srfast.backends.cpu.network import CompiledNetwork
 from srfast.backends.cpu.onednn import missing_reason, onednn_step
 from srfast.backends.cpu.quantize import Int8, narrow_convs
@@ -88,10 +88,8 @@ def int8_set() -> str | None:
     return next((name for name in INT8_SETS if name in kernels.narrow_sets()), None)
 
 
-class _CompiledExecutable:
-    """A plan on the compiled kernels, which also read and write bytes; says what windows make results independent of tiling."""
-
-    exact = True
+class _CompiledExecutable(FrameExecutable):
+    """A plan on the compiled kernels, which also read and write bytes."""
 
     def __init__(self, network: CompiledNetwork) -> None:
         self._network = network
@@ -100,9 +98,11 @@ class _CompiledExecutable:
         def tile(node: Conv) -> int:
             return kernels.winograd_tile(node.kernel) if id(node) in transformed else 1
 
-        self.alignment = plan.alignment * math.lcm(*(tile(node) for node in plan.nodes if isinstance(node, Conv)))
-        self.halo = plan.halo(tile)
-        self.bytes_per_pixel = network.bytes_per_pixel()
+        # A Winograd tile is computed at once, so that the rounding of each of its pixels depends on all that it reads:
+        # windows start at multiples of every layer's tiles.
+        alignment = plan.alignment * math.lcm(*(tile(node) for node in plan.nodes if isinstance(node, Conv)))
+        memory = network.bytes_per_pixel()
+        super().__init__(TilingTraits(alignment, plan.halo(tile), exact=True, bytes_per_pixel=memory))
 
     @torch.inference_mode()
     def __call__(self, x: Tensor) -> Tensor:
@@ -111,18 +111,18 @@ class _CompiledExecutable:
         return (y if finite else y.fill_(math.nan)).permute(0, 3, 1, 2).to(x.dtype)
 
     @torch.inference_mode()
-    def run_frames(self, frames: Tensor, gain: float, units: float, bgr: bool = False) -> tuple[Tensor, Tensor]:
+    def run_frames(self, frames: Tensor, gain: float, white: float, bgr: bool = False) -> tuple[Tensor, Tensor]:
         """As ``FrameExecutable.run_frames``; the result is not overwritten by the next call."""
         if bgr:
-            out, bad = self.run_frames(_reversed_channels(frames), gain, units)
+            out, bad = self.run_frames(_reversed_channels(frames), gain, white)
             return _reversed_channels(out), bad
-        if frames.dtype == torch.uint8 and gain == 1.0 and units == 255.0:
+        if frames.dtype == torch.uint8 and gain == 1.0 and white == 255.0:
             y, finite = self._network.run(frames, torch.uint8)
             return y, torch.tensor([not finite])
         peak = float(torch.iinfo(frames.dtype).max)
         y, finite = self._network.run(frames.float() * gain, torch.float32)
         bad = ~torch.isfinite(y.sum(dtype=torch.float32)) | (not finite)
-        return (y * (peak / units)).round_().clamp_(0, peak).to(frames.dtype), bad.view(1)
+        return (y * (peak / white)).round_().clamp_(0, peak).to(frames.dtype), bad.view(1)
 
 
 def _reversed_channels(frames: Tensor) -> Tensor:
@@ -146,4 +146,4 @@ def _steps(plan: Plan) -> Executable:
                 values.pop(name, None)
         return values[plan.output]
 
-    return run
+    return FunctionExecutable(run, TilingTraits.of(plan))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
+from functools import singledispatch
 from typing import Any
 
 import torch
@@ -141,36 +142,89 @@ class Operation:
         return int((self.options or {}).get("reach", 0))
 
 
+@singledispatch
 def operation(node: Node, channels: int) -> Operation:
-    """How the kernels do a node other than a convolution; ``channels`` are those of its first input."""
-    if isinstance(node, (Affine, InstanceNorm)):
-        vectors = [_expanded(node.scale, channels), _expanded(node.shift, channels)]
-        if isinstance(node, Affine):
-            return Operation("affine", options={"tensors": vectors})
-        return Operation("instance_norm", whole=True, options={"tensors": vectors, "eps": node.eps})
-    if isinstance(node, Activate):
-        slopes = [] if node.slope is None else [_expanded(node.slope, channels)]
-        return Operation("activate", options={"curve": node.act, "tensors": slopes})
-    if isinstance(node, Clamp):
-        return Operation("clamp", options={"clamp": (node.low, node.high)})
-    if isinstance(node, (Add, Multiply, Concat)):
-        return Operation(type(node).__name__.lower())
-    if isinstance(node, Shuffle):
-        return Operation("shuffle", grow=node.factor, options={"factor": node.factor})
-    if isinstance(node, Unshuffle):
-        return Operation("unshuffle", shrink=node.factor, options={"factor": node.factor})
-    if isinstance(node, Pool):
-        return Operation(f"{node.kind}_pool", shrink=node.factor, options={"factor": node.factor})
-    if isinstance(node, Resize):
-        weights = torch.tensor(resize_weights(node.factor, node.mode))
-        options = {"factor": node.factor, "reach": weights.shape[1] // 2, "tensors": [weights]}
-        return Operation("resize", grow=node.factor, options=options)
-    if isinstance(node, ChannelGate):
-        slope = _expanded(node.slope, node.squeeze.shape[0])
-        tensors = [node.squeeze, node.squeeze_bias, node.expand, node.expand_bias, slope]
-        return Operation("channel_gate", whole=True, options={"tensors": tensors})
-    assert isinstance(node, SpatialGate)
+    """Return how the kernels do a node other than a convolution, which has a form of its own.
+
+    Args:
+        node: in float32.
+        channels: of its first input.
+    """
+    raise NotImplementedError(f"the CPU kernels have no {type(node).__name__}")
+
+
+@operation.register
+def _(node: Affine, channels: int) -> Operation:
+    return Operation("affine", options={"tensors": _vectors(node, channels)})
+
+
+@operation.register
+def _(node: InstanceNorm, channels: int) -> Operation:
+    return Operation("instance_norm", whole=True, options={"tensors": _vectors(node, channels), "eps": node.eps})
+
+
+@operation.register
+def _(node: Activate, channels: int) -> Operation:
+    slopes = [] if node.slope is None else [_expanded(node.slope, channels)]
+    return Operation("activate", options={"curve": node.act, "tensors": slopes})
+
+
+@operation.register
+def _(node: Clamp, channels: int) -> Operation:
+    return Operation("clamp", options={"clamp": (node.low, node.high)})
+
+
+@operation.register
+def _(node: Add, channels: int) -> Operation:
+    return Operation("add")
+
+
+@operation.register
+def _(node: Multiply, channels: int) -> Operation:
+    return Operation("multiply")
+
+
+@operation.register
+def _(node: Concat, channels: int) -> Operation:
+    return Operation("concat")
+
+
+@operation.register
+def _(node: Shuffle, channels: int) -> Operation:
+    return Operation("shuffle", grow=node.factor, options={"factor": node.factor})
+
+
+@operation.register
+def _(node: Unshuffle, channels: int) -> Operation:
+    return Operation("unshuffle", shrink=node.factor, options={"factor": node.factor})
+
+
+@operation.register
+def _(node: Pool, channels: int) -> Operation:
+    return Operation(f"{node.kind}_pool", shrink=node.factor, options={"factor": node.factor})
+
+
+@operation.register
+def _(node: Resize, channels: int) -> Operation:
+    weights = torch.tensor(resize_weights(node.factor, node.mode))
+    options = {"factor": node.factor, "reach": weights.shape[1] // 2, "tensors": [weights]}
+    return Operation("resize", grow=node.factor, options=options)
+
+
+@operation.register
+def _(node: ChannelGate, channels: int) -> Operation:
+    slope = _expanded(node.slope, node.squeeze.shape[0])
+    tensors = [node.squeeze, node.squeeze_bias, node.expand, node.expand_bias, slope]
+    return Operation("channel_gate", whole=True, options={"tensors": tensors})
+
+
+@operation.register
+def _(node: SpatialGate, channels: int) -> Operation:
     return Operation("spatial_gate", options={"reach": node.weight.shape[-1] // 2, "tensors": [node.weight, node.bias]})
+
+
+def _vectors(node: Affine | InstanceNorm, channels: int) -> list[Tensor]:
+    return [_expanded(node.scale, channels), _expanded(node.shift, channels)]
 
 
 def _expanded(values: Tensor, length: int) -> Tensor:

@@ -10,6 +10,7 @@ from typing import Protocol, TypeAlias
 import torch
 from torch import Tensor
 
+from srfast.backends.base import FrameExecutable, PlaneExecutable, TilingTraits
 from srfast.backends.gpu.cuda_graph import Launch, Sequence
 from srfast.kernels.buffers import Canvas
 from srfast.kernels.planes import PlaneColour, Planes
@@ -34,17 +35,17 @@ class Program(Protocol):
         ...
 
     def frame_launches(
-        self, frames: Tensor, out: Tensor, flag: Tensor, gain: float, units: float, bgr: bool
+        self, frames: Tensor, out: Tensor, flag: Tensor, gain: float, white: float, bgr: bool
     ) -> list[Launch]:
         """From frames to frames, as ``FrameExecutable.run_frames``; the flag is 0 before."""
         ...
 
-    def plane_launches(self, planes: Planes, out: Planes, flag: Tensor, peak: float, units: float) -> list[Launch]:
+    def plane_launches(self, planes: Planes, out: Planes, flag: Tensor, peak: float, white: float) -> list[Launch]:
         """From planes to planes, as ``PlaneExecutable.run_planes``; the flag is 0 before."""
         ...
 
 
-class GpuExecutable:
+class GpuExecutable(FrameExecutable, PlaneExecutable):
     """A compiled plan.
 
     Args:
@@ -52,9 +53,18 @@ class GpuExecutable:
         device: where.
         make: gives the launches for a size.
         graphs: replays CUDA graphs instead of launching kernel by kernel.
+        min_pixels: input pixels of one launch that keep the device busy.
     """
 
-    def __init__(self, plan: Plan, device: torch.device, make: Callable[[Size], Program], graphs: bool) -> None:
+    def __init__(
+        self,
+        plan: Plan,
+        device: torch.device,
+        make: Callable[[Size], Program],
+        graphs: bool,
+        min_pixels: int = 1,
+    ) -> None:
+        super().__init__(TilingTraits.of(plan, min_pixels))
         self._plan, self._device, self._make, self._graphs = plan, device, make, graphs
         self._sizes: OrderedDict[Size, _Ready] = OrderedDict()
 
@@ -65,18 +75,18 @@ class GpuExecutable:
             return self._ready((x.shape[0], x.shape[2], x.shape[3])).run_tensor(x)
 
     @torch.inference_mode()
-    def run_frames(self, frames: Tensor, gain: float, units: float, bgr: bool = False) -> tuple[Tensor, Tensor]:
+    def run_frames(self, frames: Tensor, gain: float, white: float, bgr: bool = False) -> tuple[Tensor, Tensor]:
         """Integer frames in and out, converted by the kernels; see ``base.FrameExecutable``."""
         images, height, width, _ = frames.shape
         with self._on_device():
-            return self._ready((images, height, width)).run_frames(frames, gain, units, bgr)
+            return self._ready((images, height, width)).run_frames(frames, gain, white, bgr)
 
     @torch.inference_mode()
-    def run_planes(self, planes: Planes, peak: float, units: float) -> tuple[Planes, Tensor]:
+    def run_planes(self, planes: Planes, peak: float, white: float) -> tuple[Planes, Tensor]:
         """Video planes in and out, converted by the kernels; see ``base.PlaneExecutable``."""
         images, height, width, _ = planes.luma.shape
         with self._on_device():
-            return self._ready((images, height, width)).run_planes(planes, peak, units)
+            return self._ready((images, height, width)).run_planes(planes, peak, white)
 
     def _ready(self, size: Size) -> _Ready:
         if size not in self._sizes:
@@ -117,29 +127,29 @@ class _Ready:
         sequence.run()
         return result.clone(memory_format=torch.channels_last)
 
-    def run_frames(self, frames: Tensor, gain: float, units: float, bgr: bool) -> tuple[Tensor, Tensor]:
+    def run_frames(self, frames: Tensor, gain: float, white: float, bgr: bool) -> tuple[Tensor, Tensor]:
         """As ``GpuExecutable.run_frames``."""
-        key = (frames.dtype, gain, units, bgr)
+        key = (frames.dtype, gain, white, bgr)
         if key not in self._frames:
             place = torch.empty(frames.shape, dtype=frames.dtype, device=self._device)
             out = torch.empty(self._out_shape, dtype=frames.dtype, device=self._device)
             flag = self._flag()
-            launches = self._program.frame_launches(place, out, flag, gain, units, bgr)
+            launches = self._program.frame_launches(place, out, flag, gain, white, bgr)
             self._frames[key] = self._sequence(launches, flag), place, out, flag
         sequence, place, out, flag = self._frames[key]
         place.copy_(frames, non_blocking=True)
         sequence.run()
         return out, flag
 
-    def run_planes(self, planes: Planes, peak: float, units: float) -> tuple[Planes, Tensor]:
+    def run_planes(self, planes: Planes, peak: float, white: float) -> tuple[Planes, Tensor]:
         """As ``GpuExecutable.run_planes``."""
-        key = (planes.colour, peak, units)
+        key = (planes.colour, peak, white)
         if key not in self._planes:
             images, height, width, _ = planes.luma.shape
             place = Planes.empty(images, height, width, planes.colour, self._device)
             out = Planes.empty(*self._out_shape[:3], planes.colour, self._device)
             flag = self._flag()
-            launches = self._program.plane_launches(place, out, flag, peak, units)
+            launches = self._program.plane_launches(place, out, flag, peak, white)
             self._planes[key] = self._sequence(launches, flag), place, out, flag
         sequence, place, out, flag = self._planes[key]
         place.copy_(planes, non_blocking=True)

@@ -83,5 +83,5 @@ class TritonExecutable(GpuExecutable):
         from srfast.kernels.triton.config import device_names
 
         steps = pack_plan(plan, device_names(device), dtype, device, compiled)
-        super().__init__(plan, device, lambda size: Program(plan, steps, size, dtype, device), graphs)
-        self.fill = _FILL * _multiprocessors(device)
+        min_pixels = _FILL * _multiprocessors(device)
+        super().__init__(plan, device, lambda size: Program(plan, steps, size, dtype, device), graphs, min_pixels)

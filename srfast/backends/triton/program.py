@@ -50,21 +50,21 @@ class Program:
         return [*self._body, *self._finish(target)], out.permute(0, 3, 1, 2)
 
     def frame_launches(
-        self, frames: Tensor, out: Tensor, flag: Tensor, gain: float, units: float, bgr: bool
+        self, frames: Tensor, out: Tensor, flag: Tensor, gain: float, white: float, bgr: bool
     ) -> list[Launch]:
         """As ``gpu_executable.Program.frame_launches``; a last convolution writes the frames."""
         start = [load_launch(frames, self.source, gain, bgr), *self._body]
         if self._last is not None and self._last.conv is not None:
-            return [*start, *self._launches(self._last, FrameTarget(out, units, flag, bgr))]
+            return [*start, *self._launches(self._last, FrameTarget(out, white, flag, bgr))]
         result = self._canvases.new(self._shapes[self._plan.output])
-        store = store_launch(result.nchw().permute(0, 2, 3, 1), out, PEAKS[out.dtype] / units, flag, bgr)
+        store = store_launch(result.nchw().permute(0, 2, 3, 1), out, PEAKS[out.dtype] / white, flag, bgr)
         return [*start, *self._finish(result), store]
 
-    def plane_launches(self, planes: Planes, out: Planes, flag: Tensor, peak: float, units: float) -> list[Launch]:
+    def plane_launches(self, planes: Planes, out: Planes, flag: Tensor, peak: float, white: float) -> list[Launch]:
         """As ``gpu_executable.Program.plane_launches``; a colour difference is made of several pixels, so at the end there
         is one launch more."""
         result = self._canvases.new(self._shapes[self._plan.output])
-        end = [*self._finish(result), store_planes_launch(result, out, units, flag)]
+        end = [*self._finish(result), store_planes_launch(result, out, white, flag)]
         return [load_planes_launch(planes, self.source, peak), *self._body, *end]
 
     def _finish(self, target: Canvas) -> list[Launch]:
@@ -105,7 +105,7 @@ class Program:
             programs = _programs(self._device)
             return [*copies, pair_launch(x, step.first, step.conv, out, step.pair, residual, programs)]
         if step.compiled is not None and step.kernel is not None:
-            target = out if isinstance(out, Canvas) else Frames(out.frame, out.units, out.flag)
+            target = out if isinstance(out, Canvas) else Frames(out.frame, out.white, out.flag)
             if isinstance(out, Canvas) or not out.reverse:
                 return [*copies, single_launch(x, step.compiled, step.kernel, target, residual)]
         assert step.config is not None

@@ -96,8 +96,8 @@ def test_skips_and_windows() -> None:
     plan = _plan("compact")
     network = CompiledNetwork(plan, winograd=True)
     assert len(network.layers) == len(plan.nodes) - 1  # the enlarged image is read where it is small
-    assert CpuBackend().compile(plan, CPU, torch.float32).alignment == 4
-    assert CpuBackend(winograd=False).compile(plan, CPU, torch.float32).halo == plan.halo()
+    assert CpuBackend().compile(plan, CPU, torch.float32).traits.alignment == 4
+    assert CpuBackend(winograd=False).compile(plan, CPU, torch.float32).traits.halo == plan.halo()
 
 
 @needs_kernels

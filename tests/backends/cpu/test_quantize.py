@@ -43,7 +43,7 @@ def test_tiles_equal_the_whole_image_bit_for_bit(tile: int) -> None:
     x = torch.rand(1, 3, 61, 47).mul(255).round()
     run = CpuBackend(int8=calibrate(plan, x, 255.0)).compile(plan, CPU, torch.float32)
     whole = run(x)
-    tiling = tile_by_size(61, 47, tile, run.halo, run.alignment)  # type: ignore[attr-defined]
+    tiling = tile_by_size(61, 47, tile, run.traits.halo, run.traits.alignment)
     assert len(tiling) > 4
     for row, column in tiling:
         part = run(x[:, :, row.start : row.start + row.size, column.start : column.start + column.size])

@@ -1,0 +1,57 @@
+"""Every kind of operation stands in every table, so that a forgotten one fails here and not as a seam in a picture."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from srfast.backends.cpu.lower import operation
+from srfast.backends.reference import run_node
+from srfast.backends.triton.ops import small_launches
+from srfast.capture.input_channels import channels_of
+from srfast.plan import Conv, Node
+from srfast.plan.export_onnx import WRITERS
+from srfast.plan.nodes import node_types
+
+# What is dispatched on the class of a node; convolutions have a form of their own in the compiled backends.
+TABLES: dict[str, tuple[Any, set[type[Node]]]] = {
+    "reference": (run_node, set()),
+    "CPU kernels": (operation, {Conv}),
+    "Triton kernels": (small_launches, {Conv}),
+    "channels of the input": (channels_of, set()),
+}
+
+
+@pytest.mark.parametrize("kind", node_types(), ids=lambda kind: kind.__name__)
+@pytest.mark.parametrize("name", TABLES)
+def test_tables_are_complete(name: str, kind: type[Node]) -> None:
+    table, elsewhere = TABLES[name]
+    assert kind in elsewhere or table.dispatch(kind) is not table.dispatch(object), (
+        f"{kind.__name__} is missing from the table of the {name}"
+    )
+
+
+def test_onnx_table_is_complete() -> None:
+    assert set(WRITERS) == set(node_types())
+
+
+def test_a_node_states_everything() -> None:
+    """A class that leaves out its shape, what it reads or its work cannot be made."""
+    for missing in ("shape", "reads", "multiply_adds"):
+        members: dict[str, Callable[..., Any]] = {
+            "shape": lambda self, shapes: shapes[self.input],
+            "reads": lambda self, span, block=1: [span],
+            "multiply_adds": lambda self, shapes: 0,
+        }
+        del members[missing]
+        kind = dataclasses.dataclass(frozen=True, eq=False)(type("Half", (Node,), members))
+        with pytest.raises(TypeError, match=missing):
+            kind("y", "x")
+
+
+@pytest.mark.parametrize("kind", node_types(), ids=lambda kind: kind.__name__)
+def test_a_node_says_whether_it_sees_the_whole_image(kind: type[Node]) -> None:
+    assert isinstance(kind.sees_whole_image, bool)
