@@ -9,6 +9,7 @@ import torch
 
 from srfast.kernels import cuda
 from tests.helpers.cuda import emulation as cuda_emulation
+from tests.helpers.interpreter import exact_products
 
 if not torch.cuda.is_available():
     os.environ.setdefault("TRITON_INTERPRET", "1")
@@ -38,3 +39,10 @@ def emulated_cuda(emulated_module: Any) -> Iterator[None]:
     before = cuda.use_module(emulated_module)
     yield
     cuda.use_module(before)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _exact_products() -> Iterator[None]:
+    """Equal bits do not hang on the CPU that interprets."""
+    with exact_products():
+        yield
