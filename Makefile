@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check -q
 
-.PHONY: demo test lint types gate sanitize bench bench-report clean
+.PHONY: demo test lint types docs gate sanitize bench bench-report clean
 
 demo: $(VENV)/installed
 	@$(BIN)/srfast demo demo-output
@@ -18,6 +18,10 @@ lint: $(VENV)/installed-dev
 
 types: $(VENV)/installed-dev
 	$(BIN)/mypy -p srfast -p benchmarks
+
+# The documentation as a site, in build/site.
+docs: $(VENV)/installed-dev
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --site-dir build/site
 
 # Two passes, to show repeatability, into benchmarks/records/; ONLY chooses pieces (a -k expression of pytest), and
 # ARGS goes on, as ARGS="--gate 'flock /tmp/lock'" on a machine that others use too.

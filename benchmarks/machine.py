@@ -13,6 +13,8 @@ from typing import Any
 import torch
 
 REPOSITORY = Path(__file__).parent.parent
+# What a measurement itself writes: it does not make the tree another one than was measured.
+MADE = ("benchmarks/records", "docs/performance.md", "docs/plots")
 DISTRIBUTIONS = (
     "srfast",
     "torch",
@@ -95,7 +97,7 @@ def commit() -> str:
 
     try:
         # Records and what is made from them change while the suite runs.
-        changed = git("status", "--porcelain", "--untracked-files=no", "--", ":!benchmarks/records", ":!README.md")
+        changed = git("status", "--porcelain", "--untracked-files=no", "--", *(f":!{path}" for path in MADE))
         return git("rev-parse", "--short=12", "HEAD") + ("+" if changed else "")
     except (OSError, subprocess.CalledProcessError):
         return "unknown"

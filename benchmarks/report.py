@@ -1,4 +1,4 @@
-"""Turns the last record of every machine into the README's section, plots and one HTML file: ``make bench-report``."""
+"""Turns the last record of every machine into docs/performance.md's section, plots and one HTML file: ``make bench-report``."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from benchmarks.analysis import times
 from benchmarks.machine import REPOSITORY
 from benchmarks.record import Record
 
-README = REPOSITORY / "README.md"
-PLOTS = Path(__file__).parent / "plots"
+PAGE = REPOSITORY / "docs" / "performance.md"
+PLOTS = REPOSITORY / "docs" / "plots"
 HTML = Path(__file__).parent / "report.html"
 BEGIN = "<!-- benchmarks: begin; made by `make bench-report` from benchmarks/records, not by hand -->"
 END = "<!-- benchmarks: end -->"
@@ -26,7 +26,7 @@ STYLE = (
 
 
 def section(records: dict[str, Record]) -> str:
-    """The README's section, between its markers."""
+    """Return the page's section, between its markers."""
     parts = [BEGIN]
     for device, taken in records.items():
         parts.append(
@@ -38,7 +38,7 @@ def section(records: dict[str, Record]) -> str:
         parts.append("\n".join(tables.quality_summary(taken)))
         parts.append(" ".join(filter(None, (tables.ceilings(taken), tables.repeatability(taken)))))
         shown = [kind for kind in KINDS if (PLOTS / f"{device}-{kind}.png").exists()]
-        parts.append("\n".join(f"![{kind}, {device}](benchmarks/plots/{device}-{kind}.png)" for kind in shown))
+        parts.append("\n".join(f"![{kind}, {device}](plots/{device}-{kind}.png)" for kind in shown))
     return "\n\n".join(filter(None, [*parts, END]))
 
 
@@ -49,7 +49,7 @@ def splice(text: str, new: str) -> str:
         ValueError: the markers are not there.
     """
     if text.count(BEGIN) != 1 or text.count(END) != 1:
-        raise ValueError(f"the README needs one line {BEGIN!r} and one {END!r}")
+        raise ValueError(f"docs/performance.md needs one line {BEGIN!r} and one {END!r}")
     before, _, rest = text.partition(BEGIN)
     return before + new + rest.partition(END)[2]
 
@@ -113,9 +113,9 @@ def main(arguments: list[str] | None = None) -> int:
 
         for device, taken in found.items():
             draw(taken, PLOTS, device)
-    README.write_text(splice(README.read_text(encoding="utf-8"), section(found)), encoding="utf-8")
+    PAGE.write_text(splice(PAGE.read_text(encoding="utf-8"), section(found)), encoding="utf-8")
     HTML.write_text(page(found), encoding="utf-8")
-    print(f"wrote {README.name}, {HTML.name}, {PLOTS.name}/ from {len(found)} records")
+    print(f"wrote {PAGE.name}, {HTML.name}, {PLOTS.name}/ from {len(found)} records")
     return 0
 
 

@@ -11,7 +11,7 @@ from benchmarks.subjects import NETWORKS
 FMA = "float32 multiply-adds"
 # The ceiling that a network's rate is held to, first that was measured.
 RATES = ("float16 matrix product", "bfloat16 matrix product", FMA, "float32 matrix product")
-# Columns of the README's table: the size that a device runs in a reasonable time.
+# Columns of the table in docs/performance.md: the size that a device runs in a reasonable time.
 HEADLINE = {
     "cpu": ("240x136", "64x64"),
     "gpu": ("480x270", "64x64"),

@@ -12,7 +12,7 @@ Style = Literal["bar", "json", "none"]
 
 
 class Reporter:
-    """Shows how far a run is. ``bar`` uses rich where it is installed and stderr is a terminal, else a line a second.
+    """Shows how far a run is. ``bar`` is a line a second where stderr is no terminal.
 
     Args:
         style: 'bar', 'json' (one object per second and one at the end) or 'none'.
@@ -57,11 +57,9 @@ class Reporter:
 
 
 def _rich_bar(unit: str) -> Any:
-    try:
-        from rich.console import Console
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-    except ImportError:
-        return None
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
     bar = Progress(
         BarColumn(),
         MofNCompleteColumn(),

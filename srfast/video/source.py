@@ -45,9 +45,7 @@ def require_av() -> Any:
     try:
         import av
     except ImportError as error:
-        raise MissingDependencyError(
-            f"video needs PyAV ({error}); install it with: pip install 'srfast[video]'"
-        ) from error
+        raise MissingDependencyError(f"video needs PyAV ({error}); install it with: pip install av") from error
     return av
 
 
