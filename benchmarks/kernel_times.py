@@ -11,6 +11,7 @@ from torch import Tensor
 
 from srfast.kernels import cuda
 from srfast.kernels.buffers import Canvas
+from srfast.kernels.configs import conv_key, device_names, pair_key
 from srfast.kernels.cuda.conv import conv_launch
 from srfast.kernels.cuda.hopper import FORMS as HOPPER
 from srfast.kernels.cuda.hopper import hopper_fits, hopper_launch
@@ -20,7 +21,6 @@ from srfast.kernels.cuda.pair import pair_launch
 from srfast.kernels.cuda.tail import FORMS as TAILS
 from srfast.kernels.cuda.tail import pack_tail, tail_launch
 from srfast.kernels.reference import conv_reference
-from srfast.kernels.triton.config import conv_key, device_names, pair_key
 
 # Channels, outputs, kernel, shuffle, pixels per input pixel along a side.
 SHAPES = (

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
-from srfast.backends import default_dtype, select_backend
+from srfast.backends import Backend, default_dtype, select_backend
 from srfast.capture import capture
 from srfast.devices import usable_device
 from srfast.errors import InputError, UnsupportedModelError
@@ -24,7 +24,7 @@ class CompiledModule(nn.Module):
     that call it take turns.
     """
 
-    def __init__(self, plan: Plan, backend: str, device: torch.device, dtype: torch.dtype) -> None:
+    def __init__(self, plan: Plan, backend: str | Backend, device: torch.device, dtype: torch.dtype) -> None:
         super().__init__()
         self.plan = plan
         self.device, self.dtype = device, dtype
@@ -34,7 +34,7 @@ class CompiledModule(nn.Module):
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Copies, and other processes, compile the plan anew."""
-        return CompiledModule, (self.plan, self.backend.name, self.device, self.dtype)
+        return CompiledModule, (self.plan, self.backend, self.device, self.dtype)
 
     @property
     def scale(self) -> int:
@@ -64,7 +64,7 @@ class CompiledModule(nn.Module):
 def compile_module(
     module: nn.Module,
     *,
-    backend: str = "auto",
+    backend: str | Backend = "auto",
     device: torch.device | str | None = None,
     dtype: torch.dtype | None = None,
     in_channels: int | None = None,
@@ -75,7 +75,7 @@ def compile_module(
 
     Args:
         module: takes one [N, C, H, W] image and returns one, of operations that srfast covers; it is left as it is.
-        backend: 'auto' or a backend's name.
+        backend: 'auto', a backend's name, or a backend.
         device: by default the first GPU, else the CPU.
         dtype: of weights and activations; by default the device's fastest good one.
         in_channels: C; by default what the layers ask for, and 3 where they take any.

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from srfast._threads import Channel, Feeding
+from srfast.backends import Backend
 from srfast.capture import capture
 from srfast.checkpoint import LoadedModel, load_model
 from srfast.engine import Engine
@@ -40,7 +41,7 @@ class Upscaler:
     Args:
         model: a checkpoint's path, a shipped model's name, or a PyTorch module for RGB images in 0..1.
         outscale: final enlargement; other than the model's own scale, the result is resized to it (numpy frames only).
-        backend: 'auto' or a backend's name: 'triton', 'cuda', 'mixed', 'cpu' or 'reference'.
+        backend: 'auto', a backend's name ('triton', 'cuda', 'mixed', 'cpu', 'reference'), or a backend.
         device: 'cpu', 'cuda', 'cuda:1', ...; by default the first GPU, else the CPU.
         dtype: a torch dtype or its name ('fp16', 'bf16', 'fp32'); by default the fastest good one of the device.
         tile: side of a tile in input pixels; 0 never tiles, None lets the memory decide. Results do not depend on it.
@@ -57,7 +58,7 @@ class Upscaler:
         model: LoadedModel | nn.Module | str | os.PathLike[str],
         *,
         outscale: float | None = None,
-        backend: str = "auto",
+        backend: str | Backend = "auto",
         device: torch.device | str | None = None,
         dtype: torch.dtype | str | None = None,
         tile: int | None = None,

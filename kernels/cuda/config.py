@@ -1,20 +1,16 @@
-"""Which CUDA kernel runs which convolution, as data: ``cuda_configs.json`` and what ``SRFAST_CUDA_CONFIGS`` names.
+"""Which CUDA kernel runs which convolution: ``configs/cuda.json``, and what ``SRFAST_CUDA_CONFIGS`` names.
 
-A file maps a GPU (its name, "sm90" or "default") to a shape ("conv 3x3 64->64", "pair ...", or "conv" for all) to a
-configuration. ``speedup`` is measured against the Triton kernel for the same shape; without an entry nothing has been
-measured, and ``auto`` leaves the shape to Triton. ``python -m benchmarks.experiments`` writes such a file.
+``speedup`` is measured against the Triton kernel for the same shape; without an entry nothing has been measured, and ``auto``
+leaves the shape to Triton. ``python -m benchmarks.experiments`` writes such a file.
 """
 
 from __future__ import annotations
 
-import json
-import os
 from dataclasses import dataclass, fields
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from srfast.kernels.triton.config import conv_key, pair_key
+from srfast.kernels.configs import conv_key, find_entry, pair_key, tables
 
 SHIPPED = Path(__file__).parents[1] / "configs" / "cuda.json"
 VARIABLE = "SRFAST_CUDA_CONFIGS"
@@ -46,7 +42,7 @@ class CudaConfig:
 
 def find_config(names: tuple[str, ...], channels: int, out: int, kernel: int) -> CudaConfig:
     """The configuration of a convolution: by GPU, then by shape, then for all convolutions."""
-    entry = _find(names, (conv_key(channels, out, kernel), "conv"))
+    entry = find_entry(SHIPPED, VARIABLE, names, (conv_key(channels, out, kernel), "conv"))
     return CudaConfig() if entry is None else _config(entry)
 
 
@@ -54,16 +50,16 @@ def find_pair(
     names: tuple[str, ...], channels: int, kernel: int, middle: int, second: int, out: int
 ) -> CudaConfig | None:
     """The configuration of two convolutions in one launch; None where nobody has found that faster than two."""
-    entry = _find(names, (pair_key(channels, kernel, middle, second, out),))
+    entry = find_entry(SHIPPED, VARIABLE, names, (pair_key(channels, kernel, middle, second, out),))
     config = None if entry is None else _config({"kernel": "pair", **entry})
     return config if config is not None and config.speedup > 1 else None
 
 
 def measured_gpus() -> list[str]:
     """Names of the GPUs and families for which a file has speeds."""
-    tables = _tables(os.environ.get(VARIABLE, ""))
+    found = tables(SHIPPED, VARIABLE)
     return sorted(
-        {name for table in tables for name, keys in table.items() if any("speedup" in e for e in keys.values())}
+        {name for table in found for name, keys in table.items() if any("speedup" in e for e in keys.values())}
     )
 
 
@@ -72,24 +68,3 @@ def _config(entry: dict[str, Any]) -> CudaConfig:
     if unknown:
         raise ValueError(f"a CUDA kernel's configuration has no {unknown[0]!r}")
     return CudaConfig(**entry)
-
-
-def _find(names: tuple[str, ...], keys: tuple[str, ...]) -> dict[str, Any] | None:
-    for table in _tables(os.environ.get(VARIABLE, "")):
-        for name in names:
-            for key in keys:
-                if key in table.get(name, {}):
-                    return table[name][key]
-    return None
-
-
-@lru_cache(maxsize=4)
-def _tables(extra: str) -> tuple[dict[str, dict[str, dict[str, Any]]], ...]:
-    """The user's file first, then the shipped one."""
-    tables = []
-    for path in [*([Path(extra)] if extra else []), SHIPPED]:
-        try:
-            tables.append(json.loads(path.read_text(encoding="utf-8")))
-        except (OSError, json.JSONDecodeError) as error:
-            raise ValueError(f"the CUDA configurations {path} cannot be read: {error}") from error
-    return tuple(tables)

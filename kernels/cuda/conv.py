@@ -5,37 +5,20 @@ Its twin in plain torch is ``conv.conv_reference``.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from srfast.kernels import cuda
 from srfast.kernels.buffers import Canvas
 from srfast.kernels.cuda.pack import CudaConv
+from srfast.kernels.targets import FrameTarget, check_canvas, check_frames, enlargement
 
 KINDS = {torch.uint8: 1, torch.uint16: 2}
-PEAKS = {torch.uint8: 255, torch.uint16: 65535}
-
-
-@dataclass(frozen=True)
-class Frames:
-    """The result as frames.
-
-    Attributes:
-        frame: [N, height, width, C] uint8 or uint16, channels side by side; any row and image stride.
-        white: the value that the network gives for white.
-        flag: [1] int32, set to 1 where a value is NaN or infinite.
-    """
-
-    frame: Tensor
-    white: float
-    flag: Tensor
 
 
 def conv_launch(
-    x: Canvas, conv: CudaConv, out: Canvas | Frames, residual: Canvas | None = None, early: bool = False
+    x: Canvas, conv: CudaConv, out: Canvas | FrameTarget, residual: Canvas | None = None, early: bool = False
 ) -> cuda.Launch:
     """A function that runs ``conv.conv_reference`` on canvases, with sums and epilogue in float32.
 
@@ -89,11 +72,11 @@ def inputs(x: Canvas, conv: CudaConv) -> dict[str, Any]:
     }
 
 
-def epilogue(x: Canvas, conv: CudaConv, out: Canvas | Frames, residual: Canvas | None) -> dict[str, Any]:
+def epilogue(x: Canvas, conv: CudaConv, out: Canvas | FrameTarget, residual: Canvas | None) -> dict[str, Any]:
     """The epilogue's parameters, checked."""
     size = (x.height * conv.shuffle, x.width * conv.shuffle)
     chunks = conv.planes % 8 == 0
-    up = 1 if residual is None else _enlargement(residual, x, conv, size)
+    up = 1 if residual is None else enlargement(residual, x, conv.planes, size)
     low, high = conv.clamp or (0.0, 0.0)
     common = {
         "bias": conv.bias.data_ptr(),
@@ -114,37 +97,17 @@ def epilogue(x: Canvas, conv: CudaConv, out: Canvas | Frames, residual: Canvas |
 
 
 def _canvas_target(out: Canvas, x: Canvas, channels: int, size: tuple[int, int], align: int) -> dict[str, Any]:
-    given = (out.images, out.channels, out.height, out.width, out.data.dtype, out.data.device)
-    expected = (x.images, channels, *size, x.data.dtype, x.data.device)
-    if given != expected:
-        raise ValueError(f"the output canvas is {given}, not {expected}")
+    check_canvas(out, x, channels, size)
     return {"out": view(out, align), "flag": 0, "kind": 0, "steps": 1.0}
 
 
-def _frame_target(out: Frames, x: Canvas, channels: int, size: tuple[int, int]) -> dict[str, Any]:
-    frame, expected = out.frame, (x.images, *size, channels)
-    if frame.dtype not in KINDS or frame.shape != expected or frame.device != x.data.device:
-        raise ValueError(
-            f"frames must be {list(expected)} of uint8 or uint16 on {x.data.device}, "
-            f"not {list(frame.shape)} of {frame.dtype} on {frame.device}"
-        )
-    if frame.stride(3) != 1:
-        raise ValueError(f"frames need their channels side by side, not {frame.stride(3)} elements apart")
-    if out.flag.dtype != torch.int32 or out.flag.device != x.data.device:
-        raise ValueError(f"the flag must be int32 on {x.data.device}, not {out.flag.dtype} on {out.flag.device}")
+def _frame_target(out: FrameTarget, x: Canvas, channels: int, size: tuple[int, int]) -> dict[str, Any]:
+    check_frames(out, x, channels, size)
+    if out.reverse:
+        raise ValueError("the CUDA kernels write channels in the network's order, not in its reverse")
+    frame = out.frame
     view = (frame.data_ptr(), frame.stride(0), frame.stride(1), frame.stride(2))
-    peak = PEAKS[frame.dtype]
-    return {"out": view, "flag": out.flag.data_ptr(), "kind": KINDS[frame.dtype], "steps": peak / out.white}
-
-
-def _enlargement(residual: Canvas, x: Canvas, conv: CudaConv, size: tuple[int, int]) -> int:
-    """The whole factor between residual and output."""
-    up = size[0] // max(1, residual.height)
-    given = (residual.images, residual.channels, residual.height * up, residual.width * up, residual.data.dtype)
-    expected = (x.images, conv.planes, *size, x.data.dtype)
-    if given != expected or residual.data.device != x.data.device:
-        raise ValueError(f"the residual, enlarged by {up}, is {given} on {residual.data.device}, not {expected}")
-    return up
+    return {"out": view, "flag": out.flag.data_ptr(), "kind": KINDS[frame.dtype], "steps": out.peak / out.white}
 
 
 def view(canvas: Canvas, align: int) -> tuple[int, int, int, int]:

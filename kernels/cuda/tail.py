@@ -14,10 +14,11 @@ from torch import Tensor
 
 from srfast.kernels import cuda
 from srfast.kernels.buffers import Canvas
-from srfast.kernels.cuda.conv import Frames, epilogue, inputs, no_image, run
+from srfast.kernels.cuda.conv import epilogue, inputs, no_image, run
 from srfast.kernels.cuda.hopper import block_count, hopper_reason
 from srfast.kernels.cuda.pack import CudaConv, swizzle
 from srfast.kernels.packing import ACTS, phase_order
+from srfast.kernels.targets import FrameTarget
 
 # Columns of a strip and rows of a pass down it, see csrc/cuda/tail_mma.cuh and tail_wgmma.cuh.
 FORMS = {"tail": (16, 8), "tail_wide": (32, 8), "tail_wgmma": (56, 4)}
@@ -98,7 +99,7 @@ def strip_rows(images: int, height: int, width: int, kernel: int, form: str, blo
 def tail_launch(
     x: Canvas,
     tail: CudaTail,
-    out: Canvas | Frames,
+    out: Canvas | FrameTarget,
     residual: Canvas | None = None,
     *,
     form: str = "tail",

@@ -12,9 +12,10 @@ from torch import Tensor
 
 from srfast.kernels import gluon
 from srfast.kernels.buffers import Canvas
+from srfast.kernels.configs import conv_key, pair_key
 from srfast.kernels.packing import PackedConv, pack_conv
 from srfast.kernels.reference import conv_reference
-from srfast.kernels.triton.config import Config, PairConfig, conv_key, pair_key
+from srfast.kernels.triton.config import Config, PairConfig
 
 HALF = torch.float16
 Launch: TypeAlias = Callable[[], None]

@@ -24,11 +24,13 @@ import triton
 
 from srfast.kernels import gluon
 from srfast.kernels.buffers import Canvas
+from srfast.kernels.configs import conv_key
 from srfast.kernels.packing import PackedConv, pack_conv
 from srfast.kernels.planes import PlaneColour, Planes
+from srfast.kernels.targets import FrameTarget, Launch
 from srfast.kernels.tools.offline import SHARED_LIMIT, Compiled, offline
-from srfast.kernels.triton.config import PairConfig, conv_key, find_config
-from srfast.kernels.triton.conv import FrameTarget, Launch, conv_launch
+from srfast.kernels.triton.config import PairConfig, find_config
+from srfast.kernels.triton.conv import conv_launch
 from srfast.kernels.triton.frames import load_launch, store_launch
 from srfast.kernels.triton.moments import gains_launch, norm_launch, pixel_moments_launch
 from srfast.kernels.triton.pair import pair_launch

@@ -1,20 +1,14 @@
-"""Launch configurations as data: ``configs.json`` beside this file, and what ``SRFAST_TRITON_CONFIGS`` names.
+"""Launch configurations of the Triton kernels: ``configs/triton.json``, and what ``SRFAST_TRITON_CONFIGS`` names.
 
-The file maps a GPU (its name, "sm90", "sm9x" or "default") to a shape ("conv 3x3 64->64", or "conv" for all) to a
-configuration. The most exact entry wins. Nothing is tuned while frames run; ``python -m srfast.kernels.tools.tune``
-writes such a file.
+Nothing is tuned while frames run; ``python -m srfast.kernels.tools.tune`` writes such a file.
 """
 
 from __future__ import annotations
 
-import json
-import os
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
-import torch
+from srfast.kernels.configs import find_entry
 
 SHIPPED = Path(__file__).parents[1] / "configs" / "triton.json"
 VARIABLE = "SRFAST_TRITON_CONFIGS"
@@ -84,53 +78,13 @@ class PairConfig:
         return -(-(self.region_h + around) * (self.region_w + around) // self.chunk) * self.chunk
 
 
-def device_names(device: torch.device) -> tuple[str, ...]:
-    """Names under which configurations for the device are looked up, the most exact first."""
-    if device.type != "cuda":
-        return ("default",)
-    major, minor = torch.cuda.get_device_capability(device)
-    return torch.cuda.get_device_name(device), f"sm{major}{minor}", f"sm{major}x", "default"
-
-
-def conv_key(channels: int, out: int, kernel: int) -> str:
-    """Name of a convolution's shape in the files."""
-    return f"conv {kernel}x{kernel} {channels}->{out}"
-
-
-def pair_key(channels: int, kernel: int, middle: int, second: int, out: int) -> str:
-    """Name of the shape of two convolutions in a row."""
-    return f"pair {kernel}x{kernel} {channels}->{middle}, {second}x{second} ->{out}"
-
-
 def find_config(names: tuple[str, ...], key: str) -> Config:
     """The configuration for a convolution: by GPU, then by shape, then for all convolutions."""
-    entry = _find(names, (key, "conv"))
+    entry = find_entry(SHIPPED, VARIABLE, names, (key, "conv"))
     return Config() if entry is None else Config(**entry)
 
 
 def find_pair_config(names: tuple[str, ...], key: str) -> PairConfig | None:
     """The configuration for two convolutions in one launch; None where nobody has found that faster than two."""
-    entry = _find(names, (key, "pair"))
+    entry = find_entry(SHIPPED, VARIABLE, names, (key, "pair"))
     return None if entry is None else PairConfig(**entry)
-
-
-def _find(names: tuple[str, ...], keys: tuple[str, ...]) -> dict[str, Any] | None:
-    for table in _tables(os.environ.get(VARIABLE, "")):
-        for name in names:
-            for key in keys:
-                if key in table.get(name, {}):
-                    return table[name][key]
-    return None
-
-
-@lru_cache(maxsize=4)
-def _tables(extra: str) -> tuple[dict[str, dict[str, dict[str, Any]]], ...]:
-    """The user's file first, then the shipped one."""
-    paths = [Path(extra)] if extra else []
-    tables = []
-    for path in [*paths, SHIPPED]:
-        try:
-            tables.append(json.loads(path.read_text(encoding="utf-8")))
-        except (OSError, json.JSONDecodeError) as error:
-            raise ValueError(f"the launch configurations {path} cannot be read: {error}") from error
-    return tuple(tables)

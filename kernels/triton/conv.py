@@ -8,7 +8,6 @@ launch only launches. Its twin in plain torch is ``srfast.kernels.reference.conv
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,6 +20,7 @@ from triton.runtime import JITFunction
 from srfast.kernels import gluon
 from srfast.kernels.buffers import Canvas
 from srfast.kernels.packing import PackedConv
+from srfast.kernels.targets import FrameTarget, Launch, check_canvas, check_frames, enlargement
 from srfast.kernels.triton.config import Config
 from srfast.kernels.triton.tile import convolve
 
@@ -132,27 +132,8 @@ def conv_kernel(
     )
 
 
-Launch = Callable[[], None]
 # Kernels are plain Python functions under TRITON_INTERPRET=1.
 INTERPRETED = not isinstance(conv_kernel, JITFunction)
-PEAKS = {torch.uint8: 255, torch.uint16: 65535}
-
-
-@dataclass(frozen=True)
-class FrameTarget:
-    """The result as frames.
-
-    Attributes:
-        frame: [N, height, width, C] uint8 or uint16, channels side by side; any row and image stride.
-        white: the value that the network gives for white.
-        flag: [1] int32, set to 1 where a value is NaN or infinite.
-        reverse: channels in the reverse of the network's order, BGR for RGB.
-    """
-
-    frame: Tensor
-    white: float
-    flag: Tensor
-    reverse: bool = False
 
 
 def conv_launch(
@@ -180,7 +161,7 @@ def conv_launch(
         target = canvas_target(out, x, conv.planes, size)
     else:
         target = frame_target(out, x, conv.planes, size)
-    up = 0 if residual is None else enlargement(residual, x, conv, size)
+    up = 0 if residual is None else enlargement(residual, x, conv.planes, size)
     res = x if residual is None else residual
     low, high = conv.clamp or (0.0, 0.0)
     tiles_y, tiles_x = -(-x.height // config.tile_h), -(-x.width // config.tile_w)
@@ -272,27 +253,15 @@ def check_input(x: Canvas, conv: PackedConv, tile: tuple[int, int], reach: int) 
 
 
 def canvas_target(out: Canvas, x: Canvas, channels: int, size: tuple[int, int]) -> Target:
-    """The whole of a canvas, checked."""
-    given = (out.images, out.channels, out.height, out.width, out.data.dtype, out.data.device)
-    expected = (x.images, channels, *size, x.data.dtype, x.data.device)
-    if given != expected:
-        raise ValueError(f"the output canvas is {given}, not {expected}")
+    """Return the whole of a canvas, checked."""
+    check_canvas(out, x, channels, size)
     return Target(out.at(0, 0), out.data, out.image, out.row, out.pixel, 0, 1.0)
 
 
 def frame_target(out: FrameTarget, x: Canvas, channels: int, size: tuple[int, int]) -> Target:
-    """Frames of the result's size, checked."""
-    frame, expected = out.frame, (x.images, *size, channels)
-    if frame.dtype not in PEAKS or frame.shape != expected or frame.device != x.data.device:
-        raise ValueError(
-            f"frames must be {list(expected)} of uint8 or uint16 on {x.data.device}, "
-            f"not {list(frame.shape)} of {frame.dtype} on {frame.device}"
-        )
-    if frame.stride(3) != 1:
-        raise ValueError(f"frames need their channels side by side, not {frame.stride(3)} elements apart")
-    if out.flag.dtype != torch.int32 or out.flag.device != x.data.device:
-        raise ValueError(f"the flag must be int32 on {x.data.device}, not {out.flag.dtype} on {out.flag.device}")
-    peak = PEAKS[frame.dtype]
+    """Return frames of the result's size, checked."""
+    check_frames(out, x, channels, size)
+    frame, peak = out.frame, out.peak
     return Target(
         frame, out.flag, frame.stride(0), frame.stride(1), frame.stride(2), peak, peak / out.white, out.reverse
     )
@@ -301,13 +270,3 @@ def frame_target(out: FrameTarget, x: Canvas, channels: int, size: tuple[int, in
 def swapped(wanted: bool, conv: PackedConv) -> bool:
     """Weights go on the rows of the product only where they fill the 64 rows of Hopper's matrix instructions."""
     return wanted and conv.block_o >= 64
-
-
-def enlargement(residual: Canvas, x: Canvas, conv: PackedConv, size: tuple[int, int]) -> int:
-    """The whole factor between residual and output."""
-    up = size[0] // max(1, residual.height)
-    given = (residual.images, residual.channels, residual.height * up, residual.width * up, residual.data.dtype)
-    expected = (x.images, conv.planes, *size, x.data.dtype)
-    if given != expected or residual.data.device != x.data.device:
-        raise ValueError(f"the residual, enlarged by {up}, is {given} on {residual.data.device}, not {expected}")
-    return up

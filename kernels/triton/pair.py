@@ -20,17 +20,9 @@ import triton.language as tl
 
 from srfast.kernels.buffers import Canvas, padded_channels
 from srfast.kernels.packing import PackedConv
+from srfast.kernels.targets import FrameTarget, Launch, enlargement
 from srfast.kernels.triton.config import PairConfig
-from srfast.kernels.triton.conv import (
-    INTERPRETED,
-    FrameTarget,
-    Launch,
-    canvas_target,
-    check_input,
-    enlargement,
-    frame_target,
-    swapped,
-)
+from srfast.kernels.triton.conv import INTERPRETED, canvas_target, check_input, frame_target, swapped
 from srfast.kernels.triton.tile import accumulate, bias_and_act, convolve
 
 
@@ -282,7 +274,7 @@ def pair_launch(
         target = canvas_target(out, x, second.planes, size)
     else:
         target = frame_target(out, x, second.planes, size)
-    up = 0 if residual is None else enlargement(residual, x, second, size)
+    up = 0 if residual is None else enlargement(residual, x, second.planes, size)
     res = x if residual is None else residual
     low, high = second.clamp or (0.0, 0.0)
     tiles_y, tiles_x = -(-x.height // config.region_h), -(-x.width // config.region_w)

@@ -9,13 +9,13 @@ import torch
 from srfast.backends.base import Backend, Executable, FrameExecutable
 from srfast.backends.cpu import CpuBackend, has_bf16
 from srfast.backends.cuda import CudaBackend
-from srfast.backends.gpu.kernel_choice import preferred
+from srfast.backends.kernel_choice import preferred
 from srfast.backends.mixed import MixedBackend
 from srfast.backends.reference import ReferenceBackend
 from srfast.backends.triton import TritonBackend
 from srfast.devices import default_device
 from srfast.errors import BackendError
-from srfast.kernels.triton.config import device_names
+from srfast.kernels.configs import device_names
 from srfast.plan import Plan
 
 __all__ = [
@@ -40,26 +40,38 @@ def default_dtype(device: torch.device) -> torch.dtype:
     return torch.float16
 
 
-def select_backend(plan: Plan, device: torch.device, dtype: torch.dtype, name: str = "auto") -> Backend:
-    """The named backend, or with ``auto`` the first without a reason against it; one log line says which and why.
+def select_backend(plan: Plan, device: torch.device, dtype: torch.dtype, backend: str | Backend = "auto") -> Backend:
+    """Return the backend that shall run a plan; one log line says which and why.
+
+    Args:
+        plan, device, dtype: what shall run, where and in what.
+        backend: "auto" for the first without a reason against it, a backend's name, or a backend, as
+            ``CpuBackend(winograd=False)``.
 
     Raises:
         BackendError: no such backend, or it cannot run the plan; the message has its reasons.
     """
-    names = [backend.name for backend in BACKENDS]
-    if name != "auto" and name not in names:
-        raise BackendError(f"no backend is called {name!r}; there are auto, {', '.join(names)}")
+    asked = backend != "auto"
     passed: list[str] = []
-    for backend in _ordered(plan, device):
-        if name not in ("auto", backend.name):
-            continue
-        reasons = backend.not_supported_reasons(plan, device, dtype)
+    for candidate in [_named(backend)] if asked else _ordered(plan, device):
+        reasons = candidate.not_supported_reasons(plan, device, dtype)
         if not reasons:
-            because = "asked for" if name != "auto" else "; ".join(passed) or "the fastest"
-            _log.info("backend %s (%s) on %s in %s", backend.name, because, device, str(dtype).removeprefix("torch."))
-            return backend
-        passed.append(f"{backend.name}: {', '.join(reasons)}")
+            because = "asked for" if asked else "; ".join(passed) or "the fastest"
+            name = str(dtype).removeprefix("torch.")
+            _log.info("backend %s (%s) on %s in %s", candidate.name, because, device, name)
+            return candidate
+        passed.append(f"{candidate.name}: {', '.join(reasons)}")
     raise BackendError(f"cannot run on {device} in {str(dtype).removeprefix('torch.')}: {'; '.join(passed)}")
+
+
+def _named(backend: str | Backend) -> Backend:
+    """The backend of that name, or the one that is given."""
+    if not isinstance(backend, str):
+        return backend
+    found = {known.name: known for known in BACKENDS}
+    if backend not in found:
+        raise BackendError(f"no backend is called {backend!r}; there are auto, {', '.join(found)}")
+    return found[backend]
 
 
 def _ordered(plan: Plan, device: torch.device) -> list[Backend]:

@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import ClassVar
+
 import torch
 
 from srfast.backends.base import Executable
 from srfast.backends.cuda import CudaBackend
-from srfast.backends.gpu.kernel_choice import faster_in_cuda
+from srfast.backends.cuda.convs import pack_node, single_launch
+from srfast.backends.kernel_choice import faster_in_cuda
 from srfast.backends.triton import TritonBackend, TritonExecutable
-from srfast.kernels.triton.config import device_names
+from srfast.backends.triton.steps import OtherLaunch
+from srfast.kernels.buffers import Canvas
+from srfast.kernels.configs import device_names
+from srfast.kernels.targets import FrameTarget, Launch
 from srfast.plan import Conv, Plan
 
 
+@dataclass(frozen=True)
 class MixedBackend:
     """float16 and bfloat16 on NVIDIA GPUs from Ampere on, where measurements of this GPU are at hand.
 
@@ -20,21 +28,34 @@ class MixedBackend:
         graphs: replays CUDA graphs instead of launching kernel by kernel.
     """
 
-    name = "mixed"
+    name: ClassVar[str] = "mixed"
 
-    def __init__(self, interpret: bool = False, graphs: bool = True) -> None:
-        self._triton, self._cuda, self._graphs = TritonBackend(interpret), CudaBackend(), graphs
+    interpret: bool = False
+    graphs: bool = True
 
     def not_supported_reasons(self, plan: Plan, device: torch.device, dtype: torch.dtype) -> list[str]:
         empty = Plan((), "x", "x", 3)  # CUDA runs what it can
-        reasons = self._triton.not_supported_reasons(plan, device, dtype)
-        reasons += [r for r in self._cuda.not_supported_reasons(empty, device, dtype) if r not in reasons]
+        reasons = TritonBackend(self.interpret).not_supported_reasons(plan, device, dtype)
+        reasons += [r for r in CudaBackend().not_supported_reasons(empty, device, dtype) if r not in reasons]
         if not reasons and not any(isinstance(n, Conv) and faster_in_cuda(n, device_names(device)) for n in plan.nodes):
             reasons.append("no convolution was measured to be faster in CUDA than in Triton here")
         return reasons
 
     def compile(self, plan: Plan, device: torch.device, dtype: torch.dtype) -> Executable:
-        graphs = self._graphs and device.type == "cuda"
-        return TritonExecutable(
-            plan, device, dtype, graphs, compiled=lambda node: faster_in_cuda(node, device_names(device))
-        )
+        graphs = self.graphs and device.type == "cuda"
+        return TritonExecutable(plan, device, dtype, graphs, other=_cuda_kernel)
+
+
+def _cuda_kernel(node: Conv, dtype: torch.dtype, device: torch.device) -> OtherLaunch | None:
+    """The compiled kernel of a convolution that was measured to be faster there, with its weights packed."""
+    config = faster_in_cuda(node, device_names(device))
+    if config is None:
+        return None
+    packed = pack_node(node, config, dtype, device)
+
+    def launch(x: Canvas, out: Canvas | FrameTarget, residual: Canvas | None) -> Launch | None:
+        if isinstance(out, FrameTarget) and out.reverse:
+            return None  # the compiled kernels write channels in the network's order only
+        return single_launch(x, packed, config, out, residual)
+
+    return launch

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import singledispatch
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -32,10 +34,11 @@ from srfast.plan import (
 )
 
 
+@dataclass(frozen=True)
 class ReferenceBackend:
     """Runs any plan on any device and floating dtype."""
 
-    name = "reference"
+    name: ClassVar[str] = "reference"
 
     def not_supported_reasons(self, plan: Plan, device: torch.device, dtype: torch.dtype) -> list[str]:
         return [] if dtype.is_floating_point else [f"{dtype} is not a floating type"]

@@ -6,10 +6,10 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from srfast.backends import BACKENDS, default_device, default_dtype
-from srfast.backends.gpu.kernel_choice import choices
+from srfast.backends.kernel_choice import choices
 from srfast.capture import capture
 from srfast.checkpoint import LoadedModel
-from srfast.kernels.triton.config import device_names
+from srfast.kernels.configs import device_names
 from srfast.plan import Plan
 from srfast.plan.passes import optimise
 

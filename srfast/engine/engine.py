@@ -42,7 +42,7 @@ class Engine:
 
     Args:
         plan: an optimised plan for images in 0..1.
-        backend: 'auto' or a backend's name.
+        backend: 'auto', a backend's name, or a backend, as ``CpuBackend(winograd=False)``.
         device: where to run; by default the first GPU, else the CPU.
         dtype: of weights and activations; by default float16 on GPUs, bfloat16 on CPUs that have it, else float32.
         tile: side of a tile in input pixels; 0 never tiles, None lets the memory decide.
@@ -56,7 +56,7 @@ class Engine:
         self,
         plan: Plan,
         *,
-        backend: str = "auto",
+        backend: str | Backend = "auto",
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
         tile: int | None = None,

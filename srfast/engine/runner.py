@@ -98,7 +98,7 @@ class Runner:
     Args:
         plan: for images in 0..1.
         device, dtype: where and in what to run.
-        backend: 'auto' or a backend's name.
+        backend: 'auto', a backend's name, or a backend.
 
     Attributes:
         framed: the plan as it runs, for images in the network's units.
@@ -109,7 +109,7 @@ class Runner:
         BackendError: the backend cannot run the plan there.
     """
 
-    def __init__(self, plan: Plan, device: torch.device, dtype: torch.dtype, backend: str) -> None:
+    def __init__(self, plan: Plan, device: torch.device, dtype: torch.dtype, backend: str | Backend) -> None:
         self._plan, self._device, self._dtype = plan, device, dtype
         # float16 would lose small first-layer weights divided by 255, so there the images are divided instead.
         self._input_peak = 1.0 if dtype == torch.float16 else UNITS

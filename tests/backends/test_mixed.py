@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import nn
 
-from srfast.backends.gpu.kernel_choice import faster_in_cuda
+from srfast.backends.kernel_choice import faster_in_cuda
 from srfast.backends.mixed import MixedBackend
 from srfast.backends.reference import ReferenceBackend
 from srfast.backends.triton.steps import pack_plan

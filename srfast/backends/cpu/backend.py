@@ -7,7 +7,8 @@ missing, and in bfloat16, nodes run one by one through oneDNN or plain torch.
 from __future__ import annotations
 
 import math
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -27,6 +28,7 @@ def has_bf16() -> bool:
     return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
 
 
+@dataclass(frozen=True)
 class CpuBackend:
     """Compiled kernels in float32, oneDNN in bfloat16 where the CPU has it.
 
@@ -35,7 +37,7 @@ class CpuBackend:
             multiplications, at about twice the rounding error of direct float32 convolutions (still hundreds of times below
             that of bfloat16). Without it every sum is formed directly.
         compiled: False leaves float32 to oneDNN as well.
-        int8: what ``cpu_int8.calibrate`` made of the plan: its convolutions run in 8 bits.
+        int8: what ``calibrate.calibrate`` made of the plan: its convolutions run in 8 bits.
         bf16: "amx" runs the convolutions of bfloat16 on srfast's own AMX kernels, between float32 activations; None leaves
             them to oneDNN, as nobody has measured which is faster.
 
@@ -43,19 +45,18 @@ class CpuBackend:
         ValueError: the CPU or the build lacks what ``int8`` or ``bf16`` needs.
     """
 
-    name = "cpu"
+    name: ClassVar[str] = "cpu"
 
-    def __init__(
-        self, *, winograd: bool = True, compiled: bool = True, int8: Int8 | None = None, bf16: str | None = None
-    ) -> None:
-        if int8 and int8_set() is None:
+    winograd: bool = True
+    compiled: bool = True
+    int8: Int8 | None = None
+    bf16: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.int8 and int8_set() is None:
             raise ValueError("8-bit convolutions need the compiled kernels and a CPU with AVX512-VNNI or AMX-INT8")
-        if bf16 and bf16 not in kernels.narrow_sets():
-            raise ValueError(f"this build and this CPU have no {bf16!r}; there are {kernels.narrow_sets()}")
-        self.winograd = winograd
-        self.compiled = compiled
-        self.int8 = int8
-        self.bf16 = bf16
+        if self.bf16 and self.bf16 not in kernels.narrow_sets():
+            raise ValueError(f"this build and this CPU have no {self.bf16!r}; there are {kernels.narrow_sets()}")
 
     def not_supported_reasons(self, plan: Plan, device: torch.device, dtype: torch.dtype) -> list[str]:
         reasons = []

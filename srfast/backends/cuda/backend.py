@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import ClassVar
+
 import torch
 
 from srfast.backends.base import Executable
@@ -9,12 +12,13 @@ from srfast.backends.cuda.convs import conv_reason
 from srfast.backends.cuda.program import Program, pack_plan
 from srfast.backends.gpu.executable import GpuExecutable
 from srfast.kernels import cuda
-from srfast.kernels.triton.config import device_names
+from srfast.kernels.configs import device_names
 from srfast.plan import Conv, Plan
 
 _OLDEST = (8, 0)
 
 
+@dataclass(frozen=True)
 class CudaBackend:
     """float16 and bfloat16 on NVIDIA GPUs from Ampere on.
 
@@ -22,10 +26,9 @@ class CudaBackend:
         graphs: replays CUDA graphs instead of launching kernel by kernel.
     """
 
-    name = "cuda"
+    name: ClassVar[str] = "cuda"
 
-    def __init__(self, graphs: bool = True) -> None:
-        self._graphs = graphs
+    graphs: bool = True
 
     def not_supported_reasons(self, plan: Plan, device: torch.device, dtype: torch.dtype) -> list[str]:
         reasons = [reason] if (reason := cuda.unavailable_reason()) else []
@@ -37,7 +40,7 @@ class CudaBackend:
 
     def compile(self, plan: Plan, device: torch.device, dtype: torch.dtype) -> Executable:
         steps = pack_plan(plan, device_names(device), dtype, device)
-        graphs = self._graphs and device.type == "cuda"
+        graphs = self.graphs and device.type == "cuda"
         return GpuExecutable(plan, device, lambda size: Program(plan, steps, size, dtype, device), graphs)
 
 

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 
+from srfast.backends.gpu.layout import epilogue_of
 from srfast.kernels import cuda
 from srfast.kernels.buffers import Canvas
 from srfast.kernels.cuda.config import CudaConfig, find_config
-from srfast.kernels.cuda.conv import Frames, conv_launch
+from srfast.kernels.cuda.conv import conv_launch
 from srfast.kernels.cuda.hopper import hopper_fits, hopper_launch
 from srfast.kernels.cuda.pack import CudaConv, Variant, choose_variant, pack_conv
+from srfast.kernels.targets import FrameTarget
 from srfast.plan import Conv
 
 
@@ -39,13 +39,13 @@ def pack_node(node: Conv, config: CudaConfig, dtype: torch.dtype, device: torch.
     return pack_conv(node.weight, node.bias, **epilogue_of(node), variant=variant, dtype=dtype, device=device)
 
 
-def epilogue_of(node: Conv) -> dict[str, Any]:
-    """What ``pack_conv`` takes of a node beside its weights."""
-    return {name: getattr(node, name) for name in ("act", "slope", "shuffle", "gain", "clamp")}
-
-
 def single_launch(
-    x: Canvas, conv: CudaConv, config: CudaConfig, out: Canvas | Frames, residual: Canvas | None, early: bool = False
+    x: Canvas,
+    conv: CudaConv,
+    config: CudaConfig,
+    out: Canvas | FrameTarget,
+    residual: Canvas | None,
+    early: bool = False,
 ) -> cuda.Launch:
     """The launch of a packed convolution by its configured kernel, or by one that fits."""
     if isinstance(out, Canvas) and config.kernel.startswith("wgmma") and hopper_fits(x, conv) is None:

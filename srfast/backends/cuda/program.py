@@ -10,11 +10,10 @@ from torch import Tensor
 from srfast.backends.cuda.convs import config_of, pack_node, single_launch
 from srfast.backends.gpu.buffers import Canvases, read_from
 from srfast.backends.gpu.cuda_graph import Launch
+from srfast.backends.gpu.layout import folded_residuals, row_slots
 from srfast.backends.reference import run_node
-from srfast.backends.triton.steps import folded_residuals, row_slots
 from srfast.kernels.buffers import Canvas
 from srfast.kernels.cuda.config import CudaConfig, find_pair
-from srfast.kernels.cuda.conv import PEAKS, Frames
 from srfast.kernels.cuda.frames import (
     load_planes_launch,
     packed_in_launch,
@@ -26,6 +25,7 @@ from srfast.kernels.cuda.pair import FORMS as PAIRS
 from srfast.kernels.cuda.pair import pair_fits, pair_launch
 from srfast.kernels.cuda.tail import CudaTail, pack_tail, tail_fits, tail_launch
 from srfast.kernels.planes import Planes
+from srfast.kernels.targets import PEAKS, FrameTarget
 from srfast.plan import Conv, Node, Plan
 
 _PLAIN = CudaConfig()
@@ -140,7 +140,7 @@ class Program:
         """As ``gpu_executable.Program.frame_launches``; a last convolution writes frames whose channels are in its order."""
         start = [packed_in_launch(frames, self.source, gain, swap=bgr), *self._body]
         if self._last is not None and self._last.writes_frames and not bgr:
-            return [*start, *self._launches(self._last, Frames(out, white, flag))]
+            return [*start, *self._launches(self._last, FrameTarget(out, white, flag))]
         return [*start, *self._finish(), packed_out_launch(self._result, out, PEAKS[out.dtype] / white, flag, swap=bgr)]
 
     def plane_launches(self, planes: Planes, out: Planes, flag: Tensor, peak: float, white: float) -> list[Launch]:
@@ -152,7 +152,7 @@ class Program:
         """The last launches, into the canvas of the result."""
         return [] if self._last is None else self._launches(self._last, self._result)
 
-    def _launches(self, step: CudaStep, out: Canvas | Frames) -> list[Launch]:
+    def _launches(self, step: CudaStep, out: Canvas | FrameTarget) -> list[Launch]:
         if step.conv is None:
             assert isinstance(out, Canvas)
             return [self._torch_launch(step, out)]

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import torch
 
-from srfast.backends.triton.steps import Slot, side_by_side
+from srfast.backends.gpu.layout import Slot, side_by_side
 from srfast.kernels.buffers import Canvas
 from srfast.plan import Shape
 

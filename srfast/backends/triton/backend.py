@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
 
 import torch
 
 from srfast.backends.base import Executable
 from srfast.backends.gpu.executable import GpuExecutable
-from srfast.kernels.cuda.config import CudaConfig
-from srfast.plan import Conv, Plan
+from srfast.kernels.configs import device_names
+from srfast.plan import Plan
+
+if TYPE_CHECKING:
+    from srfast.backends.triton.steps import OtherKernel
 
 _DTYPES = (torch.float16, torch.bfloat16)
 _OLDEST = (8, 0)
@@ -18,6 +22,7 @@ _OLDEST = (8, 0)
 _FILL = 512
 
 
+@dataclass(frozen=True)
 class TritonBackend:
     """float16 and bfloat16 on NVIDIA GPUs from Ampere on.
 
@@ -26,11 +31,10 @@ class TritonBackend:
         graphs: replays CUDA graphs instead of launching kernel by kernel.
     """
 
-    name = "triton"
+    name: ClassVar[str] = "triton"
 
-    def __init__(self, interpret: bool = False, graphs: bool = True) -> None:
-        self._interpret = interpret
-        self._graphs = graphs
+    interpret: bool = False
+    graphs: bool = True
 
     def not_supported_reasons(self, plan: Plan, device: torch.device, dtype: torch.dtype) -> list[str]:
         reasons = []
@@ -38,12 +42,12 @@ class TritonBackend:
             reasons.append("Triton is not installed (pip install triton)")
         if dtype not in _DTYPES:
             reasons.append(f"it computes in float16 or bfloat16, not {str(dtype).removeprefix('torch.')}")
-        if not (self._interpret and device.type == "cpu"):
+        if not (self.interpret and device.type == "cpu"):
             reasons += _device_reasons(device)
         return reasons
 
     def compile(self, plan: Plan, device: torch.device, dtype: torch.dtype) -> Executable:
-        return TritonExecutable(plan, device, dtype, graphs=self._graphs and device.type == "cuda")
+        return TritonExecutable(plan, device, dtype, graphs=self.graphs and device.type == "cuda")
 
 
 def _device_reasons(device: torch.device) -> list[str]:
@@ -66,7 +70,7 @@ class TritonExecutable(GpuExecutable):
     """A plan with packed weights; keeps the canvases and graphs of the last sizes.
 
     Args:
-        compiled: tells the compiled CUDA kernel that shall run a convolution; None for Triton's.
+        other: tells the kernel of another backend that shall run a convolution; None for Triton's own.
     """
 
     def __init__(
@@ -75,13 +79,12 @@ class TritonExecutable(GpuExecutable):
         device: torch.device,
         dtype: torch.dtype,
         graphs: bool,
-        compiled: Callable[[Conv], CudaConfig | None] = lambda node: None,
+        other: OtherKernel = lambda node, dtype, device: None,
     ) -> None:
         # Triton decides when it is imported whether to interpret, and a process that never runs it need not import it.
         from srfast.backends.triton.program import Program
         from srfast.backends.triton.steps import pack_plan
-        from srfast.kernels.triton.config import device_names
 
-        steps = pack_plan(plan, device_names(device), dtype, device, compiled)
+        steps = pack_plan(plan, device_names(device), dtype, device, other)
         min_pixels = _FILL * _multiprocessors(device)
         super().__init__(plan, device, lambda size: Program(plan, steps, size, dtype, device), graphs, min_pixels)

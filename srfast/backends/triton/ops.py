@@ -6,8 +6,9 @@ from collections.abc import Callable
 from functools import singledispatch
 
 from srfast.kernels.buffers import Canvas
+from srfast.kernels.configs import conv_key, device_names
 from srfast.kernels.packing import pack_conv
-from srfast.kernels.triton.config import conv_key, device_names, find_config
+from srfast.kernels.triton.config import find_config
 from srfast.kernels.triton.conv import conv_launch
 from srfast.kernels.triton.frames import copy_launch
 from srfast.kernels.triton.moments import gains_launch, norm_launch, pixel_moments_launch

@@ -5,14 +5,14 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from srfast.backends.cuda.convs import single_launch
 from srfast.backends.gpu.buffers import Canvases, Needs, read_from
+from srfast.backends.gpu.layout import row_slots
 from srfast.backends.triton.ops import IN_PLACE, joined_launches, small_launches
-from srfast.backends.triton.steps import Step, row_slots
+from srfast.backends.triton.steps import Step
 from srfast.kernels.buffers import Canvas
-from srfast.kernels.cuda.conv import Frames
 from srfast.kernels.planes import Planes
-from srfast.kernels.triton.conv import PEAKS, FrameTarget, Launch, conv_launch
+from srfast.kernels.targets import PEAKS, FrameTarget, Launch
+from srfast.kernels.triton.conv import conv_launch
 from srfast.kernels.triton.frames import load_launch, store_launch
 from srfast.kernels.triton.pair import pair_launch
 from srfast.kernels.triton.planes import load_planes_launch, store_planes_launch
@@ -104,10 +104,9 @@ class Program:
         if step.first is not None and step.pair is not None:
             programs = _programs(self._device)
             return [*copies, pair_launch(x, step.first, step.conv, out, step.pair, residual, programs)]
-        if step.compiled is not None and step.kernel is not None:
-            target = out if isinstance(out, Canvas) else Frames(out.frame, out.white, out.flag)
-            if isinstance(out, Canvas) or not out.reverse:
-                return [*copies, single_launch(x, step.compiled, step.kernel, target, residual)]
+        other = None if step.other is None else step.other(x, out, residual)
+        if other is not None:
+            return [*copies, other]
         assert step.config is not None
         return [*copies, conv_launch(x, step.conv, out, step.config, residual)]
 

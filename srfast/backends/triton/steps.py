@@ -7,19 +7,18 @@ from dataclasses import dataclass
 
 import torch
 
-from srfast.backends.cuda.convs import epilogue_of, pack_node
-from srfast.kernels.cuda.config import CudaConfig
-from srfast.kernels.cuda.pack import CudaConv
+from srfast.backends.gpu.layout import epilogue_of, folded_residuals, row_slots
+from srfast.kernels.buffers import Canvas
+from srfast.kernels.configs import conv_key, pair_key
 from srfast.kernels.packing import PackedConv, pack_conv
-from srfast.kernels.triton.config import (
-    Config,
-    PairConfig,
-    conv_key,
-    find_config,
-    find_pair_config,
-    pair_key,
-)
-from srfast.plan import Conv, Node, Plan, Resize, Shape
+from srfast.kernels.targets import FrameTarget, Launch
+from srfast.kernels.triton.config import Config, PairConfig, find_config, find_pair_config
+from srfast.plan import Conv, Node, Plan
+
+# A convolution by another backend's kernel: its launch, or None where the kernel cannot write that target.
+OtherLaunch = Callable[[Canvas, Canvas | FrameTarget, Canvas | None], Launch | None]
+# For a convolution, its dtype and device: the kernel of another backend that shall run it; None for Triton's own.
+OtherKernel = Callable[[Conv, torch.dtype, torch.device], OtherLaunch | None]
 
 
 @dataclass(frozen=True)
@@ -32,7 +31,7 @@ class Step:
         sources: how many of them are, their channels in a row, the input.
         conv, config: packed weights of a convolution and how it is cut up.
         first, pair: the convolution in front, where two are one launch.
-        compiled, kernel: packed weights for a compiled CUDA kernel that runs it instead, and which.
+        other: the kernel of another backend that runs it instead.
     """
 
     node: Node
@@ -42,8 +41,7 @@ class Step:
     config: Config | None = None
     first: PackedConv | None = None
     pair: PairConfig | None = None
-    compiled: CudaConv | None = None
-    kernel: CudaConfig | None = None
+    other: OtherLaunch | None = None
 
     @property
     def reach(self) -> int:
@@ -58,55 +56,18 @@ class Step:
         return (1, 1) if self.config is None else self.config.tile
 
 
-@dataclass(frozen=True)
-class Slot:
-    """Where an activation lies that is read in a row with others: from channel ``first`` of a canvas of ``width``."""
-
-    row: tuple[str, ...]
-    first: int
-    width: int
-
-
-def row_slots(rows: list[tuple[str, ...]], shapes: dict[str, Shape]) -> dict[str, Slot]:
-    """Places activations so that rows of them lie side by side and nothing has to be copied.
-
-    The longest rows go first; the shorter ones of a dense block begin like them. Channels come in whole blocks of 16:
-    no convolution reads beyond its own.
-    """
-    slots: dict[str, Slot] = {}
-    for row in sorted({row for row in rows if len(row) > 1}, key=len, reverse=True):
-        whole = all(shapes[name].channels % 16 == 0 for name in row)
-        if whole and len(set(row)) == len(row) and not any(name in slots for name in row):
-            width = sum(shapes[name].channels for name in row)
-            first = 0
-            for name in row:
-                slots[name] = Slot(row, first, width)
-                first += shapes[name].channels
-    return slots
-
-
-def side_by_side(row: tuple[str, ...], slots: dict[str, Slot], shapes: dict[str, Shape]) -> bool:
-    """Whether the activations follow one another in one canvas."""
-    if len(row) == 1:
-        return True
-    if any(name not in slots or slots[name].row != slots[row[0]].row for name in row):
-        return False
-    ends = [slots[name].first + shapes[name].channels for name in row]
-    return all(slots[name].first == end for name, end in zip(row[1:], ends[:-1], strict=True))
-
-
 def pack_plan(
     plan: Plan,
     names: tuple[str, ...],
     dtype: torch.dtype,
     device: torch.device,
-    compiled: Callable[[Conv], CudaConfig | None] = lambda node: None,
+    other: OtherKernel = lambda node, dtype, device: None,
 ) -> list[Step]:
     """The launches of a plan in order, weights packed.
 
     Args:
         names: select the launch configurations.
-        compiled: tells the compiled CUDA kernel that shall run a convolution; None for Triton's.
+        other: tells the kernel of another backend that shall run a convolution.
     """
     folded = folded_residuals(plan)
     pairs = _pairs(plan, names)
@@ -129,10 +90,8 @@ def pack_plan(
             sources = node.sources
             config = find_config(names, conv_key(node.weight.shape[1], node.weight.shape[0], node.kernel))
             packed = _pack(node, config.block_o, sources[0] in slots, dtype, device)
-            kernel = compiled(node)
-            other = None if kernel is None else pack_node(node, kernel, dtype, device)
             reads = (*sources, *residual)
-            steps.append(Step(node, reads, len(sources), packed, config, compiled=other, kernel=kernel))
+            steps.append(Step(node, reads, len(sources), packed, config, other=other(node, dtype, device)))
     return steps
 
 
@@ -162,14 +121,3 @@ def _pairs(plan: Plan, names: tuple[str, ...]) -> dict[str, tuple[Conv, PairConf
             pairs[node.output] = (first, config)
             taken.add(node.output)
     return pairs
-
-
-def folded_residuals(plan: Plan) -> dict[str, str]:
-    """Nearest enlargements that only residuals read: the convolutions enlarge on the way."""
-    folded = {}
-    for node in plan.nodes:
-        if isinstance(node, Resize) and node.mode == "nearest" and node.output != plan.output:
-            users = plan.users(node.output)
-            if users and all(isinstance(u, Conv) and node.output not in u.sources for u in users):
-                folded[node.output] = node.input
-    return folded

@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from srfast.backends.cpu import CpuBackend, int8_set
-from srfast.backends.cpu.quantize import calibrate, narrow_convs
+from srfast.backends.cpu.calibrate import calibrate
+from srfast.backends.cpu.quantize import narrow_convs
 from srfast.capture import capture
 from srfast.engine.tiling import tile_by_size
 from srfast.models import RRDBNet, SRResNet

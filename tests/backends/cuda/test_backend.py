@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from srfast.backends import select_backend
 from srfast.backends.cuda import CudaBackend
 from srfast.backends.cuda.program import pack_plan
-from srfast.backends.gpu.kernel_choice import choices, preferred
+from srfast.backends.kernel_choice import choices, preferred
 from srfast.backends.reference import ReferenceBackend
 from srfast.capture import capture
 from srfast.kernels import cuda

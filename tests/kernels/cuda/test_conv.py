@@ -10,9 +10,10 @@ import torch
 from torch import Tensor
 
 from srfast.kernels.buffers import Canvas
-from srfast.kernels.cuda.conv import Frames, conv_launch
+from srfast.kernels.cuda.conv import conv_launch
 from srfast.kernels.cuda.pack import VARIANTS, Variant, choose_variant, pack_conv
 from srfast.kernels.reference import conv_reference
+from srfast.kernels.targets import FrameTarget
 from tests.helpers.cuda.problems import BRAIN, HALF, canvas_of, numbers, problem
 
 pytestmark = pytest.mark.usefixtures("emulated_cuda")
@@ -92,13 +93,13 @@ def test_frames(dtype: torch.dtype) -> None:
     given = problem(64, 12, 5, 6, 9)
     packed = pack_conv(given["weight"], given["bias"], shuffle=2)
     frame, flag = torch.zeros(1, 12, 18, 3, dtype=dtype), torch.zeros(1, dtype=torch.int32)
-    conv_launch(canvas_of(given["x"]), packed, Frames(frame, 2.0, flag))()
+    conv_launch(canvas_of(given["x"]), packed, FrameTarget(frame, 2.0, flag))()
     peak = 255 if dtype == torch.uint8 else 65535
     exact = conv_reference(given["x"], given["weight"], given["bias"], shuffle=2).permute(0, 2, 3, 1) * (peak / 2)
     assert int((frame.int() - exact.round().clamp(0, peak).int()).abs().max()) <= 1
     assert int(flag) == 0
     given["x"][0, 0, 3, 3] = float("nan")
-    conv_launch(canvas_of(given["x"]), packed, Frames(frame, 2.0, flag))()
+    conv_launch(canvas_of(given["x"]), packed, FrameTarget(frame, 2.0, flag))()
     assert int(flag) == 1
 
 

@@ -7,10 +7,11 @@ import torch
 from torch import Tensor
 
 from srfast.kernels.buffers import Canvas
-from srfast.kernels.cuda.conv import Frames, conv_launch
+from srfast.kernels.cuda.conv import conv_launch
 from srfast.kernels.cuda.pack import CudaConv, pack_conv
 from srfast.kernels.cuda.tail import CudaTail, pack_tail, strip_rows, tail_launch
 from srfast.kernels.reference import conv_reference
+from srfast.kernels.targets import FrameTarget
 from tests.helpers.cuda.problems import BRAIN, HALF, canvas_of, numbers, problem
 
 pytestmark = pytest.mark.usefixtures("emulated_cuda")
@@ -102,12 +103,12 @@ def test_frames_of_two_images(form: str) -> None:
     x.nchw().copy_(torch.cat([tail.given["x"], tail.given["x"].flip(3)]))
     *_, fused = tail.packed()
     frame, flag = torch.zeros(2, 14, 30, 3, dtype=torch.uint8), torch.zeros(1, dtype=torch.int32)
-    tail_launch(x, fused, Frames(frame, 1.0, flag), form=form)()
+    tail_launch(x, fused, FrameTarget(frame, 1.0, flag), form=form)()
     expected = (tail.exact() * 255).round().clamp(0, 255).permute(0, 2, 3, 1)
     assert float((frame[:1].double() - expected).abs().max()) <= 1
     assert int(flag) == 0
     x.nchw()[1, 0, 3, 3] = float("inf")
-    tail_launch(x, fused, Frames(frame, 1.0, flag), form=form)()
+    tail_launch(x, fused, FrameTarget(frame, 1.0, flag), form=form)()
     assert int(flag) == 1
 
 

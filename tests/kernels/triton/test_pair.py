@@ -7,8 +7,9 @@ from torch import Tensor
 from srfast.kernels.buffers import Canvas
 from srfast.kernels.packing import pack_conv
 from srfast.kernels.reference import conv_reference
+from srfast.kernels.targets import FrameTarget
 from srfast.kernels.triton.config import Config, PairConfig
-from srfast.kernels.triton.conv import FrameTarget, conv_launch
+from srfast.kernels.triton.conv import conv_launch
 from srfast.kernels.triton.pair import pair_launch
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"

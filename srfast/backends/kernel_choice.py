@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from srfast.backends.cuda.convs import config_of, conv_reason
+from srfast.kernels.configs import conv_key
 from srfast.kernels.cuda.config import CudaConfig
-from srfast.kernels.triton.config import conv_key
 from srfast.plan import Conv, Plan, Resize
 
 
