@@ -9,7 +9,7 @@ import numbers
 import os
 import threading
 from collections.abc import Iterable, Iterator
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 import torch
@@ -51,6 +51,15 @@ class Upscaler:
         CheckpointError: the file is no checkpoint of a known network.
         UnsupportedModelError: the network has an operation that srfast does not cover.
         BackendError: the backend cannot run here.
+
+    Example:
+        >>> import numpy as np
+        >>> from srfast.models import SRVGGNetCompact
+        >>> module = SRVGGNetCompact(num_feat=8, num_conv=1, upscale=2).eval()
+        >>> with Upscaler(module, device="cpu", dtype="fp32") as upscaler:
+        ...     large = upscaler(np.zeros((24, 32, 3), np.uint8))  # BGR
+        >>> large.shape
+        (48, 64, 3)
     """
 
     def __init__(
@@ -100,8 +109,17 @@ class Upscaler:
         """Enlargement of the network itself."""
         return self.plan.scale
 
+    @overload
+    def __call__(self, frame: Array) -> Array: ...
+
+    @overload
+    def __call__(self, frame: Tensor) -> Tensor: ...
+
+    @overload
+    def __call__(self, frame: Any) -> Any: ...
+
     def __call__(self, frame: Any) -> Any:
-        """Upscales one frame, or a batch of tensors.
+        """Upscale one frame, or a batch of tensors.
 
         Args:
             frame: numpy [H, W], [H, W, 3] BGR or [H, W, 4] BGRA of uint8 or uint16; torch [N, 3, H, W] or [3, H, W] RGB
@@ -129,7 +147,7 @@ class Upscaler:
         return resize_array(out, *_size(image.shape[0], image.shape[1], factor))
 
     def output_size(self, height: int, width: int) -> tuple[int, int]:
-        """Height and width of the result, in pixels.
+        """Return height and width of the result, in pixels.
 
         Raises:
             InputError: no picture is that large.
@@ -137,7 +155,7 @@ class Upscaler:
         return _size(height, width, self.outscale)
 
     def frames(self, frames: Iterable[Any], prefetch: int = 2) -> Iterator[Any]:
-        """Upscales frames one after another; the next ones come from ``frames`` meanwhile, in a thread.
+        """Upscale frames one after another; the next ones come from ``frames`` meanwhile, in a thread.
 
         Args:
             frames: what a call takes.
@@ -156,7 +174,7 @@ class Upscaler:
             feeding.leave()
 
     def close(self) -> None:
-        """Gives back weights and buffers; the upscaler cannot be used after this."""
+        """Give back weights and buffers; the upscaler cannot be used after this."""
         self.engine.close()
 
     def __enter__(self) -> Upscaler:
@@ -204,13 +222,18 @@ def load(
     res_scale: float | None = None,
     **options: Any,
 ) -> Upscaler:
-    """Loads a checkpoint or a shipped model, ready to upscale.
+    """Load a checkpoint or a shipped model, ready to upscale.
 
     Args:
         model: a checkpoint's path or a shipped model's name.
         scale, act, res_scale: what the checkpoint's keys may leave open, as in ``load_model``. The size of the result is
             ``outscale``.
         options: those of ``Upscaler``.
+
+    Example:
+        >>> upscaler = load("compact_x2", device="cpu", dtype="fp32")
+        >>> upscaler.scale, upscaler.output_size(270, 480)
+        (2, (540, 960))
     """
     if isinstance(model, (str, os.PathLike)):
         return Upscaler(load_model(model, scale=scale, act=act, res_scale=res_scale), **options)

@@ -12,10 +12,11 @@ from torch import nn
 from torch.nn import functional as F
 
 import srfast
+from srfast.backends import CpuBackend
 from srfast.capture import capture
 from srfast.compiler import CompiledModule, dynamo_backend
-from srfast.errors import BackendError, InputError, UnsupportedModelError
-from srfast.models import RRDBNet, digit_srgan
+from srfast.errors import BackendError, InputError, SrfastError, UnsupportedModelError
+from srfast.models import RRDBNet, SRVGGNetCompact, digit_srgan
 from tests.helpers.networks.small import randomise
 
 
@@ -242,3 +243,27 @@ def test_compile_keeps_its_weights_and_the_input() -> None:
     kept = x.clone()
     torch.testing.assert_close(compiled(x), expected, rtol=1e-6, atol=3e-5)
     assert torch.equal(x, kept)
+
+
+def test_a_closed_module_says_so() -> None:
+    with srfast.compile(
+        randomise(SRVGGNetCompact(num_feat=8, num_conv=1, upscale=2)), device="cpu", dtype=torch.float32
+    ) as fast:
+        assert fast(torch.rand(1, 3, 8, 9)).shape == (1, 3, 16, 18)
+    with pytest.raises(SrfastError, match="closed"):
+        fast(torch.rand(1, 3, 8, 9))
+
+
+def test_a_backend_with_options_is_kept() -> None:
+    """A backend may be given as such; copies of the module have the same."""
+    backend = CpuBackend(winograd=False)
+    fast = srfast.compile(
+        randomise(SRVGGNetCompact(num_feat=8, num_conv=1, upscale=2)),
+        device="cpu",
+        dtype=torch.float32,
+        backend=backend,
+    )
+    again = pickle.loads(pickle.dumps(fast))
+    assert fast.backend is backend and again.backend == backend != CpuBackend()
+    x = torch.rand(1, 3, 9, 11)
+    assert torch.equal(again(x), fast(x))

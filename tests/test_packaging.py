@@ -1,8 +1,7 @@
-"""The package itself: what ships, and that imports go one way."""
+"""The package itself: what ships, and what an import loads. ``lint-imports`` checks the direction of imports."""
 
 from __future__ import annotations
 
-import ast
 import os
 import subprocess
 import sys
@@ -13,65 +12,6 @@ from pathlib import Path
 import pytest
 
 REPOSITORY = Path(__file__).parent.parent
-
-# A file imports only from its own layer and those before it.
-LAYERS = [
-    {"srfast.errors", "srfast._files", "srfast._threads"},
-    {"srfast.devices"},
-    {"srfast.models"},
-    {"srfast.checkpoint"},
-    {"srfast.plan"},
-    {"srfast.capture"},
-    {"srfast.kernels"},
-    {"srfast.backends"},
-    {"srfast.engine"},
-    {"srfast.images"},
-    {"srfast.upscaler"},
-    {"srfast.live", "srfast.opencv"},
-    {"srfast.video"},
-    {"srfast.diagnostics", "srfast.compiler"},
-    {"srfast.cli"},
-    {"srfast.__main__"},
-]
-TRAINING_MAY = {"srfast.models", "srfast.checkpoint", "srfast.training", "srfast.devices", "srfast.errors"}
-
-
-def modules() -> dict[str, Path]:
-    found = {}
-    for folder, _, names in os.walk(REPOSITORY / "srfast", followlinks=True):
-        for path in (Path(folder, name) for name in names if name.endswith(".py")):
-            parts = path.relative_to(REPOSITORY).with_suffix("").parts
-            found[".".join(parts).removesuffix(".__init__")] = path
-    return found
-
-
-def imported(path: Path) -> set[str]:
-    """Modules of srfast that the file imports at run time."""
-    names = set()
-    for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("srfast."):
-            names.add(node.module)
-        elif isinstance(node, ast.Import):
-            names |= {alias.name for alias in node.names if alias.name.startswith("srfast.")}
-    return names
-
-
-def layer(name: str) -> int:
-    for index, members in enumerate(LAYERS):
-        if any(name == m or name.startswith(m + ".") for m in members):
-            return index
-    raise AssertionError(f"{name} has no layer: add it to LAYERS")
-
-
-def test_imports_go_one_way() -> None:
-    for name, path in modules().items():
-        if name == "srfast":
-            continue  # the lazy public names
-        for other in imported(path):
-            if name.startswith("srfast.training"):
-                assert any(other.startswith(m) for m in TRAINING_MAY), f"{name} imports {other}"
-            else:
-                assert layer(other) <= layer(name), f"{name} imports {other}, which comes later"
 
 
 def test_import_is_light() -> None:

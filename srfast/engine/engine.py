@@ -38,7 +38,7 @@ class Statistics:
 
 
 class Engine:
-    """Runs a plan over batches of images.
+    """Run a plan over batches of images.
 
     Args:
         plan: an optimised plan for images in 0..1.
@@ -50,6 +50,15 @@ class Engine:
 
     Raises:
         BackendError: the backend cannot run the plan there, or the network looks at the whole image and cannot be tiled.
+
+    Example:
+        >>> from srfast.capture import capture
+        >>> from srfast.models import SRVGGNetCompact
+        >>> from srfast.plan.passes import optimise
+        >>> plan = optimise(capture(SRVGGNetCompact(num_feat=8, num_conv=1, upscale=2).eval()))
+        >>> engine = Engine(plan, device="cpu", dtype=torch.float32)
+        >>> engine(torch.zeros(1, 24, 32, 3, dtype=torch.uint8)).shape
+        torch.Size([1, 48, 64, 3])
     """
 
     def __init__(
@@ -97,7 +106,7 @@ class Engine:
         return self._runner.backend
 
     def __call__(self, images: Tensor, *, bgr: bool = False) -> Tensor:
-        """Upscales images.
+        """Upscale images.
 
         Args:
             images: [N, H, W, C] uint8 or uint16, or floating in 0..1, channels in the network's order; on any device.
@@ -112,7 +121,7 @@ class Engine:
         return next(self.stream([images], bgr=bgr))
 
     def stream(self, images: Iterable[Tensor], *, bgr: bool = False) -> Iterator[Tensor]:
-        """Upscales one batch of images after another, as calling does, with the results in order.
+        """Upscale one batch of images after another, as calling does, with the results in order.
 
         On a GPU the results come a few batches late: while one runs, the next is copied there and the last one back.
         """
@@ -125,7 +134,7 @@ class Engine:
             yield waiting.popleft()()
 
     def begin(self, images: Tensor, *, bgr: bool = False, colour: PlaneColour | None = None) -> Callable[[], Tensor]:
-        """Sends a batch on its way; the returned function waits for the result.
+        """Send a batch on its way; the returned function waits for the result.
 
         Results must be asked for in the order of the batches, of which ``staging.SLOTS`` run at a time on a GPU.
 
@@ -190,7 +199,7 @@ class Engine:
         return self._again, (self.plan,)
 
     def close(self) -> None:
-        """Gives back weights and buffers, after what runs now; later calls raise."""
+        """Give back weights and buffers, after what runs now; later calls raise."""
         with self._lock:
             self._runner.close()
 
