@@ -153,7 +153,7 @@ class Journal:
         base = packet.time_base
         flags = _KEY * packet.is_keyframe | _DISCARD * packet.is_discard
         times = (_NONE if t is None else t for t in (packet.pts, packet.dts, packet.duration))
-        self._append(b"P", (stream, flags, *times, base.numerator, base.denominator), _packed(packet))
+        self._append(b"P", (stream, flags, *times, base.numerator, base.denominator), packed(packet))
 
     def commit_segment(self, commit: Commit) -> None:
         """Makes all so far survive a power loss."""
@@ -170,7 +170,7 @@ class Journal:
         for kind, (stream, flags, pts, dts, duration, numerator, denominator), payload in self._records():
             if kind != b"P":
                 continue
-            packet = _unpacked(payload)
+            packet = unpacked(payload)
             packet.pts, packet.dts = (None if t == _NONE else t for t in (pts, dts))
             packet.duration = None if duration == _NONE else duration
             packet.time_base = Fraction(numerator, denominator)
@@ -194,15 +194,16 @@ class Journal:
             return
 
 
-def _packed(packet: av.Packet[Any]) -> bytes:
-    """Side data, each with number and length, then the data itself."""
+def packed(packet: av.Packet[Any]) -> bytes:
+    """A packet's content as bytes: side data, each with number and length, then the data itself."""
     sides = [(_SIDE_DATA[s.data_type], bytes(s)) for s in packet.iter_sidedata() if s.data_type in _SIDE_DATA]
     parts = [struct.pack("<B", len(sides))]
     parts += [struct.pack("<BI", number, len(data)) + data for number, data in sides]
     return b"".join([*parts, bytes(packet)])
 
 
-def _unpacked(payload: bytes) -> Any:
+def unpacked(payload: bytes) -> Any:
+    """A packet from what ``packed`` gave, without times."""
     av = require_av()
     position, sides = 1, []
     for _ in range(payload[0]):

@@ -21,11 +21,12 @@ from srfast.video.image_sink import ImageSink
 from srfast.video.muxer import VIDEO_ONLY, tell_left_out
 from srfast.video.planes import plane_colour
 from srfast.video.reader import VideoReader
+from srfast.video.rehearsal import rehearse
 from srfast.video.reuse import Reuse
 from srfast.video.run import Run
 from srfast.video.settings import Encoding, container_format
-from srfast.video.sinks import JournalSink, Sink, StreamSink, holdable
-from srfast.video.source import COPIED, InputOptions, Source, is_live, is_sequence, numbered
+from srfast.video.sinks import JournalSink, Sink, StreamSink
+from srfast.video.source import COPIED, InputOptions, Source, can_reopen, is_live, is_sequence, numbered
 from srfast.video.upscale_stage import NetworkStage
 
 _log = logging.getLogger("srfast")
@@ -153,7 +154,16 @@ def upscale_video(
             tell_left_out(streams, "this output holds frames only", "write .mkv")
             streams = []
         if not is_sequence(target):
-            streams = holdable(suffix, kind, reader, settings, streams)
+            streams = rehearse(
+                reader,
+                settings,
+                streams,
+                suffix=suffix if str(target) != "-" else "",
+                kind=kind,
+                pipe=str(target) == "-",
+                source=source if can_reopen(source) else None,
+                options=input_options,
+            )
         sink: Sink
         if is_sequence(target):
             sink = ImageSink(os.fspath(target), run, segment=segment, overwrite=overwrite, resume=resume)

@@ -6,7 +6,6 @@ import contextlib
 import logging
 import os
 import sys
-import tempfile
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -54,27 +53,6 @@ class Sink(Protocol):
     def abandon(self, *, keep: bool) -> None:
         """Ends without an output; ``keep`` leaves what a later run can continue."""
         ...
-
-
-def holdable(suffix: str, kind: str | None, reader: VideoReader, settings: Settings, streams: list[Any]) -> list[Any]:
-    """The streams that the container takes, found by writing a header; of data streams those that it refuses are left out.
-
-    Raises:
-        OutputError: it refuses the video or another stream.
-    """
-    with tempfile.TemporaryDirectory(prefix="srfast-") as folder:
-        probe = Path(folder) / f"probe{suffix}"
-        try:
-            Muxer(probe, kind, reader, settings, streams).abandon()
-        except OutputError:
-            others = [s for s in streams if s.type != "data"]
-            if len(others) == len(streams):
-                raise
-            Muxer(probe, kind, reader, settings, others).abandon()
-            # As ffmpeg does: timecodes and telemetry of a camera, texts of chapters that are written anew.
-            _log.info("%s cannot hold %d data streams; they are left out", suffix or kind, len(streams) - len(others))
-            return others
-    return streams
 
 
 class JournalSink:
