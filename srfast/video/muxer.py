@@ -148,12 +148,18 @@ class Muxer:
         return stream
 
     def video(self, packet: av.Packet[Any]) -> None:
-        """Adds a packet of the video; decoding times that do not rise where segments meet are moved between."""
+        """Adds a packet of the video; decoding times that do not rise in the container's own units are moved behind."""
         packet.stream = self.stream
-        if packet.dts is not None and self._last is not None and packet.dts <= self._last:
-            packet.dts = self._last + 1
-        self._last = packet.dts if packet.dts is not None else self._last
+        self._rescale(packet, self.stream)
+        if packet.dts is not None:
+            packet.dts = packet.dts if self._last is None else max(packet.dts, self._last + 1)
+            self._last = packet.dts
+            packet.pts = max(packet.pts, packet.dts) if packet.pts is not None else None
         self.container.mux(packet)
+
+    def _rescale(self, packet: av.Packet[Any], stream: Any) -> None:
+        base = stream.time_base
+        packet.rescale_ts(self._av.AVRational(base.numerator, base.denominator))
 
     def copy(self, packet: av.Packet[Any], index: int) -> None:
         """Adds a packet of the reader's stream number ``index``; times that the container would refuse are moved.
@@ -164,8 +170,7 @@ class Muxer:
         if stream is None or stream.type == "attachment":
             return
         packet.stream = stream
-        base = stream.time_base
-        packet.rescale_ts(self._av.AVRational(base.numerator, base.denominator))
+        self._rescale(packet, stream)
         self._copied[index].settle(packet)
         try:
             self.container.mux(packet)
@@ -173,6 +178,11 @@ class Muxer:
             if getattr(error, "errno", None) in OF_THE_DISK or self._exact:
                 raise
             self.refused[index] = self.refused.get(index, 0) + 1
+
+    def moved(self, index: int) -> int:
+        """How many packets of the reader's stream went back in time."""
+        times = self._copied.get(index)
+        return times.moved if times else 0
 
     def finish(self) -> None:
         """Completes the file."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import statistics
 import time
 from collections.abc import Sequence
@@ -64,7 +65,7 @@ def frame_rate(
         steps are uneven, the first of ``told`` unless it is above all that the times show. None if nothing is known.
     """
     rates = [rate for rate in told if rate]
-    steps = [b - a for a, b in zip(times, times[1:], strict=False) if b > a]
+    steps = [b - a for a, b in itertools.pairwise(times) if b > a]
     if len(steps) < 2:
         return min(rates, default=None) if not steps else _agreeing(rates, Fraction(steps[0]), 1, base)
     usual = statistics.median(steps)
