@@ -164,24 +164,26 @@ def _attempt(
             return OutputError(f"{error}; {detail}") if detail and detail not in str(error) else error
         except (av.error.FFmpegError, OSError, ValueError) as error:
             return _refusal(suffix or str(kind), settings, streams, at, reason(error), said)
-        lost = None if muxer.kind in VIDEO_ONLY else _not_found(path, streams)
-        if lost is not None:
-            return _refusal(suffix or str(kind), settings, streams, lost.index, "players would not find it", [])
-    return None
+        return None if muxer.kind in VIDEO_ONLY else _unreadable(path, settings, streams, suffix or str(kind))
 
 
-def _not_found(path: Path, streams: list[Any]) -> Any:
-    """A stream that was written and is not there when the output is read: MPEG-TS calls what it does not know data."""
+def _unreadable(path: Path, settings: Settings, streams: list[Any], name: str) -> OutputError | None:
+    """Says which stream was written and is not there when the output is read: MPEG-TS calls what it does not know data."""
     av = require_av()
     try:
         with av.open(str(path), metadata_errors="replace") as container:
             there = [stream.type for stream in container.streams]
     except (av.error.FFmpegError, OSError, ValueError):
         return None  # too short to be told what it is
+    why = "players would not find it"
+    if "video" not in there:
+        return OutputError(
+            f"{name} cannot hold {settings.codec} ({why}); write .mkv, or choose another encoder with -c"
+        )
     for kind in ("audio", "subtitle"):
         wanted = [stream for stream in streams if stream.type == kind]
         if there.count(kind) < len(wanted):
-            return wanted[-1]
+            return _refusal(name, settings, streams, wanted[-1].index, why, [])
     return None
 
 

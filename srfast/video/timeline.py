@@ -59,7 +59,7 @@ class Timeline:
     @staticmethod
     def _tolerance(packet: Any) -> Fraction:
         """Less than a packet's own length is no jump but rounding."""
-        return max(Fraction(packet.duration or 0) * packet.time_base, Fraction(1, 1000))
+        return Fraction(max(Fraction(packet.duration or 0) * packet.time_base, Fraction(1, 1000)))
 
     def _next(self, epoch: int, time: Fraction, end: Fraction) -> tuple[int, bool]:
         """The offset that continues at ``end``: one that another stream has found already, or a new one."""
