@@ -10,7 +10,15 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from srfast.cli.options import add_model, add_video, encoding_from, input_from, size_in_bytes, upscaler_from
+from srfast.cli.options import (
+    add_model,
+    add_video,
+    copied_from,
+    encoding_from,
+    input_from,
+    size_in_bytes,
+    upscaler_from,
+)
 from srfast.errors import InputError
 
 
@@ -50,6 +58,7 @@ def _plan(args: argparse.Namespace) -> int:
         encoding=encoding_from(args),
         seconds=args.seconds,
         input_options=options,
+        copy=copied_from(args),
     )
     print(json.dumps(asdict(result), indent=2) if args.json else result)
     folder = target.absolute().parent

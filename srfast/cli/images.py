@@ -10,6 +10,7 @@ from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from srfast._names import shown
 from srfast.cli.options import size_in_bytes, upscaler_from
 from srfast.errors import InputError, OutputError, SrfastError
 
@@ -35,7 +36,7 @@ def upscale_image(args: argparse.Namespace, source: Path, target: Path) -> int:
     seconds = time.perf_counter() - started
     write_image(target, result, args.overwrite, picture.metadata)
     height, width = result.shape[:2]
-    print(f"{target}: {width}x{height} in {seconds:.2f} s on {upscaler}", file=sys.stderr)
+    print(shown(f"{target}: {width}x{height} in {seconds:.2f} s on {upscaler}"), file=sys.stderr)
     return 0
 
 
@@ -66,9 +67,9 @@ def upscale_folder(args: argparse.Namespace, source: Path, target: Path) -> int:
     finally:
         failed = [error for error in outcomes if error]
         for failure in failed:
-            print(f"srfast: error: {failure}", file=sys.stderr)
+            print(shown(f"srfast: error: {failure}"), file=sys.stderr)
     there, old = before + outcomes.count(None), f", {before} of them from before" if before else ""
-    print(f"{target}: {there} of {len(jobs)} images{old} on {upscaler}", file=sys.stderr)
+    print(shown(f"{target}: {there} of {len(jobs)} images{old} on {upscaler}"), file=sys.stderr)
     return failed[0].exit_code if failed else 0
 
 

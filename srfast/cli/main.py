@@ -11,26 +11,31 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import srfast
+from srfast._names import shown
 from srfast.cli import estimate as plan
 from srfast.cli import models, upscale
+from srfast.cli.signals import ends_in_order, exit_code
 from srfast.errors import OutputError, SrfastError
 
 _READER_GONE = 128 + 13  # as a shell tells of a program that SIGPIPE ended
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the command; returns 0 done, 2 wrong usage, 130 interrupted, or a code of ``srfast.errors``."""
+    """Runs the command; returns 0 done, 2 wrong usage, 130 interrupted (143 by SIGTERM), or a code of ``srfast.errors``."""
     args = _parser().parse_args(argv)
-    logging.basicConfig(level=logging.INFO if args.verbose else logging.WARNING, format="srfast: %(message)s")
+    logging.basicConfig(level=logging.INFO if args.verbose else logging.WARNING)
+    for handler in logging.getLogger().handlers:
+        handler.setFormatter(_Message("srfast: %(message)s"))
     try:
-        code = int(args.run(args))
-        sys.stdout.flush()
-        return code
+        with ends_in_order():
+            code = int(args.run(args))
+            sys.stdout.flush()
+            return code
     except SrfastError as error:
-        print(f"srfast: error: {error}", file=sys.stderr)
+        print(shown(f"srfast: error: {error}"), file=sys.stderr)
         return error.exit_code
     except ValueError as error:
-        print(f"srfast: error: {error}", file=sys.stderr)
+        print(shown(f"srfast: error: {error}"), file=sys.stderr)
         return 2
     except BrokenPipeError:
         # Who reads the output has seen enough. What Python still holds for it must not be written at the end.
@@ -38,11 +43,18 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _READER_GONE
     except OSError as error:
         name = f"{error.filename}: " if error.filename else ""
-        print(f"srfast: error: {name}{error.strerror or error}", file=sys.stderr)
+        print(shown(f"srfast: error: {name}{error.strerror or error}"), file=sys.stderr)
         return OutputError.exit_code
     except KeyboardInterrupt as error:  # with what is left behind, where a command says it
-        print(f"srfast: interrupted; {error}" if str(error) else "srfast: interrupted", file=sys.stderr)
-        return 130
+        print(shown(f"srfast: interrupted; {error}" if str(error) else "srfast: interrupted"), file=sys.stderr)
+        return exit_code(error)
+
+
+class _Message(logging.Formatter):
+    """Escapes what a terminal would not show."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return shown(super().format(record))
 
 
 def _parser() -> argparse.ArgumentParser:

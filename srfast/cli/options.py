@@ -8,6 +8,9 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from srfast._names import openable
+from srfast.errors import InputError
+
 if TYPE_CHECKING:
     from srfast.upscaler import Upscaler
     from srfast.video import Encoding, InputOptions
@@ -208,4 +211,10 @@ def is_readable_image(path: str) -> bool:
     """True for a file that OpenCV can read as an image, whatever its name."""
     import cv2
 
-    return Path(path).is_file() and bool(cv2.haveImageReader(path))
+    if not Path(path).is_file():
+        return False
+    try:
+        with openable(path) as name:
+            return bool(cv2.haveImageReader(name))
+    except (OSError, InputError):
+        return False  # whoever reads it says why

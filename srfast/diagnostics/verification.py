@@ -14,6 +14,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from srfast._names import openable
 from srfast.checkpoint import LoadedModel
 from srfast.engine import Engine
 from srfast.errors import InputError
@@ -139,7 +140,7 @@ def frames_of(path: Path, count: int) -> Iterator[Image]:
 
     av = require_av()
     try:
-        with av.open(str(path)) as container:
+        with openable(path) as name, av.open(name) as container:
             for index, frame in enumerate(container.decode(video=0)):
                 if index == count:
                     return

@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 
 from srfast._files import check_output, whole_file
+from srfast._names import openable
 from srfast.errors import InputError, OutputError
 from srfast.images.arrays import Array
 from srfast.images.metadata import KEEPS, Metadata, read_metadata, with_metadata
@@ -57,8 +58,8 @@ def read_picture(path: Path) -> Picture:
         raise InputError(f"{path} is not an image that can be read ({data.size} bytes)")
     if image.dtype not in (np.uint8, np.uint16):
         raise InputError(f"{path} holds {image.dtype} pixels; 8 and 16 bit unsigned are supported")
-    with contextlib.suppress(cv2.error):
-        images = cv2.imcount(str(path))
+    with contextlib.suppress(cv2.error, OSError, InputError), openable(path) as name:
+        images = cv2.imcount(name)
         if images > 1:
             _log.warning("%s holds %d images; only the first is upscaled", path, images)
     return Picture(image, metadata.upright(1 if image.ndim == 2 else image.shape[2]))

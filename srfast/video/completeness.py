@@ -8,7 +8,7 @@ from typing import Any
 
 from srfast.errors import FrameLossError
 from srfast.video.damage import Steps
-from srfast.video.decoding import Decoding
+from srfast.video.decoding import Decoding, promised_frames
 from srfast.video.matroska import missing_bytes
 
 _log = logging.getLogger("srfast")
@@ -80,7 +80,7 @@ def _missing(source: Decoding, times: FrameTimes, frames: int) -> tuple[int, boo
     """Frames that do not come after the last one, and whether that is certain."""
     if source.unread_bytes:
         return 1, True
-    promised = int(source.stream.frames) or _counted_by_muxer(source)
+    promised = promised_frames(source.container, source.stream) or _counted_by_muxer(source)
     if promised > frames and not _has_edits(source, times, frames):
         return promised - frames, True
     if not source.reopenable or not times.rate:

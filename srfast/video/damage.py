@@ -20,6 +20,7 @@ class Damage:
         concealed: frames with errors that the decoder covered up.
         lost: frames that should be there and are not.
         resized: frames of another size than the first, scaled to it.
+        jumps: places where the times jump back, and what follows was put behind; nothing is lost by that.
         gaps: frames that a steady rate lets expect where the times leap; they may never have been, so they are no loss.
         places: time in seconds (None where unknown) and kind of the first 20.
     """
@@ -29,10 +30,11 @@ class Damage:
     lost: int = 0
     resized: int = 0
     gaps: int = 0
+    jumps: int = 0
     places: list[tuple[float | None, str]] = field(default_factory=list)
 
     def add(self, kind: str, time: float | None, count: int = 1) -> None:
-        """Counts ``count`` of 'packets', 'concealed', 'lost', 'resized' or 'gaps' at ``time`` seconds."""
+        """Counts ``count`` of 'packets', 'concealed', 'lost', 'resized', 'gaps' or 'jumps' at ``time`` seconds."""
         setattr(self, kind, getattr(self, kind) + count)
         if len(self.places) < _LISTED:
             self.places.append((time, kind))
@@ -47,6 +49,7 @@ class Damage:
             (self.lost, "frames lost"),
             (self.resized, "frames of another size, scaled"),
             (self.gaps, "frames missing in a steady rate"),
+            (self.jumps, "places where the times jump back, repaired"),
         )
         said = ", ".join(f"{count} {what}" for count, what in counts if count)
         times = ", ".join(f"{time:.2f}" for time in sorted({t for t, _ in self.places if t is not None}))

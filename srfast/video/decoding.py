@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Iterator
+from dataclasses import replace
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
@@ -13,16 +14,20 @@ from srfast.video.colour import declared_tags
 from srfast.video.damage import Damage, Expected
 from srfast.video.matroska import Holes
 from srfast.video.pipe import CountedPipe
+from srfast.video.rate import frame_rate, sample_times
+from srfast.video.repeats import Repeats
 from srfast.video.source import (
     InputOptions,
     Source,
     can_reopen,
+    is_sequence,
     label,
     limit_size,
     open_source,
     reason,
     require_av,
 )
+from srfast.video.timeline import Slots, Timeline
 
 if TYPE_CHECKING:
     import av
@@ -32,7 +37,8 @@ _RETRIES = 50  # demuxer errors in a row without a packet between them
 # Their packets may hold no frame to show, so that a packet without a frame is no loss.
 _HIDING = ("vp8", "mpeg4", "msmpeg4v3", "gif", "webp", "apng")
 
-
+# A packet without data means: the last frame again.
+_REPEATING = ("theora",)
 # Their alpha is a second stream in the container's packets, which only libvpx reads.
 _ALPHA_APART = ("vp8", "vp9")
 
@@ -96,6 +102,21 @@ class Decoding:
         limit_size(context)
         self.stream.thread_type = "AUTO" if self.reopenable else "SLICE"
 
+    def rate(self) -> Fraction | None:
+        """Frames per second by the times of the first frames, for which a file is opened once more."""
+        told = [self.stream.average_rate, self.stream.guessed_rate, self.stream.base_rate]
+        if not self.reopenable or is_sequence(self._source):
+            return frame_rate(told, (), self.stream.time_base)
+        pipe = CountedPipe()
+        try:
+            with open_source(self._source, replace(self._options, hwaccel=None), pipe) as container:
+                times, whole = sample_times(container, container.streams[self.stream.index])
+        except (self._av.error.FFmpegError, OSError, InputError):  # it is damaged; the frames themselves will tell
+            times, whole = [], False
+        finally:
+            pipe.close()
+        return frame_rate(told, times, self.stream.time_base, whole)
+
     def events(self) -> Iterator[Any]:
         """Decoded frames and packets of all other streams; after damage, again from the start by the careful way."""
         while True:
@@ -126,7 +147,12 @@ class Decoding:
         self._expected = Expected()
         holes = Holes() if "matroska" in self.container.format.name else None
         hiding = self.stream.codec_context.name in _HIDING
+        timeline = Timeline(self.container.format.name, self.label)
+        self._slots = Slots() if self.container.format.name == "avi" else None
+        self._repeats = Repeats() if self.stream.codec_context.name in _REPEATING else None
         for packet in self._packets():
+            if timeline.move(packet):
+                self.damage.add("jumps", float(packet.dts * packet.time_base))
             if holes is not None and holes.before(packet.pos, packet.size):
                 self.damaged("packets", None if packet.pts is None else float(packet.pts * packet.time_base))
             if packet.stream.index != self.stream.index:
@@ -140,8 +166,15 @@ class Decoding:
                 self._read = (packet.pos or 0) + packet.size
                 if packet.is_corrupt:
                     self.damaged("packets", time)
+                if self._slots is not None:
+                    self._slots.packet(packet.dts)
+                if self._repeats is not None:
+                    self._repeats.packet(packet.pts)
                 if not packet.is_discard and not hiding:
                     self._expected.packet(packet.pts, packet.is_keyframe)
+            if self._repeats is not None and packet.size == 0 and packet.pts is not None:
+                yield from self._repeats.again(packet.pts)  # no data is the way to say: as before
+                continue
             yield from self._decode(packet, time)
             for pts in self._expected.missing():
                 self.damaged("lost", float(pts * self.stream.time_base))
@@ -165,13 +198,19 @@ class Decoding:
         except self._av.error.EOFError:
             return
         except (self._av.error.FFmpegError, OSError, ValueError):
+            if self._slots is not None:
+                self._slots.failed(packet.dts)
             self.damaged("packets", time)
             return
         for frame in frames:
             self._expected.frame(frame.pts)
             if frame.is_corrupt:
                 self.damaged("concealed", None if frame.pts is None else float(frame.pts * self.stream.time_base))
+            repeats = self._repeats.frame(frame) if self._repeats is not None else ()
+            if self._slots is not None:
+                frame.pts = self._slots.frame(frame.pts)
             yield frame
+            yield from repeats
 
     def _packets(self) -> Iterator[Any]:
         """Packets of all streams; a demuxer that fails is asked again."""
@@ -227,6 +266,23 @@ class Decoding:
 
 def _is_picture(av: Any, stream: Any) -> bool:
     return bool(stream.type == "video" and stream.disposition & av.stream.Disposition.attached_pic)
+
+
+def promised_frames(container: Any, stream: Any) -> int:
+    """Frames to be shown by the container's own count, 0 where it has none.
+
+    Packets that an edit list hides (the way from a key frame to a cut) and AVI's empty ones are none.
+    """
+    count = int(stream.frames)
+    name = container.format.name
+    if count and "mov" in name.split(","):
+        return count - sum(1 for entry in stream.index_entries if entry.is_discard)
+    if count and name == "avi":
+        entries = stream.index_entries
+        # Its index leaves empty places out; it counts where it reaches the end that the header tells.
+        if len(entries) and entries[len(entries) - 1].timestamp + 1 >= count:
+            return sum(1 for entry in entries if entry.size)
+    return count
 
 
 def packet_time(packet: av.Packet[Any]) -> Fraction:

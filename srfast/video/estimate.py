@@ -8,12 +8,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from srfast.upscaler import Upscaler
+from srfast.video.encoder import settle
 from srfast.video.memory import peak_memory
+from srfast.video.muxer import VIDEO_ONLY
 from srfast.video.pipeline import Progress, upscale_video
 from srfast.video.reader import VideoReader
+from srfast.video.rehearsal import rehearse
 from srfast.video.report import bottleneck
-from srfast.video.settings import Encoding
-from srfast.video.source import InputOptions, Source
+from srfast.video.settings import Encoding, container_format
+from srfast.video.source import COPIED, InputOptions, Source
 
 _MOST, _LEAST = 48, 3  # frames of a probe
 
@@ -71,6 +74,7 @@ def forecast(
     encoding: Encoding | None = None,
     seconds: float = 2.0,
     input_options: InputOptions | None = None,
+    copy: tuple[str, ...] = COPIED,
 ) -> Forecast:
     """Upscales the first frames into a temporary folder and scales up what they took.
 
@@ -81,6 +85,7 @@ def forecast(
         encoding: as for the run.
         seconds: about how long to probe.
         input_options: as for the run.
+        copy: as for the run, whose whole output is rehearsed first.
 
     Raises:
         InputError, OutputError: what the run would raise for this input and encoding.
@@ -89,6 +94,7 @@ def forecast(
         total = reader.expected_frames or None
         others = _other_bytes(reader)
         height, width = reader.height, reader.width
+        _rehearse(reader, source, model, suffix, encoding or Encoding(), input_options, copy)
     once = _time_of_a_frame(model, height, width)
     count = max(_LEAST, min(_MOST, round(seconds / once)))
     moments: list[float] = []
@@ -128,6 +134,24 @@ def forecast(
         bottleneck=bottleneck(result),
         probed=result.frames,
     )
+
+
+def _rehearse(
+    reader: VideoReader,
+    source: Source,
+    model: Upscaler,
+    suffix: str,
+    encoding: Encoding,
+    options: InputOptions | None,
+    copy: tuple[str, ...],
+) -> None:
+    """What the run would refuse before its first frame, it refuses now."""
+    if container_format(suffix, encoding.format) in VIDEO_ONLY:
+        return
+    height, width = model.output_size(reader.height, reader.width)
+    settings = settle(reader, encoding, suffix, width, height)
+    streams = [s for s in reader.copied_streams if ("attachment" if s.type == "video" else s.type) in copy]
+    rehearse(reader, settings, streams, suffix=suffix, kind=encoding.format, source=source, options=options)
 
 
 def _time_of_a_frame(model: Upscaler, height: int, width: int) -> float:

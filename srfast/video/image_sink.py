@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,12 +16,14 @@ from srfast.errors import OutputError
 from srfast.images import NO_ALPHA, check_image_output, write_image
 from srfast.video.journal import Commit, journal_path, open_journal
 from srfast.video.reader import RgbFrame
+from srfast.video.segments import SEGMENT
 from srfast.video.source import numbered, numbered_name
 
 if TYPE_CHECKING:
     import av
 
 _log = logging.getLogger("srfast")
+_SECONDS = 10.0  # between two counts
 
 
 class ImageSink:
@@ -31,7 +34,7 @@ class ImageSink:
     Args:
         pattern: such as ``out/%05d.png``, numbered from 1.
         run: what identifies the run.
-        segment: images between two counts.
+        segment: images between two counts at most; they are also counted every few seconds.
         overwrite: replace images that exist, and start over where a journal is.
         resume: continue from a journal.
 
@@ -41,8 +44,10 @@ class ImageSink:
 
     patience: float | None = None
 
-    def __init__(self, pattern: str, run: dict[str, Any], *, segment: int, overwrite: bool, resume: bool) -> None:
-        self._pattern, self._segment = pattern, segment
+    def __init__(
+        self, pattern: str, run: dict[str, Any], *, segment: int | None, overwrite: bool, resume: bool
+    ) -> None:
+        self._pattern, self._segment, self._counted = pattern, segment or SEGMENT, time.monotonic()
         check_image_output(self._image(1), overwrite=True)
         name = Path(pattern).with_name(Path(pattern).name.replace("%", ""))
         if not overwrite and not journal_path(name).exists():
@@ -63,7 +68,7 @@ class ImageSink:
                 _log.warning("%s images have no alpha, so the input's is left out", self._image(1).suffix)
         write_image(self._image(self.encoded + 1), image, self._overwrite)
         self.encoded += 1
-        if self.encoded % self._segment == 0:
+        if self.encoded % self._segment == 0 or time.monotonic() - self._counted > _SECONDS:
             self._commit()
 
     def packet(self, packet: av.Packet[Any]) -> None:
@@ -77,14 +82,14 @@ class ImageSink:
         if older:
             _log.warning("%d images, such as %s, are older: this run made %d", len(older), older[0], self.encoded)
 
-    def abandon(self, *, keep: bool) -> None:
+    def abandon(self, *, keep: bool) -> str:
         if keep:
             with contextlib.suppress(OSError):  # a full disk; what was counted before is on it
                 self._commit()
         else:
             for number in range(1, self.encoded + 1):
                 self._image(number).unlink(missing_ok=True)
-        self._journal.abandon(keep=keep)
+        return self._journal.abandon(keep=keep)
 
     def _image(self, number: int) -> Path:
         return numbered_name(self._pattern, number)
@@ -97,7 +102,7 @@ class ImageSink:
         for path in [*images, *{image.parent for image in images}]:
             _sync(path)
         self._journal.commit_segment(Commit(self.encoded))
-        self._safe = self.encoded
+        self._safe, self._counted = self.encoded, time.monotonic()
 
 
 def _refuse_existing(pattern: str) -> None:

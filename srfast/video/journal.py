@@ -8,13 +8,13 @@ commit is cut off when the run is continued.
 from __future__ import annotations
 
 import fcntl
+import heapq
 import json
-import logging
 import os
 import struct
 import zlib
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
@@ -25,9 +25,10 @@ from srfast.video.source import require_av
 if TYPE_CHECKING:
     import av
 
-_log = logging.getLogger("srfast")
 MAGIC = b"srfast journal 1\n"
 VIDEO = -1  # the number of the encoded stream; copied ones keep that of the input
+# What a run that is continued may choose anew: it does not touch the frames.
+MAY_DIFFER = {"copied streams"}
 _HEADER = struct.Struct("<cihqqqiiII")
 _NONE = -(1 << 63)
 _KEY, _DISCARD = 1, 2
@@ -37,11 +38,23 @@ _SIDE_DATA = {"skip_samples": 11, "matroska_block_additional": 15, "webvtt_ident
 
 @dataclass(frozen=True)
 class Commit:
-    """What a journal holds safely: frames and, by stream, copied packets."""
+    """What a journal holds safely.
+
+    Attributes:
+        frames: how many are encoded.
+        packets: by the input's stream, how many are copied.
+        finished: these are all the frames, and all packets of ``streams``.
+        streams: which ones were being copied; None where an older journal does not say.
+        mixed: a stream came later than the frames that it belongs to, so packets must be put into their order.
+        segment: frames in a segment.
+    """
 
     frames: int = 0
     packets: dict[int, int] = field(default_factory=dict)
     finished: bool = False
+    streams: tuple[int, ...] | None = None
+    mixed: bool = False
+    segment: int | None = None
 
 
 def journal_path(target: Path) -> Path:
@@ -106,7 +119,7 @@ class Journal:
         header = self._read_header()
         if header is None:
             raise OutputError(f"{self.path} is not a journal of srfast; remove it")
-        different = sorted(k for k in {*header, *run} if header.get(k) != run.get(k))
+        different = sorted(k for k in {*header, *run} - MAY_DIFFER if header.get(k) != run.get(k))
         if different:
             raise OutputError(
                 f"the unfinished run in {self.path} had another {', '.join(different)}; "
@@ -117,7 +130,15 @@ class Journal:
             if kind == b"C":
                 state = json.loads(payload)
                 packets = {int(k): v for k, v in state["packets"].items()}
-                self.commit = Commit(state["frames"], packets, state["finished"])
+                streams = state.get("streams")
+                self.commit = Commit(
+                    state["frames"],
+                    packets,
+                    state["finished"],
+                    None if streams is None else tuple(streams),
+                    state.get("mixed", False),
+                    state.get("segment"),
+                )
                 end = self._file.tell()
         self._file.seek(end)
         self._file.truncate(end)
@@ -153,36 +174,62 @@ class Journal:
         base = packet.time_base
         flags = _KEY * packet.is_keyframe | _DISCARD * packet.is_discard
         times = (_NONE if t is None else t for t in (packet.pts, packet.dts, packet.duration))
-        self._append(b"P", (stream, flags, *times, base.numerator, base.denominator), _packed(packet))
+        self._append(b"P", (stream, flags, *times, base.numerator, base.denominator), packed(packet))
 
     def commit_segment(self, commit: Commit) -> None:
         """Makes all so far survive a power loss."""
-        state = {"frames": commit.frames, "packets": commit.packets, "finished": commit.finished}
+        state = asdict(commit)
         self._append(b"C", (0, 0, 0, 0, 0, 1, 1), json.dumps(state).encode())
         self._file.flush()
         os.fsync(self._file.fileno())
         self.commit = commit
 
-    def packets(self) -> Iterator[tuple[int, av.Packet[Any]]]:
-        """All packets, each with its stream's number."""
+    def video_times(self) -> list[int]:
+        """The presentation times of the video's packets, in the order of their decoding."""
         self._file.flush()
         self._read_header()
-        for kind, (stream, flags, pts, dts, duration, numerator, denominator), payload in self._records():
-            if kind != b"P":
-                continue
-            packet = _unpacked(payload)
-            packet.pts, packet.dts = (None if t == _NONE else t for t in (pts, dts))
-            packet.duration = None if duration == _NONE else duration
-            packet.time_base = Fraction(numerator, denominator)
-            packet.is_keyframe = bool(flags & _KEY)
-            yield stream, packet
+        return [fields[2] for kind, fields, _ in self._heads() if kind == b"P" and fields[0] == VIDEO]
 
-    def abandon(self, *, keep: bool) -> None:
-        """Closes it; ``keep`` leaves what was committed for a later run, and says so."""
+    def packets(self) -> Iterator[tuple[int, av.Packet[Any]]]:
+        """All packets, each with its stream's number; in the order of their times where streams came late."""
+        self._file.flush()
+        self._read_header()
+        if not self.commit.mixed:
+            yield from (_packet(fields, payload) for kind, fields, payload in self._records() if kind == b"P")
+            return
+        for _, place in heapq.merge(*self._places().values()):
+            self._file.seek(place)
+            for _, fields, payload in self._records():
+                yield _packet(fields, payload)
+                break
+
+    def _places(self) -> dict[int, list[tuple[float, int]]]:
+        """By stream, time in seconds and place of each packet; the times are made to rise, as the order stays."""
+        places: dict[int, list[tuple[float, int]]] = {}
+        for kind, (stream, _, pts, dts, _, numerator, denominator), place in self._heads():
+            if kind == b"P":
+                own = places.setdefault(stream, [])
+                ticks = dts if dts != _NONE else pts
+                time = ticks * numerator / denominator if ticks != _NONE else 0.0
+                own.append((max(time, own[-1][0] if own else time), place))
+        return places
+
+    def _heads(self) -> Iterator[tuple[bytes, tuple[Any, ...], int]]:
+        """Kind, header fields and place of each record of a journal whose records are whole."""
+        while True:
+            place = self._file.tell()
+            head = self._file.read(_HEADER.size)
+            if len(head) < _HEADER.size:
+                return
+            kind, *fields, length, _ = _HEADER.unpack(head)
+            self._file.seek(length, os.SEEK_CUR)
+            yield kind, tuple(fields), place
+
+    def abandon(self, *, keep: bool) -> str:
+        """Closes it; ``keep`` leaves what was committed for a later run. Returns what is left, in words."""
         frames = self.commit.frames if keep else 0
         self.close(keep=frames > 0)
-        if frames:
-            _log.warning("%d frames are kept in %s: --resume goes on from there", frames, self.path)
+        return f"{frames} frames are kept in {self.path}: --resume goes on from there" if frames else ""
 
     def close(self, *, keep: bool) -> None:
         """Closes it; without ``keep`` it is deleted."""
@@ -194,15 +241,26 @@ class Journal:
             return
 
 
-def _packed(packet: av.Packet[Any]) -> bytes:
-    """Side data, each with number and length, then the data itself."""
+def _packet(fields: tuple[Any, ...], payload: bytes) -> tuple[int, Any]:
+    stream, flags, pts, dts, duration, numerator, denominator = fields
+    packet = unpacked(payload)
+    packet.pts, packet.dts = (None if t == _NONE else t for t in (pts, dts))
+    packet.duration = None if duration == _NONE else duration
+    packet.time_base = Fraction(numerator, denominator)
+    packet.is_keyframe = bool(flags & _KEY)
+    return stream, packet
+
+
+def packed(packet: av.Packet[Any]) -> bytes:
+    """A packet's content as bytes: side data, each with number and length, then the data itself."""
     sides = [(_SIDE_DATA[s.data_type], bytes(s)) for s in packet.iter_sidedata() if s.data_type in _SIDE_DATA]
     parts = [struct.pack("<B", len(sides))]
     parts += [struct.pack("<BI", number, len(data)) + data for number, data in sides]
     return b"".join([*parts, bytes(packet)])
 
 
-def _unpacked(payload: bytes) -> Any:
+def unpacked(payload: bytes) -> Any:
+    """A packet from what ``packed`` gave, without times."""
     av = require_av()
     position, sides = 1, []
     for _ in range(payload[0]):

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import select
-from typing import BinaryIO
+from typing import BinaryIO, TypeVar
 
 from srfast._threads import StoppedError
 
+T = TypeVar("T")
 _LOOK = 100  # milliseconds between two looks at whether the run has ended
 
 
@@ -40,6 +42,7 @@ class CountedPipe(_Callbacks):
         self._file: BinaryIO | None = None
         self._poll: select.poll | None = None
         self._owned = False
+        self._held = contextlib.ExitStack()
 
     def attach(self, file: BinaryIO, name: str | None = None) -> CountedPipe:
         """Reads from ``file``; one with a name is closed with this."""
@@ -72,8 +75,13 @@ class CountedPipe(_Callbacks):
         while self._poll is not None and not self._poll.poll(_LOOK):
             self.check()
 
+    def hold(self, context: contextlib.AbstractContextManager[T]) -> T:
+        """Enters what the source needs while it is read, and is left when this closes."""
+        return self._held.enter_context(context)
+
     def close(self) -> None:
-        """Closes a named pipe."""
+        """Closes a named pipe, and what is held."""
+        self._held.close()
         if self._owned and self._file is not None:
             self._file.close()
 

@@ -21,15 +21,16 @@ from srfast.video.image_sink import ImageSink
 from srfast.video.muxer import VIDEO_ONLY, tell_left_out
 from srfast.video.planes import plane_colour
 from srfast.video.reader import VideoReader
+from srfast.video.rehearsal import rehearse
 from srfast.video.reuse import Reuse
 from srfast.video.run import Run
+from srfast.video.segments import Segments
 from srfast.video.settings import Encoding, container_format
-from srfast.video.sinks import JournalSink, Sink, StreamSink, holdable
-from srfast.video.source import COPIED, InputOptions, Source, is_live, is_sequence, numbered
+from srfast.video.sinks import JournalSink, Sink, StreamSink
+from srfast.video.source import COPIED, InputOptions, Source, can_reopen, is_live, is_sequence, numbered
 from srfast.video.upscale_stage import NetworkStage
 
 _log = logging.getLogger("srfast")
-SEGMENT = 120  # frames: what a crash costs at most, and the longest distance of key frames
 
 
 @dataclass(frozen=True)
@@ -95,7 +96,7 @@ def upscale_video(
     resume: bool = False,
     strict: bool = False,
     reuse: bool = True,
-    segment: int = SEGMENT,
+    segment: int | None = None,
     input_options: InputOptions | None = None,
     on_progress: Callable[[Progress], None] | None = None,
 ) -> VideoResult:
@@ -114,10 +115,11 @@ def upscale_video(
         overwrite: replace an existing target, and start over where an unfinished run is.
         frames: stop after this many frames.
         copy: kinds of other streams to carry over.
-        resume: continue an unfinished run of the same input, model and encoding, if there is one.
+        resume: continue an unfinished run of the same input, model and encoding, if there is one; ``copy`` may be another.
         strict: any damage of the input is an error; else what it cost is in the result's ``damage``.
         reuse: copy what has not changed since the last frame instead of computing it; the result is the same.
-        segment: frames between two points from which a run can continue.
+        segment: frames between two points from which a run can continue; by default 120, or fewer where these would take
+            more than 30 seconds.
         input_options: how to read a source that does not say it itself.
         on_progress: called after each frame, in the calling thread.
 
@@ -153,19 +155,29 @@ def upscale_video(
             tell_left_out(streams, "this output holds frames only", "write .mkv")
             streams = []
         if not is_sequence(target):
-            streams = holdable(suffix, kind, reader, settings, streams)
+            streams = rehearse(
+                reader,
+                settings,
+                streams,
+                suffix=suffix if str(target) != "-" else "",
+                kind=kind,
+                pipe=str(target) == "-",
+                source=source if can_reopen(source) else None,
+                options=input_options,
+            )
+        times = StageTimes()
+        network = NetworkStage(upscaler, reuse=reuse, times=times, planes=reader.planes)
         sink: Sink
         if is_sequence(target):
             sink = ImageSink(os.fspath(target), run, segment=segment, overwrite=overwrite, resume=resume)
         elif str(target) == "-" or is_live(source):
             sink = StreamSink(os.fspath(target), kind, reader, settings, streams, overwrite)
         else:
+            segments = Segments(segment, network.seconds_a_frame)
             sink = JournalSink(
-                target_path, reader, settings, streams, run, segment=segment, overwrite=overwrite, resume=resume
+                target_path, reader, settings, streams, run, segments=segments, overwrite=overwrite, resume=resume
             )
         total = min(filter(None, (frames, reader.expected_frames)), default=0)
-        times = StageTimes()
-        network = NetworkStage(upscaler, reuse=reuse, times=times, planes=reader.planes)
         stages = Run(reader, network, sink, streams, frames, times, is_live(source))
         stages.go(_reporter(on_progress, total, started, sink.start.frames))
         return VideoResult(
@@ -191,7 +203,7 @@ def _identity(
     settings: Any,
     frames: int | None,
     copy: tuple[str, ...],
-    segment: int,
+    segment: int | None,
 ) -> dict[str, Any]:
     """What two runs must share for one to continue the other."""
     path = Path(source)

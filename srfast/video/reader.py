@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -15,7 +16,7 @@ from srfast.kernels.planes import PlaneColour
 from srfast.video.colour import Colour, colour_of, to_rgb
 from srfast.video.completeness import FrameTimes, check
 from srfast.video.damage import Damage
-from srfast.video.decoding import Decoding, packet_time
+from srfast.video.decoding import Decoding, packet_time, promised_frames
 from srfast.video.hdr import light_of
 from srfast.video.planes import to_planes
 from srfast.video.source import COPIED, InputOptions, Source, require_av
@@ -64,8 +65,6 @@ class VideoReader:
         self._lock, self._users = threading.Lock(), 1
         self._decoding = Decoding(source, options or InputOptions(), strict)
         self.time_base: Fraction = self.stream.time_base
-        self.rate: Fraction | None = self.stream.average_rate or self.stream.guessed_rate
-        self._times = FrameTimes(self.rate, self.time_base)
         self.decoded = 0
         self.planes: PlaneColour | None = None  # frames come as planes, not as RGB
         self._scaler = self._av.video.reformatter.VideoReformatter()
@@ -98,6 +97,15 @@ class VideoReader:
         self.display_matrix = _display_matrix(frame)
         self.light = light_of(frame)
 
+    @functools.cached_property
+    def rate(self) -> Fraction | None:
+        """Frames per second, as the times of the frames show it; None where nothing tells."""
+        return self._decoding.rate()
+
+    @functools.cached_property
+    def _times(self) -> FrameTimes:
+        return FrameTimes(self.rate, self.time_base)
+
     @property
     def container(self) -> Any:
         """The open container."""
@@ -107,6 +115,16 @@ class VideoReader:
     def stream(self) -> Any:
         """The video stream."""
         return self._decoding.stream
+
+    @property
+    def first_pts(self) -> int:
+        """The time of the first frame, in units of the time base; for the reader at its start."""
+        return int(next((e.pts for e in self._head if isinstance(e, self._av.VideoFrame)), 0) or 0)
+
+    @property
+    def waiting_packets(self) -> list[Any]:
+        """The packets of other streams that were read before the first frame; for the reader at its start."""
+        return [event for event in self._head if not isinstance(event, self._av.VideoFrame)]
 
     @property
     def damage(self) -> Damage:
@@ -126,8 +144,9 @@ class VideoReader:
     @property
     def expected_frames(self) -> int:
         """Frames as the header or the duration tells; 0 if neither does."""
-        if self.stream.frames:
-            return int(self.stream.frames)
+        promised = promised_frames(self.container, self.stream)
+        if promised:
+            return promised
         duration = self.container.duration
         return round(Fraction(duration, 1_000_000) * self.rate) if duration and self.rate else 0
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import logging
+import os
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -60,9 +62,13 @@ class Run:
                 self._stages(report)
             with _output_errors(), self._times.measure("finish"):
                 self._sink.finish()
-        except BaseException:
+        except BaseException as error:
             # Whatever it was, the frames so far are right; a second Ctrl-C gives up what the first was completing.
-            self._sink.abandon(keep=self._complete and not self.interrupted)
+            left = self._sink.abandon(keep=self._complete and not self.interrupted)
+            if left and isinstance(error, OutputError):
+                raise OutputError(f"{error}; {left}") from error
+            if left:
+                _log.warning("%s", left)
             raise
 
     def _stages(self, report: Callable[[int], None]) -> None:
@@ -114,6 +120,16 @@ class Run:
             _log.warning("the output is being completed; Ctrl-C once more discards it")
 
 
+def disk_reason(error: BaseException) -> str | None:
+    """What a disk that takes no more says, with what to do; None for other errors."""
+    number = getattr(error, "errno", None)
+    if number in (errno.ENOSPC, errno.EDQUOT):
+        return f"{os.strerror(number)}; make room first"
+    if number == errno.EFBIG:
+        return f"{os.strerror(number)} for this file system"
+    return None
+
+
 class _output_errors:  # noqa: N801
     """Turns what a muxer or the system says about writing into OutputError."""
 
@@ -124,7 +140,7 @@ class _output_errors:  # noqa: N801
         if isinstance(error, BrokenPipeError):
             return  # who reads a pipe may stop at any time
         if isinstance(error, (OSError, ValueError, require_av().error.FFmpegError)):
-            raise OutputError(f"cannot write the output: {reason(error)}") from error
+            raise OutputError(f"cannot write the output: {disk_reason(error) or reason(error)}") from error
 
 
 class _WriterThread(threading.Thread):

@@ -6,20 +6,24 @@ import contextlib
 import logging
 import os
 import sys
-import tempfile
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
 
 from srfast._files import check_output, whole_file
 from srfast._threads import PATIENCE
 from srfast.errors import OutputError
+from srfast.video.decode_times import decode_times
 from srfast.video.encoder import FrameEncoder
 from srfast.video.journal import VIDEO, Commit, open_journal
 from srfast.video.muxer import Muxer
 from srfast.video.pipe import OutputPipe
 from srfast.video.reader import RgbFrame, VideoReader
+from srfast.video.segments import Segments
 from srfast.video.settings import Settings
 from srfast.video.source import reason
 
@@ -51,30 +55,9 @@ class Sink(Protocol):
         """Completes the output under its name."""
         ...
 
-    def abandon(self, *, keep: bool) -> None:
-        """Ends without an output; ``keep`` leaves what a later run can continue."""
+    def abandon(self, *, keep: bool) -> str:
+        """Ends without an output; ``keep`` leaves what a later run can continue. Returns what is left, in words."""
         ...
-
-
-def holdable(suffix: str, kind: str | None, reader: VideoReader, settings: Settings, streams: list[Any]) -> list[Any]:
-    """The streams that the container takes, found by writing a header; of data streams those that it refuses are left out.
-
-    Raises:
-        OutputError: it refuses the video or another stream.
-    """
-    with tempfile.TemporaryDirectory(prefix="srfast-") as folder:
-        probe = Path(folder) / f"probe{suffix}"
-        try:
-            Muxer(probe, kind, reader, settings, streams).abandon()
-        except OutputError:
-            others = [s for s in streams if s.type != "data"]
-            if len(others) == len(streams):
-                raise
-            Muxer(probe, kind, reader, settings, others).abandon()
-            # As ffmpeg does: timecodes and telemetry of a camera, texts of chapters that are written anew.
-            _log.info("%s cannot hold %d data streams; they are left out", suffix or kind, len(streams) - len(others))
-            return others
-    return streams
 
 
 class JournalSink:
@@ -86,7 +69,7 @@ class JournalSink:
         settings: of the encoder.
         streams: those to copy.
         run: what identifies the run.
-        segment: frames in a segment.
+        segments: where they end.
         overwrite: replace an existing target, and start over where a journal is.
         resume: continue from a journal.
 
@@ -104,24 +87,32 @@ class JournalSink:
         streams: list[Any],
         run: dict[str, Any],
         *,
-        segment: int,
+        segments: Segments,
         overwrite: bool,
         resume: bool,
     ) -> None:
         check_output(target, overwrite)
         self._target, self._reader, self._settings, self._streams = target, reader, settings, streams
-        self._overwrite, self._segment = overwrite, segment
+        self._overwrite, self._segments = overwrite, segments
         self._journal = open_journal(target, run, overwrite=overwrite, resume=resume)
-        self.start = self._journal.commit
+        self.start = self._continued(self._journal.commit)
+        segments.length = segments.length or self.start.segment
         self.encoded = self.start.frames
         self._packets = dict(self.start.packets)
         self._encoder: FrameEncoder | None = None
+
+    def _continued(self, commit: Commit) -> Commit:
+        """Where this run begins: streams that the earlier one left out are read from the input's start."""
+        wanted = tuple(sorted(stream.index for stream in self._streams))
+        before = wanted if commit.streams is None else commit.streams
+        more = bool(commit.frames and set(wanted) - set(before))
+        return replace(commit, finished=commit.finished and not more, streams=wanted, mixed=commit.mixed or more)
 
     def frame(self, frame: RgbFrame) -> None:
         self._encoder = self._encoder or FrameEncoder(self._settings)
         self._add(self._encoder.encode(frame))
         self.encoded += 1
-        if self.encoded % self._segment == 0:
+        if self._segments.ended(self.encoded):
             self._end_segment()
 
     def packet(self, packet: av.Packet[Any]) -> None:
@@ -137,7 +128,8 @@ class JournalSink:
         if self._encoder is not None:
             self._add(self._encoder.close())
             self._encoder = None
-        self._journal.commit_segment(Commit(self.encoded, dict(self._packets), finished))
+        commit = replace(self.start, frames=self.encoded, packets=dict(self._packets), finished=finished)
+        self._journal.commit_segment(replace(commit, segment=self._segments.length))
 
     def finish(self) -> None:
         if not self.start.finished:
@@ -145,21 +137,41 @@ class JournalSink:
         with whole_file(self._target, self._overwrite) as partial:
             muxer = Muxer(partial, None, self._reader, self._settings, self._streams)
             try:
-                for index, packet in self._journal.packets():
-                    if index == VIDEO:
-                        muxer.video(packet)
-                    else:
-                        muxer.copy(packet, index)
+                self._write(muxer)
                 muxer.finish()
             except BaseException:
                 muxer.abandon()
                 raise
             with partial.open("rb") as file:
                 os.fsync(file.fileno())
+        tell_copied(muxer, self._reader, self._streams)
         self._journal.close(keep=False)
 
-    def abandon(self, *, keep: bool) -> None:
-        self._journal.abandon(keep=keep)
+    def _write(self, muxer: Muxer) -> None:
+        settings = self._settings
+        step = max(1, round(1 / (settings.rate * settings.time_base))) if settings.rate else 1
+        times = iter(decode_times(np.array(self._journal.video_times(), np.int64), step).tolist())
+        for index, packet in self._journal.packets():
+            if index == VIDEO:
+                packet.dts = next(times)
+                muxer.video(packet)
+            else:
+                muxer.copy(packet, index)
+
+    def abandon(self, *, keep: bool) -> str:
+        return self._journal.abandon(keep=keep)
+
+
+def tell_copied(muxer: Muxer, reader: VideoReader, streams: list[Any]) -> None:
+    """Says, and counts as damage, which copied packets the container did not take; says which were moved."""
+    for stream in streams:
+        name = f"{stream.codec_context.name} {stream.type}" if stream.codec_context else stream.type
+        refused, moved = muxer.refused.get(stream.index, 0), muxer.moved(stream.index)
+        if refused:
+            _log.warning("%d packets of the %s stream are damaged and left out", refused, name)
+            reader.damage.add("packets", None, refused)
+        if moved:
+            _log.warning("%d packets of the %s stream went back in time and are moved behind it", moved, name)
 
 
 class StreamSink:
@@ -224,17 +236,17 @@ class StreamSink:
             self._muxer.finish()
         self._files.close()
 
-    def abandon(self, *, keep: bool) -> None:
+    def abandon(self, *, keep: bool) -> str:
         """As ``Sink.abandon``; a recording is completed with ``keep``, as nothing can continue it."""
         if keep and self.encoded and str(self._target) != "-" and self._completed():
-            _log.warning("%s holds the %d frames up to the failure", self._target, self.encoded)
-            return
+            return f"{self._target} holds the {self.encoded} frames up to the failure"
         if self._pipe is not None:
             self._pipe.stop()
         if self._busy.acquire(blocking=False):  # else a write still waits, which holds the muxer
             self._muxer.abandon()
         with contextlib.suppress(_AbandonedError):
             self._files.__exit__(_AbandonedError, _AbandonedError(), None)
+        return ""
 
     def _completed(self) -> bool:
         try:

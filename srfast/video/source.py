@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import stat
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeAlias
 
+from srfast._names import openable
 from srfast.errors import InputError, MissingDependencyError
 from srfast.video.hardware import accelerator
 from srfast.video.pipe import CountedPipe
@@ -114,10 +117,13 @@ def open_source(source: Source, options: InputOptions, counted: CountedPipe) -> 
         pass
     elif is_sequence(source):
         kind = kind or "image2"
+        file = file_address(counted.hold(openable(name)))
     else:
         _check_file(Path(source))
         if stat.S_ISFIFO(os.stat(name).st_mode):  # FFmpeg would wait for it without an end
             file = counted.attach(open(name, "rb"), name)  # noqa: SIM115
+        else:
+            file = file_address(counted.hold(_readable(name)))
     if name.startswith("/dev/video"):
         kind = kind or "v4l2"
     try:
@@ -140,6 +146,22 @@ def open_source(source: Source, options: InputOptions, counted: CountedPipe) -> 
             )
         raise InputError(f"{label(source)} is not a video that can be read: {reason(error)}{hint}") from error
     return container
+
+
+def file_address(name: str) -> str:
+    """A file's name as FFmpeg takes it: what stands before a colon would be a protocol."""
+    return f"file:{name}" if ":" in name else name
+
+
+@contextlib.contextmanager
+def _readable(name: str) -> Iterator[str]:
+    """``openable``, for what the user may read."""
+    with contextlib.ExitStack() as held:
+        try:
+            known = held.enter_context(openable(name))
+        except OSError as error:
+            raise InputError(f"cannot read {name}: {error.strerror}") from error
+        yield known
 
 
 def _check_file(path: Path) -> None:

@@ -42,6 +42,7 @@ class NetworkStage:
         self._sequence = SequenceUpscaler(upscaler, reuse=reuse)
         self._times = times or StageTimes()
         self._ahead = _Ahead(upscaler, reuse, planes)
+        self._first: tuple[float, int] | None = None
         self._slots = SLOTS if upscaler.engine.overlaps else 1
 
     @property
@@ -49,6 +50,15 @@ class NetworkStage:
         """What was copied from the frame before."""
         counts, others = self._ahead.statistics, self._sequence.statistics
         return Reuse(*(a + b for a, b in zip(vars(counts).values(), vars(others).values(), strict=True)))
+
+    def seconds_a_frame(self) -> float | None:
+        """Seconds that a frame takes of which nothing is copied, the first left out, which pays for the start; None at first."""
+        counts = self.statistics
+        if self._first is None or not counts.frames:
+            return None
+        seconds = self._times.seconds.get("network", 0.0) - self._first[0]
+        whole = (counts.computed - self._first[1]) / (counts.pixels / counts.frames)
+        return seconds / whole if whole >= 1 else None
 
     def __call__(self, items: Iterable[Item]) -> Iterator[Item]:
         """The items in their order. It may take several before it gives the first."""
@@ -77,7 +87,10 @@ class NetworkStage:
         if result is None or not isinstance(item, RgbFrame):
             return item
         with self._times.measure("network"):
-            return RgbFrame(result(), item.pts, item.duration, item.planes)
+            large = RgbFrame(result(), item.pts, item.duration, item.planes)
+        if self._first is None:
+            self._first = (self._times.seconds.get("network", 0.0), self.statistics.computed)
+        return large
 
 
 class _Ahead:

@@ -17,6 +17,7 @@ from srfast.errors import OutputError
 from srfast.models import SRVGGNetCompact
 from srfast.upscaler import Upscaler
 from srfast.video import upscale_video
+from srfast.video.source import COPIED
 
 CONTEXT = multiprocessing.get_context("forkserver")
 CONTEXT.set_forkserver_preload(["av", "cv2", "srfast.upscaler", "srfast.video", "srfast.models"])
@@ -46,14 +47,22 @@ def start(function: Callable[..., None], *arguments: Any) -> Any:
     return process
 
 
-def upscale(clip: Path, target: Path, resume: bool, limit: int | None = None) -> None:
+def upscale(clip: Path, target: Path, resume: bool, limit: int | None = None, copy: tuple[str, ...] = COPIED) -> None:
     """One run, slow enough to be killed; exits with OutputError's code where the output cannot be written."""
     torch.set_num_threads(1)
     if limit:
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
     try:
-        upscale_video(clip, target, tiny(), segment=SEGMENT, resume=resume, on_progress=lambda p: time.sleep(0.004))
+        upscale_video(
+            clip,
+            target,
+            tiny(),
+            segment=SEGMENT,
+            resume=resume,
+            copy=copy,
+            on_progress=lambda p: time.sleep(0.004),
+        )
     except OutputError as error:
         raise SystemExit(error.exit_code) from error
 

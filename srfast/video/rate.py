@@ -1,0 +1,87 @@
+"""The frame rate of a video, as its own time stamps show it."""
+
+from __future__ import annotations
+
+import itertools
+import statistics
+import time
+from collections.abc import Sequence
+from fractions import Fraction
+from typing import Any
+
+_SAMPLE = 240  # packets whose times are looked at
+_SECONDS = 0.5  # and how long that may take
+_STEADY = 0.8  # the share of steps that are alike in a steady video: others may be gaps
+_USUAL = tuple(
+    Fraction(rate)
+    for rate in (
+        "24000/1001",
+        "24",
+        "25",
+        "30000/1001",
+        "30",
+        "48",
+        "50",
+        "60000/1001",
+        "60",
+        "100",
+        "120000/1001",
+        "120",
+    )
+)
+
+
+def sample_times(container: Any, stream: Any) -> tuple[list[int], bool]:
+    """Times of the first packets of a newly opened container's stream, in its units, as they are shown.
+
+    Packets that an edit list hides are left out. The second value is True where these are all.
+    """
+    times, ends, avi = [], time.monotonic() + _SECONDS, container.format.name == "avi"
+    for packet in container.demux(stream):
+        stamp = packet.dts if packet.pts is None or avi else packet.pts
+        if stamp is not None and packet.size and not packet.is_discard:
+            times.append(stamp)
+        if len(times) >= _SAMPLE or time.monotonic() > ends:
+            break
+    else:
+        return sorted(set(times)), True
+    # The last ones may still miss a frame between them that is coded later.
+    return sorted(set(times))[:-16], False
+
+
+def frame_rate(
+    told: Sequence[Fraction | None], times: Sequence[int], base: Fraction, whole: bool = False
+) -> Fraction | None:
+    """Frames per second.
+
+    Args:
+        told: what the container, the codec and FFmpeg say, the most trusted first.
+        times: sorted, of frames that follow each other, in units of ``base``.
+        base: seconds.
+        whole: these are all the frames there are.
+
+    Returns:
+        The first of ``told`` that agrees with the times; else a usual rate that does; else the mean of the times. Where the
+        steps are uneven, the first of ``told`` unless it is above all that the times show. None if nothing is known.
+    """
+    rates = [rate for rate in told if rate]
+    steps = [b - a for a, b in itertools.pairwise(times) if b > a]
+    if len(steps) < 2:
+        return min(rates, default=None) if not steps else _agreeing(rates, Fraction(steps[0]), 1, base)
+    usual = statistics.median(steps)
+    near = [step for step in steps if abs(step - usual) <= max(1, usual / 20)]
+    if len(near) >= _STEADY * len(steps):
+        return _agreeing(rates, Fraction(sum(near), len(near)), len(near), base)
+    mean = Fraction(len(steps), sum(steps)) / base
+    if rates and rates[0] * base * min(steps) <= 1 and not (whole and abs(rates[0] - mean) > mean / 10):
+        return rates[0]
+    return mean.limit_denominator(1001)
+
+
+def _agreeing(rates: Sequence[Fraction], step: Fraction, count: int, base: Fraction) -> Fraction:
+    """The first rate whose step is this one, but for the rounding of ``count`` of them to whole units of ``base``."""
+    error = Fraction(1, count) + step / 2000
+    for rate in (*(rate for rate in rates if rate in _USUAL), *rates, *_USUAL):
+        if abs(1 / (rate * base) - step) <= error:
+            return rate
+    return (1 / (step * base)).limit_denominator(1001)

@@ -1,0 +1,275 @@
+"""A rehearsal of the whole output before the first frame is computed.
+
+Containers refuse late: MP4 a layout of channels in its trailer, MPEG-TS a codec in its first packet. So a scratch target of
+the same format gets all that the output will be made of: its streams and headers, blank frames through the same encoder,
+the first packets of every copied stream, and the trailer.
+"""
+
+from __future__ import annotations
+
+import logging
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from srfast.errors import InputError, OutputError
+from srfast.video.encoder import FrameEncoder
+from srfast.video.journal import packed, unpacked
+from srfast.video.muxer import VIDEO_ONLY, Muxer
+from srfast.video.pipe import CountedPipe
+from srfast.video.reader import RgbFrame, VideoReader
+from srfast.video.settings import Settings
+from srfast.video.source import InputOptions, Source, open_source, reason, require_av
+
+if TYPE_CHECKING:
+    import av
+
+_log = logging.getLogger("srfast")
+_FRAMES = 2
+_PACKETS = 6  # of each stream
+_SECONDS, _READ = 0.8, 64 << 20  # how long, and how many bytes, the first packets of all streams are looked for
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A packet that can be muxed several times; ``stream`` is the reader's number, None the video's."""
+
+    stream: int | None
+    data: bytes
+    times: tuple[int | None, int | None, int | None]
+    base: Fraction
+    key: bool
+
+    @classmethod
+    def of(cls, packet: av.Packet[Any], stream: int | None) -> Sample:
+        """Copies it."""
+        times = (packet.pts, packet.dts, packet.duration)
+        return cls(stream, packed(packet), times, Fraction(packet.time_base), packet.is_keyframe)
+
+    @property
+    def time(self) -> Fraction:
+        """Decoding time in seconds."""
+        pts, dts, _ = self.times
+        return (dts if dts is not None else pts or 0) * self.base
+
+    def packet(self) -> Any:
+        """A new packet."""
+        packet = unpacked(self.data)
+        packet.pts, packet.dts, packet.duration = self.times
+        packet.time_base, packet.is_keyframe = self.base, self.key
+        return packet
+
+
+def rehearse(
+    reader: VideoReader,
+    settings: Settings,
+    streams: list[Any],
+    *,
+    suffix: str,
+    kind: str | None,
+    pipe: bool = False,
+    source: Source | None = None,
+    options: InputOptions | None = None,
+) -> list[Any]:
+    """The streams that the output takes, found by making a small one; of data streams those that it refuses are left out.
+
+    Args:
+        reader: of the input, at its start.
+        settings: of the encoder.
+        streams: those to copy.
+        suffix, kind: of the output, as for ``container_format``.
+        pipe: the output cannot go back.
+        source: where packets of the streams are read, if it can be opened twice.
+        options: how to read it.
+
+    Raises:
+        OutputError: the encoder, the container or its trailer refuses; the message names the stream and what to do.
+    """
+    video = _video_samples(reader, settings)
+    first = _first_packets(reader, streams, source, options)
+
+    def attempt(chosen: list[Any]) -> OutputError | None:
+        wanted = {stream.index for stream in chosen}
+        samples = video + [sample for sample in first if sample.stream in wanted]
+        return _attempt(reader, settings, chosen, samples, suffix, kind, pipe)
+
+    error = attempt(streams)
+    if error is None:
+        return streams
+    if not streams or attempt([]) is not None:
+        raise error
+    return _without_refused(streams, attempt, error, suffix or kind or "the output")
+
+
+def _without_refused(
+    streams: list[Any], attempt: Callable[[list[Any]], OutputError | None], error: OutputError, name: str
+) -> list[Any]:
+    """The streams less the data streams that are refused.
+
+    Raises:
+        OutputError: another one is refused.
+    """
+    kept, refused = [], []
+    for stream in streams:
+        failure = attempt([stream])
+        if failure is not None and stream.type != "data":
+            raise failure
+        (kept if failure is None else refused).append(stream)
+    if not refused or (failure := attempt(kept)) is not None:
+        raise failure if refused and failure is not None else error
+    # As ffmpeg does: timecodes and telemetry of a camera, texts of chapters that are written anew.
+    _log.info("%s cannot hold %d data streams; they are left out", name, len(refused))
+    return kept
+
+
+def _attempt(
+    reader: VideoReader,
+    settings: Settings,
+    streams: list[Any],
+    samples: list[Sample],
+    suffix: str,
+    kind: str | None,
+    pipe: bool,
+) -> OutputError | None:
+    """Makes the small output; returns what refused."""
+    av, at = require_av(), None
+    with tempfile.TemporaryDirectory(prefix="srfast-") as folder, _messages() as said:
+        path = Path(folder) / f"rehearsal{suffix}"
+        path.touch()
+        try:
+            with open(path, "r+b") as file:
+                target: Any = _Forward(file) if pipe else path
+                muxer = Muxer(target, kind, reader, settings, streams, exact=True)
+                try:
+                    for sample in sorted(samples, key=lambda sample: sample.time):
+                        at = sample.stream
+                        if at is None:
+                            muxer.video(sample.packet())
+                        elif muxer.kind not in VIDEO_ONLY:
+                            muxer.copy(sample.packet(), at)
+                    at = None
+                    muxer.finish()
+                except BaseException:
+                    muxer.abandon()
+                    raise
+        except OutputError as error:
+            detail = _detail(said)
+            return OutputError(f"{error}; {detail}") if detail and detail not in str(error) else error
+        except (av.error.FFmpegError, OSError, ValueError) as error:
+            return _refusal(suffix or str(kind), settings, streams, at, reason(error), said)
+        return None if muxer.kind in VIDEO_ONLY else _unreadable(path, settings, streams, suffix or str(kind))
+
+
+def _unreadable(path: Path, settings: Settings, streams: list[Any], name: str) -> OutputError | None:
+    """Says which stream was written and is not there when the output is read: MPEG-TS calls what it does not know data."""
+    av = require_av()
+    try:
+        with av.open(str(path), metadata_errors="replace") as container:
+            there = [stream.type for stream in container.streams]
+    except (av.error.FFmpegError, OSError, ValueError):
+        return None  # too short to be told what it is
+    why = "players would not find it"
+    if "video" not in there:
+        return OutputError(
+            f"{name} cannot hold {settings.codec} ({why}); write .mkv, or choose another encoder with -c"
+        )
+    for kind in ("audio", "subtitle"):
+        wanted = [stream for stream in streams if stream.type == kind]
+        if there.count(kind) < len(wanted):
+            return _refusal(name, settings, streams, wanted[-1].index, why, [])
+    return None
+
+
+def _refusal(
+    name: str, settings: Settings, streams: list[Any], at: int | None, why: str, said: list[tuple[int, str, str]]
+) -> OutputError:
+    why = "; ".join(filter(None, (why, _detail(said))))
+    culprit = next((s for s in streams if s.index == at), streams[0] if len(streams) == 1 else None)
+    if culprit is None:
+        return OutputError(f"{name} cannot hold {settings.codec} with these streams: {why}; write .mkv to keep all")
+    codec = culprit.codec_context.name if culprit.codec_context else culprit.type
+    option = "attachment" if culprit.type == "video" else culprit.type
+    return OutputError(
+        f"{name} cannot hold the {codec} {culprit.type} stream ({why}); "
+        f"write .mkv, or pass --no-copy-{option} to leave it out"
+    )
+
+
+def _detail(said: list[tuple[int, str, str]]) -> str:
+    """The first of FFmpeg's messages, which is nearest to the cause."""
+    return next((text.strip() for _, _, text in said if text.strip()), "")
+
+
+def _video_samples(reader: VideoReader, settings: Settings) -> list[Sample]:
+    """Blank frames, encoded."""
+    encoder, samples = FrameEncoder(settings), []
+    channels = 4 if reader.alpha else 3
+    image = np.zeros((settings.height, settings.width, channels), np.uint16 if reader.deep else np.uint8)
+    step = max(1, round(1 / (reader.rate * settings.time_base))) if reader.rate else 1
+    start = reader.first_pts
+    for number in range(_FRAMES):
+        samples += encoder.encode(RgbFrame(image, start + number * step, step))
+    samples += encoder.close()
+    return [Sample.of(packet, None) for packet in samples]
+
+
+def _first_packets(
+    reader: VideoReader, streams: list[Any], source: Source | None, options: InputOptions | None
+) -> list[Sample]:
+    """The first packets of the streams: of the file, opened once more, or those that the reader has read already."""
+    missing = {stream.index: _PACKETS for stream in streams if stream.type != "attachment"}
+    if not missing:
+        return []
+    if source is None:
+        return [Sample.of(p, p.stream.index) for p in reader.waiting_packets if p.stream.index in missing]
+    samples, ends, read, pipe = [], time.monotonic() + _SECONDS, 0, CountedPipe()
+    av = require_av()
+    try:
+        with open_source(source, replace(options or InputOptions(), hwaccel=None), pipe) as container:
+            for packet in container.demux():
+                index, read = packet.stream.index, read + packet.size
+                if missing.get(index, 0) and packet.size and packet.pts is not None:
+                    samples.append(Sample.of(packet, index))
+                    missing[index] -= 1
+                if not any(missing.values()) or time.monotonic() > ends or read > _READ:
+                    break
+    except (av.error.FFmpegError, OSError, InputError) as error:
+        _log.info("the rehearsal has only %d packets: %s", len(samples), reason(error))
+    finally:
+        pipe.close()
+    return samples
+
+
+class _Forward:
+    """A file that can only be written on, as a pipe."""
+
+    def __init__(self, file: Any) -> None:
+        self._file = file
+
+    def seekable(self) -> bool:
+        """Never."""
+        return False
+
+    def write(self, data: bytes) -> int:
+        """Writes all."""
+        return int(self._file.write(data))
+
+
+@contextmanager
+def _messages() -> Iterator[list[tuple[int, str, str]]]:
+    """What FFmpeg says meanwhile about errors, which its error codes do not."""
+    av = require_av()
+    level = av.logging.get_level()
+    av.logging.set_level(av.logging.ERROR)
+    try:
+        with av.logging.Capture() as said:
+            yield said
+    finally:
+        av.logging.set_level(level)

@@ -1,0 +1,108 @@
+"""The times of an input that jump back, or that its container does not tell: made to rise before anything is decoded."""
+
+from __future__ import annotations
+
+import heapq
+import logging
+from fractions import Fraction
+from typing import Any
+
+_log = logging.getLogger("srfast")
+# Containers that are made to be cut and joined, so that their times may start anew: FFmpeg's AVFMT_TS_DISCONT.
+_JOINED = ("mpegts", "mpeg", "flv", "live_flv", "ogg", "concat", "hls", "asf")
+# Seconds by which an audio packet may lie before the place where the new times continue.
+_OVERLAP = Fraction(1)
+
+
+class Timeline:
+    """Moves the packets after a jump back to where the packets before it ended, alike in all streams.
+
+    A file whose bytes repeat after damage, or that was joined from two recordings, goes on with the time of its start. Each
+    jump adds an offset. A stream takes it up where its own times jump, as streams do not jump at the same byte.
+
+    Args:
+        container: by FFmpeg's name; in formats that cannot be joined nothing is moved.
+        label: of the input, for what is said.
+
+    Attributes:
+        jumps: how many there were.
+    """
+
+    def __init__(self, container: str, label: str) -> None:
+        self.jumps = 0
+        self._label = label
+        self._active = any(name in _JOINED for name in container.split(","))
+        self._offsets = [Fraction(0)]
+        self._epoch: dict[int, int] = {}  # by stream: which offset it is at
+        self._ends: dict[int, Fraction] = {}  # by stream: where the next packet is expected, in seconds
+
+    def move(self, packet: Any) -> bool:
+        """Shifts the packet's times; True where it is the first after a jump."""
+        if not self._active or packet.dts is None:
+            return False
+        stream, base = packet.stream, packet.time_base
+        if stream.type not in ("video", "audio"):
+            # Too few packets to tell a jump by: they go with the sound and the pictures around them.
+            self._shift(packet, self._offsets[max(self._epoch.values(), default=0)])
+            return False
+        index = stream.index
+        time, jumped = packet.dts * base, False
+        epoch = self._epoch.setdefault(index, 0)
+        end = self._ends.get(index)
+        if end is not None and time + self._offsets[epoch] < end - self._tolerance(packet):
+            epoch, jumped = self._next(epoch, time, end)
+            self._epoch[index] = epoch
+        self._shift(packet, self._offsets[epoch])
+        self._ends[index] = packet.dts * base + Fraction(packet.duration or 0) * base
+        return jumped
+
+    @staticmethod
+    def _tolerance(packet: Any) -> Fraction:
+        """Less than a packet's own length is no jump but rounding."""
+        return Fraction(max(Fraction(packet.duration or 0) * packet.time_base, Fraction(1, 1000)))
+
+    def _next(self, epoch: int, time: Fraction, end: Fraction) -> tuple[int, bool]:
+        """The offset that continues at ``end``: one that another stream has found already, or a new one."""
+        for later in range(epoch + 1, len(self._offsets)):
+            if time + self._offsets[later] >= end - _OVERLAP:
+                return later, False
+        self._offsets.append(end - time)
+        self.jumps += 1
+        if self.jumps == 1:
+            _log.warning("%s: its times jump back at %.3f s; what follows is put behind that", self._label, float(end))
+        return len(self._offsets) - 1, True
+
+    @staticmethod
+    def _shift(packet: Any, offset: Fraction) -> None:
+        if not offset:
+            return
+        ticks = round(offset / packet.time_base)
+        packet.dts += ticks
+        if packet.pts is not None:
+            packet.pts += ticks
+
+
+class Slots:
+    """Presentation times in a container that has none (AVI): frame by frame, the places of its packets.
+
+    AVI numbers its packets in decoding order and shows frame after frame, so the n-th frame shows at the n-th place
+    whatever the order in which B-frames are coded; an empty place shows the frame before it for longer.
+    """
+
+    def __init__(self) -> None:
+        self._free: list[int] = []
+
+    def packet(self, place: int | None) -> None:
+        """A packet that holds a frame goes to the decoder."""
+        if place is not None:
+            heapq.heappush(self._free, place)
+
+    def failed(self, place: int | None) -> None:
+        """It could not be decoded: no frame will take its place."""
+        if place in self._free:
+            self._free.remove(place)
+            heapq.heapify(self._free)
+
+    def frame(self, otherwise: int | None) -> int | None:
+        """The time of the next frame."""
+        return heapq.heappop(self._free) if self._free else otherwise
