@@ -51,7 +51,7 @@ CUDA_FEW = ("80", "90a")  # in a checkout, where a build for all would take minu
 CUDA_ARCHITECTURES = ("80", "86", "89", "90a", "100", "120")
 # The compiler's first half runs once for each virtual architecture, its second half for each real one: half as long.
 CUDA_VIRTUAL = {"80": ("80", "86", "89"), "90": ("90a", "100", "120")}
-HOPPER_SOURCES = ("hopper", "hopper_pair", "hopper_tail")  # instructions that no other architecture has
+HOPPER_SOURCES = "hopper"  # how the names of those begin whose instructions no other architecture has
 NVCC_FLAGS = ["-std=c++17", "-O3", "-Xcompiler", "-fPIC,-fvisibility=hidden", "-cudart", "static"]
 
 
@@ -75,7 +75,7 @@ class BuildCompiled(build_ext):
 
         def compiled(source: str) -> str:
             target = folder / (Path(source).stem + ".o")
-            hopper = ["-gencode=arch=compute_90a,code=sm_90a"] if Path(source).stem in HOPPER_SOURCES else codes
+            hopper = ["-gencode=arch=compute_90a,code=sm_90a"] if Path(source).stem.startswith(HOPPER_SOURCES) else codes
             kinds = hopper if source.endswith(".cu") else [f'-DSRFAST_ARCHITECTURES="{" ".join(archs)}"', "-x", "cu"]
             self.spawn([nvcc, *NVCC_FLAGS, *kinds, *includes, "-c", source, "-o", str(target)])
             return str(target)

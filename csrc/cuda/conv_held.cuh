@@ -78,25 +78,27 @@ SRFAST_DEVICE void hold_weights(HeldWeights& held, const void* weight) {
     for (int i = 0; i < kHeldSteps; ++i) held.step[i] = ldg128(from + i * 128 * 16);
 }
 
-// The sums of the row whose window is the rows count .. count + 2 of the ring, in the order of conv_wgmma.
-template <class T>
-SRFAST_DEVICE void multiply_held(float (&acc)[HeldShape::N / 2], const HeldWeights& held, uint32_t rows_at, int count) {
+// The sums of the row whose window is the ring's row `slot` and the two behind it, in the order of conv_wgmma. Calls meanwhile()
+// while the products are under way.
+template <class T, class F>
+SRFAST_DEVICE void multiply_held(float (&acc)[HeldShape::N / 2], const HeldWeights& held, uint32_t rows_at, int slot, const F& meanwhile) {
     using H = HeldShape;
     clear_sums(acc);
     wgmma_fence();
 #pragma unroll
     for (int dy = 0; dy < 3; ++dy) {
-        const uint32_t pixels = rows_at + (count + dy) % H::RING * H::ROW_BYTES;
+        const uint32_t pixels = rows_at + Ring<H::RING>::behind(slot, dy) * H::ROW_BYTES;
 #pragma unroll
         for (int step = 0; step < 12; ++step)  // tap of the row, sixteen channels
             wgmma<T, H::N>(acc, held.step[dy * 12 + step].w, planes_at<H::PITCH>(pixels + step / 4 * 16 + step % 4 * 2 * H::PLANE_BYTES));
     }
     wgmma_commit();
+    meanwhile();
     wgmma_wait<0>();
     wgmma_settle(acc);
 }
 
-template <class T>
+template <class T, Ending E>
 SRFAST_KERNEL(384, 1) conv_held(SRFAST_PARAM HeldParams p) {
     using H = HeldShape;
     const uint32_t shared = shared_base();
@@ -118,8 +120,8 @@ SRFAST_KERNEL(384, 1) conv_held(SRFAST_PARAM HeldParams p) {
         HeldWeights held;
         hold_weights(held, static_cast<const char*>(p.conv.weight) + static_cast<long long>(block_o) * kHeldSteps * 128 * 16);
         if (p.conv.early) wait_for_kernel_in_front();
-        const auto multiply = [&](float (&acc)[H::N / 2], int count) { multiply_held<T>(acc, held, shared, count); };
-        make_rows<T, H>(p.conv, p.rows, shared + H::SUMS + (role - 1) * H::SUMS_BYTES, ring, share, block_o, role - 1, multiply);
+        const auto multiply = [&](float (&acc)[H::N / 2], int slot, const auto& meanwhile) { multiply_held<T>(acc, held, shared, slot, meanwhile); };
+        make_rows<T, H, E>(p.conv, p.rows, shared + H::SUMS + (role - 1) * H::SUMS_BYTES, ring, share, block_o, role - 1, multiply);
     }
     if (p.conv.early) let_next_kernel_start();
 }
@@ -138,7 +140,7 @@ SRFAST_KERNEL(256, 1) matrix_rate_held(SRFAST_PARAM RateParams p) {
     float acc[H::N / 2], sum = 0.f;
 #pragma unroll 1
     for (int round = 0; round < p.rounds; ++round) {
-        multiply_held<T>(acc, held, shared + uniform(thread() / 128) * 3 * H::ROW_BYTES, 0);
+        multiply_held<T>(acc, held, shared + uniform(thread() / 128) * 3 * H::ROW_BYTES, 0, [] {});
         sum += acc[0];
     }
     if (sum == 0.123f) *p.sink = sum;

@@ -3,8 +3,9 @@
 // A block walks down strips of N columns. Rows of pixels come through a ring in shared memory; weights stand on the 64
 // rows of the matrix product, a row's pixels on its columns. One thread of warpgroup 0 copies, warpgroups 1 and 2 make
 // the rows in turn: while one stores, the other multiplies. Two ways to shift the window across:
-//   SHIFTED: a row is copied once with two pixels more; a tap begins 0, 1 or 2 pixels into it, inside the swizzled tile.
-//   else a row is copied three times, shifted by a pixel: every matrix begins where its tile begins.
+//   shifted: a row is copied once with two pixels more; a tap begins 0, 1 or 2 pixels into it, inside the swizzled tile.
+//   offset: the same, and the matrix descriptors say how far into the tile they begin.
+//   copied: a row is copied three times, shifted by a pixel: every matrix begins where its tile begins.
 #pragma once
 
 #include "hopper.h"
@@ -18,9 +19,9 @@ struct alignas(64) HopperParams {
     int rows;  // of a strip
 };
 
-template <bool SHIFTED_>
+template <Window WINDOW>
 struct WgmmaShape {
-    static constexpr bool SHIFTED = SHIFTED_;
+    static constexpr bool SHIFTED = WINDOW != Window::copied, OFFSET = WINDOW == Window::offset;
     static constexpr int N = SHIFTED ? 120 : 64;        // pixels of an instruction, columns of a strip
     static constexpr int BOX = SHIFTED ? N + 2 : N;     // pixels of a copy
     static constexpr int COPIES = SHIFTED ? 1 : 3;
@@ -50,29 +51,31 @@ SRFAST_DEVICE void copy_rows(const HopperParams& p, uint32_t rows_at, const Ring
     }
 }
 
-// The sums of the row whose window is the rows count .. count + 2 of the ring.
-template <class T, class W>
-SRFAST_DEVICE void multiply_row(float (&acc)[W::N / 2], uint32_t weights, uint32_t rows_at, int count) {
+// The sums of the row whose window is the ring's row `slot` and the two behind it. Calls meanwhile() while the products are
+// under way.
+template <class T, class W, class F>
+SRFAST_DEVICE void multiply_row(float (&acc)[W::N / 2], uint32_t weights, uint32_t rows_at, int slot, const F& meanwhile) {
     clear_sums(acc);
     wgmma_fence();
 #pragma unroll
     for (int dy = 0; dy < 3; ++dy) {
-        const uint32_t pixels = rows_at + (count + dy) % W::RING * W::ROW_BYTES;
+        const uint32_t pixels = rows_at + Ring<W::RING>::behind(slot, dy) * W::ROW_BYTES;
 #pragma unroll
         for (int dx = 0; dx < 3; ++dx) {
             const uint32_t window = pixels + dx * (W::SHIFTED ? 128 : W::COPY_BYTES), tap = weights + (dy * 3 + dx) * W::TAP_BYTES;
 #pragma unroll
-            for (int k = 0; k < 4; ++k) wgmma<T, W::N>(acc, matrix_at(tap + k * 32), matrix_at(window + k * 32));
+            for (int k = 0; k < 4; ++k) wgmma<T, W::N>(acc, matrix_at(tap + k * 32), matrix_at<W::OFFSET>(window + k * 32));
         }
     }
     wgmma_commit();
+    meanwhile();
     wgmma_wait<0>();
     wgmma_settle(acc);
 }
 
-template <class T, bool SHIFTED>
+template <class T, Window WINDOW, Ending E>
 SRFAST_KERNEL(384, 1) conv_wgmma(SRFAST_PARAM HopperParams p) {
-    using W = WgmmaShape<SHIFTED>;
+    using W = WgmmaShape<WINDOW>;
     const uint32_t shared = shared_base(), rows_at = shared + W::ROWS;
     const Ring<W::RING> ring{shared + W::BARRIERS};
     const uint32_t loaded = ring.barriers + Ring<W::RING>::BYTES;  // the mbarrier of the weights
@@ -94,8 +97,8 @@ SRFAST_KERNEL(384, 1) conv_wgmma(SRFAST_PARAM HopperParams p) {
     } else {
         more_registers<232>();
         mbarrier_wait(loaded, 0);
-        const auto multiply = [&](float (&acc)[W::N / 2], int count) { multiply_row<T, W>(acc, shared, rows_at, count); };
-        make_rows<T, W>(p.conv, p.rows, shared + W::SUMS + (role - 1) * W::SUMS_BYTES, ring, share, block_o, role - 1, multiply);
+        const auto multiply = [&](float (&acc)[W::N / 2], int slot, const auto& meanwhile) { multiply_row<T, W>(acc, shared, rows_at, slot, meanwhile); };
+        make_rows<T, W, E>(p.conv, p.rows, shared + W::SUMS + (role - 1) * W::SUMS_BYTES, ring, share, block_o, role - 1, multiply);
     }
     if (p.conv.early) let_next_kernel_start();
 }

@@ -64,11 +64,11 @@ struct Tile {
 template <class T>
 SRFAST_DEVICE void store_chunk(const Epilogue& e, int image, int y, int x, int channel, float (&v)[8]) {
     if (e.residual.data) {
-        const Words4 r = ldg128(static_cast<const uint16_t*>(e.residual.data) + offset_of(e.residual, image, y, x, channel));
+        const Words4 r = ldg128_written(static_cast<const uint16_t*>(e.residual.data) + offset_of(e.residual, image, y, x, channel));
 #pragma unroll
         for (int i = 0; i < 4; ++i) {
             const Floats2 f = unpack2<T>(r.w[i]);
-            v[2 * i] += f.lo, v[2 * i + 1] += f.hi;
+            v[2 * i] = rounded_sum(v[2 * i], f.lo), v[2 * i + 1] = rounded_sum(v[2 * i + 1], f.hi);
         }
     }
     if (e.clamp)
@@ -82,7 +82,7 @@ template <class T>
 SRFAST_DEVICE void store_value(const Epilogue& e, int image, int y, int x, int channel, float v) {
     if (e.residual.data) {
         const uint16_t* source = static_cast<const uint16_t*>(e.residual.data);
-        v += unpack2<T>(source[offset_of(e.residual, image, y / e.residual_up, x / e.residual_up, channel)]).lo;
+        v = rounded_sum(v, unpack2<T>(source[offset_of(e.residual, image, y / e.residual_up, x / e.residual_up, channel)]).lo);
     }
     if (e.clamp) v = limit(v, e.low, e.high);
     const long long offset = offset_of(e.out, image, y, x, channel);
@@ -113,7 +113,7 @@ SRFAST_DEVICE void finish_tile(const Epilogue& e, const Tile& t, uint32_t sums, 
         float v[8];
         activated<BO>(v, sums, pixel, unit, e.bias + packed, e.slope + packed, e.act);
 #pragma unroll
-        for (int c = 0; c < 8; ++c) v[c] *= e.gain;
+        for (int c = 0; c < 8; ++c) v[c] = rounded_product(v[c], e.gain);
         if (whole) {
             const int phase = packed / plane;
             store_chunk<T>(e, t.image, y * e.shuffle + phase / e.shuffle, x * e.shuffle + phase % e.shuffle, packed - phase * plane, v);

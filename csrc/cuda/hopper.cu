@@ -1,4 +1,17 @@
-#include "hopper.cuh"
+#include "conv_held.cuh"
+#include "conv_wgmma.cuh"
+
+template <class T>
+int srfast::run_conv_hopper(const ConvParams& p, Window window, int rows, int blocks, const Queue& queue) {
+    if (p.kernel != 3 || p.in_channels != 64 || rows < 1 || blocks < 1) throw std::invalid_argument("the Hopper kernel is a 3x3 convolution of 64 channels");
+    switch (window) {
+        case Window::copied: return run_window<T, Window::copied>(p, rows, blocks, queue);
+        case Window::shifted: return run_window<T, Window::shifted>(p, rows, blocks, queue);
+        case Window::offset: return run_window<T, Window::offset>(p, rows, blocks, queue);
+        case Window::held: return run_window<T, Window::held>(p, rows, blocks, queue);
+    }
+    throw std::invalid_argument("the Hopper kernel has no such form");
+}
 
 template int srfast::run_conv_hopper<srfast::Half>(const ConvParams&, Window, int, int, const Queue&);
 template int srfast::run_conv_hopper<srfast::Bfloat16>(const ConvParams&, Window, int, int, const Queue&);

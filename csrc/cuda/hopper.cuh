@@ -50,23 +50,43 @@ inline long long cut_strips(ConvParams& p, int columns, int rows, int blocks) {
     return (items < sets ? items : sets) * blocks_o;
 }
 
-template <class T, bool SHIFTED>
-int launch_wgmma(ConvParams p, int rows, int blocks, const Queue& queue) {
-    using W = WgmmaShape<SHIFTED>;
-    const long long launched = cut_strips(p, W::N, rows, blocks);
-    const TensorMap map = queue.device < 0 ? TensorMap{} : tensor_map(p, std::is_same_v<T, Bfloat16>, W::BOX);
-    return launch(conv_wgmma<T, SHIFTED>, launched, 384, W::SHARED, queue, HopperParams{map, p, rows});
+// The instance of the kernels that ends as the convolution does: what is fast are whole blocks of 64 channels with a PReLU, a
+// residual or both.
+inline Ending ending_of(const Epilogue& e) {
+    const bool prelu = e.act == Act::prelu, residual = e.residual.data != nullptr;
+    const bool fast = e.kind == Out::same && e.channels / (e.shuffle * e.shuffle) % 64 == 0 && e.residual_up == 1 && !e.clamp &&
+                      (prelu || e.act == Act::none) && (residual || e.gain == 1.f);
+    if (!fast) return Ending::general;
+    return residual ? (prelu ? Ending::prelu_residual : Ending::residual) : (prelu ? Ending::prelu : Ending::plain);
+}
+// run(std::integral_constant<Ending, e>).
+template <class F>
+int by_ending(Ending e, const F& run) {
+    switch (e) {
+        case Ending::plain: return run(std::integral_constant<Ending, Ending::plain>{});
+        case Ending::prelu: return run(std::integral_constant<Ending, Ending::prelu>{});
+        case Ending::residual: return run(std::integral_constant<Ending, Ending::residual>{});
+        case Ending::prelu_residual: return run(std::integral_constant<Ending, Ending::prelu_residual>{});
+        default: return run(std::integral_constant<Ending, Ending::general>{});
+    }
 }
 
-template <class T>
-int run_conv_hopper(const ConvParams& given, Window window, int rows, int blocks, const Queue& queue) {
-    if (given.kernel != 3 || given.in_channels != 64 || rows < 1 || blocks < 1)
-        throw std::invalid_argument("the Hopper kernel is a 3x3 convolution of 64 channels");
-    if (window == Window::shifted) return launch_wgmma<T, true>(given, rows, blocks, queue);
-    if (window == Window::copied) return launch_wgmma<T, false>(given, rows, blocks, queue);
-    HeldParams p{given, rows};
-    const long long launched = cut_strips(p.conv, HeldShape::N, rows, blocks);
-    return launch(conv_held<T>, launched, 384, HeldShape::SHARED, queue, p);
+template <class T, Window WINDOW>
+int run_window(const ConvParams& given, int rows, int blocks, const Queue& queue) {
+    return by_ending(ending_of(given.end), [&](auto ending) {
+        constexpr Ending end = decltype(ending)::value;
+        if constexpr (WINDOW == Window::held) {
+            HeldParams p{given, rows};
+            const long long launched = cut_strips(p.conv, HeldShape::N, rows, blocks);
+            return launch(conv_held<T, end>, launched, 384, HeldShape::SHARED, queue, p);
+        } else {
+            using W = WgmmaShape<WINDOW>;
+            HopperParams p{{}, given, rows};
+            const long long launched = cut_strips(p.conv, W::N, rows, blocks);
+            if (queue.device >= 0) p.map = tensor_map(p.conv, std::is_same_v<T, Bfloat16>, W::BOX);
+            return launch(conv_wgmma<T, WINDOW, end>, launched, 384, W::SHARED, queue, p);
+        }
+    });
 }
 
 template <class T>
@@ -74,7 +94,7 @@ int run_pair_hopper(const PairParams& given, int rows, int blocks, const Queue& 
     if (rows < 1 || blocks < 1) throw std::invalid_argument("a strip has rows, and there are blocks to make them");
     PairRowsParams p{given, rows};
     const long long launched = cut_strips(p.pair.second, PairRowsShape::COLUMNS, rows, blocks);
-    return launch(pair_wgmma<T>, launched, 384, PairRowsShape::SHARED, queue, p);
+    return by_ending(ending_of(p.pair.second.end), [&](auto ending) { return launch(pair_wgmma<T, decltype(ending)::value>, launched, 384, PairRowsShape::SHARED, queue, p); });
 }
 
 template <class T>

@@ -5,12 +5,16 @@
 
 namespace srfast {
 
-// How the window moves across the pixels, see conv_wgmma.cuh and conv_held.cuh.
-enum class Window : int { copied = 0, shifted = 1, held = 2 };
+// How the window moves across the pixels, see conv_wgmma.cuh and conv_held.cuh. shifted and offset are two readings of what
+// a matrix descriptor's base offset means where a matrix begins inside a swizzled tile; a GPU says which is right.
+enum class Window : int { copied = 0, shifted = 1, held = 2, offset = 3 };
 
 // rows: of a strip; blocks: of threads, at most; about one for each multiprocessor.
 template <class T>
 int run_conv_hopper(const ConvParams& p, Window window, int rows, int blocks, const Queue& queue);
+// One of its forms; each is compiled in a source of its own.
+template <class T, Window WINDOW>
+int run_window(const ConvParams& p, int rows, int blocks, const Queue& queue);
 template <class T>
 int run_pair_hopper(const PairParams& p, int rows, int blocks, const Queue& queue);
 template <class T>

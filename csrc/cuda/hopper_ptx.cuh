@@ -4,7 +4,7 @@
 #include "ptx.cuh"
 
 #ifdef SRFAST_EMULATE
-#include "../testing/emulated_hopper.h"
+#include "../emulation/emulated_hopper.h"
 #else
 
 namespace srfast {
@@ -57,6 +57,12 @@ SRFAST_DEVICE void sync_group(int id, int threads) { asm volatile("bar.sync %0, 
 // Two 8 x 8 matrices, as wgmma and mma leave them, transposed: lanes 0-7 and 8-15 give the addresses of their columns.
 SRFAST_DEVICE void stmatrix_transposed(uint32_t a, uint32_t first, uint32_t second) {
     asm volatile("stmatrix.sync.aligned.m8n8.x2.trans.shared.b16 [%0], {%1, %2};" ::"r"(a), "r"(first), "r"(second) : "memory");
+}
+
+// Four of them.
+SRFAST_DEVICE void stmatrix_x4_transposed(uint32_t a, const uint32_t (&words)[4]) {
+    asm volatile("stmatrix.sync.aligned.m8n8.x4.trans.shared.b16 [%0], {%1, %2, %3, %4};" ::"r"(a), "r"(words[0]), "r"(words[1]), "r"(words[2]), "r"(words[3])
+                 : "memory");
 }
 
 SRFAST_DEVICE void wgmma_fence() { asm volatile("wgmma.fence.sync.aligned;" ::: "memory"); }

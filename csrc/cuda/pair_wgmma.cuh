@@ -72,7 +72,7 @@ SRFAST_DEVICE void make_middle(const PairRowsParams& p, uint32_t rows_at, const 
             float acc[H::N / 2];
 #pragma unroll
             for (int dy = 0; dy < 3; ++dy) source.await_full(read + dy);
-            multiply_held<T>(acc, held, rows_at, read);
+            multiply_held<T>(acc, held, rows_at, read % H::RING, [] {});
             source.release(read++);
             middle.await_empty(made);
             fill_planes<T, H::PITCH>(acc, epilogue, s.y0 + row, s.x0 - 1, c.height, c.width, middle_at + made % H::RING * H::ROW_BYTES);
@@ -82,22 +82,31 @@ SRFAST_DEVICE void make_middle(const PairRowsParams& p, uint32_t rows_at, const 
     }
 }
 
-template <class T>
+template <class T, Ending E>
 SRFAST_DEVICE void make_result(const PairRowsParams& p, uint32_t middle_at, const Ring<HeldShape::RING>& middle, uint32_t sums, const Share& share) {
     using H = HeldShape;
     const ConvParams& c = p.pair.second;
     HeldWeights held;
     hold_weights(held, c.weight);
     if (c.early) wait_for_kernel_in_front();
+    RowEnd<T, E == Ending::general ? Ending::plain : E, H::N> end(c.end, 0, sums, 0, 1);
+    static_assert(decltype(end)::SHARED <= H::SUMS_BYTES, "rows of 16-bit values take the place of the sums");
     int read = 0;
     for (int item = share.first; item < share.items; item += share.step) {
         const Strip s = strip_of(c, p.rows, PairRowsShape::COLUMNS, item);
+        if (E != Ending::general) end.begin(s.image, s.y0, s.x0, PairRowsShape::COLUMNS, c.width);
         for (int row = 0; row < s.rows; ++row) {
             float acc[H::N / 2];
 #pragma unroll
             for (int dy = 0; dy < 3; ++dy) middle.await_full(read + dy);
-            multiply_held<T>(acc, held, middle_at, read);
+            multiply_held<T>(acc, held, middle_at, read % H::RING, [&] {
+                if (E != Ending::general) end.fetch();
+            });
             middle.release(read++);
+            if constexpr (E != Ending::general) {
+                end.finish(acc);
+                continue;
+            }
             // The other threads still read the row before.
             sync_group(1, 128);
             spread_pixels<0, H::N>(acc, sums);
@@ -108,7 +117,7 @@ SRFAST_DEVICE void make_result(const PairRowsParams& p, uint32_t middle_at, cons
     }
 }
 
-template <class T>
+template <class T, Ending E>
 SRFAST_KERNEL(384, 1) pair_wgmma(SRFAST_PARAM PairRowsParams p) {
     using P = PairRowsShape;
     using H = HeldShape;
@@ -135,7 +144,7 @@ SRFAST_KERNEL(384, 1) pair_wgmma(SRFAST_PARAM PairRowsParams p) {
         make_middle<T>(p, shared, source, middle_at, middle, share);
     } else {
         more_registers<232>();
-        make_result<T>(p, middle_at, middle, shared + P::SUMS, share);
+        make_result<T, E>(p, middle_at, middle, shared + P::SUMS, share);
     }
     if (c.early) let_next_kernel_start();
 }

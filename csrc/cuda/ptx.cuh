@@ -5,7 +5,7 @@
 #include "params.h"
 
 #ifdef SRFAST_EMULATE
-#include "../testing/emulated_ptx.h"
+#include "../emulation/emulated_ptx.h"
 #else
 
 #include <cuda_bf16.h>
@@ -75,6 +75,12 @@ SRFAST_DEVICE float pick(const float (&v)[8], int i) {
     return value;
 }
 
+// The value stays in a register: the compiler does not make it again from the kernel's parameters at each use.
+SRFAST_DEVICE void keep(int& value) { asm volatile("" : "+r"(value)); }
+SRFAST_DEVICE void keep(long long& value) { asm volatile("" : "+l"(value)); }
+// Each rounded, whatever stands around them: the compiler makes no fused multiply-add of these.
+SRFAST_DEVICE float rounded_product(float a, float b) { return __fmul_rn(a, b); }
+SRFAST_DEVICE float rounded_sum(float a, float b) { return __fadd_rn(a, b); }
 SRFAST_DEVICE float exp_fast(float x) { return __expf(x); }
 SRFAST_DEVICE bool finite(float x) { return isfinite(x); }
 // Rounds half to even.
@@ -108,9 +114,16 @@ SRFAST_DEVICE void sts128(uint32_t a, Words4 v) {
     asm volatile("st.shared.v4.u32 [%0], {%1,%2,%3,%4};" ::"r"(a), "r"(v.w[0]), "r"(v.w[1]), "r"(v.w[2]), "r"(v.w[3]) : "memory");
 }
 
+// What no kernel writes while this one runs, nor the one in front of it.
 SRFAST_DEVICE Words4 ldg128(const void* p) {
     const uint4 v = __ldg(static_cast<const uint4*>(p));
     return {{v.x, v.y, v.z, v.w}};
+}
+// What the kernel in front or this one may write.
+SRFAST_DEVICE Words4 ldg128_written(const void* p) {
+    Words4 v;
+    asm volatile("ld.global.v4.u32 {%0,%1,%2,%3}, [%4];" : "=r"(v.w[0]), "=r"(v.w[1]), "=r"(v.w[2]), "=r"(v.w[3]) : "l"(p) : "memory");
+    return v;
 }
 // By way of the L2 cache only, every time.
 SRFAST_DEVICE Words4 ldg128_cached(const void* p) {
@@ -121,6 +134,11 @@ SRFAST_DEVICE Words4 ldg128_cached(const void* p) {
 SRFAST_DEVICE float ldg_float(const float* p) { return __ldg(p); }
 SRFAST_DEVICE void stg128(void* p, Words4 v) {
     asm volatile("st.global.v4.u32 [%0], {%1,%2,%3,%4};" ::"l"(p), "r"(v.w[0]), "r"(v.w[1]), "r"(v.w[2]), "r"(v.w[3]) : "memory");
+}
+SRFAST_DEVICE void stg128_if(bool condition, void* p, Words4 v) {
+    asm volatile("{\n\t.reg .pred yes;\n\tsetp.ne.s32 yes, %0, 0;\n\t@yes st.global.v4.u32 [%1], {%2,%3,%4,%5};\n\t}" ::"r"(static_cast<int>(condition)), "l"(p), "r"(v.w[0]),
+                 "r"(v.w[1]), "r"(v.w[2]), "r"(v.w[3])
+                 : "memory");
 }
 SRFAST_DEVICE void raise_flag(int* p) { atomicExch(p, 1); }
 
@@ -144,6 +162,18 @@ SRFAST_DEVICE void ldmatrix_x4(uint32_t (&r)[4], uint32_t a) {
                  : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3])
                  : "r"(a)
                  : "memory");
+}
+
+// The same matrices transposed: each address is of a column of what the lanes get.
+SRFAST_DEVICE void ldmatrix_x4_transposed(uint32_t (&r)[4], uint32_t a) {
+    asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0,%1,%2,%3}, [%4];"
+                 : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3])
+                 : "r"(a)
+                 : "memory");
+}
+// Two matrices, at the addresses of lanes 0-15.
+SRFAST_DEVICE void ldmatrix_x2_transposed(uint32_t (&r)[2], uint32_t a) {
+    asm volatile("ldmatrix.sync.aligned.m8n8.x2.trans.shared.b16 {%0,%1}, [%2];" : "=r"(r[0]), "=r"(r[1]) : "r"(a) : "memory");
 }
 
 // d += a * b: 16 x 16 times 16 x 8, float32 sums.

@@ -1,8 +1,7 @@
 // What the Hopper kernels share: strips of columns that a block walks down, rings of rows, sums out of the registers.
 #pragma once
 
-#include "epilogue.cuh"
-#include "hopper_ptx.cuh"
+#include "row_end.cuh"
 
 namespace srfast {
 
@@ -13,9 +12,12 @@ struct RateParams {
     float* sink;
 };
 
-// A matrix of rows of 128 bytes, swizzled by 128 bytes; eight rows are 1024 bytes.
+// A matrix of rows of 128 bytes, swizzled by 128 bytes; eight rows are 1024 bytes. OFFSET: the descriptor says at which of
+// these eight rows the matrix begins, see Window::offset.
+template <bool OFFSET = false>
 SRFAST_DEVICE uint64_t matrix_at(uint32_t address) {
-    return static_cast<uint64_t>((address & 0x3ffff) >> 4) | 1ull << 16 | 64ull << 32 | 1ull << 62;
+    const uint64_t first = OFFSET ? address >> 7 & 7 : 0;
+    return static_cast<uint64_t>((address & 0x3ffff) >> 4) | 1ull << 16 | 64ull << 32 | first << 49 | 1ull << 62;
 }
 
 // The part of the image of the strip that a block works on.
@@ -40,6 +42,30 @@ template <int SLOTS>
 struct Ring {
     static constexpr int BYTES = 2 * SLOTS * 8;
     uint32_t barriers;
+
+    // A row's count without divisions: its slot, and whether the turn through the ring is an odd one.
+    struct Turn {
+        int slot = 0;
+        uint32_t odd = 0;
+
+        SRFAST_DEVICE void next() {
+            const bool wraps = slot == SLOTS - 1;
+            slot = wraps ? 0 : slot + 1, odd ^= wraps;
+        }
+        SRFAST_DEVICE void back() {
+            const bool wraps = slot == 0;
+            slot = wraps ? SLOTS - 1 : slot - 1, odd ^= wraps;
+        }
+        SRFAST_DEVICE void move(int rows) {
+            odd = (odd + (slot + rows) / SLOTS) % 2, slot = (slot + rows) % SLOTS;
+        }
+    };
+    // The row `rows` rows behind one, fewer than there are.
+    SRFAST_DEVICE static int behind(int slot, int rows) { return slot + rows < SLOTS ? slot + rows : slot + rows - SLOTS; }
+    SRFAST_DEVICE void await_full(const Turn& t) const { mbarrier_wait(barriers + t.slot * 8, t.odd); }
+    SRFAST_DEVICE void release(const Turn& t) const {
+        if (thread() % 32 == 0) mbarrier_arrive(barriers + (SLOTS + t.slot) * 8);
+    }
 
     SRFAST_DEVICE uint32_t full(int count) const { return barriers + count % SLOTS * 8; }
     SRFAST_DEVICE uint32_t empty(int count) const { return barriers + (SLOTS + count % SLOTS) * 8; }
@@ -80,38 +106,62 @@ SRFAST_DEVICE void spread_pixels(const float (&acc)[REGISTERS], uint32_t sums) {
 }
 
 // What a warpgroup, one of two that take turns, does of a 3x3 convolution: the rows group, group + 2 and on of each strip.
-// multiply(acc, count) makes a row's sums of the rows count .. count + 2 of the ring. W: see WgmmaShape.
-template <class T, class W, class F>
-SRFAST_DEVICE void make_rows(const ConvParams& c, int rows, uint32_t sums, const Ring<W::RING>& ring, const Share& share, int block_o, int group, const F& multiply) {
-    int before = 0;  // rows of the ring used up by earlier strips
+// multiply(acc, slot, meanwhile) makes a row's sums of the ring's row `slot` and the two behind it, and calls meanwhile() while
+// the products are under way. W: see WgmmaShape. `buffers`: W::SUMS_BYTES of the group's own.
+template <class T, class W, Ending E, class F>
+SRFAST_DEVICE void make_rows(const ConvParams& c, int rows, uint32_t buffers, const Ring<W::RING>& ring, const Share& share, int block_o, int group, const F& multiply) {
+    using Rows = Ring<W::RING>;
+    using End = RowEnd<T, E == Ending::general ? Ending::plain : E, W::N>;
+    static_assert(End::SHARED <= W::SUMS_BYTES, "rows of 16-bit values take the place of the sums");
+    End end(c.end, block_o, buffers, group, 2);
+    typename Rows::Turn first;  // row of the strip
     for (int item = share.first; item < share.items; item += share.step) {
         const Strip s = strip_of(c, rows, W::N, item);
-        int released = 0;
-        const auto release = [&](int end) {
-            for (; released < end; ++released) ring.release(before + released);
+        if (E != Ending::general) end.begin(s.image, s.y0 + group, s.x0, W::N, c.width);
+        auto used = first, released = first;
+        const auto release = [&](int count) {
+            for (; count > 0; --count, released.next()) ring.release(released);
         };
+        if (group) used.next();
+        int left = s.rows + 2;  // rows of the ring to release
+        ring.await_full(used);
         for (int row = group; row < s.rows; row += 2) {
             float acc[W::N / 2];
+            auto seen = used;  // its row was awaited with the row before
 #pragma unroll
-            for (int dy = 0; dy < 3; ++dy) ring.await_full(before + row + dy);
-            multiply(acc, before + row);
-            release(row + 2);
+            for (int dy = 1; dy < 3; ++dy) seen.next(), ring.await_full(seen);
+            multiply(acc, used.slot, [&] {
+                if (E != Ending::general) end.fetch();
+            });
+            used.next(), used.next();
+            ring.release(released), released.next();
+            ring.release(released), released.next();
+            left -= 2;
+            if (row == 1) ring.release(released), released.next(), --left;
+            if constexpr (E != Ending::general) {
+                end.finish(acc);
+            } else {
 #pragma unroll
-            for (int part = 0; part < (W::N + W::PART - 1) / W::PART; ++part) {
-                const int left = W::N - part * W::PART;
-                // The other threads still read the part before.
-                sync_group(1 + group, 128);
-                if (part == 0)
-                    spread_pixels<0, W::PART>(acc, sums);
-                else
-                    spread_pixels<W::PART, W::N - W::PART>(acc, sums);
-                sync_group(1 + group, 128);
-                const Tile here{s.image, s.y0 + row, s.x0 + part * W::PART, c.height, c.width, block_o};
-                finish_tile<T, 64, W::PART, 128>(c.end, here, sums, 1, left < W::PART ? left : W::PART, thread() % 128);
+                for (int part = 0; part < (W::N + W::PART - 1) / W::PART; ++part) {
+                    const int columns = W::N - part * W::PART;
+                    // The other threads still read the part before.
+                    sync_group(1 + group, 128);
+                    if (part == 0)
+                        spread_pixels<0, W::PART>(acc, buffers);
+                    else
+                        spread_pixels<W::PART, W::N - W::PART>(acc, buffers);
+                    sync_group(1 + group, 128);
+                    const Tile here{s.image, s.y0 + row, s.x0 + part * W::PART, c.height, c.width, block_o};
+                    finish_tile<T, 64, W::PART, 128>(c.end, here, buffers, 1, columns < W::PART ? columns : W::PART, thread() % 128);
+                }
             }
         }
-        release(s.rows + 2);
-        before += s.rows + 2;
+        first.move(s.rows + 2);
+        // A group without a row in a strip must not run ahead: what it releases in a ring's next turn would count for this one.
+        auto last = first;
+        last.back();
+        ring.await_full(last);
+        release(left);
     }
 }
 

@@ -64,7 +64,7 @@ SRFAST_DEVICE void finish_part(const ConvParams& c, const Tile& t, const Band& b
 #pragma unroll 1
         for (int dx = 0, at = o; dx < c.kernel; ++dx, at += e.channels)
             v += as_float(lds32(sums + sums_at<64>(row * COLUMNS + column + dx, at / 8) + at % 8 * 4));
-        v = activate(v + ldg_float(e.bias + o), ldg_float(e.slope + o), e.act) * e.gain;
+        v = rounded_product(activate(v + ldg_float(e.bias + o), ldg_float(e.slope + o), e.act), e.gain);
         const int phase = o / plane;
         store_value<T>(e, t.image, y * e.shuffle + phase / e.shuffle, x * e.shuffle + phase % e.shuffle, o - phase * plane, v);
     }

@@ -3,6 +3,8 @@
 // Modelled with confidence: mbarriers, whole swizzled tiles, stmatrix, operands in registers (the fragments of mma.sync, one
 // for each warp). Modelled after the documentation alone, nothing else being at hand:
 //   - a matrix descriptor may begin at any pixel of a tile swizzled by 128 bytes, because the swizzle acts on the address;
+//     or else on the place in the matrix, and then a base offset says at which of eight rows it begins: the model takes
+//     base offset 0 in the first sense and any other in the second;
 //   - without a swizzle the leading offset leads to the next eight channels and the stride offset to the next eight pixels,
 //     and a matrix may begin at any multiple of 16 bytes;
 //   - the order in which wgmma adds is the same for operands in registers and in shared memory and for all columns. Here
@@ -129,14 +131,16 @@ void wgmma_wait() {
     });
 }
 
-// Two 8 x 8 matrices of a warp, written transposed: each address is of a column.
-inline void stmatrix_transposed(uint32_t a, uint32_t first, uint32_t second) {
+// COUNT 8 x 8 matrices of a warp, written transposed: each address is of a column.
+template <int COUNT>
+void store_transposed(uint32_t a, const uint32_t (&words)[COUNT]) {
     struct Lane {
-        uint32_t address, words[2];
-    } lane{a, {first, second}};
+        uint32_t address;
+        const uint32_t* words;
+    } lane{a, words};
     static const char operation = 0;
     here().collective(here().warp(), 32, &operation, &lane, thread() % 32, [](void** slots) {
-        for (int l = 0; l < 16; ++l) {
+        for (int l = 0; l < COUNT * 8; ++l) {
             const int column = l % 8;
             uint16_t values[8];
             for (int row = 0; row < 8; ++row) {
@@ -147,17 +151,23 @@ inline void stmatrix_transposed(uint32_t a, uint32_t first, uint32_t second) {
         }
     });
 }
+inline void stmatrix_transposed(uint32_t a, uint32_t first, uint32_t second) {
+    const uint32_t words[2] = {first, second};
+    store_transposed<2>(a, words);
+}
+inline void stmatrix_x4_transposed(uint32_t a, const uint32_t (&words)[4]) { store_transposed<4>(a, words); }
 
 // Sixteen values of a row of a matrix that a descriptor describes.
 template <class T>
 void read_row(uint64_t descriptor, int row, float* to) {
     const bool swizzled = descriptor >> 62 == 1;
-    if (descriptor >> 62 > 1 || (descriptor >> 49 & 7) != 0) throw std::runtime_error("only descriptors with the 128-byte swizzle or none and base offset 0 are modelled");
+    const uint32_t base = static_cast<uint32_t>(descriptor >> 49 & 7);
+    if (descriptor >> 62 > 1 || (base && !swizzled)) throw std::runtime_error("only descriptors with the 128-byte swizzle or none are modelled, and a base offset only with it");
     const auto field = [&](int first) { return static_cast<uint32_t>(descriptor >> first & 0x3fff) << 4; };
     for (int half = 0; half < 2; ++half) {
         uint32_t a = field(0) + static_cast<uint32_t>(row / 8) * field(32);
         a += static_cast<uint32_t>(swizzled ? row % 8 * 128 + half * 16 : row % 8 * 16) + (swizzled ? 0 : static_cast<uint32_t>(half) * field(16));
-        if (swizzled) a ^= (a >> 7 & 7) << 4;
+        if (swizzled) a ^= (base ? (static_cast<uint32_t>(row) + base) & 7 : a >> 7 & 7) << 4;
         uint16_t values[8];
         here().read(a, values, 16, true);
         for (int i = 0; i < 8; ++i) to[half * 8 + i] = widen<T>(values[i]);

@@ -89,6 +89,10 @@ Floats2 unpack2(uint32_t word) {
     return {widen<T>(static_cast<uint16_t>(word)), widen<T>(static_cast<uint16_t>(word >> 16))};
 }
 
+inline void keep(int&) {}
+inline void keep(long long&) {}
+inline float rounded_product(float a, float b) { return a * b; }
+inline float rounded_sum(float a, float b) { return a + b; }
 inline float exp_fast(float x) { return std::exp(x); }
 inline bool finite(float x) { return std::isfinite(x); }
 inline int round_int(float x) { return static_cast<int>(std::nearbyint(x)); }
@@ -120,11 +124,15 @@ inline Words4 ldg128(const void* p) {
     std::memcpy(&v, p, 16);
     return v;
 }
+inline Words4 ldg128_written(const void* p) { return ldg128(p); }
 inline Words4 ldg128_cached(const void* p) { return ldg128(p); }
 inline float ldg_float(const float* p) { return *p; }
 inline void stg128(void* p, Words4 v) {
     check_aligned(p);
     std::memcpy(p, &v, 16);
+}
+inline void stg128_if(bool condition, void* p, Words4 v) {
+    if (condition) stg128(p, v);
 }
 inline void raise_flag(int* p) { *p = 1; }
 
@@ -174,6 +182,27 @@ inline void ldmatrix_x4(uint32_t (&r)[4], uint32_t a) {
             }
     });
 }
+
+// COUNT matrices, transposed: a lane gets elements l / 4 of the columns l % 4 * 2 and the next.
+template <int COUNT>
+void ldmatrix_transposed(uint32_t (&r)[COUNT], uint32_t a) {
+    static const char operation = 0;
+    uint16_t column[8] = {};
+    if (thread() % 32 < COUNT * 8) here().read(a, column, 16);
+    struct Column {
+        const uint16_t* values;
+        uint32_t* result;
+    } given{column, r};
+    here().collective(here().warp(), 32, &operation, &given, thread() % 32, [](void** slots) {
+        for (int l = 0; l < 32; ++l)
+            for (int m = 0; m < COUNT; ++m) {
+                const auto value = [&](int c) { return static_cast<Column*>(slots[m * 8 + c])->values[l / 4]; };
+                static_cast<Column*>(slots[l])->result[m] = value(l % 4 * 2) | static_cast<uint32_t>(value(l % 4 * 2 + 1)) << 16;
+            }
+    });
+}
+inline void ldmatrix_x4_transposed(uint32_t (&r)[4], uint32_t a) { ldmatrix_transposed<4>(r, a); }
+inline void ldmatrix_x2_transposed(uint32_t (&r)[2], uint32_t a) { ldmatrix_transposed<2>(r, a); }
 
 template <class T>
 void mma(float (&d)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1) {

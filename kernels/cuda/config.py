@@ -14,7 +14,7 @@ from srfast.kernels.configs import conv_key, find_entry, pair_key, tables
 
 SHIPPED = Path(__file__).parents[1] / "configs" / "cuda.json"
 VARIABLE = "SRFAST_CUDA_CONFIGS"
-KERNELS = ("mma", "mma_large", "wgmma", "wgmma_shifted", "wgmma_held")
+KERNELS = ("mma", "mma_large", "wgmma", "wgmma_shifted", "wgmma_held", "wgmma_offset")
 # Of two convolutions in one launch.
 FUSED = ("pair", "pair_wgmma", "tail", "tail_wide", "tail_wgmma")
 
@@ -24,9 +24,9 @@ class CudaConfig:
     """How a convolution runs.
 
     Attributes:
-        kernel: "mma" (tiles of 8 x 16), "mma_large" (16 x 16), "wgmma", "wgmma_shifted" or "wgmma_held" (Hopper, see
-            ``cuda_hopper``); of two convolutions in one launch "pair", "tail" or "tail_wide" (strips of 32 columns), and
-            "pair_wgmma" or "tail_wgmma" (Hopper).
+        kernel: "mma" (tiles of 8 x 16), "mma_large" (16 x 16), "wgmma", "wgmma_shifted", "wgmma_offset" or "wgmma_held" (Hopper,
+            see ``kernels.cuda.hopper``); of two convolutions in one launch "pair", "tail" or "tail_wide" (strips of 32
+            columns), and "pair_wgmma" or "tail_wgmma" (Hopper).
         early: launches begin before the kernel in front has ended, on Hopper and later.
         speedup: as measured, 0 where nobody has: against the Triton kernel, of two convolutions against two launches here.
     """

@@ -1,4 +1,4 @@
-"""The 3x3 convolution of 64 channels for Hopper GPUs (wgmma), with checked launches, in three forms.
+"""The 3x3 convolution of 64 channels for Hopper GPUs (wgmma), with checked launches, in four forms.
 
 They give the same bits, but differ from ``cuda_conv`` in the order in which the matrix units add. Its twin in plain torch is
 ``conv.conv_reference``.
@@ -14,7 +14,7 @@ from srfast.kernels.cuda.conv import epilogue, inputs, run
 from srfast.kernels.cuda.pack import CudaConv
 
 # How the window moves over the pixels, as csrc/cuda/hopper.h numbers it, and the columns of a strip.
-FORMS = {"wgmma": (0, 64), "wgmma_shifted": (1, 120), "wgmma_held": (2, 64)}
+FORMS = {"wgmma": (0, 64), "wgmma_shifted": (1, 120), "wgmma_held": (2, 64), "wgmma_offset": (3, 120)}
 
 
 def hopper_reason(device: torch.device) -> str | None:
@@ -58,7 +58,8 @@ def hopper_launch(
 
     Args:
         form: "wgmma" copies each row three times; "wgmma_shifted" moves the window inside a swizzled tile (experiment E1 says
-            whether the hardware reads that as intended); "wgmma_held" keeps the weights in registers.
+            whether the hardware reads that as intended), "wgmma_offset" does so with descriptors that say where in the tile
+            they begin (the other reading of the manual); "wgmma_held" keeps the weights in registers.
         blocks: of threads; by default one for each multiprocessor.
 
     Raises:

@@ -1,4 +1,4 @@
-"""The Hopper convolution in its three forms, emulated: wgmma, bulk copies and mbarriers as the PTX ISA states them."""
+"""The Hopper convolution in its forms, emulated: wgmma, bulk copies and mbarriers as the PTX ISA states them."""
 
 from __future__ import annotations
 
@@ -36,6 +36,72 @@ def test_all_forms_have_the_same_bits() -> None:
     assert all(torch.equal(out.data, results[0].data) for out in results)
 
 
+EVERYTHING = (-3e38, 3e38)  # a clamp that changes nothing, but that only the general kernels have
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize(
+    ("size", "images", "dtype", "blocks", "act", "gain", "residual"),
+    [
+        ((1, 1), 1, HALF, 1, "prelu", 1.0, True),
+        ((1, 65), 3, BRAIN, 2, "none", 0.3, True),
+        ((6, 119), 1, HALF, 2, "prelu", 1.0, False),
+        ((3, 121), 2, BRAIN, 1, "none", 1.0, False),
+        ((5, 64), 1, BRAIN, 2, "prelu", 0.7, True),
+    ],
+)
+def test_special_endings_have_the_bits_of_the_general_one(
+    size: tuple[int, int],
+    images: int,
+    dtype: torch.dtype,
+    blocks: int,
+    act: str,
+    gain: float,
+    residual: bool,
+    form: str,
+) -> None:
+    """Also where the residual is overwritten, and nothing is written beside the image."""
+    given = problem(64, 64, 3, *size, dtype=dtype, images=images)
+    slope = numbers(64, seed=4) if act == "prelu" else None
+    results = []
+    for clamp in (None, EVERYTHING):
+        packed = pack_conv(given["weight"], given["bias"], act=act, slope=slope, gain=gain, clamp=clamp, dtype=dtype)
+        out = canvas_of(numbers(images, 64, *size, seed=7), dtype)
+        hopper_launch(canvas_of(given["x"], dtype), packed, out, out if residual else None, form=form, blocks=blocks)()
+        results.append(out)
+    assert torch.equal(results[0].data, results[1].data)
+
+
+@pytest.mark.parametrize(("form", "dtype"), [("wgmma", BRAIN), ("wgmma_held", HALF)])
+@pytest.mark.parametrize("residual", [False, True])
+def test_whole_phases_of_a_shuffle(residual: bool, form: str, dtype: torch.dtype) -> None:
+    """A block of 64 channels is one phase: the bits of the general ending, and the reference's values."""
+    given = problem(64, 256, 3, 3, 66, dtype=dtype, images=2)
+    slope, skip = numbers(1, seed=4), numbers(2, 64, 6, 132, seed=5).to(dtype).float()
+    options = {"act": "prelu", "slope": slope, "shuffle": 2, "gain": 0.5 if residual else 1.0}
+    results = []
+    for clamp in (None, EVERYTHING):
+        packed = pack_conv(given["weight"], given["bias"], clamp=clamp, dtype=dtype, **options)
+        out = canvas_of(torch.zeros(2, 64, 6, 132), dtype)
+        x = canvas_of(given["x"], dtype)
+        hopper_launch(x, packed, out, canvas_of(skip, dtype) if residual else None, form=form, blocks=5)()
+        results.append(out)
+    assert torch.equal(results[0].data, results[1].data)
+    expected = conv_reference(**given, **options, residual=skip if residual else None)
+    eps = 2.0**-10 if dtype == HALF else 2.0**-7
+    torch.testing.assert_close(results[0].nchw().float(), expected, rtol=eps, atol=eps)
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize(("images", "height"), [(2, 1), (8, 1), (6, 3)])
+def test_strips_of_one_row(images: int, height: int, form: str) -> None:
+    """Several to a block of threads: a warpgroup without a row must wait, or it gives away rows that the other reads."""
+    given = problem(64, 64, 3, height, 64, images=images)
+    out = canvas_of(torch.zeros(images, 64, height, 64))
+    hopper_launch(canvas_of(given["x"]), pack_conv(given["weight"], given["bias"]), out, form=form, blocks=1)()
+    torch.testing.assert_close(out.nchw().float(), conv_reference(**given), rtol=1e-3, atol=1e-3)
+
+
 @pytest.mark.parametrize("form", ["wgmma", "wgmma_held"])
 def test_more_outputs_with_shuffle(form: str) -> None:
     given = problem(64, 128, 3, 4, 9)
@@ -70,5 +136,5 @@ def test_others_are_refused() -> None:
         hopper_launch(x, packed, canvas_of(torch.zeros(1, 64, 3, 3)))
     given = problem(64, 64, 3, 3, 3)
     x = canvas_of(given["x"])
-    with pytest.raises(ValueError, match="the forms wgmma, wgmma_shifted, wgmma_held, not mma"):
+    with pytest.raises(ValueError, match="the forms wgmma, wgmma_shifted, wgmma_held, wgmma_offset, not mma"):
         hopper_launch(x, pack_conv(given["weight"], given["bias"]), x, form="mma")
