@@ -77,6 +77,17 @@ class Backbone(nn.Module):
             self._load(Path(source))
         self.requires_grad_(False).eval()
 
+    @classmethod
+    def vgg(cls, source: str | Path) -> Backbone:
+        """VGG19 if the file has its 16 convolutions, VGG16 otherwise (and for "random").
+
+        Raises:
+            CheckpointError: the file is missing or of another network.
+        """
+        path = Path(source)
+        deep = str(source) != "random" and path.is_file() and "features.34.weight" in _read(path)
+        return cls("vgg19" if deep else "vgg16", source)
+
     def _load(self, path: Path) -> None:
         name = {"alex": "alexnet"}.get(self.kind, self.kind)
         if not path.is_file():
@@ -84,12 +95,7 @@ class Backbone(nn.Module):
                 f"the {self.kind} backbone is missing at {path}: where torchvision is installed, "
                 f"torch.save(torchvision.models.{name}(weights='DEFAULT').state_dict(), FILE), and give that file"
             )
-        state = (
-            safetensors.torch.load_file(path)
-            if path.suffix == ".safetensors"
-            else torch.load(path, map_location="cpu", weights_only=True)
-        )
-        state = {k: v for k, v in state.items() if k.startswith("features.")}
+        state = {k: v for k, v in _read(path).items() if k.startswith("features.")}
         try:
             self.load_state_dict(state)
         except RuntimeError as error:
@@ -122,6 +128,25 @@ class Backbone(nn.Module):
             if index in indices:
                 out.append(x)
         return out
+
+
+def _read(path: Path) -> dict[str, Tensor]:
+    """Tensors of a file by name.
+
+    Raises:
+        CheckpointError: not such a file.
+    """
+    try:
+        state = (
+            safetensors.torch.load_file(path)
+            if path.suffix == ".safetensors"
+            else torch.load(path, map_location="cpu", weights_only=True)
+        )
+    except Exception as error:  # a damaged pickle can fail anywhere in the unpickler
+        raise CheckpointError(f"{path} cannot be read as a backbone: {' '.join(str(error).split())[:200]}") from error
+    if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
+        raise CheckpointError(f"{path} is not a state_dict of tensors as torchvision's")
+    return state
 
 
 def _needed(layer: nn.Module) -> int:

@@ -13,6 +13,7 @@ from srfast.training.data import find_images, read_rgb
 from srfast.training.evaluate import upscale_rgb
 from srfast.training.imresize import imresize
 from srfast.training.metrics import UInt8Image, modcrop
+from srfast.training.reparameterise import folded
 
 if TYPE_CHECKING:
     from srfast.training.trainer import Trainer
@@ -46,7 +47,7 @@ class Board:
         for name, value in scalars.items():
             self.writer.add_scalar(name, value, step)  # type: ignore[no-untyped-call]
         if "psnr" in scalars and self.folder is not None:
-            grid = picture_row(trainer.average.module, find_images([self.folder])[0], trainer.config.scale)
+            grid = picture_row(folded(trainer.average.module), find_images([self.folder])[0], trainer.config.scale)
             self.writer.add_image("LR, bicubic, result, HR", grid, step, dataformats="HWC")  # type: ignore[no-untyped-call]
         self.writer.flush()  # type: ignore[no-untyped-call]
 

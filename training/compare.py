@@ -7,27 +7,23 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
 import numpy as np
-import torch
 from torch import nn
 
 from srfast.checkpoint import load_model
 from srfast.errors import SrfastError
 from srfast.training.backbones import Backbone
-from srfast.training.data import find_images, read_rgb, to_tensor
+from srfast.training.data import find_images, read_rgb
 from srfast.training.evaluate import upscale_rgb
-from srfast.training.frequency import frequency_discrepancy
 from srfast.training.imresize import imresize
-from srfast.training.metrics import UInt8Image, modcrop, psnr_y, ssim_y
-from srfast.training.no_reference import brisque, niqe
-from srfast.training.perceptual import DISTS, LPIPS
+from srfast.training.measures import FRECHET, Files, Metric, Pair, choose_metrics, frechet_vgg16, means, shown
+from srfast.training.metrics import UInt8Image, modcrop
 
-Metric = Callable[[UInt8Image, UInt8Image], float]
 TILE, ZOOM, LABEL = 48, 3, 16
 
 
@@ -48,49 +44,38 @@ class Systems:
         return {"bicubic": imresize(lr, self.scale), **networks, "HR": hr}
 
 
-def spectrum_discrepancy(image: UInt8Image, reference: UInt8Image) -> float:
-    """``frequency_discrepancy`` of two uint8 images, dB."""
-    return float(frequency_discrepancy(to_tensor(image)[None], to_tensor(reference)[None]))
+def measure(
+    systems: Systems, folder: Path, metrics: Mapping[str, Metric], vgg16: Path | None = None
+) -> dict[str, dict[str, float]]:
+    """Mean of every metric by system; images too small for a metric are left out of its mean.
 
-
-def choose_metrics(args: argparse.Namespace, scale: int) -> dict[str, Metric]:
-    """PSNR-Y, SSIM-Y and the spectrum always; the others where their files are given."""
-    metrics: dict[str, Metric] = {
-        "PSNR-Y": lambda a, b: psnr_y(a, b, scale),
-        "SSIM-Y": lambda a, b: ssim_y(a, b, scale),
-        "spectrum dB": spectrum_discrepancy,
-    }
-    if args.niqe:
-        metrics["NIQE"] = lambda a, _: niqe(a, args.niqe, scale)
-    if args.brisque:
-        metrics["BRISQUE"] = lambda a, _: brisque(a, *args.brisque)
-    if args.lpips:
-        metrics["LPIPS"] = _deep(LPIPS(Backbone("alex", args.lpips[0]), args.lpips[1]))
-    if args.dists:
-        metrics["DISTS"] = _deep(DISTS(Backbone("vgg16", args.dists)))
-    return metrics
-
-
-def _deep(network: nn.Module) -> Metric:
-    @torch.no_grad()
-    def measure(a: UInt8Image, b: UInt8Image) -> float:
-        return float(network(to_tensor(a)[None], to_tensor(b)[None]))
-
-    return measure
-
-
-def measure(systems: Systems, folder: Path, metrics: Mapping[str, Metric]) -> dict[str, dict[str, float]]:
-    """Mean of every metric by system; images too small for a metric are left out of its mean."""
-    values: dict[str, dict[str, list[float]]] = {s: {m: [] for m in metrics} for s in systems.names()}
+    Args:
+        systems: what is compared.
+        folder: high-resolution images.
+        metrics: measures of one image.
+        vgg16: backbone of the Frechet distance, which is measured only with it.
+    """
+    rows: dict[str, list[dict[str, float]]] = {s: [] for s in systems.names()}
+    pairs: dict[str, list[Pair]] = {s: [] for s in systems.names()}
     for path in find_images([folder]):
         hr = modcrop(read_rgb(path), systems.scale)
         for name, image in systems.run(hr).items():
+            row = {}
             for metric, function in metrics.items():
                 try:
-                    values[name][metric].append(function(image, hr))
+                    row[metric] = function(image, hr)
                 except ValueError as error:
+                    row[metric] = float("nan")
                     print(f"{path.name}: {metric}: {error}", file=sys.stderr)
-    return {s: {m: float(np.mean(v)) if v else float("nan") for m, v in row.items()} for s, row in values.items()}
+            rows[name].append(row)
+            if vgg16:
+                pairs[name].append((image, hr))
+    found = {name: means(of_system) for name, of_system in rows.items()}
+    if vgg16:
+        backbone = Backbone("vgg16", vgg16)
+        for name in found:
+            found[name][FRECHET] = frechet_vgg16(pairs[name], backbone)
+    return found
 
 
 def table(results: Mapping[str, Mapping[str, Mapping[str, float]]]) -> str:
@@ -100,14 +85,9 @@ def table(results: Mapping[str, Mapping[str, Mapping[str, float]]]) -> str:
         metrics = list(next(iter(rows.values())))
         lines += [f"| {data} | {' | '.join(metrics)} |", "|---" * (len(metrics) + 1) + "|"]
         for system, row in rows.items():
-            lines.append(f"| {system} | {' | '.join(_number(m, row[m]) for m in metrics)} |")
+            lines.append(f"| {system} | {' | '.join(shown(m, row[m]) for m in metrics)} |")
         lines.append("")
     return "\n".join(lines)
-
-
-def _number(metric: str, value: float) -> str:
-    digits = 4 if metric in ("SSIM-Y", "LPIPS", "DISTS") else 2
-    return "-" if not np.isfinite(value) else f"{value:.{digits}f}"
 
 
 def busiest(image: UInt8Image, side: int) -> tuple[int, int]:
@@ -182,11 +162,12 @@ def main(arguments: list[str] | None = None) -> int:
     args = parser().parse_args(arguments)
     try:
         systems = load_systems(args.model)
-        metrics = choose_metrics(args, systems.scale)
+        files = Files.of(args)
+        metrics = choose_metrics(files, systems.scale)
         args.out.mkdir(parents=True, exist_ok=True)
         results, pictures = {}, []
         for name, folder in map(named, args.data):
-            results[name] = measure(systems, Path(folder), metrics)
+            results[name] = measure(systems, Path(folder), metrics, files.vgg16)
             print(table({name: results[name]}), flush=True)
             for path in find_images([Path(folder)])[: args.pictures]:
                 file = f"{name}_{path.stem}.png"
@@ -206,10 +187,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--data", nargs="+", required=True, metavar="NAME=FOLDER", help="folders of HR images")
     p.add_argument("--out", type=Path, required=True, help="folder of the report")
     p.add_argument("--pictures", type=int, default=1, help="picture grids of each dataset")
-    p.add_argument("--niqe", type=Path, metavar="NPZ", help="NIQE's parameters")
-    p.add_argument("--brisque", type=Path, nargs=2, metavar="YML", help="BRISQUE's machine and ranges")
-    p.add_argument("--lpips", nargs=2, metavar="FILE", help="AlexNet backbone and LPIPS heads")
-    p.add_argument("--dists", metavar="FILE", help="VGG16 backbone")
+    Files.add_to(p)
     return p
 
 

@@ -36,6 +36,8 @@ class Config:
         lr, lr_discriminator: peak learning rates of Adam.
         schedule, milestones, gamma: "steps" multiplies by ``gamma`` at each milestone (iterations); "cosine" warms up over
             2% of the run and falls to 1% of the peak.
+        period: iterations of one cosine, after which it starts again from the peak (warm restarts: Loshchilov and Hutter
+            2017, https://arxiv.org/abs/1608.03983); 0 for the whole run. A run with a period can be made longer later.
         betas: of Adam.
         clip: largest gradient norm, 0 for none.
         ema: decay of the weight average, which is what is evaluated and exported.
@@ -44,8 +46,11 @@ class Config:
             computed for them.
         pixel, pixel_weight, content, content_weight, adversarial, adversarial_weight, frequency, frequency_weight: the terms
             of the generator's loss.
-        phi: i and j of the VGG content loss.
-        backbone: file of the content loss's backbone, or "random"; ``heads``: file of the LPIPS heads.
+        phi: i and j of the VGG content loss, one pair after another: (5, 4), or (5, 3, 2, 2) for a sum over two layers.
+        backbone: file of the content loss's backbone, VGG16 or (for "vgg" alone) VGG19, or "random".
+        heads: file of the LPIPS heads; empty for the ones in torchmetrics.
+        expansion: Compact trains with branches of this many times its channels, which fold into the same network; 0 for none.
+            See ``reparameterise``.
         penalty_weight: lambda of the gradient penalty ("ragp").
         class_weight: weight of the classifier's (digits) or the class head's (SR-UGAN) cross-entropy.
         discriminator_channels, discriminator_norm: see ``discriminators``.
@@ -78,6 +83,7 @@ class Config:
     schedule: str = "constant"
     milestones: tuple[int, ...] = ()
     gamma: float = 0.1
+    period: int = 0
     betas: tuple[float, float] = (0.9, 0.999)
     clip: float = 0.0
     ema: float = 0.999
@@ -87,7 +93,7 @@ class Config:
     pixel_weight: float = 1.0
     content: str = "none"
     content_weight: float = 1.0
-    phi: tuple[int, int] = (5, 4)
+    phi: tuple[int, ...] = (5, 4)
     backbone: str = ""
     heads: str = ""
     adversarial: str = "standard"
@@ -100,6 +106,7 @@ class Config:
     discriminator_norm: str = "batch"
     discriminator_first: int = 0
     jitter: int = 0
+    expansion: int = 0
     amp: str = "no"
     seed: int = 0
     save_every: int = 1000
@@ -113,6 +120,10 @@ class Config:
         for name in ("scale", "channels", "patch", "iterations", "batch", "save_every", "log_every"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
+        if self.period < 0 or self.expansion < 0:
+            raise ValueError(f"period and expansion are 0 or more, not {self.period} and {self.expansion}")
+        if self.expansion and self.generator != "compact":
+            raise ValueError(f"expansion is for the generator compact, not {self.generator!r}")
         if self.discriminator_first < 0:
             raise ValueError(f"discriminator_first is a number of iterations, not {self.discriminator_first}")
         if not 0 <= self.jitter < self.patch * self.scale:

@@ -1,10 +1,15 @@
-"""PSNR-Y of a network on a folder of high-resolution images: ``python -m srfast.training.evaluate MODEL HR_FOLDER``."""
+"""Measures a network on a folder of high-resolution images: ``python -m srfast.training.evaluate MODEL HR_FOLDER``.
+
+PSNR-Y, SSIM-Y and the spectrum always; NIQE, BRISQUE, LPIPS, DISTS and a Frechet distance over VGG16 where their files are given.
+"""
 
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 
 import cv2
@@ -16,10 +21,11 @@ from torch import Tensor, nn
 from srfast.checkpoint import load_model
 from srfast.errors import SrfastError
 from srfast.models import SRUGAN, RRDBNet
+from srfast.training.backbones import Backbone
 from srfast.training.data import find_images, read_rgb, to_tensor
 from srfast.training.imresize import imresize
-from srfast.training.metrics import modcrop, psnr_y, ssim_y
-from srfast.training.no_reference import niqe
+from srfast.training.measures import FRECHET, Files, Metric, choose_metrics, frechet_vgg16, means, shown
+from srfast.training.metrics import modcrop
 
 
 def alignment(model: nn.Module) -> int:
@@ -43,36 +49,53 @@ def upscale_rgb(model: nn.Module, image: npt.NDArray[np.uint8]) -> npt.NDArray[n
     return np.ascontiguousarray(out.permute(1, 2, 0).to(torch.uint8).cpu().numpy())
 
 
-def evaluate(model: nn.Module | None, folder: Path, scale: int) -> dict[str, tuple[float, float]]:
-    """PSNR-Y and SSIM-Y by image name, with the folder and suffix where names are alike; None measures bicubic interpolation.
+def evaluate(
+    model: nn.Module | None, folder: Path, scale: int, metrics: Mapping[str, Metric] | None = None
+) -> dict[str, dict[str, float]]:
+    """Measures a network on the pictures of a folder, made small by MATLAB's bicubic; None measures bicubic interpolation.
+
+    Args:
+        model: the network.
+        folder: high-resolution pictures.
+        scale: of the network.
+        metrics: measures by name; PSNR-Y and SSIM-Y by default.
+
+    Returns:
+        For every picture, by name (with the folder and suffix where names are alike), every measure.
 
     Raises:
-        ValueError: names the image that is too small.
+        ValueError: names the picture that is too small.
+
+    Example:
+        >>> means(evaluate(None, Path("Set5/HR"), 4).values())["PSNR-Y"]  # doctest: +SKIP
+        28.43
     """
-    scores = {}
+    chosen = {name: f for name, f in choose_metrics(Files(), scale).items() if name != "spectrum dB"}
+    chosen = dict(metrics) if metrics is not None else chosen
+    scores: dict[str, dict[str, float]] = {}
     paths = find_images([folder])
     stems = Counter(path.stem for path in paths)
     for path in paths:
         hr = modcrop(read_rgb(path), scale)
-        lr = imresize(hr, 1 / scale)
-        sr = imresize(lr, scale) if model is None else upscale_rgb(model, lr)
+        sr = enlarge(model, hr, scale)
         name = path.stem if stems[path.stem] == 1 else str(path.relative_to(folder))
         try:
-            scores[name] = (psnr_y(sr, hr, scale), ssim_y(sr, hr, scale))
+            scores[name] = {metric: function(sr, hr) for metric, function in chosen.items()}
         except ValueError as error:
             raise ValueError(f"{path}: {error}; take it out of the folder") from error
     return scores
 
 
-def mean_psnr(scores: dict[str, tuple[float, float]]) -> float:
-    """Mean over images, in dB."""
-    return sum(psnr for psnr, _ in scores.values()) / len(scores)
+def enlarge(model: nn.Module | None, hr: npt.NDArray[np.uint8], scale: int) -> npt.NDArray[np.uint8]:
+    """What the network, or bicubic interpolation, makes of the picture that was made small; uint8 RGB [H, W, 3]."""
+    lr = imresize(hr, 1 / scale)
+    return imresize(lr, scale) if model is None else upscale_rgb(model, lr)
 
 
-def mean_niqe(model: nn.Module, folder: Path, scale: int, parameters: Path) -> float:
-    """Mean NIQE of the enlarged images; see ``no_reference.niqe``."""
-    shrunk = [imresize(modcrop(read_rgb(path), scale), 1 / scale) for path in find_images([folder])]
-    return float(np.mean([niqe(upscale_rgb(model, lr), parameters, scale) for lr in shrunk]))
+def frechet_of(model: nn.Module | None, folder: Path, scale: int, backbone: Path) -> float:
+    """``frechet_vgg16`` of a network's pictures to those of a folder."""
+    pictures = (modcrop(read_rgb(path), scale) for path in find_images([folder]))
+    return frechet_vgg16(((enlarge(model, hr, scale), hr) for hr in pictures), Backbone("vgg16", backbone))
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -80,21 +103,38 @@ def main(arguments: list[str] | None = None) -> int:
     p = argparse.ArgumentParser(prog="python -m srfast.training.evaluate", description=__doc__)
     p.add_argument("model", help="a checkpoint, or the name of a model that srfast ships")
     p.add_argument("folder", type=Path, help="high-resolution images")
+    p.add_argument("--json", type=Path, metavar="FILE", help="write every number there too")
+    Files.add_to(p)
     args = p.parse_args(arguments)
     try:
-        loaded = load_model(args.model)
-        scale = loaded.scale
-        ours, bicubic = evaluate(loaded.module, args.folder, scale), evaluate(None, args.folder, scale)
+        files, loaded = Files.of(args), load_model(args.model)
+        scale, systems = loaded.scale, {"bicubic": None, "model": loaded.module}
+        metrics = choose_metrics(files, scale)
+        scores = {name: evaluate(model, args.folder, scale, metrics) for name, model in systems.items()}
+        total = {name: means(rows.values()) for name, rows in scores.items()}
+        if files.vgg16:
+            for name, model in systems.items():
+                total[name][FRECHET] = frechet_of(model, args.folder, scale, files.vgg16)
+        if args.json:
+            found = {"model": args.model, "scale": scale, "images": scores["model"], "means": total}
+            args.json.write_text(json.dumps(found, indent=1) + "\n")
     except (SrfastError, ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    print(f"{'image':24}{'bicubic':>9}{'model':>9}{'gain':>8}{'SSIM':>9}")
-    for name, (psnr, ssim) in ours.items():
-        print(f"{name:24}{bicubic[name][0]:9.2f}{psnr:9.2f}{psnr - bicubic[name][0]:+8.2f}{ssim:9.4f}")
-    mean_ssim = sum(s for _, s in ours.values()) / len(ours)
-    a, b = mean_psnr(bicubic), mean_psnr(ours)
-    print(f"{'mean':24}{a:9.2f}{b:9.2f}{b - a:+8.2f}{mean_ssim:9.4f}")
+    print(as_table(scores["model"], total))
     return 0
+
+
+def as_table(images: Mapping[str, Mapping[str, float]], total: Mapping[str, Mapping[str, float]]) -> str:
+    """Lines of text: every picture through the network, then the means of each system."""
+    names = list(total["model"])
+    widths = [max(9, len(name) + 2) for name in names]
+    lines = [f"{'image':24}" + "".join(f"{name:>{w}}" for name, w in zip(names, widths, strict=True))]
+    rows = {**images, **{f"mean, {system}": row for system, row in total.items()}}
+    for title, row in rows.items():
+        cells = (f"{shown(name, row[name]) if name in row else '':>{w}}" for name, w in zip(names, widths, strict=True))
+        lines.append(f"{title:24}" + "".join(cells))
+    return "\n".join(lines)
 
 
 if __name__ == "__main__":

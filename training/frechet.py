@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from srfast.errors import CheckpointError
+from srfast.training.backbones import Backbone
 
 
 @torch.no_grad()
@@ -58,3 +59,26 @@ class Features(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         out: Tensor = self.classifier.features(x)  # type: ignore[operator]
         return out
+
+
+class VGGFeatures(nn.Module):
+    """Means over the image of VGG16's last activation, relu5_3, as 512 features.
+
+    Args:
+        backbone: VGG16.
+
+    Raises:
+        ValueError: another backbone.
+    """
+
+    num_features = 512
+
+    def __init__(self, backbone: Backbone) -> None:
+        super().__init__()
+        if backbone.kind != "vgg16":
+            raise ValueError(f"these features are VGG16's, not those of {backbone.kind}")
+        self.backbone = backbone
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[N, 3, H, W] in 0..1 -> [N, 512]."""
+        return self.backbone.taps(self.backbone.normalise(x), (29,))[0].mean((2, 3))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -17,20 +18,28 @@ class ContentLoss(nn.Module):
 
     Args:
         backbone: VGG16 or VGG19.
-        block, conv: i and j: the j-th convolution, after its activation, before the i-th max pooling.
+        layers: i and j of each layer, the j-th convolution, after its activation, before the i-th max pooling: (5, 4) as
+            published, for VGG19; (5, 3, 2, 2) is the sum over two layers, for VGG16.
         gain: factor on the features; the paper's 1/12.75, which brings the loss to the size of the MSE.
+
+    Raises:
+        ValueError: the backbone has no such layer.
     """
 
-    def __init__(self, backbone: Backbone, block: int = 5, conv: int = 4, gain: float = 1 / 12.75) -> None:
+    def __init__(self, backbone: Backbone, layers: Sequence[int], gain: float = 1 / 12.75) -> None:
         super().__init__()
         self.backbone, self.gain = backbone, gain
-        self.tap = (phi(backbone.kind, block, conv),)
+        if not layers or len(layers) % 2:
+            raise ValueError(f"layers are pairs of i and j as (5, 4) or (5, 3, 2, 2), not {tuple(layers)}")
+        self.taps = tuple(sorted(phi(backbone.kind, i, j) for i, j in zip(layers[::2], layers[1::2], strict=True)))
 
     def forward(self, image: Tensor, target: Tensor) -> Tensor:
-        mine = self.backbone.taps(self.backbone.normalise(image), self.tap)[0]
+        """Sum over the layers, each a mean over its features."""
+        mine = self.backbone.taps(self.backbone.normalise(image), self.taps)
         with torch.no_grad():
-            theirs = self.backbone.taps(self.backbone.normalise(target), self.tap)[0]
-        return F.mse_loss(mine * self.gain, theirs * self.gain)
+            theirs = self.backbone.taps(self.backbone.normalise(target), self.taps)
+        distances = [F.mse_loss(a * self.gain, b * self.gain) for a, b in zip(mine, theirs, strict=True)]
+        return torch.stack(distances).sum()
 
 
 class LPIPS(nn.Module):
@@ -38,7 +47,7 @@ class LPIPS(nn.Module):
 
     Args:
         backbone: VGG16 or AlexNet.
-        heads: file of the linear heads, keys ``lin{k}.model.1.weight``.
+        heads: file of the linear heads, keys ``lin{k}.model.1.weight``; by default the ones in torchmetrics.
 
     Raises:
         CheckpointError: the file is missing or does not fit the backbone.
@@ -48,14 +57,16 @@ class LPIPS(nn.Module):
     shift: Tensor
     scale: Tensor
 
-    def __init__(self, backbone: Backbone, heads: str | Path) -> None:
+    def __init__(self, backbone: Backbone, heads: str | Path | None = None) -> None:
         super().__init__()
         if backbone.kind not in self.TAPS:
             raise ValueError(f"LPIPS takes a vgg16 or an alex backbone, not {backbone.kind}")
         self.backbone, self.taps = backbone, self.TAPS[backbone.kind]
         self.register_buffer("shift", torch.tensor([-0.030, -0.088, -0.188]).view(1, 3, 1, 1))
         self.register_buffer("scale", torch.tensor([0.458, 0.448, 0.450]).view(1, 3, 1, 1))
-        if not Path(heads).is_file():
+        name = {"vgg16": "vgg"}.get(backbone.kind, backbone.kind)
+        heads = Path(heads) if heads else _torchmetrics_file(f"lpips_models/{name}.pth")
+        if not heads.is_file():
             raise CheckpointError(
                 f"the LPIPS heads are missing at {heads}; the packages lpips and torchmetrics carry them"
             )

@@ -36,9 +36,9 @@ def build_content_loss(config: Config) -> nn.Module | None:
     if config.content == "none":
         return None
     if config.content == "vgg":
-        return ContentLoss(Backbone("vgg19", config.backbone), *config.phi)
+        return ContentLoss(Backbone.vgg(config.backbone), config.phi)
     backbone = Backbone("vgg16", config.backbone)
-    return LPIPS(backbone, config.heads) if config.content == "lpips" else DISTS(backbone)
+    return LPIPS(backbone, config.heads or None) if config.content == "lpips" else DISTS(backbone)
 
 
 def random_windows(images: Tensor, side: int) -> Tensor:

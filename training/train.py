@@ -26,9 +26,11 @@ from srfast.training.board import Board
 from srfast.training.config import Config
 from srfast.training.data import PatchPairs, Source
 from srfast.training.digits import Digits, DigitSystem, classifier_of, evaluate_digits
-from srfast.training.evaluate import evaluate, mean_niqe, mean_psnr
+from srfast.training.evaluate import evaluate
 from srfast.training.initialise import start_from_interpolation
+from srfast.training.measures import IN_LOG, Files, choose_metrics, means
 from srfast.training.presets import PRESETS
+from srfast.training.reparameterise import unfold
 from srfast.training.systems import GanSystem, System
 from srfast.training.trainer import Trainer
 from srfast.training.transfer import start_from
@@ -64,22 +66,25 @@ def build(config: Config, source: Source, init: str | None, out: Path) -> System
         start_from(system.generator, load_model(init).module, source)
     elif isinstance(system.generator, (SRResNet, SRVGGNetCompact)):
         start_from_interpolation(system.generator)
+    if config.expansion:
+        unfold(system.generator, config.expansion)
     return system
 
 
 def scoring(
-    system: System, source: Source, folder: Path | None, niqe: Path | None = None
+    system: System, source: Source, folder: Path | None, files: Files | None = None
 ) -> Callable[[nn.Module], dict[str, float]]:
-    """What is measured at each save."""
+    """What is measured at each save: PSNR and SSIM, and what the files make possible."""
     scale = system.config.scale
+    metrics = {name: f for name, f in choose_metrics(files or Files(), scale).items() if name in IN_LOG}
 
     def score(model: nn.Module) -> dict[str, float]:
         if isinstance(source, Digits) and isinstance(system, DigitSystem) and system.classifier is not None:
             return evaluate_digits(model, system.classifier, source)
         if folder is None:
             return {}
-        scores = {"psnr": mean_psnr(evaluate(model, folder, scale))}
-        return {**scores, "niqe": mean_niqe(model, folder, scale, niqe)} if niqe else scores
+        found = means(evaluate(model, folder, scale, metrics).values())
+        return {IN_LOG[name]: value for name, value in found.items()}
 
     return score
 
@@ -107,8 +112,10 @@ def main(arguments: list[str] | None = None) -> int:
             source,
             args.out,
             device,
-            scoring(system, source, args.eval, args.niqe),
+            scoring(system, source, args.eval, Files.of(args)),
             board.show,
+            args.best,
+            args.keep_all,
         )
         print(f"{args.preset}: {size:,} parameters, from iteration {trainer.step} to {config.iterations}", flush=True)
         return 0 if trainer.run() else 130
@@ -144,12 +151,18 @@ def parser() -> argparse.ArgumentParser:
         "--data", type=Path, nargs="+", default=[], help="folders of photographs, one label each, or of digits"
     )
     p.add_argument("--out", type=Path, default=Path("run"), help="folder of the run; resumes if it holds a state")
-    p.add_argument("--eval", type=Path, help="folder of HR images to report PSNR-Y on at each save")
-    p.add_argument("--niqe", type=Path, metavar="NPZ", help="NIQE's parameters: report it too")
+    p.add_argument("--eval", type=Path, help="folder of HR images, no test set, to measure on at each save")
+    p.add_argument(
+        "--best", choices=tuple(IN_LOG.values()), default="psnr", help="keep best.safetensors by this measure on --eval"
+    )
+    p.add_argument(
+        "--keep-all", action="store_true", help="keep the network of every save, not only the last and the best"
+    )
     p.add_argument("--init", help="checkpoint or shipped model to start from, of this or a larger scale")
     p.add_argument("--set", nargs="*", default=[], metavar="NAME=VALUE", help="change settings of the preset")
     p.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     p.add_argument("--threads", type=int, default=0, help="CPU threads; 0 leaves PyTorch's choice")
+    Files.add_to(p)
     return p
 
 

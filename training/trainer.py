@@ -8,6 +8,7 @@ import math
 import signal
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -24,6 +25,8 @@ from srfast.checkpoint import save_checkpoint
 from srfast.errors import CheckpointError
 from srfast.training.config import Config
 from srfast.training.data import Batch, Source
+from srfast.training.measures import better
+from srfast.training.reparameterise import folded
 from srfast.training.states import load_state, save_state
 from srfast.training.systems import System, Terms, freeze_batch_norm
 
@@ -36,10 +39,12 @@ def learning_rate(config: Config, step: int, peak: float) -> float:
         return peak * config.gamma ** sum(step >= m for m in config.milestones)
     if config.schedule == "constant":
         return peak
-    warmup = max(1, config.iterations // 50)
+    length = config.period or config.iterations
+    step = step % length if config.period else step
+    warmup = max(1, length // 50)
     if step < warmup:
         return peak * (step + 1) / warmup
-    progress = (step - warmup) / max(1, config.iterations - warmup)
+    progress = (step - warmup) / max(1, length - warmup)
     return peak * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * min(1.0, progress))))
 
 
@@ -74,6 +79,8 @@ class Trainer:
         device: where to train.
         evaluate: scores of the averaged generator, computed at every save.
         report: gets each log record.
+        judge_by: the score by which ``best.safetensors`` is kept, a value of ``measures.IN_LOG``.
+        keep_all: keep the averaged generator of every save, to choose from a curve of distortion and perception.
 
     Raises:
         CheckpointError: the folder's state is of another configuration.
@@ -87,6 +94,8 @@ class Trainer:
         device: torch.device,
         evaluate: Callable[[nn.Module], Scores] | None = None,
         report: Callable[[dict[str, Any], Trainer], None] | None = None,
+        judge_by: str = "psnr",
+        keep_all: bool = False,
     ) -> None:
         self.config, self.source, self.out, self.device = system.config, source, out, device
         self.system = system.to(device)
@@ -104,7 +113,9 @@ class Trainer:
         }
         self.average = Average(system.generator, self.config.ema)
         self.freeze_from = self.config.freeze_norm * self.config.iterations
-        self.step, self.asked_to_stop = 0, False
+        self.step, self.asked_to_stop, self.seconds_in_data = 0, False, 0.0
+        self.judge_by, self.keep_all = judge_by, keep_all
+        self.best: float | None = None
         out.mkdir(parents=True, exist_ok=True)
         if self.state_path.exists():
             self._resume(load_state(self.state_path))
@@ -130,7 +141,10 @@ class Trainer:
         self.system.train()
         if self.step >= self.freeze_from:
             freeze_batch_norm(self.system.generator)
+        started = time.perf_counter()
         batch = self.source.batch(config.batch, self.step, self.rank).to(self.device)
+        self.seconds_in_data += time.perf_counter() - started
+        generates = self.step >= config.discriminator_first
         kind = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(config.amp, torch.float32)
         discriminator, losses = self.system.discriminator, {}
         with torch.autocast(self.device.type, kind, enabled=config.amp != "no"):
@@ -140,8 +154,8 @@ class Trainer:
                 losses.update({f"discriminator/{k}": v.item() for k, v in terms.items()})
                 self._descend("discriminator", terms, config.lr_discriminator)
                 discriminator.requires_grad_(False)
-            terms = self.system.generator_terms(batch, fake)
-        if self.step >= config.discriminator_first:
+            terms = self.system.generator_terms(batch, fake) if generates else {}
+        if generates:
             self._descend("generator", terms, config.lr)
         if discriminator is not None:
             discriminator.requires_grad_(True)
@@ -175,28 +189,51 @@ class Trainer:
         Returns:
             False if it was interrupted (Ctrl-C, SIGTERM); the state is saved then too.
         """
-        started, sums, count, stopping = time.perf_counter(), Scores(), 0, False
+        started, sums, counts, stopping = time.perf_counter(), Scores(), Counter[str](), False
+        since, since_step, self.seconds_in_data = started, self.step, 0.0
         with self._stop_politely():
             while self.step < self.config.iterations and not stopping:
                 for name, value in self.advance().items():
                     sums[name] = sums.get(name, 0.0) + value
-                count += 1
+                    counts[name] += 1
                 stopping = self._agreed_to_stop()
                 last = self.step == self.config.iterations or stopping
                 saving = last or self.step % self.config.save_every == 0
                 if saving or self.step % self.config.log_every == 0:
-                    record: dict[str, Any] = {"step": self.step, "seconds": round(time.perf_counter() - started, 1)}
-                    record |= {name: value / count for name, value in sums.items()}
-                    sums, count = Scores(), 0
+                    now = time.perf_counter()
+                    record: dict[str, Any] = {"step": self.step, "seconds": round(now - started, 1)}
+                    record |= {name: value / counts[name] for name, value in sums.items()}
+                    record["it/s"] = (self.step - since_step) / max(now - since, 1e-9)
+                    record["share of time in data"] = self.seconds_in_data / max(now - since, 1e-9)
                     if saving:
                         self.save()
                         record |= self.scores()
                     self._log(record)
+                    sums, counts = Scores(), Counter[str]()
+                    since, since_step, self.seconds_in_data = time.perf_counter(), self.step, 0.0
         return not stopping
 
     def scores(self) -> Scores:
-        """Scores of the averaged generator."""
-        return self.evaluate(self.average.module) if self.evaluate and self.rank == 0 else {}
+        """Scores of the averaged generator, which is kept if they are the best."""
+        scores = self.evaluate(folded(self.average.module)) if self.evaluate and self.rank == 0 else {}
+        self._keep(scores)
+        return scores
+
+    def _keep(self, scores: Scores) -> None:
+        """Writes the averaged generator to ``best.safetensors`` if it scores better than all before, and to a file of this
+        iteration if every one is kept."""
+        value = scores.get(self.judge_by, math.nan)
+        if not math.isnan(value) and (self.best is None or better(self.judge_by, value, self.best)):
+            self.best = value
+            self._export(self.out / "best.safetensors")
+        if self.keep_all and not self.rank:
+            self._export(self.checkpoint_path.with_stem(f"{self.checkpoint_path.stem}_{self.step:06d}"))
+
+    def _export(self, path: Path) -> None:
+        try:
+            save_checkpoint(folded(self.average.module), path)
+        except OSError as error:
+            raise CheckpointError(f"cannot write {path}: {error}; the state is whole") from error
 
     def _agreed_to_stop(self) -> bool:
         """Whether any process was asked to stop: one that stopped alone would leave the others waiting for its gradients."""
@@ -245,22 +282,18 @@ class Trainer:
             "optimizers": {k: v.state_dict() for k, v in self.optimizers.items()},
             "scalers": {k: v.state_dict() for k, v in self.scalers.items()},
             "average": self.average.module.state_dict(),
+            "best": (self.judge_by, self.best),
         }
         save_state(state, self.state_path)
-        try:
-            save_checkpoint(self.average.module, self.checkpoint_path)
-        except OSError as error:
-            raise CheckpointError(f"cannot write {self.checkpoint_path}: {error}; the state is whole") from error
+        self._export(self.checkpoint_path)
 
     def _resume(self, state: dict[str, Any]) -> None:
         mine, plain = (json.loads(json.dumps(asdict(c))) for c in (self.config, Config()))
         theirs = {**plain, **json.loads(state["config"])}  # a setting it does not know yet was not in use
         # A run may be made longer and may report more often; anything else would be another run.
-        free = (
-            {"iterations", "save_every", "log_every"}
-            if self.config.schedule != "cosine"
-            else {"save_every", "log_every"}
-        )
+        free = {"save_every", "log_every"}
+        if self.config.schedule != "cosine" or self.config.period:
+            free.add("iterations")
         changed = [k for k in mine if k not in free and theirs[k] != mine[k]]
         if changed:
             said = ", ".join(f"{k} was {theirs[k]!r} and is now {mine[k]!r}" for k in changed)
@@ -270,6 +303,8 @@ class Trainer:
             self.optimizers[name].load_state_dict(state["optimizers"][name])
             self.scalers[name].load_state_dict(state["scalers"][name])
         self.average.module.load_state_dict(state["average"])
+        judged_by, best = state.get("best", (self.judge_by, None))
+        self.best = best if judged_by == self.judge_by else None
         self.step = state["step"]
         # A longer run goes on with the batch normalisation that is frozen already.
         frozen_from = state.get("freeze_from", theirs["freeze_norm"] * theirs["iterations"])

@@ -19,6 +19,7 @@ from srfast.training import compare, curves, mos
 from srfast.training.backbones import Backbone
 from srfast.training.discriminators import DigitClassifier
 from srfast.training.frechet import Features, frechet_distance
+from srfast.training.measures import deep_metric
 from srfast.training.perceptual import ContentLoss
 
 
@@ -55,7 +56,7 @@ def test_report_names_what_is_missing(
     study: tuple[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     model, images = study
-    arguments = ["--model", model, "--data", str(images), "--out", str(tmp_path / "r"), "--dists", "none.pth"]
+    arguments = ["--model", model, "--data", str(images), "--out", str(tmp_path / "r"), "--vgg16", "none.pth"]
     assert compare.main(arguments) == 2
     assert "vgg16 backbone is missing at none.pth" in capsys.readouterr().err
 
@@ -171,7 +172,7 @@ def test_systems_have_names_of_their_own(study: tuple[str, Path]) -> None:
 
 
 def test_images_too_small_for_a_backbone_are_left_out(study: tuple[str, Path]) -> None:
-    network = compare._deep(ContentLoss(Backbone("vgg19", "random")))
+    network = deep_metric(ContentLoss(Backbone("vgg19", "random"), (5, 4)))
     systems = compare.load_systems([study[0]])
     image = cv2.imread(str(study[1] / "one.png"))
     cv2.imwrite(str(study[1] / "two.png"), image[:12, :12])

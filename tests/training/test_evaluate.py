@@ -51,7 +51,7 @@ def test_every_image_counts(tmp_path: Path) -> None:
     cv2.imwrite(str(tmp_path / "b.png"), noise[0])
     scores = evaluate(None, tmp_path, 2)
     assert set(scores) == {str(Path("one/a.png")), str(Path("two/a.png")), "b"}
-    assert len({psnr for psnr, _ in scores.values()}) == 2
+    assert len({row["PSNR-Y"] for row in scores.values()}) == 2
     cv2.imwrite(str(tmp_path / "c.png"), noise[0, :12, :12])
     with pytest.raises(ValueError, match=r"c\.png: an image needs 11x11 pixels inside a border of 2, 12x12"):
         evaluate(None, tmp_path, 2)

@@ -12,9 +12,10 @@ import torch
 
 from srfast.models import SRResNet, SRVGGNetCompact
 from srfast.training.data import PatchPairs, read_rgb
-from srfast.training.evaluate import evaluate, mean_niqe, mean_psnr
+from srfast.training.evaluate import evaluate
 from srfast.training.imresize import imresize
 from srfast.training.initialise import forward_train, start_from_interpolation
+from srfast.training.measures import Files, choose_metrics, means
 from srfast.training.metrics import luma, modcrop, psnr_rgb, psnr_y, ssim_rgb, ssim_y
 
 
@@ -27,8 +28,8 @@ def test_imresize_equals_matlab(data_folder: Path, scale: int) -> None:
 
 def test_bicubic_scores_are_the_published_ones(data_folder: Path) -> None:
     scores = evaluate(None, data_folder / "eval" / "Set5" / "HR", 4)
-    assert mean_psnr(scores) == pytest.approx(28.43, abs=0.005)
-    assert np.mean([s for _, s in scores.values()]) == pytest.approx(0.8111, abs=5e-5)
+    assert means(scores.values())["PSNR-Y"] == pytest.approx(28.43, abs=0.005)
+    assert means(scores.values())["SSIM-Y"] == pytest.approx(0.8111, abs=5e-5)
 
 
 def test_psnr_and_luma_by_hand() -> None:
@@ -79,8 +80,8 @@ def test_the_given_srgan_checkpoint_scores_as_published(data_folder: Path) -> No
 
     model = load_model(data_folder / "checkpoints" / "srgan_leftthomas" / "netG_epoch_4_100.pth").module
     scores = evaluate(model, data_folder / "eval" / "Set5" / "HR", 4)
-    assert mean_psnr(scores) == pytest.approx(30.65, abs=0.005)
-    assert np.mean([s for _, s in scores.values()]) == pytest.approx(0.8642, abs=5e-5)
+    assert means(scores.values())["PSNR-Y"] == pytest.approx(30.65, abs=0.005)
+    assert means(scores.values())["SSIM-Y"] == pytest.approx(0.8642, abs=5e-5)
 
 
 def test_patches_are_aligned(tmp_path: Path) -> None:
@@ -120,14 +121,17 @@ def test_shipped_weights_beat_bicubic(data_folder: Path, name: str, gain: float)
     folder = data_folder / "eval" / "Set5" / "HR"
     loaded = load_model(name)
     ours, bicubic = evaluate(loaded.module, folder, loaded.scale), evaluate(None, folder, loaded.scale)
-    assert mean_psnr(ours) >= mean_psnr(bicubic) + gain
-    assert all(ours[image][0] > bicubic[image][0] for image in ours)
+    assert means(ours.values())["PSNR-Y"] >= means(bicubic.values())["PSNR-Y"] + gain
+    assert all(ours[image]["PSNR-Y"] > bicubic[image]["PSNR-Y"] for image in ours)
 
 
 def test_the_shipped_srgan_looks_more_natural_than_srresnet(data_folder: Path) -> None:
     from srfast.checkpoint import load_model
 
     folder, parameters = data_folder / "eval" / "Set5" / "HR", data_folder / "checkpoints/niqe/niqe_pris_params.npz"
-    srgan, srresnet = load_model("srgan_x4").module, load_model("srresnet_x4").module
-    assert mean_psnr(evaluate(srgan, folder, 4)) >= 29.0
-    assert mean_niqe(srgan, folder, 4, parameters) < mean_niqe(srresnet, folder, 4, parameters) - 0.5
+    metrics = choose_metrics(Files(niqe=parameters), 4)
+    srgan, srresnet = (
+        means(evaluate(load_model(name).module, folder, 4, metrics).values()) for name in ("srgan_x4", "srresnet_x4")
+    )
+    assert srgan["PSNR-Y"] >= 29.0
+    assert srgan["NIQE"] < srresnet["NIQE"] - 0.5

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import signal
 import struct
@@ -56,7 +57,7 @@ def digit_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def small(config: Config, **changes: object) -> Config:
     """The preset with a small network, and random VGG features shallow enough for small patches."""
-    content = {} if config.content == "none" else {"backbone": "random", "phi": (1, 1), "heads": lpips_heads()}
+    content = {} if config.content == "none" else {"backbone": "random", "phi": (1, 1)}
     sizes = {
         "patch": 8,
         "batch": 2,
@@ -68,12 +69,6 @@ def small(config: Config, **changes: object) -> Config:
         "discriminator_first": min(config.discriminator_first, 1),
     }
     return replace(config, **{**sizes, "iterations": 4, "save_every": 2, "log_every": 1, **content, **changes})
-
-
-def lpips_heads() -> str:
-    from torchmetrics.functional.image import lpips
-
-    return str(Path(lpips.__file__).parent / "lpips_models" / "vgg.pth")
 
 
 def gan(**changes: object) -> Config:
@@ -213,6 +208,100 @@ def test_schedules() -> None:
     assert learning_rate(cosine, 100, 1.0) == pytest.approx(0.01)
 
 
+def test_a_cosine_that_starts_again() -> None:
+    """Each period is a run of its own, however long the whole is."""
+    alone, again = Config(schedule="cosine", iterations=50), Config(schedule="cosine", iterations=175, period=50)
+    expected = [learning_rate(alone, s, 2.0) for s in range(50)]
+    assert [learning_rate(again, s, 2.0) for s in range(175)] == (4 * expected)[:175]
+    assert expected[49] < 0.05 < expected[1]
+
+
+def test_a_run_with_a_period_can_be_made_longer(photographs: Path, tmp_path: Path) -> None:
+    first = trainer(gan(schedule="cosine", period=2), photographs, tmp_path)
+    first.advance()
+    first.save()
+    assert trainer(gan(schedule="cosine", period=2, iterations=9), photographs, tmp_path).step == 1
+    with pytest.raises(CheckpointError, match="period was 2 and is now 3"):
+        trainer(gan(schedule="cosine", period=3), photographs, tmp_path)
+
+
+def test_the_average_by_hand(photographs: Path, tmp_path: Path) -> None:
+    """decay * average + (1 - decay) * weights after every iteration, with less decay in the first ones; float32 on the CPU."""
+    run = trainer(gan(ema=0.75), photographs, tmp_path)
+    expected = {k: v.clone() for k, v in run.system.generator.state_dict().items()}
+    for step in range(12):
+        run.advance()
+        decay = min(0.75, (1 + step) / (10 + step))
+        for name, value in run.system.generator.state_dict().items():
+            expected[name] = decay * expected[name] + (1 - decay) * value if value.is_floating_point() else value
+    for name, value in run.average.module.state_dict().items():
+        torch.testing.assert_close(value, expected[name].to(value.dtype), rtol=1e-4, atol=1e-6)
+    assert not torch.equal(expected["conv3.weight"], run.system.generator.state_dict()["conv3.weight"])
+
+
+def test_the_best_by_validation_is_kept(photographs: Path, tmp_path: Path) -> None:
+    """Of LPIPS 0.3, 0.2, not a number and 0.25 it is that of the second save, also after a resume."""
+    values = iter([0.3, 0.2, math.nan, 0.25])
+    kept: list[torch.Tensor] = []
+
+    def score(model: torch.nn.Module) -> dict[str, float]:
+        kept.append(model.state_dict()["conv3.weight"].clone())
+        return {"lpips": next(values)}
+
+    def run() -> Trainer:
+        torch.manual_seed(1)
+        config = gan(iterations=8, save_every=2)
+        return Trainer(
+            GanSystem(config), PatchPairs([photographs], 4, 8), tmp_path, CPU, score, judge_by="lpips", keep_all=True
+        )
+
+    first = run()
+    for _ in range(2):
+        first.advance()
+        first.advance()
+        first.scores()
+    first.save()
+    assert run().best == 0.2
+    assert run().run()
+    assert torch.equal(load_model(tmp_path / "best.safetensors").module.state_dict()["conv3.weight"], kept[1])
+    assert len(list(tmp_path.glob("srresnet_x4_00000*.safetensors"))) == 4
+
+
+def test_the_log_tells_speed_and_what_data_cost(
+    photographs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By a clock on which the data takes 1 second and the rest of an iteration 3."""
+    clock = [0.0]
+    monkeypatch.setattr("srfast.training.trainer.time.perf_counter", lambda: clock[0])
+    run = trainer(gan(iterations=4, log_every=2, save_every=4), photographs, tmp_path)
+    batch: Callable[..., object] = run.source.batch
+    update = run.average.update
+
+    def slow_batch(size: int, step: int, rank: int = 0) -> object:
+        clock[0] += 1
+        return batch(size, step, rank)
+
+    def slow_update(model: torch.nn.Module, step: int) -> None:
+        clock[0] += 3
+        update(model, step)
+
+    monkeypatch.setattr(run.source, "batch", slow_batch)
+    monkeypatch.setattr(run.average, "update", slow_update)
+    assert run.run()
+    records = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    assert [(r["step"], r["it/s"], r["share of time in data"]) for r in records] == [(2, 0.25, 0.25), (4, 0.25, 0.25)]
+
+
+def test_a_discriminator_that_begins_alone(photographs: Path, tmp_path: Path) -> None:
+    """The generator's losses are neither computed nor shown, and its weights stay, until its turn comes."""
+    run = trainer(gan(discriminator_first=1), photographs, tmp_path)
+    before = run.system.generator.conv3.weight.clone()  # type: ignore[union-attr,operator]
+    assert set(run.advance()) == {"discriminator/real or not"}
+    assert torch.equal(run.system.generator.conv3.weight, before)  # type: ignore[arg-type]
+    assert "generator/adversarial" in run.advance()
+    assert not torch.equal(run.system.generator.conv3.weight, before)  # type: ignore[arg-type]
+
+
 def test_settings_are_read_and_checked() -> None:
     config = PRESETS["esrgan_x4"].changed(["milestones=(5,9)", "lr=3e-4", "content=none", "clip=1", "backbone="])
     assert (config.milestones, config.lr, config.content, config.clip) == ((5, 9), 3e-4, "none", 1.0)
@@ -224,6 +313,8 @@ def test_settings_are_read_and_checked() -> None:
         ("iterations=1e999", "iterations takes"),
         ("speed=1", "no setting"),
         ("content=ssim", "content is one of"),
+        ("expansion=2", "expansion is for the generator compact, not 'rrdb'"),
+        ("period=-1", "period and expansion are 0 or more"),
     ):
         with pytest.raises(ValueError, match=message):
             config.changed([bad])
