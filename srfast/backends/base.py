@@ -16,6 +16,7 @@ from srfast.plan import Plan
 #   halo: input pixels around a part for the same purpose (default: the plan's receptive field);
 #   fill: input pixels of a launch that keep the device busy; smaller windows go together (default 1: one at a time);
 #   exact: results are the same bits for any window with that alignment and halo (default False);
+#   path: what the bits of its results depend on besides plan, dtype and backend (default: PyTorch's own kernels);
 #   bytes_per_pixel: memory for each input pixel of a window (default: as if every activation were whole).
 # [N, C, H, W] of the compiled dtype and device, in any memory format -> [N, C', s*H, s*W] of the same.
 Executable: TypeAlias = Callable[[Tensor], Tensor]
