@@ -215,7 +215,7 @@ def _way_back(header: dict[str, Any], different: list[str]) -> str:
     options = [f"{_OPTIONS[key]} {_DTYPES.get(value, value)}" for key, value in values.items() if value.isalnum()]
     if options:
         return f" and {' '.join(options)}"
-    return f" and {SRFAST_CPU}={instructions} in the environment" if instructions in instruction_sets() else ""
+    return f" with {SRFAST_CPU}={instructions} in the environment" if instructions in instruction_sets() else ""
 
 
 def _packed(packet: av.Packet[Any]) -> bytes:
