@@ -4,13 +4,21 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check -q
 
-.PHONY: demo test lint types docs gate sanitize bench bench-report clean
+# The tests whose dtype and kernels the CPU decides, as on other classes of CPUs than this one (docs/backends.md).
+CLASSES := avx512_bf16 amx
+OF_CLASSES := tests/engine tests/test_upscaler.py tests/cli tests/video/test_matrix.py tests/backends/cpu/test_choice.py
+
+.PHONY: demo test test-classes lint types docs gate sanitize bench bench-report clean
 
 demo: $(VENV)/installed
 	@$(BIN)/srfast demo demo-output
 
 test: $(VENV)/installed-dev
 	$(BIN)/python -m pytest
+
+test-classes: $(VENV)/installed-dev
+	for name in $(CLASSES); do echo "as on a CPU of class $$name"; \
+		SRFAST_CPU=$$name $(BIN)/python -m pytest -q $(OF_CLASSES) || exit 1; done
 
 lint: $(VENV)/installed-dev
 	$(BIN)/ruff check .

@@ -75,7 +75,9 @@ class BuildCompiled(build_ext):
 
         def compiled(source: str) -> str:
             target = folder / (Path(source).stem + ".o")
-            hopper = ["-gencode=arch=compute_90a,code=sm_90a"] if Path(source).stem.startswith(HOPPER_SOURCES) else codes
+            hopper = (
+                ["-gencode=arch=compute_90a,code=sm_90a"] if Path(source).stem.startswith(HOPPER_SOURCES) else codes
+            )
             kinds = hopper if source.endswith(".cu") else [f'-DSRFAST_ARCHITECTURES="{" ".join(archs)}"', "-x", "cu"]
             self.spawn([nvcc, *NVCC_FLAGS, *kinds, *includes, "-c", source, "-o", str(target)])
             return str(target)

@@ -91,10 +91,10 @@ def _cuda_contenders() -> list[Contender]:
     ]
 
 
-def srfast_run(module: nn.Module, x: Tensor) -> Run:
-    """The plan through the backend that srfast chooses, in the dtype it chooses; image in and out as tensors."""
+def srfast_run(module: nn.Module, x: Tensor, *, dtype: torch.dtype | None = None) -> Run:
+    """The plan through the backend that srfast chooses, by default in the dtype it chooses for 8-bit images, as tensors."""
     plan = optimise(capture(module, x.shape[1]))
-    dtype = default_dtype(x.device)
+    dtype = dtype or default_dtype(x.device, plan)
     run = select_backend(plan, x.device, dtype).compile(plan, x.device, dtype)
     x = x.to(dtype).contiguous(memory_format=torch.channels_last)
     return lambda: run(x)

@@ -110,7 +110,7 @@ class Session:
             else:
                 runs[contender.name], facts[contender.name] = run, {"error": error}
                 longest = max(longest, seconds)
-        work = workload(subject, size, default_dtype(self.device).itemsize)
+        work = workload(subject, size, default_dtype(self.device, optimise(subject.plan())).itemsize)
         case = f"{size[0]}x{size[1]}"
         found = []
         for number in self.passes:

@@ -47,7 +47,7 @@ def steps(device: torch.device) -> list[Contender]:
     return [
         Contender("+ Winograd transform", planned(CpuBackend(), single)),
         Contender("+ own kernels, depth first", planned(CpuBackend(winograd=False), single)),
-        Contender("+ fused, packed (oneDNN)", planned(CpuBackend(compiled=False), single)),
+        Contender("+ fused, packed (oneDNN)", planned(CpuBackend(path="onednn"), single)),
         Contender("+ folded plan, sub-pixel tail", reference_run),
         Contender("eager fp32 NCHW", partial(eager_run, dtype=single, last=False)),
     ]

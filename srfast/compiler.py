@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
-from srfast.backends import Backend, default_dtype, select_backend
+from srfast.backends import FLOATING_BITS, Backend, default_dtype, select_backend
 from srfast.backends.base import FunctionExecutable
 from srfast.capture import capture
 from srfast.devices import usable_device
@@ -93,7 +93,7 @@ def compile_module(
         module: takes one [N, C, H, W] image and returns one, of operations that srfast covers; it is left as it is.
         backend: 'auto', a backend's name, or a backend.
         device: by default the first GPU, else the CPU.
-        dtype: of weights and activations; by default the device's fastest good one.
+        dtype: of weights and activations; by default float32 on CPUs and float16 on GPUs.
         in_channels: C; by default what the layers ask for, and 3 where they take any.
 
     Raises:
@@ -109,7 +109,7 @@ def compile_module(
     """
     chosen = usable_device(device)
     plan = optimise(capture(module, in_channels))
-    return CompiledModule(plan, backend, chosen, dtype or default_dtype(chosen))
+    return CompiledModule(plan, backend, chosen, dtype or default_dtype(chosen, plan, FLOATING_BITS))
 
 
 compile = compile_module  # noqa: A001  the public name, srfast.compile

@@ -43,7 +43,7 @@ class Upscaler:
         outscale: final enlargement; other than the model's own scale, the result is resized to it (numpy frames only).
         backend: 'auto', a backend's name ('triton', 'cuda', 'mixed', 'cpu', 'reference'), or a backend.
         device: 'cpu', 'cuda', 'cuda:1', ...; by default the first GPU, else the CPU.
-        dtype: a torch dtype or its name ('fp16', 'bf16', 'fp32'); by default the fastest good one of the device.
+        dtype: a torch dtype or its name ('fp16', 'bf16', 'fp32'); by default the fastest that keeps all levels of the frames.
         tile: side of a tile in input pixels; 0 never tiles, None lets the memory decide. Results do not depend on it.
         memory: bytes that activations may take.
 

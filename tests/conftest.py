@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -12,6 +14,27 @@ from srfast.models import SRVGGNetCompact
 from tests.helpers.networks.small import NETWORKS, randomise
 
 REPOSITORY = Path(__file__).parent.parent
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _interruptible() -> Iterator[None]:
+    """Commands that tests start can be interrupted, also where the tests run as a background job of a script.
+
+    A shell starts such jobs with SIGINT ignored, which processes hand on to their children.
+    """
+    before = signal.getsignal(signal.SIGINT)
+    if before is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _untuned(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """No choice in a test depends on what ``srfast tune`` wrote for whoever runs the tests."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SRFAST_TUNED", str(tmp_path_factory.mktemp("untuned") / "cpu.json"))
+        yield
 
 
 @pytest.fixture(params=NETWORKS)

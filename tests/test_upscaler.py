@@ -21,7 +21,7 @@ from srfast.upscaler import Upscaler
 
 @pytest.fixture
 def upscaler(small_network: nn.Module) -> Upscaler:
-    return Upscaler(small_network)
+    return Upscaler(small_network, device="cpu", dtype="fp32")
 
 
 def bgr(height: int = 10, width: int = 13, dtype: type = np.uint8) -> np.ndarray:

@@ -7,13 +7,14 @@ The module ``srfast._cpu`` takes addresses; everything it is given is checked he
 from __future__ import annotations
 
 import importlib
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
+
+from srfast.kernels.cpu.classes import cpu_class, sets_of
 
 _cpu: Any = None
 _error = ""
@@ -29,9 +30,6 @@ OPERATIONS = (
     *("resize", "instance_norm", "channel_gate", "spatial_gate"),
 )
 CURVES = ("prelu", "tanh", "sigmoid", "silu", "gelu")
-
-# Forces one instruction set, for tests and comparisons.
-VARIABLE = "SRFAST_CPU"
 
 
 def unavailable_reason() -> str | None:
@@ -73,16 +71,13 @@ class Narrow:
 
 
 def default_instruction_set() -> str:
-    """The fastest, or the one that the environment variable ``SRFAST_CPU`` names.
+    """The fastest of ``instruction_sets()`` that the CPU's class has; ``classes.VARIABLE`` may name a lower class.
 
     Raises:
-        ValueError: it names none of ``instruction_sets()``.
+        ValueError: the variable names no class.
     """
     known = instruction_sets()
-    name = os.environ.get(VARIABLE) or known[0]
-    if name not in known:
-        raise ValueError(f"{VARIABLE}={name}: this build and CPU have {', '.join(known)}")
-    return name
+    return next(name for name in sets_of(cpu_class()) if name in known)
 
 
 def winograd_fits(kernel: int, in_channels: int, out_channels: int) -> bool:

@@ -7,7 +7,9 @@ import logging
 import torch
 
 from srfast.backends.base import Backend, Executable, FrameExecutable
-from srfast.backends.cpu import CpuBackend, has_bf16
+from srfast.backends.cpu import CpuBackend
+from srfast.backends.cpu.choice import Choice, choose
+from srfast.backends.cpu.ways import KINDS, network_kind
 from srfast.backends.cuda import CudaBackend
 from srfast.backends.kernel_choice import preferred
 from srfast.backends.mixed import MixedBackend
@@ -20,9 +22,13 @@ from srfast.plan import Plan
 
 __all__ = [
     "BACKENDS",
+    "FLOATING_BITS",
+    "KEPT_BITS",
+    "SAMPLE_BITS",
     "Backend",
     "Executable",
     "FrameExecutable",
+    "cpu_choices",
     "default_device",
     "default_dtype",
     "select_backend",
@@ -33,11 +39,38 @@ BACKENDS: tuple[Backend, ...] = (TritonBackend(), CudaBackend(), MixedBackend(),
 _log = logging.getLogger("srfast")
 
 
-def default_dtype(device: torch.device) -> torch.dtype:
-    """float16 on GPUs, bfloat16 on CPUs that have it, else float32."""
+# Bits of a sample that come through a network in each dtype without a level lost; found with a network that changes
+# nothing (see tests/engine/test_depth.py). Floating images have no levels: float16 carries them, bfloat16 does not.
+KEPT_BITS = {torch.bfloat16: 8, torch.float16: 10, torch.float32: 16}
+SAMPLE_BITS = {torch.uint8: 8, torch.uint16: 16}
+FLOATING_BITS = 10
+
+
+def default_dtype(device: torch.device, plan: Plan | None = None, bits: int = 8) -> torch.dtype:
+    """Chooses the dtype for samples of ``bits`` bits: the fastest that keeps all of their levels.
+
+    On GPUs that is float16 to 10 bits and float32 beyond. On CPUs it is what ``cpu_choice`` takes, and float32 where that
+    keeps too few.
+
+    Args:
+        device: where the network runs.
+        plan: the network; without one, the least exact dtype that any kind of network would get.
+        bits: of a sample, from 1; floating images count as 10.
+
+    Example:
+        default_dtype(torch.device("cpu"), plan, bits=10)
+    """
     if device.type == "cpu":
-        return torch.bfloat16 if has_bf16() else torch.float32
-    return torch.float16
+        kinds = KINDS if plan is None else (network_kind(plan),)
+        found = min((choose(kind).way.dtype for kind in kinds), key=KEPT_BITS.__getitem__)
+    else:
+        found = torch.float16
+    return found if bits <= KEPT_BITS[found] else torch.float32
+
+
+def cpu_choices() -> dict[str, Choice]:
+    """The way and its reason for 8-bit samples on this CPU, by the kind of network."""
+    return {kind: choose(kind) for kind in KINDS}
 
 
 def select_backend(plan: Plan, device: torch.device, dtype: torch.dtype, backend: str | Backend = "auto") -> Backend:

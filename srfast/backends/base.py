@@ -43,7 +43,13 @@ class Executable(ABC):
 
     Args:
         traits: what its windows must be like.
+
+    Attributes:
+        path: what the bits of its results depend on besides plan, dtype and backend, as an instruction set; None where
+            these say all.
     """
+
+    path: str | None = None
 
     def __init__(self, traits: TilingTraits) -> None:
         self.traits = traits

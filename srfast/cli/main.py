@@ -13,7 +13,7 @@ from pathlib import Path
 import srfast
 from srfast._names import shown
 from srfast.cli import estimate as plan
-from srfast.cli import models, upscale
+from srfast.cli import models, tune, upscale
 from srfast.cli.signals import ends_in_order, exit_code
 from srfast.errors import OutputError, SrfastError
 
@@ -69,6 +69,7 @@ def _parser() -> argparse.ArgumentParser:
     upscale.add(commands, common)
     plan.add(commands, common)
     models.add(commands, common)
+    tune.add(commands, common)
     demo = commands.add_parser("demo", parents=[common], help="upscale the clip that comes with srfast")
     demo.add_argument("output", nargs="?", default="demo-output", type=Path, help="folder for the results")
     demo.set_defaults(run=_demo)

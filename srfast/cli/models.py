@@ -44,7 +44,7 @@ def add(commands: Any, common: argparse.ArgumentParser) -> None:
     p.add_argument("--side", type=int, default=256, help="side of the compared middle part in input pixels (256)")
     p.add_argument("--backend", default="auto", help="auto (default) or a backend's name")
     p.add_argument("--device", help="cpu, cuda, ...; the first GPU by default")
-    p.add_argument("--dtype", choices=["fp16", "bf16", "fp32"], help="the device's fastest by default")
+    p.add_argument("--dtype", choices=["fp16", "bf16", "fp32"], help="the fastest that is exact enough by default")
     p.add_argument("--json", action="store_true", help="print JSON")
     p.set_defaults(run=_verify)
 

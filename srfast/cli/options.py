@@ -33,7 +33,7 @@ def add_model(p: argparse.ArgumentParser) -> None:
     engine.add_argument("--backend", default="auto", help="auto (default), triton, cuda, mixed, cpu or reference")
     engine.add_argument("--device", help="cpu, cuda, cuda:1, ...; the first GPU by default")
     engine.add_argument("-g", "--gpu-id", "--gpu_id", type=int, help="number of the GPU")
-    engine.add_argument("--dtype", choices=["fp16", "bf16", "fp32"], help="the device's fastest by default")
+    engine.add_argument("--dtype", choices=["fp16", "bf16", "fp32"], help="the fastest that is exact enough by default")
     engine.add_argument("--fp32", action="store_true", help="the same as --dtype fp32")
     engine.add_argument("--max-memory", metavar="SIZE", help="of the whole process, such as 2G; tiles shrink to fit")
 

@@ -12,10 +12,12 @@ from dataclasses import asdict, dataclass
 import torch
 
 import srfast
-from srfast.backends import BACKENDS, default_dtype
+from srfast.backends import BACKENDS, cpu_choices, default_dtype
+from srfast.backends.cpu import tuned
 from srfast.checkpoint import shipped_models
 from srfast.devices import default_device, gpu_reason
 from srfast.kernels import cuda, gluon
+from srfast.kernels.cpu.classes import VARIABLE, cpu_class, cpu_vendor, pretended
 from srfast.kernels.cuda.config import measured_gpus
 from srfast.plan import Plan
 
@@ -36,10 +38,11 @@ ENCODERS = ("libx264", "libx265", "libsvtav1", "libvpx-vp9", "ffv1", "h264_nvenc
 
 @dataclass(frozen=True)
 class Info:
-    """Versions, devices, backends and models; every value is text."""
+    """Versions, devices, choices on the CPU by the kind of network, backends and models; every value is text."""
 
     versions: dict[str, str]
     devices: dict[str, str]
+    cpu: dict[str, str]
     backends: dict[str, str]
     models: dict[str, str]
     tools: dict[str, str]
@@ -58,7 +61,7 @@ class Info:
 
 def collect() -> Info:
     """Looks at the machine."""
-    return Info(_versions(), _devices(), _backends(), _models(), _tools())
+    return Info(_versions(), _devices(), _cpu(), _backends(), _models(), _tools())
 
 
 def _versions() -> dict[str, str]:
@@ -89,6 +92,19 @@ def _devices() -> dict[str, str]:
     device = default_device()
     devices["default"] = f"{device} in {str(default_dtype(device)).removeprefix('torch.')}"
     return devices
+
+
+def _cpu() -> dict[str, str]:
+    """The class of the CPU, and what is chosen on it for 8-bit images and why."""
+    pretence = f" (as {VARIABLE} says)" if pretended()[1] else ""
+    found = {"class": f"{cpu_vendor()} {cpu_class()}{pretence}"}
+    for kind, choice in cpu_choices().items():
+        found[kind] = f"{choice.way.words}: {choice.reason}"
+    path = tuned.tuned_path()
+    unused = tuned.problem() or (f"{path} is not used, as {VARIABLE} is set" if pretence else None)
+    exists = path is not None and path.exists()
+    found["tuned"] = (unused or f"by {path}") if exists else "no file of 'srfast tune'; the shipped choice counts"
+    return found
 
 
 def _backends() -> dict[str, str]:

@@ -82,7 +82,7 @@ def inspect_model(model: LoadedModel, width: int = 1280, height: int = 720) -> t
     """Facts of a loaded network for images of ``width`` x ``height`` pixels, and its fused plan."""
     plan = optimise(capture(model.module))
     device = default_device()
-    dtype = default_dtype(device)
+    dtype = default_dtype(device, plan)
     name = f"{str(dtype).removeprefix('torch.')} on {device}"
     reasons = {b.name: b.not_supported_reasons(plan, device, dtype) for b in BACKENDS}
     inspection = Inspection(

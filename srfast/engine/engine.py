@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from srfast.backends import Backend, default_dtype
+from srfast.backends import FLOATING_BITS, KEPT_BITS, SAMPLE_BITS, Backend, default_dtype
 from srfast.devices import usable_device
 from srfast.engine.pixels import check_images, padded
 from srfast.engine.runner import Job, Runner
@@ -44,7 +44,8 @@ class Engine:
         plan: an optimised plan for images in 0..1.
         backend: 'auto', a backend's name, or a backend, as ``CpuBackend(winograd=False)``.
         device: where to run; by default the first GPU, else the CPU.
-        dtype: of weights and activations; by default float16 on GPUs, bfloat16 on CPUs that have it, else float32.
+        dtype: of weights and activations. By default the fastest for 8-bit images (``backends.default_dtype``); images of
+            more bits than it keeps then go through float32.
         tile: side of a tile in input pixels; 0 never tiles, None lets the memory decide.
         memory: bytes that activations may take; by default half of the free GPU memory, or 1 GiB on a CPU.
 
@@ -75,12 +76,12 @@ class Engine:
             raise ValueError(f"tile must be 0 (never tile) or a size in input pixels, not {tile}")
         self.plan = plan
         self.device = usable_device(device)
-        self.dtype = dtype or default_dtype(self.device)
+        self.dtype = dtype or default_dtype(self.device, plan)
         self.scale = plan.scale
         self.statistics = Statistics()
-        self._again = functools.partial(
-            Engine, backend=backend, device=self.device, dtype=self.dtype, tile=tile, memory=memory
-        )
+        settings: dict[str, Any] = {"device": self.device, "tile": tile, "memory": memory}
+        self._again = functools.partial(Engine, backend=backend, dtype=dtype, **settings)
+        self._deep = None if dtype or self.dtype == torch.float32 else _Deep(plan, backend, settings, self.statistics)
         self._runner = Runner(plan, self.device, self.dtype, backend)
         traits = self._runner.run.traits
         self.alignment, self.halo = traits.alignment, traits.halo
@@ -104,6 +105,36 @@ class Engine:
     def backend(self) -> Backend:
         """What runs the plan."""
         return self._runner.backend
+
+    @property
+    def path(self) -> str:
+        """What the bits of the results depend on besides plan, dtype and backend: instruction set, GPU, or versions."""
+        if self.device.type == "cuda":
+            return torch.cuda.get_device_name(self.device)
+        own = f"PyTorch {torch.__version__} with {torch.backends.cpu.get_cpu_capability()}"
+        return self._runner.run.path or own
+
+    def for_bits(self, bits: int) -> Engine:
+        """Returns the engine for samples of at most ``bits`` bits, whatever type holds them.
+
+        That is this one, or one of its own in float32 where this one's dtype was not asked for by name and would lose
+        levels. ``statistics`` count for both.
+
+        Example:
+            engine.for_bits(10)(images)  # uint16 images of a 10-bit video
+        """
+        if self._deep is None:
+            return self
+        if bits > KEPT_BITS[self.dtype]:
+            return self._deep.engine()
+        same = object.__new__(Engine)
+        same.__dict__.update(self.__dict__, _deep=None)
+        return same
+
+    def for_type(self, dtype: torch.dtype) -> Engine:
+        """Returns the engine that runs images of this type: this one, or as ``for_bits``."""
+        bits = SAMPLE_BITS.get(dtype, FLOATING_BITS)
+        return self if self._deep is None or bits <= KEPT_BITS[self.dtype] else self._deep.engine()
 
     def __call__(self, images: Tensor, *, bgr: bool = False) -> Tensor:
         """Upscale images.
@@ -147,6 +178,11 @@ class Engine:
         Raises:
             InputError: the images have another shape or type.
         """
+        suited = (
+            self.for_type(images.dtype) if colour is None else self.for_bits(8 if images.dtype == torch.uint8 else 10)
+        )
+        if suited.dtype != self.dtype:
+            return suited.begin(images, bgr=bgr, colour=colour)
         if colour is None:
             check_images(images, self.plan.in_channels)
             whole = padded(images, self.plan.alignment)
@@ -202,6 +238,8 @@ class Engine:
         """Give back weights and buffers, after what runs now; later calls raise."""
         with self._lock:
             self._runner.close()
+        if self._deep is not None:
+            self._deep.close()
 
     def __enter__(self) -> Engine:
         return self
@@ -230,6 +268,9 @@ class Engine:
             raise InputError(
                 f"the region {width}x{height} at ({left}, {top}) is not inside the image of {columns}x{rows}"
             )
+        suited = self.for_type(images.dtype)
+        if suited.dtype != self.dtype:
+            return suited.region(images, top, left, height, width)
         first, s = (top, left), self.scale
         whole = padded(images, self.plan.alignment)
         if self.halo is None:
@@ -253,6 +294,9 @@ class Engine:
         Returns:
             Input pixels that were computed.
         """
+        suited = self.for_type(image.dtype)
+        if suited.dtype != self.dtype:
+            return suited.refresh(image, last, out)
         height, width = image.shape[1:3]
         if height % self.plan.alignment or width % self.plan.alignment:
             out.copy_(self(image))
@@ -317,6 +361,42 @@ class Engine:
             self._runner.settle(job)
             self.statistics.images += len(job.images)
             self.statistics.redone += job.redone
+
+
+class _Deep:
+    """The engine in float32 beside one whose dtype keeps too few bits; made when the first images need it."""
+
+    def __init__(self, plan: Plan, backend: str | Backend, settings: dict[str, Any], statistics: Statistics) -> None:
+        self._plan, self._backend, self._settings, self._statistics = plan, backend, settings, statistics
+        self._made: Engine | None = None
+        self._closed = False
+        self._lock = threading.Lock()
+
+    def engine(self) -> Engine:
+        """The engine; by another backend where the one that was asked for has no float32."""
+        with self._lock:
+            if self._closed:
+                raise SrfastError("this engine is closed; make another one")
+            if self._made is None:
+                self._made = self._make()
+                self._made.statistics = self._statistics
+                _log.info("samples of more bits go through float32 on %s", self._made.backend.name)
+            return self._made
+
+    def _make(self) -> Engine:
+        try:
+            return Engine(self._plan, backend=self._backend, dtype=torch.float32, **self._settings)
+        except BackendError as error:
+            if self._backend == "auto":
+                raise
+            _log.warning("%s, which these images need: they take another backend, or give a dtype by name", error)
+            return Engine(self._plan, dtype=torch.float32, **self._settings)
+
+    def close(self) -> None:
+        with self._lock:
+            self._closed = True
+            if self._made is not None:
+                self._made.close()
 
 
 def _window(first: int, length: int, limit: int, halo: int, alignment: int) -> slice:

@@ -47,9 +47,9 @@ def iter_video(
     """
     require_av()
     upscaler = model if isinstance(model, Upscaler) else Upscaler(model)
-    network = NetworkStage(upscaler, reuse=reuse)
     decoded: Channel[Item] = Channel(threading.Event())
     with VideoReader(source, input_options) as reader:
+        network = NetworkStage(upscaler, reuse=reuse, bits=reader.bits)
         feeding = Feeding(decoded, reader.items([]), "srfast-decode", reader.hold())
         try:
             feeding.start()

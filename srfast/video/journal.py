@@ -20,6 +20,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from srfast.errors import OutputError
+from srfast.kernels.cpu import instruction_sets
+from srfast.kernels.cpu.classes import VARIABLE as SRFAST_CPU
 from srfast.video.source import require_av
 
 if TYPE_CHECKING:
@@ -122,8 +124,8 @@ class Journal:
         different = sorted(k for k in {*header, *run} - MAY_DIFFER if header.get(k) != run.get(k))
         if different:
             raise OutputError(
-                f"the unfinished run in {self.path} had another {', '.join(different)}; "
-                "repeat its command with --resume, or give -y instead to start over"
+                f"the unfinished run in {self.path} had another {', '.join(_difference(header, run, k) for k in different)}; "
+                f"repeat its command with --resume{_way_back(header, different)}, or give -y instead to start over"
             )
         end = self._file.tell()
         for kind, _, payload in self._records():
@@ -239,6 +241,28 @@ class Journal:
             self._file.close()
         except OSError:  # a full disk; what was committed is on it
             return
+
+
+# What decides the bits of frames, and how each is asked for by name.
+_OPTIONS = {"backend": "--backend", "device": "--device", "dtype": "--dtype", "instruction set": ""}
+_DTYPES = {"float32": "fp32", "bfloat16": "bf16", "float16": "fp16"}
+
+
+def _difference(header: dict[str, Any], run: dict[str, Any], key: str) -> str:
+    """Names what differs; for what decides the frames' bits with the values of then and now."""
+    if key not in _OPTIONS or key not in header or key not in run:
+        return key
+    return f"{key} ({header[key]!r:.60}, now {run[key]!r:.60})"
+
+
+def _way_back(header: dict[str, Any], different: list[str]) -> str:
+    """Names the options that ask for the arithmetic that an unfinished run had, where this machine has it."""
+    values = {key: str(header.get(key, "")) for key in _OPTIONS if key in different}
+    instructions = values.pop("instruction set", "")
+    options = [f"{_OPTIONS[key]} {_DTYPES.get(value, value)}" for key, value in values.items() if value.isalnum()]
+    if options:
+        return f" and {' '.join(options)}"
+    return f" with {SRFAST_CPU}={instructions} in the environment" if instructions in instruction_sets() else ""
 
 
 def _packet(fields: tuple[Any, ...], payload: bytes) -> tuple[int, Any]:

@@ -7,12 +7,13 @@ import logging
 import os
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import srfast
 from srfast._threads import StageTimes
+from srfast.engine import Engine
 from srfast.errors import OutputError
 from srfast.upscaler import Upscaler
 from srfast.video.damage import Damage
@@ -63,6 +64,7 @@ class VideoResult:
         stages: seconds of work by stage; stages overlap.
         codec, pix_fmt: of the output.
         interrupted: Ctrl-C ended a source that has no end of its own.
+        arithmetic: what the bits of the frames depend on beside the network: backend, device, dtype, instruction set.
     """
 
     frames: int
@@ -77,6 +79,7 @@ class VideoResult:
     codec: str
     pix_fmt: str
     interrupted: bool = False
+    arithmetic: dict[str, str] = field(default_factory=dict)
 
     @property
     def fps(self) -> float:
@@ -149,6 +152,8 @@ def upscale_video(
         settings = settle(reader, encoding, suffix, width, height)
         reader.planes = plane_colour(reader, settings, upscaler)
         run = _identity(source, input_options or InputOptions(), upscaler, settings, frames, copy, segment)
+        arithmetic = _arithmetic(upscaler.engine.for_bits(reader.bits))
+        run |= arithmetic
         run["planes"] = str(reader.planes)
         kind = encoding.format or ("y4m" if str(target) == "-" else None)
         if is_sequence(target) or container_format(suffix, kind) in VIDEO_ONLY:
@@ -166,7 +171,7 @@ def upscale_video(
                 options=input_options,
             )
         times = StageTimes()
-        network = NetworkStage(upscaler, reuse=reuse, times=times, planes=reader.planes)
+        network = NetworkStage(upscaler, reuse=reuse, times=times, planes=reader.planes, bits=reader.bits)
         sink: Sink
         if is_sequence(target):
             sink = ImageSink(os.fspath(target), run, segment=segment, overwrite=overwrite, resume=resume)
@@ -193,6 +198,7 @@ def upscale_video(
             codec=settings.codec,
             pix_fmt=settings.pix_fmt,
             interrupted=stages.interrupted,
+            arithmetic=arithmetic,
         )
 
 
@@ -219,12 +225,21 @@ def _identity(
         "input options": asdict(options),
         "model": upscaler.fingerprint,
         "outscale": upscaler.outscale,
-        "backend": f"{upscaler.engine.backend.name} on {upscaler.engine.device} in {upscaler.engine.dtype}",
         "encoding": encoder,
         "frames limit": frames,
         "copied streams": sorted(copy),
         "segment": segment,
         "version": srfast.__version__,
+    }
+
+
+def _arithmetic(engine: Engine) -> dict[str, str]:
+    """What the bits of the frames depend on beside the network: part of the identity of a run."""
+    return {
+        "backend": engine.backend.name,
+        "device": str(engine.device),
+        "dtype": str(engine.dtype).removeprefix("torch."),
+        "instruction set": engine.path,
     }
 
 

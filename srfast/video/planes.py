@@ -37,7 +37,7 @@ def plane_colour(reader: VideoReader, settings: Settings, upscaler: Upscaler) ->
     same = (colour.matrix, colour.range) == (settings.colour.matrix, settings.colour.range)
     if not same or colour.matrix not in LUMA_WEIGHTS or reader.stream.codec_context.name in _CENTRED:
         return None
-    unit = upscaler.engine.plane_unit
+    unit = upscaler.engine.for_bits(given[0]).plane_unit
     if unit is None or reader.height % unit or reader.width % unit:
         return None
     return PlaneColour(colour.matrix, colour.range == FULL, torch.uint8 if given[0] == 8 else torch.uint16)

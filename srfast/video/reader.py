@@ -90,7 +90,8 @@ class VideoReader:
         self.colour: Colour = colour_of(
             self.stream.codec_context, frame, self._decoding.tags, self.height, self._decoding.label
         )
-        self.deep = max(component.bits for component in self.format.components) > 8
+        self.bits: int = max(component.bits for component in self.format.components)
+        self.deep = self.bits > 8
         self.alpha = any(component.is_alpha for component in self.format.components)
         self.interlaced = bool(frame.interlaced_frame)
         self.rotation = int(getattr(frame, "rotation", 0) or 0)

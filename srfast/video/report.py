@@ -52,9 +52,7 @@ def as_dict(result: VideoResult, source: str, target: str, upscaler: Upscaler) -
         "output_bytes": os.path.getsize(target) if os.path.isfile(target) else None,
         "model": upscaler.name,
         "engine": {
-            "backend": upscaler.engine.backend.name,
-            "device": str(upscaler.engine.device),
-            "dtype": str(upscaler.engine.dtype).removeprefix("torch."),
+            **{name.replace(" ", "_"): value for name, value in result.arithmetic.items()},
             "tiles": upscaler.engine.statistics.tiles,
             "out_of_memory": upscaler.engine.statistics.out_of_memory,
         },

@@ -41,12 +41,14 @@ class SequenceUpscaler:
     Args:
         upscaler: the network.
         reuse: False computes everything.
+        bits: of a sample in the frames; by default as many as their type has.
     """
 
-    def __init__(self, upscaler: Upscaler, *, reuse: bool = True) -> None:
+    def __init__(self, upscaler: Upscaler, *, reuse: bool = True, bits: int | None = None) -> None:
         self._upscaler = upscaler
-        self._colour = _Plane(upscaler.engine, reuse)
-        self._alpha = _Plane(upscaler.engine, reuse)
+        engine = upscaler.engine if bits is None else upscaler.engine.for_bits(bits)
+        self._colour = _Plane(engine, reuse)
+        self._alpha = _Plane(engine, reuse)
 
     @property
     def statistics(self) -> Reuse:
@@ -93,10 +95,10 @@ class _Plane:
         return run_array(image, self._engine)
 
     def _changed(self, image: Array, changed: Array, last: Array, out: Array) -> Array:
-        engine = self._engine
+        tensor = torch.from_numpy(image).unsqueeze(0)
+        engine = self._engine.for_type(tensor.dtype)
         if engine.halo is None:
             return self._whole(image)
-        tensor = torch.from_numpy(image).unsqueeze(0)
         if not engine.exact:
             result = torch.from_numpy(out.copy()).unsqueeze(0)
             self.statistics.computed += engine.refresh(tensor, torch.from_numpy(last).unsqueeze(0), result)

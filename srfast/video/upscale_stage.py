@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from srfast._threads import StageTimes
+from srfast.engine import Engine
 from srfast.engine.transfer import SLOTS
 from srfast.images.arrays import Array
 from srfast.kernels.planes import PlaneColour
@@ -28,6 +29,7 @@ class NetworkStage:
         reuse: copy what has not changed since the last frame.
         times: where its work is counted, under 'network'.
         planes: what the frames are, if not RGB.
+        bits: of a sample in the frames; by default as many as their type has.
     """
 
     def __init__(
@@ -37,13 +39,15 @@ class NetworkStage:
         reuse: bool,
         times: StageTimes | None = None,
         planes: PlaneColour | None = None,
+        bits: int | None = None,
     ) -> None:
         self._upscaler, self._planes = upscaler, planes
-        self._sequence = SequenceUpscaler(upscaler, reuse=reuse)
+        self._sequence = SequenceUpscaler(upscaler, reuse=reuse, bits=bits)
         self._times = times or StageTimes()
-        self._ahead = _Ahead(upscaler, reuse, planes)
+        engine = upscaler.engine if bits is None else upscaler.engine.for_bits(bits)
+        self._ahead = _Ahead(engine, reuse, planes)
         self._first: tuple[float, int] | None = None
-        self._slots = SLOTS if upscaler.engine.overlaps else 1
+        self._slots = SLOTS if engine.overlaps else 1
 
     @property
     def statistics(self) -> Reuse:
@@ -96,8 +100,8 @@ class NetworkStage:
 class _Ahead:
     """Whole frames sent one after another; a frame that repeats the last one has its result."""
 
-    def __init__(self, upscaler: Upscaler, reuse: bool, planes: PlaneColour | None) -> None:
-        self._engine, self._reuse, self._planes = upscaler.engine, reuse, planes
+    def __init__(self, engine: Engine, reuse: bool, planes: PlaneColour | None) -> None:
+        self._engine, self._reuse, self._planes = engine, reuse, planes
         self._last: tuple[Array, Callable[[], Array]] | None = None
         self.statistics = Reuse()
 

@@ -39,7 +39,7 @@ def test_compare(tmp_path: Path) -> None:
     path = tmp_path / "r.json"
     session = Session(path, (1, 2), 0.0, 10.0, Gate(None), torch.device("cpu"), least=2, without="torch.compile")
     ways = [
-        Contender(OURS, srfast_run),
+        Contender(OURS, partial(srfast_run, dtype=torch.float32)),
         Contender(EAGER, partial(eager_run, dtype=torch.float32, last=False)),
         Contender("reference", reference_run),
         Contender("wrong", wrong),
@@ -107,8 +107,8 @@ def test_hand_written_loops_give_the_same_frames() -> None:
     """Real-ESRGAN's padding changes only what is near the bottom and right borders."""
     generator = np.random.default_rng(0)
     frame = generator.integers(0, 256, (40, 50, 3), dtype=np.uint8)
-    ours = Upscaler(TINY.module())(frame).astype(int)
     cpu = torch.device("cpu")
+    ours = Upscaler(TINY.module(), device=cpu, dtype=torch.float32)(frame).astype(int)
     plain = loops.eager_frame(TINY.module(), cpu, torch.float32)(frame)
     real = loops.real_esrgan_frame(TINY.module(), cpu, torch.float32)(frame)
     assert np.abs(ours - plain).max() <= 1

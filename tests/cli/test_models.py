@@ -65,7 +65,7 @@ def test_export(model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
     assert "multiples of 2" in capsys.readouterr().out
     assert main(["export", model, str(out)]) == 7
     assert main(["export", model, str(tmp_path / "out.xml")]) == 7
-    assert main(["verify", str(out), "--frames", "1", "--side", "20"]) == 0
+    assert main(["verify", str(out), "--frames", "1", "--side", "20", "--device", "cpu", "--dtype", "fp32"]) == 0
     assert main(["convert", str(out), str(tmp_path / "no.safetensors")]) == 3
     assert "ONNX" in capsys.readouterr().err
 
@@ -73,11 +73,11 @@ def test_export(model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
 def test_verify(model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     photo = tmp_path / "photo.png"
     cv2.imwrite(str(photo), np.random.default_rng(0).integers(0, 256, (21, 33, 3), dtype=np.uint8))
-    assert main(["verify", model, str(photo), "--json"]) == 0
+    assert main(["verify", model, str(photo), "--json", "--device", "cpu", "--dtype", "fp32"]) == 0
     facts = json.loads(capsys.readouterr().out)
     assert facts["passed"]
     assert (facts["frames"], facts["width"], facts["height"], facts["max_difference"] <= 1) == (1, 33, 21, True)
-    assert main(["verify", model, "--frames", "2", "--side", "16", "--backend", "reference"]) == 0
+    assert main(["verify", model, "--frames", "2", "--side", "16", "--backend", "reference", "--dtype", "fp32"]) == 0
     assert "2 frames of 16x16 on reference" in capsys.readouterr().out
 
 

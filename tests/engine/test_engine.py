@@ -75,11 +75,11 @@ def test_tiled_equals_untiled(network: nn.Module, size: tuple[int, int]) -> None
 
 
 @pytest.mark.parametrize("backend", ["cpu", "reference"])
-def test_matches_the_module(network: nn.Module, backend: str) -> None:
+def test_matches_the_module_in_float32(network: nn.Module, backend: str) -> None:
     x = image(19, 23)
     with torch.no_grad():
         expected = network(x.permute(0, 3, 1, 2).float() / 255).clamp(0, 1).permute(0, 2, 3, 1)
-    engine = Engine(plan_of(network), backend=backend)
+    engine = Engine(plan_of(network), backend=backend, device="cpu", dtype=torch.float32)
     torch.testing.assert_close(engine(x.float() / 255), expected, rtol=0, atol=2e-5)
     off = (engine(x).float() - (expected * 255).round()).abs()
     assert off.max() <= 1

@@ -86,7 +86,7 @@ def test_cpu_backend_in_float32(built: nn.Module) -> None:
     x = torch.rand(1, plan.in_channels, plan.alignment * 5, plan.alignment * 3)
     with torch.no_grad():
         expected = built.double()(x.double())
-    for backend in (CpuBackend(), CpuBackend(compiled=False)):
+    for backend in (CpuBackend(), CpuBackend(path="onednn")):
         got = backend.compile(plan, *FLOAT32)(x)
         torch.testing.assert_close(got.double(), expected, rtol=0, atol=3e-5)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 import re
 import signal
@@ -16,6 +17,7 @@ import pytest
 import torch
 
 from srfast.errors import FrameLossError, InputError, OutputError
+from srfast.kernels.cpu import instruction_sets
 from srfast.models import SRVGGNetCompact
 from srfast.upscaler import Upscaler
 from srfast.video import Encoding, upscale_video
@@ -23,7 +25,7 @@ from srfast.video.journal import journal_path
 from srfast.video.reader import Item, RgbFrame
 from srfast.video.source import InputOptions
 from srfast.video.upscale_stage import NetworkStage
-from tests.helpers.video.children import SEGMENT, stand_at, start, tiny, upscale
+from tests.helpers.video.children import SEGMENT, stand_at, start, tiny, tiny_network, upscale
 from tests.helpers.video.gradients import frame_times, leftovers, make_clip, packets
 
 FRAMES = 40
@@ -306,3 +308,53 @@ def test_other_input_images_are_another_run(tmp_path: Path, clip: Path) -> None:
     upscale_video(clip, source, other(), overwrite=True)
     with pytest.raises(OutputError, match="another input images"):
         upscale_video(source, target, tiny(), segment=SEGMENT, resume=True)
+
+
+def test_a_run_continues_in_its_own_arithmetic(
+    tmp_path: Path, clip: Path, whole: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another instruction set, dtype or backend gives other bits: it is refused, with both values and the way back."""
+    target = tmp_path / "out.mkv"
+    monkeypatch.setenv("SRFAST_CPU", "none")
+
+    def run(resume: bool, **options: str) -> int:
+        upscaler = Upscaler(tiny_network(), device="cpu", **options)
+        stop = None if resume else interrupt_at(13)
+        return upscale_video(clip, target, upscaler, segment=SEGMENT, resume=resume, on_progress=stop).resumed
+
+    with pytest.raises(KeyboardInterrupt):
+        run(False)
+    journal = journal_path(target).read_bytes()
+    with pytest.raises(OutputError, match=r"backend \('cpu', now 'reference'\).*and --backend cpu, or"):
+        run(True, backend="reference", dtype="fp32")
+    monkeypatch.setenv("SRFAST_CPU", "amx")
+    with pytest.raises(OutputError, match=r"dtype \('float32', now 'bfloat16'\).* --resume and --dtype fp32, or"):
+        run(True)
+    if instruction_sets()[0] != "portable":
+        monkeypatch.delenv("SRFAST_CPU")
+        with pytest.raises(
+            OutputError, match=r"set \('portable', now '[a-z0-9]+'\).*with SRFAST_CPU=portable in the env"
+        ):
+            run(True, dtype="fp32")
+    assert journal_path(target).read_bytes() == journal
+    monkeypatch.setenv("SRFAST_CPU", "portable")
+    assert run(True) > 0
+    reference = tmp_path / "whole.mkv"
+    upscale_video(clip, reference, Upscaler(tiny_network(), device="cpu"), segment=SEGMENT)
+    assert frames_of(target) == frames_of(reference)
+
+
+def test_a_record_of_unknown_instructions(tmp_path: Path, clip: Path) -> None:
+    """Of a CPU that this one is not, and of what was never an instruction set: no advice that cannot be followed."""
+    target = tmp_path / "out.mkv"
+    interrupted(clip, target, 13)
+    path = journal_path(target)
+    magic, line, rest = path.read_bytes().split(b"\n", 2)
+    for name in ("avx1024", "\x1b[31m" + "x" * 500):
+        path.write_bytes(
+            magic + b"\n" + json.dumps(json.loads(line) | {"instruction set": name}).encode() + b"\n" + rest
+        )
+        with pytest.raises(OutputError, match="another instruction set") as error:
+            upscale_video(clip, target, tiny(), segment=SEGMENT, resume=True)
+        said = str(error.value)
+        assert "SRFAST_CPU" not in said and said.isprintable() and len(said) < 500

@@ -1,62 +1,68 @@
-"""The CPU backend: in float32 the compiled kernels of ``csrc/cpu``, in bfloat16 oneDNN.
+"""The CPU backend: the compiled kernels of ``csrc/cpu``, or oneDNN.
 
-The compiled kernels take a whole plan as one network, whose convolutions they run depth first. Where the compiled module is
-missing, and in bfloat16, nodes run one by one through oneDNN or plain torch.
+The compiled kernels take a whole plan as one network, whose convolutions they run depth first. Through oneDNN, which is the
+usual way in bfloat16 and the only one without the compiled module, nodes run one by one. ``choice`` says which way is taken.
 """
 
 from __future__ import annotations
 
+import logging
 import math
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-from srfast.backends.base import Executable, FrameExecutable, FunctionExecutable, TilingTraits, release_after
+from srfast.backends.base import Executable, FrameExecutable, TilingTraits, release_after
+from srfast.backends.cpu.choice import choose
 from srfast.backends.cpu.network import CompiledNetwork
-from srfast.backends.cpu.onednn import missing_reason, onednn_step
+from srfast.backends.cpu.onednn import missing_reason, onednn_build, onednn_step
 from srfast.backends.cpu.quantize import Int8, narrow_convs
+from srfast.backends.cpu.ways import Way, network_kind, runnable
 from srfast.kernels import cpu as kernels
+from srfast.kernels.cpu.classes import cpu_class
 from srfast.plan import Conv, Plan
 
 INT8_SETS = ("amx_int8", "vnni")  # instruction sets of 8-bit convolutions, faster first
+_BF16_SETS = ("amx", "amx_emulated")  # those of bfloat16
+_log = logging.getLogger("srfast")
 
 
 def has_bf16() -> bool:
-    """True where the CPU multiplies bfloat16 in hardware (AVX512-BF16 or AMX)."""
-    return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
+    """True where the CPU multiplies bfloat16 in hardware (AVX512-BF16 or AMX), or ``SRFAST_CPU`` says so."""
+    return cpu_class() in ("avx512_bf16", "amx")
 
 
 @dataclass(frozen=True)
 class CpuBackend:
-    """Compiled kernels in float32, oneDNN in bfloat16 where the CPU has it.
+    """float32 and, where the CPU has it, bfloat16, in the way that ``choice`` takes for the network.
 
     Args:
         winograd: the compiled 3x3 and 5x5 convolutions go through the Winograd transform: 2.8 to 4 times fewer
             multiplications, at about twice the rounding error of direct float32 convolutions (still hundreds of times below
             that of bfloat16). Without it every sum is formed directly.
-        compiled: False leaves float32 to oneDNN as well.
         int8: what ``calibrate.calibrate`` made of the plan: its convolutions run in 8 bits.
-        bf16: "amx" runs the convolutions of bfloat16 on srfast's own AMX kernels, between float32 activations; None leaves
-            them to oneDNN, as nobody has measured which is faster.
+        path: the way instead of the chosen one: "onednn", for float32 an instruction set of the compiled kernels, or for
+            bfloat16 "amx", srfast's own AMX kernels between float32 activations.
 
     Raises:
-        ValueError: the CPU or the build lacks what ``int8`` or ``bf16`` needs.
+        ValueError: the CPU or the build lacks what ``int8`` or ``path`` needs.
     """
 
     name: ClassVar[str] = "cpu"
 
     winograd: bool = True
-    compiled: bool = True
     int8: Int8 | None = None
-    bf16: str | None = None
+    path: str | None = None
 
     def __post_init__(self) -> None:
         if self.int8 and int8_set() is None:
             raise ValueError("8-bit convolutions need the compiled kernels and a CPU with AVX512-VNNI or AMX-INT8")
-        if self.bf16 and self.bf16 not in kernels.narrow_sets():
-            raise ValueError(f"this build and this CPU have no {self.bf16!r}; there are {kernels.narrow_sets()}")
+        narrow = [name for name in kernels.narrow_sets() if name in _BF16_SETS]
+        known = ["onednn", *kernels.instruction_sets(), *narrow]
+        if self.path is not None and self.path not in known:
+            raise ValueError(f"this build and this CPU have no {self.path!r}; there are {', '.join(known)}")
 
     def not_supported_reasons(self, plan: Plan, device: torch.device, dtype: torch.dtype) -> list[str]:
         reasons = []
@@ -72,16 +78,31 @@ class CpuBackend:
         return reasons
 
     def compile(self, plan: Plan, device: torch.device, dtype: torch.dtype) -> Executable:
-        kept = dtype if self.bf16 is None else torch.float32
-        plan = plan.map_tensors(lambda t: t.to(kept))
-        narrow: dict[str, Any] = {}
-        if dtype == torch.bfloat16 and self.bf16:
-            narrow = {"narrow": {n.output: kernels.Narrow() for n in narrow_convs(plan)}, "instruction_set": self.bf16}
-        elif self.int8 and dtype == torch.float32:
-            narrow = {"narrow": self.int8.convs, "instruction_set": int8_set()}
-        if self.compiled and kept == torch.float32 and plan.nodes and kernels.unavailable_reason() is None:
-            return _CompiledExecutable(CompiledNetwork(plan, winograd=self.winograd, **narrow))
-        return _steps(plan)
+        way = self._way(plan, dtype)
+        bf16 = way.path in _BF16_SETS
+        plan = plan.map_tensors(lambda t: t.to(torch.float32 if bf16 else dtype))
+        int8 = self.int8 if dtype == torch.float32 else None
+        if (way.path == "onednn" and int8 is None) or not plan.nodes:
+            return _Steps(plan)
+        narrow: dict[str, kernels.Narrow] = {}
+        instruction_set: str | None = way.path
+        if bf16:
+            narrow = {node.output: kernels.Narrow() for node in narrow_convs(plan)}
+        elif int8 is not None:
+            narrow, instruction_set = dict(int8.convs), int8_set()
+        network = CompiledNetwork(plan, winograd=self.winograd, narrow=narrow, instruction_set=instruction_set)
+        return _CompiledExecutable(network)
+
+    def _way(self, plan: Plan, dtype: torch.dtype) -> Way:
+        """The way for a plan; the chosen one is told in the log, with its reason."""
+        if self.path == "onednn" or (self.path is not None and (self.path in _BF16_SETS) == (dtype == torch.bfloat16)):
+            return Way(dtype, self.path)
+        choice = choose(network_kind(plan), dtype)
+        _log.info("%s: %s", choice.way.words, choice.reason)
+        way = runnable(choice.way)
+        if way != choice.way:
+            _log.info("%s, in place of what this CPU or build lacks", way.words)
+        return way
 
 
 def int8_set() -> str | None:
@@ -104,6 +125,7 @@ class _CompiledExecutable(FrameExecutable):
         alignment = plan.alignment * math.lcm(*(tile(node) for node in plan.nodes if isinstance(node, Conv)))
         memory = network.bytes_per_pixel()
         super().__init__(TilingTraits(alignment, plan.halo(tile), exact=True, bytes_per_pixel=memory))
+        self.path = network.network.instruction_set
 
     @torch.inference_mode()
     def __call__(self, x: Tensor) -> Tensor:
@@ -133,18 +155,20 @@ def _reversed_channels(frames: Tensor) -> Tensor:
     return frames.flip(-1)
 
 
-def _steps(plan: Plan) -> Executable:
+class _Steps(Executable):
     """The plan node by node through oneDNN and plain torch."""
-    release = release_after(plan)
-    steps = [onednn_step(plan, index, unused) for index, unused in enumerate(release)]
+
+    def __init__(self, plan: Plan) -> None:
+        super().__init__(TilingTraits.of(plan))
+        self._plan, self._release = plan, release_after(plan)
+        self._steps = [onednn_step(plan, index, unused) for index, unused in enumerate(self._release)]
+        self.path = onednn_build()
 
     @torch.inference_mode()
-    def run(x: Tensor) -> Tensor:
-        values = {plan.input: x.contiguous(memory_format=torch.channels_last)}
-        for node, step, unused in zip(plan.nodes, steps, release, strict=True):
+    def __call__(self, x: Tensor) -> Tensor:
+        values = {self._plan.input: x.contiguous(memory_format=torch.channels_last)}
+        for node, step, unused in zip(self._plan.nodes, self._steps, self._release, strict=True):
             values[node.output] = step(values)
             for name in unused:
                 values.pop(name, None)
-        return values[plan.output]
-
-    return FunctionExecutable(run, TilingTraits.of(plan))
+        return values[self._plan.output]

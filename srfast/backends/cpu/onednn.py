@@ -6,6 +6,8 @@ oneDNN is reached through the fused operators that PyTorch's own compiler uses.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -28,14 +30,42 @@ def missing_reason() -> str | None:
     return None
 
 
+@lru_cache(maxsize=1)
+def computes_bf16() -> bool:
+    """Whether oneDNN convolves bfloat16 on this CPU, in hardware or in software."""
+    try:
+        torch.ops.mkldnn._reorder_convolution_weight(torch.zeros(1, 1, 1, 1).bfloat16(), [0, 0], *_PADDING_ARGS, None)
+    except RuntimeError:
+        return False
+    return True
+
+
+def onednn_build() -> str:
+    """What its results depend on, for people: the instructions that PyTorch uses here and its version."""
+    return f"oneDNN of PyTorch {torch.__version__} with {torch.backends.cpu.get_cpu_capability()}"
+
+
 def onednn_step(plan: Plan, index: int, unused: list[str]) -> Step:
     """The function that computes node ``index`` from the activations before it; ``unused`` are not read again."""
     node = plan.nodes[index]
     if not isinstance(node, Conv):
         return lambda values: run_node(node, values)
+    if node.weight.dtype == torch.bfloat16 and not computes_bf16():
+        return _rounded_step(node)
     # The residual's own memory takes the sum where nothing reads it afterwards.
     in_place = node.residual is not None and node.residual in unused and node.residual not in (plan.input, node.input)
     return _conv_step(node, in_place)
+
+
+def _rounded_step(node: Conv) -> Step:
+    """bfloat16 where oneDNN refuses it, so only where ``SRFAST_CPU`` pretends: float32, rounded as the hardware would."""
+    slope = None if node.slope is None else node.slope.float()
+    wide = replace(node, weight=node.weight.float(), bias=node.bias.float(), slope=slope)
+
+    def run(values: dict[str, Tensor]) -> Tensor:
+        return run_node(wide, {name: values[name].float() for name in node.inputs}).to(torch.bfloat16)
+
+    return run
 
 
 def _conv_step(node: Conv, in_place: bool) -> Step:

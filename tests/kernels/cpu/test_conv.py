@@ -246,11 +246,3 @@ def test_wrong_schedules_are_refused(steps: list[tuple[int, int, int]], message:
         network.layout(5, 6, scales=[1, 1], steps=steps)
     with pytest.raises(ValueError, match="needs a scale"):
         network.layout(5, 6, scales=[1], steps=[(-1, 0, 5), (0, 0, 5)])
-
-
-def test_environment_names_the_instruction_set(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(cpu.VARIABLE, "portable")
-    assert cpu.default_instruction_set() == "portable"
-    monkeypatch.setenv(cpu.VARIABLE, "sse9")
-    with pytest.raises(ValueError, match="sse9"):
-        cpu.default_instruction_set()

@@ -96,12 +96,12 @@ def test_a_network_in_bfloat16(kind: str) -> None:
     plan = optimise(capture(model))
     x = torch.rand(1, 3, 12, 17)
     exact = CpuBackend().compile(plan, torch.device("cpu"), torch.float32)(x)
-    y = CpuBackend(bf16=kind).compile(plan, torch.device("cpu"), torch.bfloat16)(x.bfloat16())
+    y = CpuBackend(path=kind).compile(plan, torch.device("cpu"), torch.bfloat16)(x.bfloat16())
     eager = model.bfloat16()(x.bfloat16())
     assert y.dtype == torch.bfloat16
     assert 0 < (y.float() - exact).square().mean() < (eager.float() - exact).square().mean() * 4
     with pytest.raises(ValueError, match="no 'avx9'"):
-        CpuBackend(bf16="avx9")
+        CpuBackend(path="avx9")
 
 
 @pytest.mark.parametrize("kind", SETS)

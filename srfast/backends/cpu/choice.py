@@ -1,0 +1,110 @@
+"""Which dtype and which kernels run a network on a CPU: chosen from measurements, by the CPU's class and the network's kind.
+
+``configs/cpu.json`` of ``srfast.kernels`` holds the measurements that come with srfast, each with its source; a file that
+``srfast tune`` wrote goes before it. Nothing is measured here, so one machine always chooses alike.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import torch
+
+from srfast.backends.cpu import tuned
+from srfast.backends.cpu.ways import Measurement, Way, parse_measurements, parse_way, ways
+from srfast.kernels import cpu as kernels
+from srfast.kernels.cpu.classes import cpu_class, cpu_vendor, pretended
+
+SHIPPED = Path(kernels.__file__).resolve().parents[1] / "configs" / "cpu.json"
+# A way further down the list is taken only if it is faster by this factor: the first ones are the most exact.
+WORTH = 1.05
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A way, and why it was taken."""
+
+    way: Way
+    reason: str
+
+
+@dataclass(frozen=True)
+class Assumption:
+    """What is taken for a class of CPUs that nobody measured with srfast, and why."""
+
+    cpu: str
+    way: Way
+    because: str
+
+
+def choose(kind: str, dtype: torch.dtype | None = None, *, user: bool = True) -> Choice:
+    """Takes the way for networks of a kind on this CPU, or the CPU that ``SRFAST_CPU`` names.
+
+    Args:
+        kind: one of ``ways.KINDS``.
+        dtype: only ways of this dtype; None for all.
+        user: the file of ``srfast tune`` counts.
+
+    Raises:
+        ValueError: ``SRFAST_CPU`` names no class.
+    """
+    name, vendor = cpu_class(), cpu_vendor()
+    possible = [way for way in ways(name) if dtype in (None, way.dtype)]
+    if not possible:
+        return Choice(Way(dtype or torch.float32, "onednn"), "asked for by name")
+    if len(possible) == 1:
+        return Choice(possible[0], "there is no other way on such CPUs")
+    # What was measured here says nothing about another CPU.
+    own = tuned.load() if user and not pretended()[1] else None
+    if own is not None and (found := choose_among(possible, own.measurements, kind)):
+        return Choice(found.way, f"{found.reason}; from {own.path}")
+    measured, assumed = _shipped()
+    for rows in (
+        [m for m in measured if m.cpu == f"{vendor} {name}"],
+        [m for m in measured if m.cpu.split()[1] == name],
+    ):
+        if found := choose_among(possible, rows, kind):
+            return found
+    for assumption in assumed:
+        if assumption.cpu == name and assumption.way in possible:
+            return Choice(assumption.way, assumption.because)
+    return Choice(possible[0], f"nothing was measured on {vendor} {name} CPUs, and this is the most exact way")
+
+
+def choose_among(possible: Sequence[Way], measured: Iterable[Measurement], kind: str) -> Choice | None:
+    """Takes the first of ``possible`` that no later one beats by ``WORTH``.
+
+    Networks of the kind count, or of all kinds where there is none of it; ways that were not measured do not. None where
+    fewer than two were.
+    """
+    rows = list(measured)
+    rows = [m for m in rows if m.kind == kind] or rows
+    listed = [way for way in possible if any(str(way) in m.ms for m in rows)]
+    if len(listed) < 2:
+        return None
+    best = listed[0]
+    for way in listed[1:]:
+        if speedup(way, best, rows) > WORTH:
+            best = way
+    others = ", ".join(f"{way} takes {speedup(best, way, rows):.2f} times as long" for way in listed if way != best)
+    networks = ", ".join(dict.fromkeys(m.network for m in rows))
+    sources = ", ".join(dict.fromkeys(m.source for m in rows))
+    return Choice(best, f"{others} ({networks}; {sources})")
+
+
+def speedup(way: Way, other: Way, measured: Iterable[Measurement]) -> float:
+    """How many times as fast ``way`` was as ``other``, as the geometric mean; 1 where they were not measured together."""
+    logs = [math.log(m.ms[str(other)] / m.ms[str(way)]) for m in measured if str(way) in m.ms and str(other) in m.ms]
+    return math.exp(sum(logs) / len(logs)) if logs else 1.0
+
+
+@lru_cache(maxsize=1)
+def _shipped() -> tuple[list[Measurement], list[Assumption]]:
+    table = json.loads(SHIPPED.read_text(encoding="utf-8"))
+    assumed = [Assumption(a["cpu"], parse_way(a["way"]), a["because"]) for a in table["assumed"]]
+    return parse_measurements(table["measured"]), assumed

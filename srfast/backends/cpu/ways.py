@@ -1,0 +1,129 @@
+"""The ways to run a network on a CPU, the kinds of networks, and measurements of one in the other."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from srfast.kernels import cpu as kernels
+from srfast.kernels.cpu.classes import CLASSES, sets_of
+from srfast.plan import Conv, Plan
+
+KINDS = ("plain", "residual", "dense")
+
+
+@dataclass(frozen=True)
+class Way:
+    """A dtype with the kernels that compute in it.
+
+    Attributes:
+        dtype: float32 or bfloat16.
+        path: 'avx512', 'avx2' or 'portable' (srfast's kernels in that instruction set), 'amx' (srfast's kernels for
+            bfloat16), or 'onednn' (node by node through oneDNN).
+    """
+
+    dtype: torch.dtype
+    path: str
+
+    def __str__(self) -> str:
+        return f"{str(self.dtype).removeprefix('torch.')} {self.path}"
+
+    @property
+    def words(self) -> str:
+        """For people: 'float32 by srfast's avx2 kernels'."""
+        how = "through oneDNN" if self.path == "onednn" else f"by srfast's {self.path} kernels"
+        return f"{str(self.dtype).removeprefix('torch.')} {how}"
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """Milliseconds of one network in several ways, measured in turn.
+
+    Attributes:
+        cpu: vendor and class, as 'amd avx2'.
+        kind: of the network, one of ``KINDS``.
+        network: name and size of the image, for people.
+        ms: milliseconds for an image by ``str(Way)``.
+        source: machine and commit, or record.
+    """
+
+    cpu: str
+    kind: str
+    network: str
+    ms: Mapping[str, float]
+    source: str
+
+
+def ways(name: str) -> tuple[Way, ...]:
+    """The ways that CPUs of a class have, the most exact first, then those that are usually faster."""
+    own = [Way(torch.float32, path) for path in sets_of(name) if path != "portable" or name == "none"]
+    found = [*own, Way(torch.float32, "onednn")]
+    if CLASSES.index(name) >= CLASSES.index("avx512_bf16"):
+        found.append(Way(torch.bfloat16, "onednn"))
+    if name == "amx":
+        found.append(Way(torch.bfloat16, "amx"))
+    return tuple(found)
+
+
+def parse_way(text: str) -> Way:
+    """Returns the way that ``str`` wrote.
+
+    Raises:
+        ValueError: it is no way of any class.
+    """
+    for name in CLASSES:
+        for way in ways(name):
+            if str(way) == text:
+                return way
+    raise ValueError(f"no way to run a network is called {text[:40]!r}")
+
+
+def runnable(way: Way) -> Way:
+    """``way`` where this machine has its kernels, else what stands for it: the machine's best set, or oneDNN."""
+    if way.path == "onednn" or way.path in (*kernels.instruction_sets(), *kernels.narrow_sets()):
+        return way
+    if way.path == "amx" or not kernels.instruction_sets():
+        return Way(way.dtype, "onednn")
+    return Way(way.dtype, kernels.default_instruction_set())
+
+
+def network_kind(plan: Plan) -> str:
+    """'dense' where convolutions read several activations, 'residual' where most trunks add their input, else 'plain'."""
+    convs = [node for node in plan.nodes if isinstance(node, Conv)]
+    if any(node.more for node in convs):
+        return "dense"
+    # One sum alone, as of the enlarged input at the end, makes no residual trunk.
+    return "residual" if sum(node.residual is not None for node in convs) > 1 else "plain"
+
+
+def parse_measurements(rows: Any) -> list[Measurement]:
+    """Checks rows of a file.
+
+    Raises:
+        ValueError: what is wrong with them.
+    """
+    if not isinstance(rows, list) or not rows:
+        raise ValueError("it holds no measurements")
+    return [_measurement(row) for row in rows]
+
+
+def _measurement(row: Any) -> Measurement:
+    try:
+        found = Measurement(**row)
+    except TypeError as error:
+        raise ValueError("a measurement has the fields cpu, kind, network, ms and source") from error
+    texts = (found.cpu, found.kind, found.network, found.source)
+    if not all(isinstance(text, str) for text in texts) or found.kind not in KINDS or len(found.cpu.split()) != 2:
+        raise ValueError(f"a measurement names a CPU's vendor and class, and a kind of {', '.join(KINDS)}")
+    if not isinstance(found.ms, dict) or not found.ms:
+        raise ValueError("a measurement has milliseconds by the way")
+    for name, value in found.ms.items():
+        parse_way(name)
+        number = isinstance(value, (int, float)) and not isinstance(value, bool)
+        if not number or not 0 < value < math.inf:
+            raise ValueError(f"milliseconds are positive numbers, not {str(value)[:40]!r}")
+    return found
