@@ -49,3 +49,13 @@ class FrameLossError(SrfastError):
     """Fewer or more frames came out than went in."""
 
     exit_code = 8
+
+
+def printable(text: object, longest: int = 60) -> str:
+    """Quotes a name or key from a file for a message: control characters escaped, cut where it is long.
+
+    >>> printable("body.0\\x1b[2J")
+    "'body.0\\\\x1b[2J'"
+    """
+    name = str(text)
+    return repr(name if len(name) <= longest else f"{name[: longest - 3]}...")

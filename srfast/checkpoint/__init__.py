@@ -19,6 +19,8 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
+from srfast.checkpoint.formats.ncnn.reader import BINARY_MAGIC, TEXT_KEY, NcnnNetwork, read_converted, read_ncnn
+from srfast.checkpoint.formats.ncnn.text import MAGIC as NCNN_MAGIC
 from srfast.checkpoint.formats.onnx.reader import input_channels, read_onnx
 from srfast.checkpoint.formats.safetensors import read_safetensors
 from srfast.checkpoint.formats.torch import LEGACY_MAGIC, read_torch
@@ -95,10 +97,10 @@ def load_model(
     content, metadata, kind = _read(path)
     if isinstance(content, nn.Module):
         if (act, res_scale) != (None, None):
-            raise CheckpointError(
-                f"{path}: an ONNX graph has its own activations and gains; leave act and res_scale out"
-            )
-        return _from_graph(content, path, scale)
+            raise CheckpointError(f"{path}: a graph has its own activations and gains; leave act and res_scale out")
+        return (
+            _from_ncnn(content, path, scale) if isinstance(content, NcnnNetwork) else _from_graph(content, path, scale)
+        )
     try:
         state = unwrapped(content)
         check_weights(state)
@@ -118,6 +120,15 @@ def load_model(
     return LoadedModel(
         module, layout.architecture, found, path.stem, layout.origin, layout.values, recipe.arguments, kind
     )
+
+
+def _from_ncnn(module: NcnnNetwork, path: Path, scale: int | None) -> LoadedModel:
+    """An ncnn network, or one that was converted from it."""
+    if scale not in (None, module.scale):
+        raise CheckpointError(f"{path} enlarges by {module.scale}, not {scale}")
+    values = "0..1, RGB, as far as is known: ncnn files do not tell"
+    module.requires_grad_(False).eval()
+    return LoadedModel(module, module.architecture, module.scale, path.stem, "ncnn", values, {}, "ncnn")
 
 
 def _from_graph(module: nn.Module, path: Path, scale: int | None) -> LoadedModel:
@@ -157,11 +168,24 @@ def _read(path: Path) -> tuple[Any, Mapping[str, str], str]:
         return read_torch(path), {}, "PyTorch zip"
     if head.startswith(LEGACY_MAGIC):
         return read_torch(path), {}, "PyTorch legacy"
+    if path.suffix in (".param", ".bin") or head.startswith((NCNN_MAGIC.encode(), BINARY_MAGIC)):
+        return read_ncnn(path, MAX_BYTES), {}, "ncnn"
     if path.suffix == ".onnx":
         return read_onnx(path), {}, "ONNX"
     if head[8:9] == b"{" or path.suffix == ".safetensors":
-        return *read_safetensors(path), "safetensors"
+        state, metadata = read_safetensors(path)
+        if TEXT_KEY in metadata:
+            return _converted(path, metadata[TEXT_KEY], state), {}, "ncnn"
+        return state, metadata, "safetensors"
     raise CheckpointError(f"{path} is not a PyTorch checkpoint: {_what(head)}")
+
+
+def _converted(path: Path, text: str, state: dict[str, Tensor]) -> nn.Module:
+    try:
+        check_weights({key: value for key, value in state.items() if value.dtype != torch.int8})
+        return read_converted(text, state)
+    except CheckpointError as error:
+        raise CheckpointError(f"{path}: {error}") from error
 
 
 _KINDS = (
@@ -275,6 +299,11 @@ def save_checkpoint(
         facts: what the file that the module came from told; goes into the metadata, for networks whose keys do not tell all.
     """
     path = Path(path)
+    if isinstance(module, NcnnNetwork):
+        halved = {k: v for k, v in module.numbers.items() if k.endswith(".weight") and v.is_floating_point()}
+        numbers = module.numbers | {k: v.to(dtype) for k, v in halved.items()}
+        _write(path, numbers, {"format": "pt", TEXT_KEY: module.text.decode()})
+        return
     state = {}
     for key, value in module.state_dict().items():
         wide = value.is_floating_point() and value.ndim != 4
@@ -293,6 +322,10 @@ def save_checkpoint(
                 "values": told.values,
             }
         )
+    _write(path, state, metadata)
+
+
+def _write(path: Path, state: dict[str, Tensor], metadata: dict[str, str]) -> None:
     with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as partial:
         try:
             partial.write(safetensors.torch.save(state, metadata))

@@ -75,13 +75,12 @@ def _convert(args: argparse.Namespace) -> int:
 
     from srfast._files import check_output
     from srfast.checkpoint import load_model, save_checkpoint
-    from srfast.checkpoint.recipe import MODULES
 
     if args.output.suffix != ".safetensors":
         raise OutputError(f"{args.output} should end in .safetensors; 'srfast export' writes ONNX")
     check_output(args.output, args.overwrite)
     model = _load(args)
-    if type(model.module).__name__ not in MODULES:
+    if model.file_kind == "ONNX":
         raise UnsupportedModelError(f"{args.model} is ONNX, a graph without an architecture, and stays as it is")
     save_checkpoint(model.module, args.output, torch.float16 if args.half else torch.float32, facts=model)
     again = load_model(args.output)

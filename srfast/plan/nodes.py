@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import Literal, TypeAlias
 
 import torch
@@ -151,9 +152,12 @@ class Clamp(_Unary):
 
 @dataclass(frozen=True, eq=False)
 class Resize(_Unary):
-    """Enlarges by a whole factor as ``torch.nn.functional.interpolate`` does (align_corners=False)."""
+    """Resizes as ``torch.nn.functional.interpolate`` does (align_corners=False, no antialiasing).
 
-    factor: int
+    ``factor`` is whole, or a fraction of small numbers where the mode is not nearest.
+    """
+
+    factor: int | Fraction
     mode: ResizeMode
 
 
@@ -173,6 +177,8 @@ class ChannelGate(_Unary):
     ``g = sigmoid(expand @ act(squeeze @ mean(x) + squeeze_bias) + expand_bias)``, the mean over the whole image.
 
     Attributes:
+        inset: rows and columns that the mean leaves out, at the top and left, and at the bottom and right: those that the
+            network itself does not have, as its convolutions are not padded.
         squeeze: [M, C]; squeeze_bias: [M].
         expand: [C, M]; expand_bias: [C].
         slope: of the PReLU between, [1] or [M].
@@ -183,6 +189,7 @@ class ChannelGate(_Unary):
     expand: Tensor
     expand_bias: Tensor
     slope: Tensor
+    inset: tuple[int, int] = (0, 0)
 
 
 @dataclass(frozen=True, eq=False)
@@ -224,7 +231,9 @@ def describe(node: Node) -> str:
     """The operation in a few words."""
     if not isinstance(node, Conv):
         hidden = ("input", "output", "other", "more")
-        details = [str(v) for k, v in vars(node).items() if isinstance(v, (int, float, str)) and k not in hidden]
+        details = [
+            str(v) for k, v in vars(node).items() if isinstance(v, (int, float, str, Fraction)) and k not in hidden
+        ]
         return " ".join([type(node).__name__.lower(), *details])
     parts = [f"conv {node.kernel}x{node.kernel}"]
     if node.act != "none":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import TypeAlias
@@ -67,7 +68,7 @@ def shape_of(node: Node, shapes: dict[str, Shape]) -> Shape:
     if isinstance(node, Pool):
         return Shape(source.channels, ratio(Fraction(source.scale) / node.factor))
     if isinstance(node, Resize):
-        return Shape(source.channels, ratio(source.scale * node.factor))
+        return Shape(source.channels, ratio(source.scale * Fraction(node.factor)))
     _check_same_shape(node, shapes)
     return source
 
@@ -146,7 +147,7 @@ def reads(node: Node, span: Span, block: int = 1) -> list[Span]:
         return [(low - half, high + half)]
     if isinstance(node, Resize):
         reach = _RESIZE_REACH[node.mode]
-        return [(low // node.factor - reach, -(-high // node.factor) + reach)]
+        return [(math.floor(low / Fraction(node.factor)) - reach, math.ceil(high / Fraction(node.factor)) + reach)]
     return [span for _ in node.inputs]
 
 

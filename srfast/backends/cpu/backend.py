@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from srfast.backends.base import Executable, release_after
+from srfast.backends.cpu.lower import uncovered
 from srfast.backends.cpu.network import CompiledNetwork
 from srfast.backends.cpu.onednn import missing_reason, onednn_step
 from srfast.backends.cpu.quantize import Int8, narrow_convs
@@ -78,7 +79,8 @@ class CpuBackend:
             narrow = {"narrow": {n.output: kernels.Narrow() for n in narrow_convs(plan)}, "instruction_set": self.bf16}
         elif self.int8 and dtype == torch.float32:
             narrow = {"narrow": self.int8.convs, "instruction_set": int8_set()}
-        if self.compiled and kept == torch.float32 and plan.nodes and kernels.unavailable_reason() is None:
+        compiled = self.compiled and kept == torch.float32 and kernels.unavailable_reason() is None
+        if compiled and plan.nodes and not uncovered(plan):
             return _CompiledExecutable(CompiledNetwork(plan, winograd=self.winograd, **narrow))
         return _steps(plan)
 

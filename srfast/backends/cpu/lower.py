@@ -33,6 +33,11 @@ from srfast.plan import (
 )
 
 
+def uncovered(plan: Plan) -> list[Node]:
+    """Nodes that the kernels do not have: resizes by a fraction."""
+    return [node for node in plan.nodes if isinstance(node, Resize) and not isinstance(node.factor, int)]
+
+
 def uses_winograd(node: Conv, shapes: Mapping[str, Shape], winograd: bool) -> bool:
     """Whether a convolution goes through the Winograd transform."""
     return winograd and all(
@@ -116,6 +121,7 @@ def folded(plan: Plan) -> dict[str, tuple[str, int]]:
     result = {}
     for node in plan.nodes:
         if isinstance(node, Resize) and node.mode == "nearest" and node.output != plan.output:
+            assert isinstance(node.factor, int)
             readers = plan.users(node.output)
             if all(isinstance(reader, Conv) and node.output not in reader.sources for reader in readers):
                 result[node.output] = (node.input, node.factor)
@@ -162,13 +168,14 @@ def operation(node: Node, channels: int) -> Operation:
     if isinstance(node, Pool):
         return Operation(f"{node.kind}_pool", shrink=node.factor, options={"factor": node.factor})
     if isinstance(node, Resize):
+        assert isinstance(node.factor, int)
         weights = torch.tensor(resize_weights(node.factor, node.mode))
         options = {"factor": node.factor, "reach": weights.shape[1] // 2, "tensors": [weights]}
         return Operation("resize", grow=node.factor, options=options)
     if isinstance(node, ChannelGate):
         slope = _expanded(node.slope, node.squeeze.shape[0])
         tensors = [node.squeeze, node.squeeze_bias, node.expand, node.expand_bias, slope]
-        return Operation("channel_gate", whole=True, options={"tensors": tensors})
+        return Operation("channel_gate", whole=True, options={"tensors": tensors, "inset": node.inset})
     assert isinstance(node, SpatialGate)
     return Operation("spatial_gate", options={"reach": node.weight.shape[-1] // 2, "tensors": [node.weight, node.bias]})
 
