@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from srfast.checkpoint.readers import basicsr
+from srfast.checkpoint.readers import basicsr, modern
 from srfast.checkpoint.readers import rrdbnet as rrdb
 from srfast.checkpoint.readers import srresnet as residual
 from srfast.checkpoint.recipe import Layout, StateDict
@@ -60,6 +60,39 @@ LAYOUTS: tuple[Layout, ...] = (
         "BasicSR, first, and KAIR",
         ("model.0.weight", "model.1.sub.0.res.0.weight"),
         basicsr.read_old_srresnet,
+    ),
+    Layout(
+        "SPANF3",
+        "traiNNer-redux",
+        ("block_1.att_conv.weight", "to_pixel.eval_conv.weight", "conv_cat.weight"),
+        modern.read_spanf3,
+    ),
+    Layout(
+        "SPAN",
+        "SPAN, neosr, traiNNer-redux",
+        ("block_1.c1_r.eval_conv.weight", "conv_cat.weight", "conv_2.eval_conv.weight", "upsampler.0.weight"),
+        modern.read_span,
+        "0..255 less the mean colour of DIV2K; 0..1 where the keys have no_norm",
+    ),
+    Layout(
+        "Real-CUGAN",
+        "Real-CUGAN, traiNNer-redux",
+        ("unet1.conv1.conv.0.weight", "unet2.conv3.conv.0.weight", "unet2.conv_bottom.weight"),
+        modern.read_cugan,
+        "0..1; 0.15..0.85 of the models called pro",
+    ),
+    Layout(
+        "RCAN",
+        "RCAN, traiNNer-redux",
+        ("body.0.body.0.body.3.conv_du.0.weight", "tail.1.weight"),
+        modern.read_rcan,
+        "0..255 less the mean colour of DIV2K, or 0..1",
+    ),
+    Layout(
+        "ArtCNN",
+        "ArtCNN-PyTorch, traiNNer-redux",
+        ("conv0.weight", "res_block.0.conv.0.0.weight", "depth_to_space.upscale.0.weight"),
+        modern.read_artcnn,
     ),
     Layout(
         "EDSR",

@@ -88,7 +88,9 @@ def test_compiled_and_dynamic_batches() -> None:
     x = torch.rand(2, 3, 13, 22, generator=torch.Generator().manual_seed(1))
     with torch.inference_mode():
         expected = module(x)
-    torch.testing.assert_close(srfast.compile(module, device="cpu", dtype=torch.float32)(x), expected, rtol=0, atol=1e-5)
+    torch.testing.assert_close(
+        srfast.compile(module, device="cpu", dtype=torch.float32)(x), expected, rtol=0, atol=1e-5
+    )
 
 
 @pytest.mark.parametrize("gate", [False, True], ids=["plain", "gated"])

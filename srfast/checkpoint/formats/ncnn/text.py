@@ -89,9 +89,14 @@ def parse(data: bytes) -> list[Layer]:
         raise CheckpointError(f"its first line is not {MAGIC}, which ncnn writes")
     if len(lines) < 3 or len(lines[1]) != 2:
         raise CheckpointError("its second line has not the numbers of layers and blobs")
-    count = _number(lines[1][0])
+    try:
+        count = _number(lines[1][0])
+    except ValueError as error:
+        raise CheckpointError(f"it says {printable(lines[1][0], 20)} layers, which is no number") from error
     if count != len(lines) - 2 or count > MAX_LAYERS:
-        raise CheckpointError(f"it says {lines[1][0][:20]} layers and has {len(lines) - 2} (at most {MAX_LAYERS})")
+        raise CheckpointError(
+            f"it says {printable(lines[1][0], 20)} layers and has {len(lines) - 2} (at most {MAX_LAYERS})"
+        )
     return [_layer(words) for words in lines[2:]]
 
 
