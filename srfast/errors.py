@@ -3,10 +3,34 @@
 from __future__ import annotations
 
 
+def escaped(text: object) -> str:
+    """Text for a terminal or a log: characters that do not print, as Python writes them.
+
+    Names of files and keys in them may hold sequences that clear the screen or type into it.
+
+    >>> escaped("body.0\x1b[2J")
+    'body.0\\x1b[2J'
+    """
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in str(text))
+
+
+def printable(text: object, longest: int = 60) -> str:
+    """Quotes a name or key from a file for a message: escaped, and cut where it is long.
+
+    >>> printable("body.0\x1b[2J")
+    "'body.0\\x1b[2J'"
+    """
+    name = str(text)
+    return repr(name if len(name) <= longest else f"{name[: longest - 3]}...")
+
+
 class SrfastError(Exception):
-    """Base of all errors that a user can act on."""
+    """Base of all errors that a user can act on. The message holds no control characters, whatever it quotes."""
 
     exit_code = 1
+
+    def __init__(self, *args: object) -> None:
+        super().__init__(*(escaped(arg) if isinstance(arg, str) else arg for arg in args))
 
 
 class UnsupportedModelError(SrfastError):
@@ -49,13 +73,3 @@ class FrameLossError(SrfastError):
     """Fewer or more frames came out than went in."""
 
     exit_code = 8
-
-
-def printable(text: object, longest: int = 60) -> str:
-    """Quotes a name or key from a file for a message: control characters escaped, cut where it is long.
-
-    >>> printable("body.0\\x1b[2J")
-    "'body.0\\\\x1b[2J'"
-    """
-    name = str(text)
-    return repr(name if len(name) <= longest else f"{name[: longest - 3]}...")

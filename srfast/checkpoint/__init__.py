@@ -10,7 +10,7 @@ import math
 import os
 import stat
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -26,9 +26,9 @@ from srfast.checkpoint.formats.safetensors import read_safetensors
 from srfast.checkpoint.formats.torch import LEGACY_MAGIC, read_torch
 from srfast.checkpoint.recipe import MAX_BLOCKS, MODULES, Hints, Layout, Recipe
 from srfast.checkpoint.registry import check_weights, detect, unwrapped
-from srfast.errors import CheckpointError
+from srfast.errors import CheckpointError, escaped
 
-__all__ = ["Hints", "LoadedModel", "load_model", "save_checkpoint", "shipped_models"]
+__all__ = ["Hints", "LoadedModel", "load_model", "read_tensors", "save_checkpoint", "shipped_models"]
 
 _log = logging.getLogger("srfast")
 WEIGHTS = Path(__file__).parent.parent / "weights"
@@ -120,6 +120,25 @@ def load_model(
     return LoadedModel(
         module, layout.architecture, found, path.stem, layout.origin, layout.values, recipe.arguments, kind
     )
+
+
+def read_tensors(source: str | os.PathLike[str]) -> Iterator[tuple[str, Tensor]]:
+    """Names, with those of the tables they are in, and tensors of a file, whatever network it is of.
+
+    Raises:
+        CheckpointError: it is no checkpoint, or not safe to open.
+    """
+    path = shipped_models().get(str(source)) or Path(source)
+    content, _, _ = _read(path)
+    yield from _flat(content.state_dict() if isinstance(content, nn.Module) else content, "", 0)
+
+
+def _flat(content: Any, path: str, depth: int) -> Iterator[tuple[str, Tensor]]:
+    if isinstance(content, Tensor):
+        yield path, content
+    elif isinstance(content, Mapping) and depth < 8:
+        for key, value in content.items():
+            yield from _flat(value, f"{path}.{key}" if path else str(key), depth + 1)
 
 
 def _from_ncnn(module: NcnnNetwork, path: Path, scale: int | None) -> LoadedModel:
@@ -229,9 +248,8 @@ def _described(state: dict[str, Tensor], text: str) -> tuple[Layout, Recipe]:
         blocks = [value for key, value in arguments.items() if key in ("num_block", "num_blocks", "num_conv", "blocks")]
         if any(value > MAX_BLOCKS for value in blocks):
             raise ValueError(f"{max(blocks)} blocks, at most {MAX_BLOCKS}")
-        layout = Layout(
-            str(facts["architecture"])[:60], str(facts["layout"])[:60], (), _unread, str(facts["values"])[:120]
-        )
+        architecture, origin, values = (escaped(facts[name])[:120] for name in ("architecture", "layout", "values"))
+        layout = Layout(architecture[:60], origin[:60], (), _unread, values)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise CheckpointError(f"its metadata is not what srfast writes: {error}") from error
     return layout, Recipe(module, arguments, state)
@@ -248,7 +266,7 @@ def _modest(value: Any) -> bool:
     if isinstance(value, float):
         return math.isfinite(value)
     if isinstance(value, str):
-        return len(value) <= 32
+        return len(value) <= 32 and value.isprintable()
     return value is None or (isinstance(value, int) and 0 <= value <= 4096)
 
 

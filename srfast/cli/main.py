@@ -13,7 +13,7 @@ from pathlib import Path
 import srfast
 from srfast.cli import estimate as plan
 from srfast.cli import models, upscale
-from srfast.errors import OutputError, SrfastError
+from srfast.errors import OutputError, SrfastError, escaped
 
 _READER_GONE = 128 + 13  # as a shell tells of a program that SIGPIPE ended
 
@@ -21,7 +21,9 @@ _READER_GONE = 128 + 13  # as a shell tells of a program that SIGPIPE ended
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command; returns 0 done, 2 wrong usage, 130 interrupted, or a code of ``srfast.errors``."""
     args = _parser().parse_args(argv)
-    logging.basicConfig(level=logging.INFO if args.verbose else logging.WARNING, format="srfast: %(message)s")
+    logging.basicConfig(level=logging.INFO if args.verbose else logging.WARNING)
+    for handler in logging.getLogger().handlers:
+        handler.setFormatter(_Escaped("srfast: %(message)s"))
     try:
         code = int(args.run(args))
         sys.stdout.flush()
@@ -30,7 +32,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"srfast: error: {error}", file=sys.stderr)
         return error.exit_code
     except ValueError as error:
-        print(f"srfast: error: {error}", file=sys.stderr)
+        print(f"srfast: error: {escaped(error)}", file=sys.stderr)
         return 2
     except BrokenPipeError:
         # Who reads the output has seen enough. What Python still holds for it must not be written at the end.
@@ -38,11 +40,18 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _READER_GONE
     except OSError as error:
         name = f"{error.filename}: " if error.filename else ""
-        print(f"srfast: error: {name}{error.strerror or error}", file=sys.stderr)
+        print(f"srfast: error: {escaped(f'{name}{error.strerror or error}')}", file=sys.stderr)
         return OutputError.exit_code
     except KeyboardInterrupt as error:  # with what is left behind, where a command says it
         print(f"srfast: interrupted; {error}" if str(error) else "srfast: interrupted", file=sys.stderr)
         return 130
+
+
+class _Escaped(logging.Formatter):
+    """Names of files and keys in a log line cannot move the cursor."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802  the name is logging's
+        return escaped(super().formatMessage(record))
 
 
 def _parser() -> argparse.ArgumentParser:

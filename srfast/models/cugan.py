@@ -136,4 +136,5 @@ class RealCUGAN(Bordered):
             y = y + F.interpolate(_crop(x, self.border), scale_factor=self.scale, mode="nearest")
         if self.pro:
             y = (y - SHIFT) / GAIN
-        return y
+        result: Tensor = y
+        return result
