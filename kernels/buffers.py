@@ -79,6 +79,13 @@ class Canvas:
             raise ValueError(f"channels {first}..{first + channels} are not in a canvas of {self.pixel - self.first}")
         return replace(self, first=self.first + first, channels=channels)
 
+    def inner(self, before: int, after: int) -> Canvas:
+        """The image less ``before`` rows and columns at the top and left and ``after`` at the others, in the same memory."""
+        outside = before + after
+        if min(before, after) < 0 or outside >= min(self.height, self.width):
+            raise ValueError(f"an image of {self.width}x{self.height} has nothing inside {before} and {after} pixels")
+        return replace(self, height=self.height - outside, width=self.width - outside, border=self.border + before)
+
     def nchw(self) -> Tensor:
         """[N, channels, height, width]: the image as a view."""
         b, last = self.border, self.first + self.channels

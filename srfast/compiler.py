@@ -14,6 +14,7 @@ from srfast.backends.base import FunctionExecutable
 from srfast.capture import capture
 from srfast.devices import usable_device
 from srfast.errors import InputError, SrfastError, UnsupportedModelError
+from srfast.models.bordered import with_border
 from srfast.plan import Plan
 from srfast.plan.passes import optimise
 
@@ -46,15 +47,19 @@ class CompiledModule(nn.Module):
         """[N, C, H, W] floating -> [N, C', scale*H, scale*W] of the same dtype and device, a tensor of its own.
 
         Raises:
-            InputError: another shape, or sides that are not multiples of the plan's alignment.
+            InputError: another shape, or, of a network without a border of its own, sides that are not multiples of the
+                plan's alignment.
         """
         unit, channels = self.plan.alignment, self.plan.in_channels
         if x.ndim != 4 or x.shape[1] != channels or not x.is_floating_point() or 0 in x.shape:
             raise InputError(f"the input must be floating [N, {channels}, H, W], not {list(x.shape)} of {x.dtype}")
-        if x.shape[2] % unit or x.shape[3] % unit:
+        border, (rows, columns) = self.plan.border, (self.scale * side for side in x.shape[2:])
+        if not border and (x.shape[2] % unit or x.shape[3] % unit):
             raise InputError(f"height and width must be multiples of {unit}, not {x.shape[2]} and {x.shape[3]}")
         with self._turn:
-            y = self._run(x.to(self.device, self.dtype))
+            y = self._run(with_border(x.to(self.device, self.dtype), border, unit))
+            first = self.scale * border
+            y = y[:, :, first : first + rows, first : first + columns]
             return y.to(x.device, x.dtype).clone(memory_format=torch.contiguous_format)
 
     def close(self) -> None:

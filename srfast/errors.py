@@ -3,10 +3,40 @@
 from __future__ import annotations
 
 
+def escaped(text: object) -> str:
+    """Return text for a terminal or a log: what does not print, but lines and tabs, as an escape sequence.
+
+    Names of files and keys in them may hold sequences that clear the screen or type into it, and bytes that are no UTF-8.
+
+    >>> escaped("body.0\x1b[2J")
+    'body.0\\x1b[2J'
+    """
+    return "".join(c if c.isprintable() or c in "\n\t" else _escape(c) for c in str(text))
+
+
+def _escape(character: str) -> str:
+    code = ord(character)
+    code -= 0xDC00 if 0xDC80 <= code <= 0xDCFF else 0  # how Python keeps a byte that it cannot decode
+    return f"\\x{code:02x}" if code < 256 else f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
+
+
+def printable(text: object, longest: int = 60) -> str:
+    """Quotes a name or key from a file for a message: escaped, and cut where it is long.
+
+    >>> printable("body.0\x1b[2J")
+    "'body.0\\x1b[2J'"
+    """
+    name = str(text)
+    return repr(name if len(name) <= longest else f"{name[: longest - 3]}...")
+
+
 class SrfastError(Exception):
-    """Base of all errors that a user can act on."""
+    """Base of all errors that a user can act on. The message holds no control characters, whatever it quotes."""
 
     exit_code = 1
+
+    def __init__(self, *args: object) -> None:
+        super().__init__(*(escaped(arg) if isinstance(arg, str) else arg for arg in args))
 
 
 class UnsupportedModelError(SrfastError):

@@ -25,18 +25,18 @@ struct Moments {
 };
 
 // Sums of every row's channels, of the values or of their squared distances from the mean.
-void sum_rows(const NodeTask& task, const Moments& moments, bool squares) {
+void sum_rows(const Node& node, const NodeTask& task, const Moments& moments, bool squares) {
     const Image& in = task.sources[0];
-    const int channels = in.channels;
-    const Range range = part(in.height, 1, task.index, task.count);
-    for (long y = range.first; y < range.last; ++y) {
+    const int channels = in.channels, first = node.before, last = in.width - node.after;
+    const Range range = part(in.height - node.before - node.after, 1, task.index, task.count);
+    for (long y = range.first + node.before; y < range.last + node.before; ++y) {
         const float* row = in.row(static_cast<int>(y));
         float* sums = moments.rows + y * channels;
         int c = 0;
         for (; c + Vec::width <= channels; c += Vec::width) {
             const Vec mean = squares ? Vec::load(moments.mean + c) : Vec::zero();
             Vec sum = Vec::zero();
-            for (int x = 0; x < in.width; ++x) {
+            for (int x = first; x < last; ++x) {
                 const Vec value = Vec::load(row + static_cast<std::ptrdiff_t>(x) * channels + c) - mean;
                 sum = sum + (squares ? value * value : value);
             }
@@ -45,7 +45,7 @@ void sum_rows(const NodeTask& task, const Moments& moments, bool squares) {
         for (; c < channels; ++c) {
             const float mean = squares ? moments.mean[c] : 0.0f;
             sums[c] = 0.0f;
-            for (int x = 0; x < in.width; ++x) {
+            for (int x = first; x < last; ++x) {
                 const float value = row[static_cast<std::ptrdiff_t>(x) * channels + c] - mean;
                 sums[c] += squares ? value * value : value;
             }
@@ -53,10 +53,11 @@ void sum_rows(const NodeTask& task, const Moments& moments, bool squares) {
     }
 }
 
-double average(const Image& in, const Moments& moments, int channel) {
+double average(const Node& node, const Image& in, const Moments& moments, int channel) {
     double sum = 0.0;
-    for (int y = 0; y < in.height; ++y) sum += static_cast<double>(moments.rows[static_cast<std::ptrdiff_t>(y) * in.channels + channel]);
-    return sum / (static_cast<double>(in.height) * in.width);
+    const int outside = node.before + node.after;
+    for (int y = node.before; y < in.height - node.after; ++y) sum += static_cast<double>(moments.rows[static_cast<std::ptrdiff_t>(y) * in.channels + channel]);
+    return sum / (static_cast<double>(in.height - outside) * (in.width - outside));
 }
 
 // The gains of a squeeze-excitation from the means.
@@ -79,19 +80,19 @@ void gate_gains(const Node& node, const Moments& moments, int channels) {
 void measure(const Node& node, const NodeTask& task) {
     const Image& in = task.sources[0];
     const Moments moments(task);
-    sum_rows(task, moments, false);
+    sum_rows(node, task, moments, false);
     task.barrier.wait();
     if (task.index == 0)
-        for (int c = 0; c < in.channels; ++c) moments.mean[c] = static_cast<float>(average(in, moments, c));
+        for (int c = 0; c < in.channels; ++c) moments.mean[c] = static_cast<float>(average(node, in, moments, c));
     if (node.operation == Operation::channel_gate) {
         if (task.index == 0) gate_gains(node, moments, in.channels);
     } else {
         task.barrier.wait();
-        sum_rows(task, moments, true);
+        sum_rows(node, task, moments, true);
         task.barrier.wait();
         if (task.index == 0)
             for (int c = 0; c < in.channels; ++c)
-                moments.gain[c] = static_cast<float>(node.tensors[0][c] / std::sqrt(average(in, moments, c) + node.eps));
+                moments.gain[c] = static_cast<float>(node.tensors[0][c] / std::sqrt(average(node, in, moments, c) + node.eps));
     }
     task.barrier.wait();
 }

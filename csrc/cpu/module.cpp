@@ -65,7 +65,8 @@ void add_conv(Program& program, const std::vector<int>& inputs, int output, int 
 }
 
 void add_node(Program& program, const std::vector<int>& inputs, int output, int operation, int factor, int reach, int curve,
-              double low, double high, double eps, const std::vector<std::pair<std::uintptr_t, std::size_t>>& tensors) {
+              double low, double high, double eps, std::pair<int, int> inset,
+              const std::vector<std::pair<std::uintptr_t, std::size_t>>& tensors) {
     Program::Layer layer{{}, inputs, output, -1, {}};
     Node& node = layer.node;
     if (operation <= 0 || operation >= static_cast<int>(Operation::count) || curve < 0 || curve >= static_cast<int>(Curve::count))
@@ -73,6 +74,8 @@ void add_node(Program& program, const std::vector<int>& inputs, int output, int 
     node.operation = static_cast<Operation>(operation), node.curve = static_cast<Curve>(curve);
     node.factor = factor, node.reach = reach;
     node.low = static_cast<float>(low), node.high = static_cast<float>(high), node.eps = static_cast<float>(eps);
+    node.before = inset.first, node.after = inset.second;
+    if (node.before < 0 || node.after < 0) throw std::invalid_argument("an inset is not negative");
     for (const auto& [address, size] : tensors) node.tensors.emplace_back(floats(address), floats(address) + size);
     std::vector<int> channels;
     for (const int input : inputs) channels.push_back(program.channels(input));
@@ -124,7 +127,7 @@ PYBIND11_MODULE(_cpu, m) {
              py::arg("out_channels"), py::arg("kernel"), py::arg("shuffle"), py::arg("gain"), py::arg("low"), py::arg("high"),
              py::arg("algorithm"), py::arg("input_inverse"), py::arg("input_zero"))
         .def("node", &add_node, py::kw_only(), py::arg("inputs"), py::arg("output"), py::arg("operation"), py::arg("factor"),
-             py::arg("reach"), py::arg("curve"), py::arg("low"), py::arg("high"), py::arg("eps"), py::arg("tensors"))
+             py::arg("reach"), py::arg("curve"), py::arg("low"), py::arg("high"), py::arg("eps"), py::arg("inset"), py::arg("tensors"))
         .def("row_floats", &Program::row_floats, py::arg("activation"), py::arg("width"))
         .def("layout", &layout, py::kw_only(), py::arg("height"), py::arg("width"), py::arg("scales"), py::arg("steps"))
         .def("working_bytes", &working_bytes, py::kw_only(), py::arg("height"), py::arg("width"), py::arg("scales"), py::arg("steps"))

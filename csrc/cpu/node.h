@@ -18,6 +18,7 @@ struct Node {
     int reach = 0;   // rows and columns that are read beyond each pixel, on each side
     Curve curve = Curve::prelu;
     float low = 0.0f, high = 0.0f, eps = 0.0f;
+    int before = 0, after = 0;  // rows and columns that a channel_gate's means leave out, at the top and left, and at the others
     // affine: scale [C], shift [C]; prelu: slope [C]; resize: weights [factor, 2 * reach + 1]; instance_norm: scale [C],
     // shift [C]; channel_gate: squeeze [M, C], its bias [M], expand [C, M], its bias [C], slope [M]; spatial_gate: weight
     // [2, k, k] with k = 2 * reach + 1, bias [1].

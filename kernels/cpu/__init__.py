@@ -203,6 +203,7 @@ class Network:
         curve: str = "prelu",
         clamp: tuple[float, float] = (float("-inf"), float("inf")),
         eps: float = 0.0,
+        inset: tuple[int, int] = (0, 0),
         tensors: Sequence[Tensor] = (),
     ) -> None:
         """Adds an operation other than a convolution; ``backends.cpu_nodes`` says what the operations take.
@@ -213,6 +214,7 @@ class Network:
             factor: of shuffles, pools and resizes.
             reach: rows and columns read beyond each pixel by a resize or a spatial gate.
             curve: of an activation, one of ``CURVES``.
+            inset: rows and columns that a channel gate's means leave out, at the top and left, and at the others.
             tensors: weights, which are copied; the module checks their sizes.
 
         Raises:
@@ -229,6 +231,7 @@ class Network:
             low=clamp[0],
             high=clamp[1],
             eps=eps,
+            inset=inset,
             tensors=[(t.data_ptr(), t.numel()) for t in copies],
         )
 

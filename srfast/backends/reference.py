@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from fractions import Fraction
 from functools import singledispatch
 from typing import ClassVar
 
@@ -168,7 +170,8 @@ def _instance_norm(x: Tensor, node: InstanceNorm) -> Tensor:
 def channel_gains(x: Tensor, node: ChannelGate) -> Tensor:
     """[N, C, 1, 1] gains of a squeeze-excitation, computed in float32 at least."""
     dtype = torch.promote_types(x.dtype, torch.float32)
-    mean = x.mean((2, 3), dtype=dtype)
+    before, after = node.inset
+    mean = x[:, :, before : x.shape[2] - after, before : x.shape[3] - after].mean((2, 3), dtype=dtype)
     hidden = F.linear(mean, node.squeeze.to(dtype), node.squeeze_bias.to(dtype))
     hidden = F.prelu(hidden, node.slope.to(dtype))
     gains = torch.sigmoid(F.linear(hidden, node.expand.to(dtype), node.expand_bias.to(dtype)))
@@ -183,16 +186,39 @@ def pixel_gains(x: Tensor, node: SpatialGate) -> Tensor:
 
 
 def resize(x: Tensor, node: Resize) -> Tensor:
-    """``interpolate`` by a whole factor, with weights that do not depend on where a pixel is.
+    """``interpolate``, with weights that do not depend on where a pixel is.
 
     ``interpolate`` computes them from each position in floating point, so that for factors such as 3 a tile would differ from
     the whole image in the last bit.
     """
     if node.mode == "nearest":
-        return F.interpolate(x, scale_factor=node.factor, mode="nearest")
-    taps = resize_weights(node.factor, node.mode)
+        return F.interpolate(x, scale_factor=int(node.factor), mode="nearest")
     wide = x.to(torch.promote_types(x.dtype, torch.float32))
+    if not isinstance(node.factor, int):
+        return _resampled(_resampled(wide, node, 2), node, 3).to(x.dtype)
+    taps = resize_weights(node.factor, node.mode)
     return _stretched(_stretched(wide, taps, 2), taps, 3).to(x.dtype)
+
+
+def _resampled(x: Tensor, node: Resize, dim: int) -> Tensor:
+    """By a fraction p / q: p results come from q pixels, each with weights of its own."""
+    factor, length = Fraction(node.factor), x.shape[dim]
+    count = length // factor.denominator  # whole groups, as the plan's alignment has it
+    phases = []
+    for phase in range(factor.numerator):
+        position = (phase + Fraction(1, 2)) / factor - Fraction(1, 2)
+        first = math.floor(position)
+        taps = range(first - 1, first + 3)
+        distances = [abs(float(position - tap)) for tap in taps]
+        weights = [max(0.0, 1 - d) if node.mode == "bilinear" else _cubic(d) for d in distances]
+        starts = torch.arange(count, device=x.device) * factor.denominator
+        terms = [
+            x.index_select(dim, (starts + tap).clamp_(0, length - 1)) * w
+            for tap, w in zip(taps, weights, strict=True)
+            if w
+        ]
+        phases.append(sum(terms[1:], terms[0]))
+    return torch.stack(phases, dim + 1).flatten(dim, dim + 1)
 
 
 def resize_weights(factor: int, mode: ResizeMode) -> list[list[float]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import operator
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from torch import Tensor, fx, nn
@@ -14,9 +15,11 @@ from srfast.capture.input_channels import possible_channels
 from srfast.capture.ops.conv import Value
 from srfast.capture.ops.elementwise import MODULES, PERHAPS_COPIES, SAME_TENSOR
 from srfast.capture.ops.functional import FUNCTIONS
+from srfast.capture.places import WHOLE, Place, place_of
 from srfast.capture.trace import check_called_as_written, settled_copy, trace
 from srfast.errors import UnsupportedModelError
-from srfast.plan import Node, Plan
+from srfast.models.bordered import Bordered
+from srfast.plan import ChannelGate, Node, Plan
 
 _IN_PLACE_OPERATORS = {"iadd", "isub", "imul", "itruediv"}
 _FIRST = ("input", "tensors")  # PyTorch's names of the first argument
@@ -43,10 +46,29 @@ def capture(module: nn.Module, in_channels: int | None = None, *, input_may_chan
     for channels in possible_channels(builder.nodes, builder.input) if in_channels is None else (in_channels,):
         try:
             plan = Plan(tuple(builder.nodes), builder.input, builder.output, channels)
-            return plan.with_nodes(builder.nodes)
+            return _with_border(plan.with_nodes(builder.nodes), module, builder.place(builder.output))
         except ValueError as error:
             wrong.append(error)
     raise UnsupportedModelError(f"{name} does not make a plan: {wrong[0]}") from wrong[0]
+
+
+def _with_border(plan: Plan, module: nn.Module, place: Place) -> Plan:
+    """The plan with the border that the module takes, whose pixels must be those that its result is short of.
+
+    Raises:
+        UnsupportedModelError: they are not.
+    """
+    border, multiple = (module.border, module.multiple) if isinstance(module, Bordered) else (0, plan.alignment)
+    if multiple != plan.alignment:
+        raise UnsupportedModelError(
+            f"{type(module).__name__} takes sides that are multiples of {multiple}, but its operations ask for {plan.alignment}"
+        )
+    if place != Place(plan.scale * border, plan.scale * border):
+        raise UnsupportedModelError(
+            f"{type(module).__name__} gives {place.before} and {place.after} pixels less at the borders than {plan.scale} "
+            f"times the image, not {plan.scale * border}: pad its convolutions, or give it a border (srfast.models.Bordered)"
+        )
+    return replace(plan, border=border)
 
 
 class _Builder:
@@ -58,6 +80,7 @@ class _Builder:
         self.input_may_change = input_may_change
         self.nodes: list[Node] = []
         self.names = Names()
+        self.places: dict[str, Place] = {}
         self.image: fx.Node | None = None
         self.input = self.output = ""
 
@@ -82,6 +105,7 @@ class _Builder:
                 f"the network takes a second input, {node.name!r}; srfast runs one image in, one out"
             )
         self.image, self.input = node, node.name
+        self.places[node.name] = WHOLE
         self.names.bind(node, node.name)
 
     def _set_output(self, node: fx.Node) -> None:
@@ -151,7 +175,11 @@ class _Builder:
         if not self.input_may_change and self.image and self.names.may_share_memory(source, self.image):
             raise UnsupportedModelError(f"the network changes its input in place (at {node.name}): use a copy of it")
 
-    def emit(self, node: Node) -> str:
+    def place(self, name: str) -> Place:
+        """Where the pixels of an activation lie; anything else is refused when a node reads it."""
+        return self.places.get(name, WHOLE) if isinstance(name, str) else WHOLE
+
+    def emit(self, node: Node, place: Place | None = None) -> str:
         for value in node.inputs:
             if not isinstance(value, str):
                 what = (
@@ -161,7 +189,11 @@ class _Builder:
                     f"no plan node covers {type(node).__name__.lower()} of {what} (at {node.output}); pooled or averaged "
                     "activations are read by squeeze-excitation and spatial attention only, stored values beside an activation"
                 )
+        if isinstance(node, ChannelGate):
+            lies = self.place(node.input)
+            node = replace(node, inset=(lies.before, lies.after))
         self.nodes.append(node)
+        self.places[node.output] = place_of(node, self.places) if place is None else place
         return node.output
 
 

@@ -16,6 +16,7 @@ from torch.nn.utils.spectral_norm import SpectralNorm
 from torch.nn.utils.weight_norm import WeightNorm
 
 from srfast.errors import UnsupportedModelError
+from srfast.models.bordered import Bordered
 
 _WEIGHT_HOOKS = (WeightNorm, SpectralNorm, BasePruningMethod)  # compute a weight before each call
 _OPERATORS = ("add", "sub", "mul", "truediv", "floordiv", "mod", "pow", "matmul", "and", "or", "xor")
@@ -102,7 +103,7 @@ def trace(module: nn.Module) -> fx.Graph:
         )
     random_state = torch.random.get_rng_state()
     try:
-        graph = _Tracer().trace(module)
+        graph = _Tracer(module).trace(module)
     except UnsupportedModelError:
         raise
     except Exception as error:  # the module's own code runs here
@@ -136,5 +137,10 @@ for _operator in _OPERATORS:
 
 
 class _Tracer(fx.Tracer):
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__()
+        if isinstance(module, Bordered):  # the engine gives the border and takes it away
+            self.traced_func_name = "body"
+
     def proxy(self, node: fx.Node) -> fx.Proxy:
         return _Proxy(node, self)

@@ -10,7 +10,7 @@ import math
 import os
 import stat
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,14 +19,16 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
+from srfast.checkpoint.formats.ncnn.reader import BINARY_MAGIC, TEXT_KEY, NcnnNetwork, read_converted, read_ncnn
+from srfast.checkpoint.formats.ncnn.text import MAGIC as NCNN_MAGIC
 from srfast.checkpoint.formats.onnx.reader import input_channels, read_onnx
 from srfast.checkpoint.formats.safetensors import read_safetensors
 from srfast.checkpoint.formats.torch import LEGACY_MAGIC, read_torch
 from srfast.checkpoint.recipe import MAX_BLOCKS, MODULES, Hints, Layout, Recipe
 from srfast.checkpoint.registry import check_weights, detect, unwrapped
-from srfast.errors import CheckpointError
+from srfast.errors import CheckpointError, escaped
 
-__all__ = ["Hints", "LoadedModel", "load_model", "save_checkpoint", "shipped_models"]
+__all__ = ["Hints", "LoadedModel", "load_model", "read_tensors", "save_checkpoint", "shipped_models"]
 
 _log = logging.getLogger("srfast")
 WEIGHTS = Path(__file__).parent.parent / "weights"
@@ -95,10 +97,10 @@ def load_model(
     content, metadata, kind = _read(path)
     if isinstance(content, nn.Module):
         if (act, res_scale) != (None, None):
-            raise CheckpointError(
-                f"{path}: an ONNX graph has its own activations and gains; leave act and res_scale out"
-            )
-        return _from_graph(content, path, scale)
+            raise CheckpointError(f"{path}: a graph has its own activations and gains; leave act and res_scale out")
+        return (
+            _from_ncnn(content, path, scale) if isinstance(content, NcnnNetwork) else _from_graph(content, path, scale)
+        )
     try:
         state = unwrapped(content)
         check_weights(state)
@@ -118,6 +120,34 @@ def load_model(
     return LoadedModel(
         module, layout.architecture, found, path.stem, layout.origin, layout.values, recipe.arguments, kind
     )
+
+
+def read_tensors(source: str | os.PathLike[str]) -> Iterator[tuple[str, Tensor]]:
+    """Names, with those of the tables they are in, and tensors of a file, whatever network it is of.
+
+    Raises:
+        CheckpointError: it is no checkpoint, or not safe to open.
+    """
+    path = shipped_models().get(str(source)) or Path(source)
+    content, _, _ = _read(path)
+    yield from _flat(content.state_dict() if isinstance(content, nn.Module) else content, "", 0)
+
+
+def _flat(content: Any, path: str, depth: int) -> Iterator[tuple[str, Tensor]]:
+    if isinstance(content, Tensor):
+        yield path, content
+    elif isinstance(content, Mapping) and depth < 8:
+        for key, value in content.items():
+            yield from _flat(value, f"{path}.{key}" if path else str(key), depth + 1)
+
+
+def _from_ncnn(module: NcnnNetwork, path: Path, scale: int | None) -> LoadedModel:
+    """An ncnn network, or one that was converted from it."""
+    if scale not in (None, module.scale):
+        raise CheckpointError(f"{path} enlarges by {module.scale}, not {scale}")
+    values = "0..1, RGB, as far as is known: ncnn files do not tell"
+    module.requires_grad_(False).eval()
+    return LoadedModel(module, module.architecture, module.scale, path.stem, "ncnn", values, {}, "ncnn")
 
 
 def _from_graph(module: nn.Module, path: Path, scale: int | None) -> LoadedModel:
@@ -157,11 +187,24 @@ def _read(path: Path) -> tuple[Any, Mapping[str, str], str]:
         return read_torch(path), {}, "PyTorch zip"
     if head.startswith(LEGACY_MAGIC):
         return read_torch(path), {}, "PyTorch legacy"
+    if path.suffix in (".param", ".bin") or head.startswith((NCNN_MAGIC.encode(), BINARY_MAGIC)):
+        return read_ncnn(path, MAX_BYTES), {}, "ncnn"
     if path.suffix == ".onnx":
         return read_onnx(path), {}, "ONNX"
     if head[8:9] == b"{" or path.suffix == ".safetensors":
-        return *read_safetensors(path), "safetensors"
+        state, metadata = read_safetensors(path)
+        if TEXT_KEY in metadata:
+            return _converted(path, metadata[TEXT_KEY], state), {}, "ncnn"
+        return state, metadata, "safetensors"
     raise CheckpointError(f"{path} is not a PyTorch checkpoint: {_what(head)}")
+
+
+def _converted(path: Path, text: str, state: dict[str, Tensor]) -> nn.Module:
+    try:
+        check_weights({key: value for key, value in state.items() if value.dtype != torch.int8})
+        return read_converted(text, state)
+    except CheckpointError as error:
+        raise CheckpointError(f"{path}: {error}") from error
 
 
 _KINDS = (
@@ -205,9 +248,8 @@ def _described(state: dict[str, Tensor], text: str) -> tuple[Layout, Recipe]:
         blocks = [value for key, value in arguments.items() if key in ("num_block", "num_blocks", "num_conv", "blocks")]
         if any(value > MAX_BLOCKS for value in blocks):
             raise ValueError(f"{max(blocks)} blocks, at most {MAX_BLOCKS}")
-        layout = Layout(
-            str(facts["architecture"])[:60], str(facts["layout"])[:60], (), _unread, str(facts["values"])[:120]
-        )
+        architecture, origin, values = (escaped(facts[name])[:120] for name in ("architecture", "layout", "values"))
+        layout = Layout(architecture[:60], origin[:60], (), _unread, values)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise CheckpointError(f"its metadata is not what srfast writes: {error}") from error
     return layout, Recipe(module, arguments, state)
@@ -224,7 +266,7 @@ def _modest(value: Any) -> bool:
     if isinstance(value, float):
         return math.isfinite(value)
     if isinstance(value, str):
-        return len(value) <= 32
+        return len(value) <= 32 and value.isprintable()
     return value is None or (isinstance(value, int) and 0 <= value <= 4096)
 
 
@@ -275,6 +317,11 @@ def save_checkpoint(
         facts: what the file that the module came from told; goes into the metadata, for networks whose keys do not tell all.
     """
     path = Path(path)
+    if isinstance(module, NcnnNetwork):
+        halved = {k: v for k, v in module.numbers.items() if k.endswith(".weight") and v.is_floating_point()}
+        numbers = module.numbers | {k: v.to(dtype) for k, v in halved.items()}
+        _write(path, numbers, {"format": "pt", TEXT_KEY: module.text.decode()})
+        return
     state = {}
     for key, value in module.state_dict().items():
         wide = value.is_floating_point() and value.ndim != 4
@@ -293,6 +340,10 @@ def save_checkpoint(
                 "values": told.values,
             }
         )
+    _write(path, state, metadata)
+
+
+def _write(path: Path, state: dict[str, Tensor], metadata: dict[str, str]) -> None:
     with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as partial:
         try:
             partial.write(safetensors.torch.save(state, metadata))

@@ -12,12 +12,28 @@ import torch
 from torch import Tensor, nn
 
 from srfast.errors import CheckpointError
-from srfast.models import SRUGAN, ResidualSR, RRDBNet, SRResNet, SRVGGNetCompact
+from srfast.models import (
+    RCAN,
+    SPAN,
+    SPANF3,
+    SRUGAN,
+    ArtCNN,
+    RealCUGAN,
+    ResidualSR,
+    RRDBNet,
+    SRResNet,
+    SRVGGNetCompact,
+)
 
 StateDict = Mapping[str, Tensor]
 MODULES: dict[str, type[nn.Module]] = {
+    "ArtCNN": ArtCNN,
+    "RCAN": RCAN,
     "RRDBNet": RRDBNet,
+    "RealCUGAN": RealCUGAN,
     "ResidualSR": ResidualSR,
+    "SPAN": SPAN,
+    "SPANF3": SPANF3,
     "SRResNet": SRResNet,
     "SRUGAN": SRUGAN,
     "SRVGGNetCompact": SRVGGNetCompact,

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from srfast.checkpoint.readers import basicsr
+from srfast.checkpoint.readers import basicsr, modern
 from srfast.checkpoint.readers import rrdbnet as rrdb
 from srfast.checkpoint.readers import srresnet as residual
 from srfast.checkpoint.recipe import Layout, StateDict
-from srfast.errors import CheckpointError
+from srfast.errors import CheckpointError, printable
 
 # The first that is there is opened, and what is in it again.
 WRAPPERS = (
@@ -31,6 +31,7 @@ WRAPPERS = (
 GENERATORS = ("generator_ema.", "generator.", "netG.", "net_g.")
 # Left by wrappers of modules.
 PREFIXES = ("module.", "_orig_mod.", "net.", "model.")
+_DEPTH, _PARTS = 4, 64  # of wrappers and prefixes in one another, and of networks beside each other
 _UNSIGNED = "0..1; the result is limited to it"
 _TANH = "0..1 in; tanh out, -1..1"
 _SIGNED = "-1..1 in; tanh out, -1..1"
@@ -60,6 +61,39 @@ LAYOUTS: tuple[Layout, ...] = (
         "BasicSR, first, and KAIR",
         ("model.0.weight", "model.1.sub.0.res.0.weight"),
         basicsr.read_old_srresnet,
+    ),
+    Layout(
+        "SPANF3",
+        "traiNNer-redux",
+        ("block_1.att_conv.weight", "to_pixel.eval_conv.weight", "conv_cat.weight"),
+        modern.read_spanf3,
+    ),
+    Layout(
+        "SPAN",
+        "SPAN, neosr, traiNNer-redux",
+        ("block_1.c1_r.eval_conv.weight", "conv_cat.weight", "conv_2.eval_conv.weight", "upsampler.0.weight"),
+        modern.read_span,
+        "0..255 less the mean colour of DIV2K; 0..1 where the keys have no_norm",
+    ),
+    Layout(
+        "Real-CUGAN",
+        "Real-CUGAN, traiNNer-redux",
+        ("unet1.conv1.conv.0.weight", "unet2.conv3.conv.0.weight", "unet2.conv_bottom.weight"),
+        modern.read_cugan,
+        "0..1; 0.15..0.85 of the models called pro",
+    ),
+    Layout(
+        "RCAN",
+        "RCAN, traiNNer-redux",
+        ("body.0.body.0.body.3.conv_du.0.weight", "tail.1.weight"),
+        modern.read_rcan,
+        "0..255 less the mean colour of DIV2K, or 0..1",
+    ),
+    Layout(
+        "ArtCNN",
+        "ArtCNN-PyTorch, traiNNer-redux",
+        ("conv0.weight", "res_block.0.conv.0.0.weight", "depth_to_space.upscale.0.weight"),
+        modern.read_artcnn,
     ),
     Layout(
         "EDSR",
@@ -158,11 +192,56 @@ LAYOUTS: tuple[Layout, ...] = (
 
 
 def unwrapped(content: Any) -> dict[str, Tensor]:
-    """The generator's tensors, out of wrappers and without prefixes.
+    """The generator's tensors, out of wrappers and without prefixes: by the names that programs use, else any one.
 
     Raises:
-        CheckpointError: there are none.
+        CheckpointError: there are none, or several networks and nothing tells which is the one.
     """
+    problem, state = None, {}
+    try:
+        state = _by_known_names(content)
+        if _layout(state) is not None:
+            return state
+    except CheckpointError as error:
+        problem = error
+    found = list(_networks(content, "", 0))
+    best = [pair for pair in found if "ema" in pair[0].lower()] or found
+    if len(best) > 1:
+        names = ", ".join(printable(name, 30) for name, _ in best[:3])
+        raise CheckpointError(f"it holds {len(best)} networks, {names}; save the one to use in a file of its own")
+    if best:
+        return best[0][1]
+    if problem is not None:
+        raise problem
+    return state
+
+
+def _networks(content: Any, path: str, depth: int) -> Iterator[tuple[str, dict[str, Tensor]]]:
+    """Networks of known layouts inside wrappers or behind prefixes, with where they are."""
+    if depth > _DEPTH or not isinstance(content, Mapping):
+        return
+    tensors = {str(key): value for key, value in content.items() if isinstance(value, Tensor)}
+    tensors = {key: value for key, value in tensors.items() if not key.endswith("num_batches_tracked")}
+    if _layout(tensors) is not None:
+        yield path, tensors
+        return
+    parts: dict[str, dict[str, Any]] = {}
+    for key, value in content.items():
+        first, dot, rest = str(key).partition(".")
+        if isinstance(value, Mapping):
+            parts[str(key)] = dict(value)
+        elif dot and isinstance(value, Tensor):
+            parts.setdefault(first, {})[rest] = value
+    if len(parts) <= _PARTS:
+        for name, part in parts.items():
+            yield from _networks(part, f"{path}.{name}" if path else name, depth + 1)
+
+
+def _layout(state: StateDict) -> Layout | None:
+    return next((layout for layout in LAYOUTS if all(mark in state for mark in layout.marks)), None)
+
+
+def _by_known_names(content: Any) -> dict[str, Tensor]:
     for _ in range(4):
         inner = next(
             (content[w] for w in WRAPPERS if isinstance(content, Mapping) and isinstance(content.get(w), Mapping)), None
@@ -210,18 +289,17 @@ def detect(state: StateDict) -> Layout:
     """The first layout whose marks are all there.
 
     Raises:
-        CheckpointError: there is none; says what was looked for, and the nearest.
+        CheckpointError: there is none; says which is the nearest and what that lacks.
     """
-    for layout in LAYOUTS:
-        if all(mark in state for mark in layout.marks):
-            return layout
-    looked = "; ".join(f"{a.architecture} ({a.origin}): {', '.join(a.marks)}" for a in LAYOUTS)
+    layout = _layout(state)
+    if layout is not None:
+        return layout
     nearest = max(LAYOUTS, key=lambda layout: _likeness(layout, state))
-    found = ", ".join(key[:60] for key in list(state)[:4])
-    missing = [mark for mark in nearest.marks if mark not in state]
+    found = ", ".join(printable(key, 40) for key in list(state)[:2])
+    missing = ", ".join(mark for mark in nearest.marks if mark not in state)
     raise CheckpointError(
-        f"it is of no known architecture: its keys begin with {found}. The nearest is {nearest.architecture} "
-        f"({nearest.origin}), but {', '.join(missing)} is missing. Looked for {looked}"
+        f"it is of no known architecture: {len(state)} tensors from {found} on; nearest is {nearest.architecture} "
+        f"({nearest.origin}), without {missing}; 'srfast inspect --keys FILE' lists all"
     )
 
 
@@ -242,6 +320,9 @@ def check_weights(state: StateDict) -> None:
         CheckpointError: names the tensors that are not.
     """
     allowed = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
+    odd = [key for key in state if not key.isprintable()]
+    if odd:
+        raise CheckpointError(f"a tensor is called {printable(odd[0])}, as no network calls one")
     for key, value in state.items():
         if value.dtype not in allowed or value.is_sparse or value.is_quantized:
             kind = str(value.dtype).removeprefix("torch.")

@@ -10,9 +10,8 @@ from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from srfast._names import shown
 from srfast.cli.options import size_in_bytes, upscaler_from
-from srfast.errors import InputError, OutputError, SrfastError
+from srfast.errors import InputError, OutputError, SrfastError, escaped
 
 if TYPE_CHECKING:
     from srfast.upscaler import Upscaler
@@ -36,7 +35,7 @@ def upscale_image(args: argparse.Namespace, source: Path, target: Path) -> int:
     seconds = time.perf_counter() - started
     write_image(target, result, args.overwrite, picture.metadata)
     height, width = result.shape[:2]
-    print(shown(f"{target}: {width}x{height} in {seconds:.2f} s on {upscaler}"), file=sys.stderr)
+    print(escaped(f"{target}: {width}x{height} in {seconds:.2f} s on {upscaler}"), file=sys.stderr)
     return 0
 
 
@@ -67,9 +66,9 @@ def upscale_folder(args: argparse.Namespace, source: Path, target: Path) -> int:
     finally:
         failed = [error for error in outcomes if error]
         for failure in failed:
-            print(shown(f"srfast: error: {failure}"), file=sys.stderr)
+            print(escaped(f"srfast: error: {failure}"), file=sys.stderr)
     there, old = before + outcomes.count(None), f", {before} of them from before" if before else ""
-    print(shown(f"{target}: {there} of {len(jobs)} images{old} on {upscaler}"), file=sys.stderr)
+    print(escaped(f"{target}: {there} of {len(jobs)} images{old} on {upscaler}"), file=sys.stderr)
     return failed[0].exit_code if failed else 0
 
 

@@ -11,11 +11,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import srfast
-from srfast._names import shown
 from srfast.cli import estimate as plan
 from srfast.cli import models, tune, upscale
 from srfast.cli.signals import ends_in_order, exit_code
-from srfast.errors import OutputError, SrfastError
+from srfast.errors import OutputError, SrfastError, escaped
 
 _READER_GONE = 128 + 13  # as a shell tells of a program that SIGPIPE ended
 
@@ -25,17 +24,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = _parser().parse_args(argv)
     logging.basicConfig(level=logging.INFO if args.verbose else logging.WARNING)
     for handler in logging.getLogger().handlers:
-        handler.setFormatter(_Message("srfast: %(message)s"))
+        handler.setFormatter(_Escaped("srfast: %(message)s"))
     try:
         with ends_in_order():
             code = int(args.run(args))
             sys.stdout.flush()
             return code
     except SrfastError as error:
-        print(shown(f"srfast: error: {error}"), file=sys.stderr)
+        print(escaped(f"srfast: error: {error}"), file=sys.stderr)
         return error.exit_code
     except ValueError as error:
-        print(shown(f"srfast: error: {error}"), file=sys.stderr)
+        print(f"srfast: error: {escaped(error)}", file=sys.stderr)
         return 2
     except BrokenPipeError:
         # Who reads the output has seen enough. What Python still holds for it must not be written at the end.
@@ -43,18 +42,18 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _READER_GONE
     except OSError as error:
         name = f"{error.filename}: " if error.filename else ""
-        print(shown(f"srfast: error: {name}{error.strerror or error}"), file=sys.stderr)
+        print(f"srfast: error: {escaped(f'{name}{error.strerror or error}')}", file=sys.stderr)
         return OutputError.exit_code
     except KeyboardInterrupt as error:  # with what is left behind, where a command says it
-        print(shown(f"srfast: interrupted; {error}" if str(error) else "srfast: interrupted"), file=sys.stderr)
+        print(escaped(f"srfast: interrupted; {error}" if str(error) else "srfast: interrupted"), file=sys.stderr)
         return exit_code(error)
 
 
-class _Message(logging.Formatter):
-    """Escapes what a terminal would not show."""
+class _Escaped(logging.Formatter):
+    """Names of files and keys in a log line cannot move the cursor."""
 
-    def format(self, record: logging.LogRecord) -> str:
-        return shown(super().format(record))
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802  the name is logging's
+        return escaped(super().formatMessage(record))
 
 
 def _parser() -> argparse.ArgumentParser:

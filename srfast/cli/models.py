@@ -24,6 +24,9 @@ def add(commands: Any, common: argparse.ArgumentParser) -> None:
     p = commands.add_parser("inspect", parents=[hints], help="what a checkpoint is, what it needs, what runs it")
     p.add_argument("--size", default="1280x720", help="WIDTHxHEIGHT of the images to count work and memory for")
     p.add_argument("--plan", action="store_true", help="print the fused operations as well")
+    p.add_argument(
+        "--keys", action="store_true", help="list the tensors, also of a file of no known network, and the networks"
+    )
     p.add_argument("--json", action="store_true", help="print JSON")
     p.set_defaults(run=_inspect)
     p = commands.add_parser("convert", parents=[hints], help="write a checkpoint as safetensors")
@@ -61,6 +64,8 @@ def _inspect(args: argparse.Namespace) -> int:
     width, separator, height = args.size.partition("x")
     if not (separator and width.isdigit() and height.isdigit() and int(width) and int(height)):
         raise ValueError(f"--size takes WIDTHxHEIGHT in pixels, such as 1280x720, not {args.size!r}")
+    if args.keys:
+        return _keys(args.model)
     inspection, plan = inspect_model(_load(args), int(width), int(height))
     if args.json:
         facts = inspection.as_dict() | ({"plan": str(plan).splitlines()} if args.plan else {})
@@ -70,18 +75,30 @@ def _inspect(args: argparse.Namespace) -> int:
     return 0
 
 
+def _keys(source: str) -> int:
+    from srfast.checkpoint import read_tensors
+    from srfast.checkpoint.registry import LAYOUTS
+    from srfast.errors import escaped
+
+    for name, value in read_tensors(source):
+        print(f"{escaped(name)}  {list(value.shape)} {str(value.dtype).removeprefix('torch.')}")
+    print("\nKnown networks, and the keys that tell them:")
+    for layout in LAYOUTS:
+        print(f"  {layout.architecture} ({layout.origin}): {', '.join(layout.marks)}")
+    return 0
+
+
 def _convert(args: argparse.Namespace) -> int:
     import torch
 
     from srfast._files import check_output
     from srfast.checkpoint import load_model, save_checkpoint
-    from srfast.checkpoint.recipe import MODULES
 
     if args.output.suffix != ".safetensors":
         raise OutputError(f"{args.output} should end in .safetensors; 'srfast export' writes ONNX")
     check_output(args.output, args.overwrite)
     model = _load(args)
-    if type(model.module).__name__ not in MODULES:
+    if model.file_kind == "ONNX":
         raise UnsupportedModelError(f"{args.model} is ONNX, a graph without an architecture, and stays as it is")
     save_checkpoint(model.module, args.output, torch.float16 if args.half else torch.float32, facts=model)
     again = load_model(args.output)

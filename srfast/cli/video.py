@@ -9,7 +9,6 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from srfast._names import shown
 from srfast.cli.options import (
     copied_from,
     encoding_from,
@@ -19,7 +18,7 @@ from srfast.cli.options import (
     size_in_bytes,
     upscaler_from,
 )
-from srfast.errors import FrameLossError, InputError, OutputError
+from srfast.errors import FrameLossError, InputError, OutputError, escaped
 
 
 def upscale(args: argparse.Namespace, source: str, target: str) -> int:
@@ -68,13 +67,13 @@ def upscale(args: argparse.Namespace, source: str, target: str) -> int:
             on_progress=lambda p: reporter.update(p.done, p.total, p.seconds, p.resumed),
         )
     name = "the standard output" if target == "-" else target
-    print(shown(f"{name}: {verdict(result)} on {upscaler}"), file=sys.stderr)
+    print(escaped(f"{name}: {verdict(result)} on {upscaler}"), file=sys.stderr)
     if args.report:
         with whole_file(args.report, overwrite=True) as partial:
             partial.write_text(json.dumps(as_dict(result, source, target, upscaler), indent=2) + "\n")
     if result.damage:
         said = f"srfast: error: the input was damaged: {result.damage}; all else is in {name}"
-        print(shown(said), file=sys.stderr)
+        print(escaped(said), file=sys.stderr)
         return FrameLossError.exit_code
     return 0
 

@@ -19,6 +19,7 @@ from srfast.checkpoint import LoadedModel
 from srfast.engine import Engine
 from srfast.errors import InputError
 from srfast.images import SUFFIXES, read_image
+from srfast.models.bordered import Bordered
 
 Image = npt.NDArray[np.uint8]
 CLIP = Path(__file__).parents[1] / "assets" / "clip.mp4"
@@ -108,6 +109,7 @@ def eager(module: nn.Module, images: torch.Tensor, alignment: int) -> torch.Tens
     """[N, H, W, C] uint8 through the plain module in float32, as [N, s*H, s*W, C] in 0..1, neither rounded nor limited."""
     _, height, width, _ = images.shape
     x = images.permute(0, 3, 1, 2).float() / 255
+    alignment = 1 if isinstance(module, Bordered) else alignment  # such a network sees to it itself
     bottom, right = -height % alignment, -width % alignment
     if bottom or right:
         mode = "reflect" if bottom < height and right < width else "replicate"

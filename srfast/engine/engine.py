@@ -185,23 +185,28 @@ class Engine:
             return suited.begin(images, bgr=bgr, colour=colour)
         if colour is None:
             check_images(images, self.plan.in_channels)
-            whole = padded(images, self.plan.alignment)
-            count, height, width, _ = whole.shape
-            shape = (count, self.scale * height, self.scale * width, self.plan.out_channels)
+            whole, border = padded(images, self.plan), self.scale * self.plan.border
         else:
             self._check_planes(images, colour)
-            whole = images
-            shape = (images.shape[0], self.scale * images.shape[1], self.scale * images.shape[2], 1)
-        job = Job(whole, self._runner.memory(shape, whole), self.scale, bgr, colour)
-        with self._lock:
-            self._upscale(job)
+            whole, border = images, 0
+        job = self._sent(whole, bgr, colour)
         rows, columns = (self.scale * length for length in images.shape[1:3])
 
         def result() -> Tensor:
             self._settle(job)
-            return job.out[:, :rows, :columns]
+            return job.out[:, border : border + rows, border : border + columns]
 
         return result
+
+    def _sent(self, whole: Tensor, bgr: bool = False, colour: PlaneColour | None = None) -> Job:
+        """Images as the plan takes them, with its border, or pictures of planes, on their way."""
+        count, height, width, _ = whole.shape
+        channels = self.plan.out_channels if colour is None else 1
+        shape = (count, self.scale * height, self.scale * width, channels)
+        job = Job(whole, self._runner.memory(shape, whole), self.scale, bgr, colour)
+        with self._lock:
+            self._upscale(job)
+        return job
 
     @property
     def takes_bgr(self) -> bool:
@@ -212,7 +217,8 @@ class Engine:
     def plane_unit(self) -> int | None:
         """Of what the height and width of video planes must be multiples; None where the kernels do not take planes."""
         rgb = (self.plan.in_channels, self.plan.out_channels) == (3, 3)
-        return math.lcm(2, self.plan.alignment) if rgb and self._runner.takes_planes else None
+        takes = rgb and self._runner.takes_planes and not self.plan.border
+        return math.lcm(2, self.plan.alignment) if takes else None
 
     @property
     def overlaps(self) -> bool:
@@ -271,18 +277,17 @@ class Engine:
         suited = self.for_type(images.dtype)
         if suited.dtype != self.dtype:
             return suited.region(images, top, left, height, width)
-        first, s = (top, left), self.scale
-        whole = padded(images, self.plan.alignment)
+        s = self.scale
         if self.halo is None:
-            start, window = (0, 0), whole
-        else:
-            sides = zip(first, (height, width), whole.shape[1:3], strict=True)
-            spans = [_window(a, length, limit, self.halo, self.alignment) for a, length, limit in sides]
-            start = (spans[0].start, spans[1].start)
-            window = whole[:, spans[0], spans[1]]
-        out = self(window)
-        y, x = ((a - b) * s for a, b in zip(first, start, strict=True))
-        return out[:, y : y + height * s, x : x + width * s]
+            return self(images)[:, top * s : (top + height) * s, left * s : (left + width) * s]
+        check_images(images, self.plan.in_channels)
+        first, whole = (top + self.plan.border, left + self.plan.border), padded(images, self.plan)
+        sides = zip(first, (height, width), whole.shape[1:3], strict=True)
+        spans = [_window(a, length, limit, self.halo, self.alignment) for a, length, limit in sides]
+        job = self._sent(whole[:, spans[0], spans[1]])
+        self._settle(job)
+        y, x = ((a - span.start) * s for a, span in zip(first, spans, strict=True))
+        return job.out[:, y : y + height * s, x : x + width * s]
 
     def refresh(self, image: Tensor, last: Tensor, out: Tensor) -> int:
         """Computes again the tiles whose window differs from the last image's, by the tiling of a whole image.
@@ -298,7 +303,7 @@ class Engine:
         if suited.dtype != self.dtype:
             return suited.refresh(image, last, out)
         height, width = image.shape[1:3]
-        if height % self.plan.alignment or width % self.plan.alignment:
+        if self.plan.border or height % self.plan.alignment or width % self.plan.alignment:
             out.copy_(self(image))
             return height * width
         with self._lock:

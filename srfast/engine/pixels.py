@@ -6,6 +6,8 @@ import torch
 from torch import Tensor
 
 from srfast.errors import InputError
+from srfast.models.bordered import with_border
+from srfast.plan import Plan
 
 # White of each image type, and the dtype that reads and writes it.
 PEAKS = {torch.uint8: 255.0, torch.uint16: 65535.0, torch.float32: 1.0, torch.float16: 1.0, torch.bfloat16: 1.0}
@@ -48,16 +50,14 @@ def limit_(images: Tensor, low: float, high: float) -> None:
         images.copy_(images.to(torch.int32).clamp_(round(low * peak), round(high * peak)))
 
 
-def padded(images: Tensor, alignment: int) -> Tensor:
-    """[N, H, W, C] continued to multiples of ``alignment`` at the bottom and right, mirrored as Real-ESRGAN does."""
-    for dim in (1, 2):
-        length = images.shape[dim]
-        missing = -length % alignment
-        if missing:
-            # The last row is not repeated, unless there is no other.
-            mirrored = [max(length - 2 - i, 0) for i in range(missing)]
-            images = torch.cat([images, images.index_select(dim, torch.tensor(mirrored, device=images.device))], dim)
-    return images
+def padded(images: Tensor, plan: Plan) -> Tensor:
+    """[N, H, W, C] with the border that the plan takes, continued to multiples of its alignment at the bottom and right.
+
+    Both are mirrored, as Real-ESRGAN does.
+    """
+    if images.dtype == torch.uint16:  # which index_select does not have everywhere
+        return padded(images.view(torch.int16), plan).view(torch.uint16)
+    return with_border(images, plan.border, plan.alignment, first=1)
 
 
 def store(y: Tensor, out: Tensor) -> None:

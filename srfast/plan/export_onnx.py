@@ -37,8 +37,8 @@ OPSET = 18
 def export_onnx(plan: Plan, path: Path, dtype: torch.dtype = torch.float32, overwrite: bool = False) -> None:
     """Writes the plan; the file appears under its name only when it is whole.
 
-    The input is called ``input``, [N, C, H, W] in 0..1, RGB, with N, H and W free (H and W multiples of the plan's alignment);
-    the output ``output``.
+    The input is called ``input``, [N, C, H, W] in 0..1, RGB, with N, H and W free (H and W multiples of the plan's alignment, and
+    above its border, which the file mirrors itself); the output ``output``.
 
     Args:
         plan: optimised, in float32.
@@ -77,13 +77,18 @@ class _Writer:
     def model(self, plan: Plan) -> Any:
         helper, proto = self.onnx.helper, self.onnx.TensorProto
         names = {plan.input: "input"}
+        if plan.border:
+            pads = self.constant([0, 0, plan.border, plan.border] * 2, np.int64)
+            names[plan.input] = self.op("Pad", ["input", pads], mode="reflect")
         self.channels = {name: shape.channels for name, shape in plan.shapes().items()}
         for node in plan.nodes:
-            out = "output" if node.output == plan.output else node.output
+            out = "output" if node.output == plan.output and not plan.border else node.output
             x = names[node.input]
             WRITERS[type(node)](self, node, x, out, names)
             names[node.output] = out
-        if plan.output == plan.input:
+        if plan.border:
+            _cropped(self, names[plan.output], plan.scale * plan.border, plan.scale * plan.border, "output")
+        elif plan.output == plan.input:
             self.op("Identity", ["input"], "output")
         kind = proto.FLOAT16 if self.numpy is np.float16 else proto.FLOAT
         shape = ["batch", plan.in_channels, "height", "width"]
@@ -184,7 +189,7 @@ def _unshuffle(w: _Writer, node: Unshuffle, x: str, out: str, names: Names) -> N
 
 
 def _resize(w: _Writer, node: Resize, x: str, out: str, names: Names) -> None:
-    scales = w.constant([1.0, 1.0, node.factor, node.factor], np.float32)
+    scales = w.constant([1.0, 1.0, float(node.factor), float(node.factor)], np.float32)
     if node.mode == "nearest":
         how = {"mode": "nearest", "coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"}
     else:
@@ -206,11 +211,17 @@ def _instance(w: _Writer, node: InstanceNorm, x: str, out: str, names: Names) ->
     w.op("InstanceNormalization", [x, *values], out, epsilon=node.eps)
 
 
+def _cropped(w: _Writer, x: str, before: int, after: int, out: str | None = None) -> str:
+    """Less rows and columns at the top and left, and at the others."""
+    if before == after == 0 and out is None:
+        return x
+    ends = [-after if after else np.iinfo(np.int64).max] * 2
+    return w.op("Slice", [x, *(w.constant(v, np.int64) for v in ([before] * 2, ends, [2, 3]))], out)
+
+
 def _channel_gate(w: _Writer, node: ChannelGate, x: str, out: str, names: Names) -> None:
-    hidden = w.op(
-        "Conv",
-        [w.op("GlobalAveragePool", [x]), w.constant(node.squeeze[:, :, None, None]), w.constant(node.squeeze_bias)],
-    )
+    means = w.op("GlobalAveragePool", [_cropped(w, x, *node.inset)])
+    hidden = w.op("Conv", [means, w.constant(node.squeeze[:, :, None, None]), w.constant(node.squeeze_bias)])
     hidden = _activation(w, "prelu", node.slope, hidden, None)
     gains = w.op("Conv", [hidden, w.constant(node.expand[:, :, None, None]), w.constant(node.expand_bias)])
     w.op("Mul", [x, w.op("Sigmoid", [gains])], out)

@@ -27,6 +27,8 @@ class Plan:
         input: name of the input image.
         output: name of the result.
         in_channels: channels of the input image.
+        border: mirrored pixels that the input image has on each side, beyond the image that is enlarged. The result has them
+            as well, ``scale`` times as many, and they mean nothing there.
 
     Raises:
         ValueError: names or shapes do not fit together.
@@ -36,6 +38,7 @@ class Plan:
     input: str
     output: str
     in_channels: int
+    border: int = 0
 
     def __post_init__(self) -> None:
         shapes = self.shapes()
@@ -159,7 +162,8 @@ class Plan:
         if check:
             return replace(self, nodes=ordered, output=output)
         plan = object.__new__(Plan)
-        vars(plan).update(nodes=ordered, input=self.input, output=output, in_channels=self.in_channels)
+        vars(plan).update(nodes=ordered, input=self.input, output=output)
+        vars(plan).update(in_channels=self.in_channels, border=self.border)
         return plan
 
     def map_tensors(self, function: Callable[[Tensor], Tensor]) -> Plan:
@@ -185,7 +189,8 @@ class Plan:
         total = self.flops(1, 1) / 1e6
         halo = self.halo()
         field = "the whole image" if halo is None else f"{halo} px each side"
-        lines.append(f"scale {self.scale}, receptive field {field}, {total:.3f} MFLOP per input pixel")
+        border = f", a border of {self.border} px" if self.border else ""
+        lines.append(f"scale {self.scale}, receptive field {field}{border}, {total:.3f} MFLOP per input pixel")
         return "\n".join(lines)
 
 

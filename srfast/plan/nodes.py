@@ -8,6 +8,7 @@ a table there, each complete by ``tests/plan/test_tables.py``.
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -285,19 +286,22 @@ class Pool(_Resampling):
 
 
 @dataclass(frozen=True, eq=False)
-class Resize(_Resampling):
-    """Enlarges by a whole factor as ``torch.nn.functional.interpolate`` does (align_corners=False)."""
+class Resize(_PixelByPixel):
+    """Resizes as ``torch.nn.functional.interpolate`` does (align_corners=False, no antialiasing).
 
+    ``factor`` is whole, or a fraction of small numbers where the mode is not nearest.
+    """
+
+    factor: int | Fraction
     mode: ResizeMode
 
     def shape(self, shapes: Mapping[str, Shape]) -> Shape:
         source = shapes[self.input]
-        return source.enlarged(self.factor, source.channels)
+        return source.enlarged(Fraction(self.factor), source.channels)
 
     def reads(self, span: Span, block: int = 1) -> list[Span]:
-        low, high = _below(span, self.factor)
-        reach = _RESIZE_REACH[self.mode]
-        return [(low - reach, high + reach)]
+        factor, reach = Fraction(self.factor), _RESIZE_REACH[self.mode]
+        return [(math.floor(span[0] / factor) - reach, math.ceil(span[1] / factor) + reach)]
 
 
 @dataclass(frozen=True, eq=False)
@@ -321,6 +325,8 @@ class ChannelGate(_PixelByPixel):
     ``g = sigmoid(expand @ act(squeeze @ mean(x) + squeeze_bias) + expand_bias)``, the mean over the whole image.
 
     Attributes:
+        inset: rows and columns that the mean leaves out, at the top and left, and at the bottom and right: those that the
+            network itself does not have, as its convolutions are not padded.
         squeeze: [M, C]; squeeze_bias: [M].
         expand: [C, M]; expand_bias: [C].
         slope: of the PReLU between, [1] or [M].
@@ -331,6 +337,7 @@ class ChannelGate(_PixelByPixel):
     expand: Tensor
     expand_bias: Tensor
     slope: Tensor
+    inset: tuple[int, int] = (0, 0)
 
     sees_whole_image: ClassVar[bool] = True
 
@@ -387,7 +394,9 @@ def describe(node: Node) -> str:
     """Return the operation in a few words."""
     if not isinstance(node, Conv):
         hidden = ("input", "output", "other", "more")
-        details = [str(v) for k, v in vars(node).items() if isinstance(v, (int, float, str)) and k not in hidden]
+        details = [
+            str(v) for k, v in vars(node).items() if isinstance(v, (int, float, str, Fraction)) and k not in hidden
+        ]
         return " ".join([type(node).__name__.lower(), *details])
     parts = [f"conv {node.kernel}x{node.kernel}"]
     if node.act != "none":

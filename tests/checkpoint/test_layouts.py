@@ -18,6 +18,7 @@ from srfast.checkpoint.registry import LAYOUTS
 from srfast.errors import CheckpointError
 from srfast.models import SRUGAN, ResidualSR, SRResNet
 from srfast.plan.passes import optimise
+from tests.checkpoint.test_modern import CASES as MODERN
 from tests.helpers.networks import public as public
 from tests.helpers.networks import srgans as srgans
 from tests.helpers.networks.public import Size, Weights
@@ -114,7 +115,7 @@ def test_found_with_the_same_output(
 
 def test_every_layout_is_tested() -> None:
     tested = {(a, layout.origin) for _, a, o, _, _ in CASES for layout in LAYOUTS if layout.origin.startswith(o)}
-    own = {"SR-UGAN", "ResidualSR"}
+    own = {"SR-UGAN", "ResidualSR", *(architecture for _, architecture, *_ in MODERN.values())}
     assert {(x.architecture, x.origin) for x in LAYOUTS if x.architecture not in own} <= tested
 
 
@@ -201,7 +202,9 @@ def test_own_networks(tmp_path: Path) -> None:
 def test_unknown_keys_name_the_nearest(tmp_path: Path) -> None:
     state, _, _ = made(public.esrgan_middle, SMALL)
     torch.save({k.replace("RRDB_trunk", "RRDB_stem"): v for k, v in state.items()}, tmp_path / "x.pth")
-    with pytest.raises(CheckpointError, match=r"nearest is RRDBNet \(ESRGAN, BSRGAN.*RRDB_trunk.*Looked for"):
+    with pytest.raises(
+        CheckpointError, match=r"nearest is RRDBNet \(ESRGAN, BSRGAN.*RRDB_trunk.*srfast inspect --keys"
+    ):
         load_model(tmp_path / "x.pth")
 
 

@@ -149,7 +149,7 @@ class Softmaxed(nn.Module):
     [
         (Softmaxed(), "softmax"),
         (nn.Sequential(nn.Conv2d(3, 3, 3, padding=1), nn.Softplus()), "Softplus"),
-        (nn.Sequential(nn.Conv2d(3, 3, 3)), "Conv2d"),
+        (nn.Sequential(nn.Conv2d(3, 3, 3)), "1 and 1 pixels less"),
         (nn.Sequential(nn.Conv2d(3, 3, 3, stride=2, padding=1)), "1/2 pixels per input pixel"),
         (nn.Sequential(nn.Conv2d(3, 3, 4, padding="same")), "Conv2d"),
         (nn.Sequential(nn.Conv2d(3, 3, 3, padding=1), nn.Upsample(scale_factor=1.5)), "interpolate"),

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from srfast.backends.base import Executable, FrameExecutable, TilingTraits, release_after
 from srfast.backends.cpu.choice import choose
+from srfast.backends.cpu.lower import uncovered
 from srfast.backends.cpu.network import CompiledNetwork
 from srfast.backends.cpu.onednn import missing_reason, onednn_build, onednn_step
 from srfast.backends.cpu.quantize import Int8, narrow_convs
@@ -82,7 +83,7 @@ class CpuBackend:
         bf16 = way.path in _BF16_SETS
         plan = plan.map_tensors(lambda t: t.to(torch.float32 if bf16 else dtype))
         int8 = self.int8 if dtype == torch.float32 else None
-        if (way.path == "onednn" and int8 is None) or not plan.nodes:
+        if (way.path == "onednn" and int8 is None) or not plan.nodes or uncovered(plan):
             return _Steps(plan)
         narrow: dict[str, kernels.Narrow] = {}
         instruction_set: str | None = way.path

@@ -34,6 +34,11 @@ from srfast.plan import (
 )
 
 
+def uncovered(plan: Plan) -> list[Node]:
+    """Nodes that the kernels do not have: resizes by a fraction."""
+    return [node for node in plan.nodes if isinstance(node, Resize) and not isinstance(node.factor, int)]
+
+
 def uses_winograd(node: Conv, shapes: Mapping[str, Shape], winograd: bool) -> bool:
     """Whether a convolution goes through the Winograd transform."""
     return winograd and all(
@@ -117,6 +122,7 @@ def folded(plan: Plan) -> dict[str, tuple[str, int]]:
     result = {}
     for node in plan.nodes:
         if isinstance(node, Resize) and node.mode == "nearest" and node.output != plan.output:
+            assert isinstance(node.factor, int)
             readers = plan.users(node.output)
             if all(isinstance(reader, Conv) and node.output not in reader.sources for reader in readers):
                 result[node.output] = (node.input, node.factor)
@@ -206,6 +212,7 @@ def _(node: Pool, channels: int) -> Operation:
 
 @operation.register
 def _(node: Resize, channels: int) -> Operation:
+    assert isinstance(node.factor, int)  # others are not covered
     weights = torch.tensor(resize_weights(node.factor, node.mode))
     options = {"factor": node.factor, "reach": weights.shape[1] // 2, "tensors": [weights]}
     return Operation("resize", grow=node.factor, options=options)
@@ -215,7 +222,7 @@ def _(node: Resize, channels: int) -> Operation:
 def _(node: ChannelGate, channels: int) -> Operation:
     slope = _expanded(node.slope, node.squeeze.shape[0])
     tensors = [node.squeeze, node.squeeze_bias, node.expand, node.expand_bias, slope]
-    return Operation("channel_gate", whole=True, options={"tensors": tensors})
+    return Operation("channel_gate", whole=True, options={"tensors": tensors, "inset": node.inset})
 
 
 @operation.register

@@ -92,6 +92,7 @@ def _(node: Pool, inputs: list[Canvas], out: Canvas) -> Launches:
 
 @small_launches.register
 def _(node: Resize, inputs: list[Canvas], out: Canvas) -> Launches:
+    assert isinstance(node.factor, int)
     return [resize_launch(inputs[0], out, node.factor, node.mode)]
 
 
@@ -104,7 +105,7 @@ def _(node: InstanceNorm, inputs: list[Canvas], out: Canvas) -> Launches:
 @small_launches.register
 def _(node: ChannelGate, inputs: list[Canvas], out: Canvas) -> Launches:
     weights = (node.squeeze, node.squeeze_bias, node.expand, node.expand_bias, node.slope)
-    moments, gains = gains_launch(inputs[0], *weights)
+    moments, gains = gains_launch(inputs[0].inner(*node.inset), *weights)
     return [moments, pointwise_launch(inputs[0], out, scale=gains)]
 
 

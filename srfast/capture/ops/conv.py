@@ -6,8 +6,11 @@ from typing import Any, Protocol, TypeAlias
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from srfast.capture.ops import attention as gates
+from srfast.capture.places import Place, convolved
+from srfast.capture.places import transposed as enlarged
 from srfast.errors import UnsupportedModelError
 from srfast.models.subpixel import conv_before_unshuffle, transposed_as_conv
 from srfast.plan import Conv, Node, Unshuffle
@@ -16,9 +19,15 @@ Value: TypeAlias = Any  # an fx argument: the name of an activation, a constant,
 
 
 class Builder(Protocol):
-    """Where converters put their nodes; returns the name of what the node writes."""
+    """Where converters put their nodes."""
 
-    def emit(self, node: Node) -> str: ...
+    def emit(self, node: Node, place: Place | None = None) -> str:
+        """Returns the name of what the node writes; ``place`` is told where its pixels lie elsewhere than those it reads."""
+        ...
+
+    def place(self, name: str) -> Place:
+        """Where the pixels of an activation lie."""
+        ...
 
 
 def pair(value: Any) -> tuple[int, int]:
@@ -33,20 +42,22 @@ def conv(b: Builder, name: str, m: nn.Conv2d, x: Value) -> Value:
     padding = kernel // 2 if m.padding == "same" else m.padding
     square = kernel == m.kernel_size[1] and not isinstance(padding, str)
     plain = pair(m.dilation) == (1, 1) and m.padding_mode == "zeros" and pair(m.stride) == (stride, stride)
-    # The output has exactly 1 / stride of the pixels.
-    whole = square and -stride <= 2 * pair(padding)[0] - kernel <= -1 and len(set(pair(padding))) == 1
-    if not (square and plain and whole):
+    if not (square and plain and len(set(pair(padding))) == 1):
         raise UnsupportedModelError(
-            f"no plan node covers {m} (at {name}): convolutions are square, undilated, padded with zeros so that the size "
-            "stays or is divided by the stride"
+            f"no plan node covers {m} (at {name}): convolutions are square, undilated, padded with zeros on all sides alike"
         )
+    try:
+        place, padding = convolved(b.place(x), kernel, stride, pair(padding)[0])
+    except ValueError as error:
+        raise UnsupportedModelError(f"no plan node covers {m} (at {name}): {error}") from error
     bias = m.bias.detach() if m.bias is not None else torch.zeros(m.out_channels, dtype=weight.dtype)
     if stride > 1:
-        x = b.emit(Unshuffle(f"{name}_unshuffled", x, stride))
-        return b.emit(Conv(name, x, conv_before_unshuffle(weight, stride, pair(padding)[0]), bias))
+        # Its phases may begin at any pixel; the convolution's own shift puts them where the module has them.
+        x = b.emit(Unshuffle(f"{name}_unshuffled", x, stride), place)
+        return b.emit(Conv(name, x, conv_before_unshuffle(weight, stride, padding), bias), place)
     if kernel % 2 == 0:
-        raise UnsupportedModelError(f"no plan node covers {m} (at {name}): a convolution of stride 1 has an odd kernel")
-    return b.emit(Conv(name, x, weight, bias))
+        weight = F.pad(weight, (0, 1, 0, 1))
+    return b.emit(Conv(name, x, weight, bias), place)
 
 
 def dense_weight(m: nn.Conv2d) -> Tensor:
@@ -64,12 +75,14 @@ def dense_weight(m: nn.Conv2d) -> Tensor:
 def transposed(b: Builder, name: str, m: nn.ConvTranspose2d, x: str) -> str:
     kernel, stride, padding = m.kernel_size[0], m.stride[0], pair(m.padding)[0]
     square = all(len(set(pair(v))) == 1 for v in (m.kernel_size, m.stride, m.padding, m.output_padding))
-    whole = kernel + pair(m.output_padding)[0] - 2 * padding == stride
-    if not (square and whole) or m.groups != 1 or pair(m.dilation) != (1, 1):
+    if not square or m.groups != 1 or pair(m.dilation) != (1, 1):
         raise UnsupportedModelError(
-            f"no plan node covers {m} (at {name}): a transposed convolution is square, undilated, without groups, and "
-            "multiplies the size by its stride (kernel + output_padding - 2 * padding = stride)"
+            f"no plan node covers {m} (at {name}): a transposed convolution is square, undilated, without groups"
         )
+    try:
+        place, padding = enlarged(b.place(x), kernel, stride, padding, pair(m.output_padding)[0])
+    except ValueError as error:
+        raise UnsupportedModelError(f"no plan node covers {m} (at {name}): {error}") from error
     weight = transposed_as_conv(m.weight.detach(), stride, padding)
     bias = m.bias.detach() if m.bias is not None else torch.zeros(m.out_channels, dtype=weight.dtype)
-    return b.emit(Conv(name, x, weight, bias.repeat_interleave(stride**2), shuffle=stride))
+    return b.emit(Conv(name, x, weight, bias.repeat_interleave(stride**2), shuffle=stride), place)

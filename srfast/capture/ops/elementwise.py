@@ -14,6 +14,7 @@ from torch.nn import functional as F
 from srfast.capture.ops import attention as gates
 from srfast.capture.ops.conv import Builder, Value, conv, transposed
 from srfast.capture.ops.resize import average_pool, interpolate, max_pool, upsample
+from srfast.capture.places import cropped
 from srfast.errors import UnsupportedModelError
 from srfast.plan import (
     Act,
@@ -152,6 +153,44 @@ def _clamp(b: Builder, name: str, x: str, min: Value = None, max: Value = None) 
     return b.emit(Clamp(name, x, low if low < high else high, high))  # PyTorch gives the upper bound where they cross
 
 
+def item(b: Builder, name: str, x: Value, index: Any) -> Value:
+    """A crop of an activation, ``x[:, :, a:-b, a:-b]``, or part of a gate."""
+    if not isinstance(x, str):
+        return gates.item(b, name, x, index)
+    parts = list(index) if isinstance(index, tuple) else [index]
+    if Ellipsis in parts:
+        at = parts.index(Ellipsis)
+        parts[at : at + 1] = [slice(None)] * (5 - len(parts))
+    spans = [_crop(part) for part in (*parts, slice(None), slice(None))[:4]]
+    if len(parts) > 4 or spans[:2] != [(0, 0)] * 2 or None in spans or spans[2] != spans[3]:
+        raise UnsupportedModelError(
+            f"no plan node covers indexing by {index} (at {name}): crops by the same rows and columns"
+        )
+    if spans[2] is None or spans[2] == (0, 0):
+        return x
+    return b.emit(Affine(name, x, torch.ones(1), torch.zeros(1)), cropped(b.place(x), *spans[2]))
+
+
+def _crop(part: Any) -> tuple[int, int] | None:
+    """How many a slice leaves out at the beginning and at the end; None where that depends on the size."""
+    if not isinstance(part, slice) or part.step not in (None, 1):
+        return None
+    first, last = part.start or 0, part.stop
+    whole = isinstance(first, int) and first >= 0 and (last is None or (isinstance(last, int) and last < 0))
+    return (first, -(last or 0)) if whole else None
+
+
+def _pad(b: Builder, name: str, x: str, pad: Any, mode: str = "constant", value: float | None = None) -> str:
+    """With negative numbers, which crop."""
+    sides = [-int(side) for side in pad]
+    if mode != "constant" or len(sides) != 4 or sides[:2] != sides[2:] or min(sides) < 0:
+        raise UnsupportedModelError(
+            f"no plan node covers 'pad' by {list(pad)}, {mode!r} (at {name}): negative numbers, which crop rows and columns "
+            "alike; srfast.models.Bordered takes an image with a mirrored border"
+        )
+    return b.emit(Affine(name, x, torch.ones(1), torch.zeros(1)), cropped(b.place(x), sides[0], sides[1]))
+
+
 def _dropout(b: Builder, name: str, x: Value, p: float = 0.5, training: bool = True, inplace: bool = False) -> Value:
     if training and p:
         raise UnsupportedModelError(
@@ -226,7 +265,8 @@ _FUNCTION_NAMES: list[tuple[tuple[Any, ...], Callable[..., Value]]] = [
     ((torch.mean, "mean"), gates.mean),
     ((torch.amax, "amax"), gates.amax),
     ((torch.max, "max"), gates.max_with_index),
-    ((operator.getitem,), gates.item),
+    ((operator.getitem,), item),
+    ((F.pad,), _pad),
     ((F.dropout, F.dropout2d), _dropout),
     ((torch.clone, torch.detach, "contiguous", "clone", "detach", "float"), _unchanged),
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
 from typing import Any
 
 import torch
@@ -11,6 +12,8 @@ from srfast.capture.ops.conv import Builder, pair
 from srfast.errors import UnsupportedModelError
 from srfast.plan import Affine, Pool, Resize, ResizeMode
 from srfast.plan.nodes import PoolKind
+
+_LARGEST = 8  # denominator of a resize
 
 
 def _pool(b: Builder, name: str, x: str, kind: PoolKind, kernel_size: Any, stride: Any, padding: Any) -> str:
@@ -74,18 +77,23 @@ def interpolate(
 ) -> str:
     """A whole factor is the same recomputed, and enlarging has nothing to smooth: bilinear antialiasing weighs as without.
 
+    Fractions are exact where the size of the result is, which the plan's alignment sees to.
+
     Bicubic antialiasing does not, as PyTorch gives it another cubic (a = -0.5, not -0.75).
     """
     factors = scale_factor if isinstance(scale_factor, (tuple, list)) else (scale_factor, scale_factor)
-    whole = size is None and factors[0] == factors[1] and factors[0] is not None and float(factors[0]).is_integer()
+    alike = size is None and factors[0] == factors[1] and factors[0] is not None
+    factor = Fraction(float(factors[0])).limit_denominator(_LARGEST) if alike else Fraction(0)
+    whole = alike and factor.denominator == 1
+    fraction = alike and mode != "nearest" and not antialias and factor == float(factors[0]) and factor > 0
     modes: dict[str, ResizeMode] = {"nearest": "nearest", "bilinear": "bilinear", "bicubic": "bicubic"}
-    if not whole or mode not in modes or align_corners or (antialias and mode != "bilinear"):
+    if not (whole or fraction) or mode not in modes or align_corners or (antialias and mode != "bilinear"):
         raise UnsupportedModelError(
             f"no plan node covers interpolate(size={size}, scale_factor={scale_factor}, mode={mode!r}, "
-            f"align_corners={align_corners}, antialias={antialias}) (at {name}): whole scale factors, nearest, bilinear or "
-            "bicubic without aligned corners, antialias with bilinear only"
+            f"align_corners={align_corners}, antialias={antialias}) (at {name}): whole scale factors, or fractions such as "
+            "3/4 without nearest; nearest, bilinear or bicubic without aligned corners, antialias with bilinear only"
         )
-    return b.emit(Resize(name, x, int(factors[0]), modes[mode]))
+    return b.emit(Resize(name, x, int(factor) if whole else factor, modes[mode]))
 
 
 def upsample(b: Builder, name: str, m: nn.Upsample, x: str) -> str:

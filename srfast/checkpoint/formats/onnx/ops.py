@@ -11,10 +11,9 @@ import torch
 from torch import Tensor, fx, nn
 from torch.nn import functional as F
 
+from srfast.checkpoint.formats.graph import MAX_CHANNELS, MAX_FACTOR
 from srfast.errors import CheckpointError
 
-MAX_CHANNELS = 2048
-MAX_FACTOR = 16  # of one enlargement
 FLOATS = (1, 10, 11, 16)  # ONNX's numbers for float, float16, double and bfloat16
 
 

@@ -11,6 +11,7 @@ import torch
 from torch import fx, nn
 from torch.nn import functional as F
 
+from srfast.checkpoint.formats.graph import GraphBuilder
 from srfast.checkpoint.formats.onnx.ops import OF_CONSTANTS, OPERATIONS
 from srfast.checkpoint.formats.onnx.rearrange import Probe, follow, is_rearrangement, probe
 from srfast.errors import CheckpointError, MissingDependencyError
@@ -60,19 +61,17 @@ def input_channels(module: nn.Module) -> int:
     return channels
 
 
-class _Reader:
+class _Reader(GraphBuilder):
     """Builds an fx graph, one ONNX node at a time."""
 
     def __init__(self, graph: Any) -> None:
+        super().__init__()
         if len(graph.node) > MAX_NODES:
             raise CheckpointError(f"it has {len(graph.node)} operations (at most {MAX_NODES})")
         self.graph = graph
         self.constants = {tensor.name: _array(tensor) for tensor in graph.initializer}
-        self.root = nn.Module()
-        self.fx = fx.Graph()
         self.values: dict[str, fx.Node | Probe] = {}
         self.image: Probe | None = None  # the input's numbered pixels, for operations that only move them
-        self.layers = 0
 
     def module(self) -> nn.Module:
         inputs = [value for value in self.graph.input if value.name not in self.constants]
@@ -123,22 +122,6 @@ class _Reader:
         if factor is None:
             raise CheckpointError("the input is rearranged in a way that is no pixel-unshuffle")
         return self.fx.call_function(F.pixel_unshuffle, (self.input, factor))
-
-    def layer(self, module: nn.Module, x: fx.Node) -> fx.Node:
-        """A call of a new submodule."""
-        name = f"layer{self.layers}"
-        self.layers += 1
-        self.root.add_module(name, module)
-        return self.fx.call_module(name, (x,))
-
-    def constant(self, value: np.ndarray[Any, Any]) -> fx.Node | float:
-        """A number, or a buffer."""
-        if value.size == 1:
-            return float(value.reshape(-1)[0])
-        name = f"constant{self.layers}"
-        self.layers += 1
-        self.root.register_buffer(name, torch.from_numpy(value.astype(np.float32)))
-        return self.fx.get_attr(name)
 
 
 def _array(tensor: Any) -> np.ndarray[Any, Any]:

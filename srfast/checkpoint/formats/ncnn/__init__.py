@@ -1,0 +1,1 @@
+"""ncnn networks: text, numbers, layers, and the reader."""
