@@ -4,7 +4,7 @@
 #include "ptx.cuh"
 
 #ifdef SRFAST_EMULATE
-#include "../testing/emulated_hopper.h"
+#include "../emulation/emulated_hopper.h"
 #else
 
 namespace srfast {

@@ -7,7 +7,7 @@
 #include <string>
 
 #ifdef SRFAST_EMULATE
-#include "../testing/emulated_launch.h"
+#include "../emulation/emulated_launch.h"
 #else
 
 #include <cuda_runtime.h>

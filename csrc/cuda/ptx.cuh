@@ -5,7 +5,7 @@
 #include "params.h"
 
 #ifdef SRFAST_EMULATE
-#include "../testing/emulated_ptx.h"
+#include "../emulation/emulated_ptx.h"
 #else
 
 #include <cuda_bf16.h>

@@ -31,7 +31,7 @@ def build(folder: Path, sources: tuple[str, ...] = ("emulated.cpp", "fiber_switc
         shutil.rmtree(folder, ignore_errors=True)
         target.parent.mkdir(parents=True)
         includes = [f"-I{pybind11.get_include()}", f"-I{sysconfig.get_path('include')}"]
-        inputs = [str(REPOSITORY / "csrc" / "testing" / source) for source in sources]
+        inputs = [str(REPOSITORY / "csrc" / "emulation" / source) for source in sources]
         built = target.with_suffix(".partial")
         command = [compiler, *FLAGS, *includes, *inputs, "-o", str(built)]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
