@@ -191,7 +191,7 @@ class Engine:
         return self._again, (self.plan,)
 
     def close(self) -> None:
-        """Gives back weights and buffers, after what runs now; later calls raise."""
+        """Gives back weights and buffers, after what runs and what was begun; later calls raise."""
         with self._lock:
             self._runner.close()
 
