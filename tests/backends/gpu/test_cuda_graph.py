@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from types import TracebackType
 
@@ -42,7 +41,7 @@ class FakeGraph:
 
 
 @pytest.fixture
-def driver(monkeypatch: pytest.MonkeyPatch) -> Iterator[Driver]:
+def driver(monkeypatch: pytest.MonkeyPatch) -> Driver:
     """Stands in for ``torch.cuda``; like it, without ``stream`` it captures where the first capture was."""
     made = Driver()
     default: list[FakeStream] = []
@@ -71,7 +70,7 @@ def driver(monkeypatch: pytest.MonkeyPatch) -> Iterator[Driver]:
     monkeypatch.setattr(torch.cuda, "Stream", FakeStream)
     monkeypatch.setattr(torch.cuda, "CUDAGraph", FakeGraph)
     monkeypatch.setattr(torch.cuda, "graph", Capturing)
-    yield made
+    return made
 
 
 def test_each_device_captures_on_a_stream_of_its_own(driver: Driver) -> None:

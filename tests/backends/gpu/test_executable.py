@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from types import SimpleNamespace
@@ -12,7 +11,6 @@ import pytest
 import torch
 
 from srfast.backends.gpu.executable import GpuExecutable
-from srfast.kernels.buffers import Canvas
 from srfast.plan import Plan
 
 DEVICE = torch.device("cuda", 0)
@@ -49,12 +47,12 @@ class Executable(GpuExecutable):
 
 
 @pytest.fixture
-def streams(monkeypatch: pytest.MonkeyPatch) -> Iterator[SimpleNamespace]:
+def streams(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
     made = SimpleNamespace(a=FakeStream("a"), b=FakeStream("b"))
     made.current = made.a
     monkeypatch.setattr(torch.cuda, "current_stream", lambda device: made.current)
     monkeypatch.setattr(torch.cuda, "device", lambda device: nullcontext())
-    yield made
+    return made
 
 
 def test_one_stream_waits_for_nothing(streams: SimpleNamespace) -> None:
