@@ -2,7 +2,7 @@
 
 A file maps a GPU (its name, "sm90" or "default") to a shape ("conv 3x3 64->64", "pair ...", or "conv" for all) to a
 configuration. ``speedup`` is measured against the Triton kernel for the same shape; without an entry nothing has been
-measured, and ``auto`` leaves the shape to Triton. ``python -m benchmarks.experiments`` writes such a file.
+measured, and ``auto`` leaves the shape to Triton. ``python -m benchmarks.gpu`` writes such a file.
 """
 
 from __future__ import annotations
