@@ -7,6 +7,7 @@ follow the links, so a checkout works as it lies there, installed or not.
 Without a C++ compiler the installation goes on without ``srfast._cpu``, without nvcc (CUDA 12.4 or newer) without
 ``srfast._cuda``; ``srfast info`` then says what is missing. ``SRFAST_BUILD_CUDA=0`` leaves the CUDA kernels out,
 ``SRFAST_CUDA_ARCHS="80 86 89"`` builds them for these architectures: by default wheels have all, checkouts two.
+``SRFAST_BUILD_CPU=0`` leaves the CPU kernels out, for a machine whose GPU is all that matters.
 """
 
 from __future__ import annotations
@@ -52,7 +53,8 @@ CUDA_ARCHITECTURES = ("80", "86", "89", "90a", "100", "120")
 # The compiler's first half runs once for each virtual architecture, its second half for each real one: half as long.
 CUDA_VIRTUAL = {"80": ("80", "86", "89"), "90": ("90a", "100", "120")}
 HOPPER_SOURCES = "hopper"  # how the names of those begin whose instructions no other architecture has
-NVCC_FLAGS = ["-std=c++17", "-O3", "-Xcompiler", "-fPIC,-fvisibility=hidden", "-cudart", "static"]
+# Without -fmad=false the compiler contracts a * b + c or not, as the code around it lets it: equal sources, other bits.
+NVCC_FLAGS = ["-std=c++17", "-O3", "-fmad=false", "-Xcompiler", "-fPIC,-fvisibility=hidden", "-cudart", "static"]
 
 
 class BuildCompiled(build_ext):
@@ -171,6 +173,9 @@ def cuda_extension() -> list[Extension]:
 
 def cpu_extension() -> list[Extension]:
     """The compiled CPU module, if pybind11 is there to build it."""
+    if os.environ.get("SRFAST_BUILD_CPU") == "0":
+        print("srfast: SRFAST_BUILD_CPU=0, so the compiled CPU kernels are not built")
+        return []
     try:
         import pybind11
     except ImportError:

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+import json
+import os
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -13,10 +18,16 @@ from torch import Tensor, nn
 
 from benchmarks import peers
 from benchmarks.sampling import Run
-from srfast.backends import default_dtype, select_backend
+from srfast.backends import Backend, default_dtype, select_backend
 from srfast.backends.cpu import has_bf16
+from srfast.backends.cuda import CudaBackend
+from srfast.backends.gpu import cuda_graph
+from srfast.backends.mixed import MixedBackend
 from srfast.backends.reference import ReferenceBackend
+from srfast.backends.triton import TritonBackend
 from srfast.capture import capture
+from srfast.kernels.cuda import config as cuda_config
+from srfast.kernels.triton import config as triton_config
 from srfast.plan.passes import optimise
 
 OURS = "srfast"
@@ -80,7 +91,9 @@ def _cpu_contenders() -> list[Contender]:
 
 def _cuda_contenders() -> list[Contender]:
     half: dict[str, Any] = {"dtype": torch.float16}
+    named = [Contender(f"{OURS} {name}", partial(backend_run, backend=name), 5e-2) for name in _NAMED]
     return [
+        *named,
         Contender("eager fp16 channels-last, CUDA graph", partial(graphed_run, **half), 5e-2),
         Contender("torch.compile fp16 default, freezing", partial(compiled_run, mode="default", **half), 5e-2),
         Contender(
@@ -98,6 +111,67 @@ def srfast_run(module: nn.Module, x: Tensor, *, dtype: torch.dtype | None = None
     run = select_backend(plan, x.device, dtype).compile(plan, x.device, dtype)
     x = x.to(dtype).contiguous(memory_format=torch.channels_last)
     return lambda: run(x)
+
+
+# What a named backend runs 3x3 convolutions of 64 channels in where no measurement says what is best.
+_GLUON = {"default": {"conv 3x3 64->64": {"swap": True, "gluon": True}}}
+_CUDA = {
+    "default": {
+        "conv 3x3 64->64": {"kernel": "wgmma_held", "speedup": 2.0},
+        "conv 3x3 64->256": {"kernel": "wgmma_held", "speedup": 2.0},
+        "conv": {"kernel": "mma", "speedup": 2.0},
+        "pair 3x3 64->256, 5x5 ->12": {"kernel": "tail_wgmma", "speedup": 2.0},
+    }
+}
+# Backend, and configurations that are taken unless the variable names others already.
+_NAMED: dict[str, tuple[str, str, dict[str, Any]]] = {
+    "triton": ("triton", "", {}),
+    "gluon": ("triton", triton_config.VARIABLE, _GLUON),
+    "cuda": ("cuda", cuda_config.VARIABLE, _CUDA),
+    "mixed": ("mixed", cuda_config.VARIABLE, _CUDA),
+}
+
+
+def backend_run(module: nn.Module, x: Tensor, *, backend: str, graphs: bool = True) -> Run:
+    """The plan through one backend: 'triton', 'gluon' (Triton with Gluon's convolution), 'cuda' or 'mixed'.
+
+    Without ``graphs`` kernel by kernel, for callers that capture a graph of their own.
+
+    Raises:
+        MissingError: the backend cannot run the plan here.
+    """
+    name, variable, given = _NAMED[backend]
+    plan, dtype = optimise(capture(module, x.shape[1])), torch.float16
+    interpret = x.device.type == "cpu"  # in a rehearsal
+    makers: dict[str, Callable[[], Backend]] = {
+        "triton": lambda: TritonBackend(interpret, graphs),
+        "cuda": lambda: CudaBackend(graphs),
+        "mixed": lambda: MixedBackend(interpret, graphs),
+    }
+    made = makers[name]()
+    with _configured(variable, given):
+        reasons = made.not_supported_reasons(plan, x.device, dtype)
+        if reasons:
+            raise peers.MissingError(f"{backend}: {'; '.join(reasons)}")
+        run = made.compile(plan, x.device, dtype)
+    x = x.to(dtype).contiguous(memory_format=torch.channels_last)
+    return lambda: run(x)
+
+
+@contextmanager
+def _configured(variable: str, table: dict[str, Any]) -> Iterator[None]:
+    """The environment variable names a file with the table, unless it is set already or is none."""
+    if not variable or os.environ.get(variable):
+        yield
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "configs.json"
+        path.write_text(json.dumps(table), encoding="utf-8")
+        os.environ[variable] = str(path)
+        try:
+            yield
+        finally:
+            del os.environ[variable]
 
 
 def reference_run(module: nn.Module, x: Tensor) -> Run:
@@ -119,19 +193,14 @@ def eager_run(module: nn.Module, x: Tensor, *, dtype: torch.dtype, last: bool) -
 def graphed_run(module: nn.Module, x: Tensor, *, dtype: torch.dtype) -> Run:
     """Eager PyTorch, channels last, replayed from a CUDA graph."""
     run = eager_run(module, x, dtype=dtype, last=True)
-    side = torch.cuda.Stream()  # type: ignore[no-untyped-call]
-    side.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(side):
-        for _ in range(3):
-            run()
-    torch.cuda.current_stream().wait_stream(side)
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        out = run()
+    for _ in range(3):
+        run()
+    out: list[Any] = []
+    graph = cuda_graph.capture(lambda: out.append(run()))
 
     def replay() -> Any:
         graph.replay()
-        return out
+        return out[0]
 
     return replay
 

@@ -80,6 +80,31 @@ def test_what_ships(tmp_path: Path) -> None:
     assert sources - inside == set()
 
 
+def test_either_module_can_be_left_out(tmp_path: Path) -> None:
+    environment = {**os.environ, "SRFAST_BUILD_CPU": "0", "SRFAST_BUILD_CUDA": "0"}
+    command = [
+        sys.executable,
+        "setup.py",
+        "-q",
+        "build_ext",
+        "-b",
+        str(tmp_path / "built"),
+        "-t",
+        str(tmp_path / "objects"),
+    ]
+    done = subprocess.run(command, cwd=REPOSITORY, env=environment, capture_output=True, text=True, check=True)
+    assert "CPU kernels are not built" in done.stdout
+    assert "CUDA kernels are not built" in done.stdout
+    assert not list(tmp_path.rglob("*.so"))
+
+
+def test_no_compiler_contracts_sums() -> None:
+    """Equal sources give equal bits in every kernel only if a * b + c is never fused, on GPUs as on CPUs."""
+    text = (REPOSITORY / "setup.py").read_text()
+    assert "-fmad=false" in text.partition("NVCC_FLAGS = ")[2].partition("]")[0]
+    assert "-ffp-contract=off" in text.partition("\nFLAGS = ")[2].partition("]")[0]
+
+
 def test_weights_fit() -> None:
     files = list((REPOSITORY / "srfast" / "weights").glob("*.safetensors"))
     assert {p.stem for p in files} == {"srresnet_x4", "srresnet_x2", "compact_x4", "compact_x2", "srgan_x4"}

@@ -3,8 +3,11 @@
 
 #include "params.h"
 
+#include <map>
+#include <mutex>
 #include <stdexcept>
 #include <string>
+#include <utility>
 
 #ifdef SRFAST_EMULATE
 #include "../emulation/emulated_launch.h"
@@ -40,13 +43,33 @@ private:
     int before_ = 0;
 };
 
+// Lets a kernel have as much shared memory as a block may on the current device, once for each kernel and device: were the limit
+// set to each launch's need, a thread that launches the kernel for a small image could lower it under another one's feet.
+inline void allow_shared(const void* kernel, int device, int shared) {
+    static std::mutex mutex;
+    static std::map<std::pair<const void*, int>, int> allowed;
+    const std::lock_guard<std::mutex> lock(mutex);
+    auto found = allowed.find({kernel, device});
+    if (found == allowed.end()) {
+        int most = 0;
+        cudaFuncAttributes fixed{};
+        check(cudaDeviceGetAttribute(&most, cudaDevAttrMaxSharedMemoryPerBlockOptin, device), "cudaDeviceGetAttribute (shared memory)");
+        check(cudaFuncGetAttributes(&fixed, kernel), "cudaFuncGetAttributes");
+        most -= static_cast<int>(fixed.sharedSizeBytes);
+        check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, most), "cudaFuncSetAttribute (shared memory)");
+        found = allowed.emplace(std::make_pair(kernel, device), most).first;
+    }
+    if (shared > found->second)
+        throw std::invalid_argument("the kernel needs " + std::to_string(shared) + " bytes of shared memory for a block, this GPU has " + std::to_string(found->second));
+}
+
 // Returns the bytes of shared memory of a block; on device -1 that is all it does.
 template <class... Params>
 int launch(void (*kernel)(Params...), long long blocks, int threads, int shared, const Queue& queue, const Params&... params) {
     if (queue.device < 0 || blocks < 1) return shared;
     if (blocks > 0x7fffffffLL) throw std::invalid_argument("the image has too many tiles for one launch");
     const OnDevice guard(queue.device);
-    check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, shared), "cudaFuncSetAttribute (shared memory)");
+    allow_shared(reinterpret_cast<const void*>(kernel), queue.device, shared);
     cudaLaunchAttribute attribute{};
     attribute.id = cudaLaunchAttributeProgrammaticStreamSerialization;
     attribute.val.programmaticStreamSerializationAllowed = 1;

@@ -66,16 +66,18 @@ int by_type(int type, const F& run) {
     return type == 0 ? run(Half{}) : run(Bfloat16{});
 }
 
-// A prepared launch: everything is read from Python once.
+// A prepared launch: everything is read from Python once. Several threads may run it at a time, as ``run`` lets go of the
+// interpreter: it is const, and what differs from run to run goes into a copy.
 class ConvLaunch {
 public:
     ConvLaunch(int type, const std::array<int, 6>& v, const py::dict& given)
         : type_(type), variant_{v[0], v[1], v[2], v[3], v[4], v[5]}, params_(conv_params(given, v[3], v[4])) {}
 
-    int run(const std::tuple<int, std::uintptr_t, bool>& where) {
+    int run(const std::tuple<int, std::uintptr_t, bool>& where) const {
         const Queue q = queue(where);
-        params_.early = q.early;
-        return by_type(type_, [&](auto t) { return run_conv<decltype(t)>(variant_, params_, q); });
+        ConvParams params = params_;
+        params.early = q.early;
+        return by_type(type_, [&](auto t) { return run_conv<decltype(t)>(variant_, params, q); });
     }
 
 private:
@@ -90,10 +92,11 @@ public:
     HopperLaunch(int type, int window, int rows, int blocks, const py::dict& given)
         : type_(type), window_(static_cast<Window>(window)), rows_(rows), blocks_(blocks), params_(conv_params(given, 1, 1)) {}
 
-    int run(const std::tuple<int, std::uintptr_t, bool>& where) {
+    int run(const std::tuple<int, std::uintptr_t, bool>& where) const {
         const Queue q = queue(where);
-        params_.early = q.early;
-        return by_type(type_, [&](auto t) { return run_conv_hopper<decltype(t)>(params_, window_, rows_, blocks_, q); });
+        ConvParams params = params_;
+        params.early = q.early;
+        return by_type(type_, [&](auto t) { return run_conv_hopper<decltype(t)>(params, window_, rows_, blocks_, q); });
     }
 
 private:
@@ -115,10 +118,11 @@ public:
             throw std::invalid_argument("the fused pair is of two 3x3 convolutions of 64 channels");
     }
 
-    int run(const std::tuple<int, std::uintptr_t, bool>& where) {
+    int run(const std::tuple<int, std::uintptr_t, bool>& where) const {
         const Queue q = queue(where);
-        params_.second.early = q.early;
-        return by_type(type_, [&](auto t) { return blocks_ ? run_pair_hopper<decltype(t)>(params_, rows_, blocks_, q) : run_pair<decltype(t)>(params_, q); });
+        PairParams params = params_;
+        params.second.early = q.early;
+        return by_type(type_, [&](auto t) { return blocks_ ? run_pair_hopper<decltype(t)>(params, rows_, blocks_, q) : run_pair<decltype(t)>(params, q); });
     }
 
 private:
@@ -138,10 +142,11 @@ public:
             throw std::invalid_argument("a fused tail's second convolution has at most 64 taps of a row times outputs");
     }
 
-    int run(const std::tuple<int, std::uintptr_t, bool>& where) {
+    int run(const std::tuple<int, std::uintptr_t, bool>& where) const {
         const Queue q = queue(where);
-        params_.second.early = q.early;
-        return by_type(type_, [&](auto t) { return hopper_ ? run_tail_hopper<decltype(t)>(params_, q) : run_tail<decltype(t)>(params_, wide_, q); });
+        TailParams params = params_;
+        params.second.early = q.early;
+        return by_type(type_, [&](auto t) { return hopper_ ? run_tail_hopper<decltype(t)>(params, q) : run_tail<decltype(t)>(params, wide_, q); });
     }
 
 private:
@@ -167,7 +172,7 @@ public:
         params_.flag = pointer<int>(d["flag"].cast<std::uintptr_t>());
     }
 
-    int run(const std::tuple<int, std::uintptr_t, bool>& where) {
+    int run(const std::tuple<int, std::uintptr_t, bool>& where) const {
         return by_type(type_, [&](auto t) { return run_frames<decltype(t)>(job_, params_, queue(where)); });
     }
 

@@ -1,7 +1,7 @@
 """Which CUDA kernel runs which convolution: ``configs/cuda.json``, and what ``SRFAST_CUDA_CONFIGS`` names.
 
 ``speedup`` is measured against the Triton kernel for the same shape; without an entry nothing has been measured, and ``auto``
-leaves the shape to Triton. ``python -m benchmarks.experiments`` writes such a file.
+leaves the shape to Triton. ``python -m benchmarks.gpu`` writes such a file.
 """
 
 from __future__ import annotations

@@ -241,7 +241,7 @@ class Engine:
         return self._again, (self.plan,)
 
     def close(self) -> None:
-        """Give back weights and buffers, after what runs now; later calls raise."""
+        """Give back weights and buffers, after what runs and what was begun; later calls raise."""
         with self._lock:
             self._runner.close()
         if self._deep is not None:

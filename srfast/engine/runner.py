@@ -132,12 +132,12 @@ class Runner:
         return isinstance(self.run, PlaneExecutable) and self._limits is None  # which are those of RGB
 
     def close(self) -> None:
-        """Gives back weights and buffers; later calls raise."""
-        self.run, self._run_float32, self._staging = (
-            FunctionExecutable(_closed, TilingTraits.of(self._plan)),
-            None,
-            None,
-        )
+        """Delivers what is on its way and gives back weights and buffers; later calls raise."""
+        try:
+            self.drop_staging()
+        finally:
+            self.run = FunctionExecutable(_closed, TilingTraits.of(self._plan))
+            self._run_float32, self._staging = None, None
 
     def memory(self, shape: tuple[int, ...], images: Tensor) -> Tensor:
         """Memory for results of images: of those in host memory, where the device can write by itself."""

@@ -110,6 +110,8 @@ class Staging:
         )
         for slot in self._free:
             slot.host_in.zero_()  # a batch may be smaller than the memory
+            # The allocator hands out memory in the order of ``run``, in which work on what lay there before may still wait.
+            slot.ran = [queues.submit("run", lambda: None, [])]
         self._busy: deque[_Slot] = deque()
 
     def put(self, windows: Sequence[Tensor], deliver: Deliver, target: Tensor | None = None) -> None:
@@ -128,7 +130,7 @@ class Staging:
         slot.deliver, slot.result = deliver, target
         submit = self._queues.submit
         try:
-            up = submit("up", lambda: slot.device_in.copy_(slot.host_in, non_blocking=True), slot.ran)
+            up = submit("up", lambda: _send(slot), slot.ran)
             slot.ran = [submit("run", lambda: self._run_slot(slot), [up, *slot.came])]
             slot.came = [submit("down", lambda: self._fetch(slot, len(windows)), slot.ran)]
         except BaseException:
@@ -151,15 +153,18 @@ class Staging:
         slot.deliver(slot.result, not bool(slot.host_flag))
 
     def _run_slot(self, slot: _Slot) -> None:
+        _keep(slot.device_in)
         y, flag = self._run(slot.device_in)
         if slot.device_out is None or slot.device_flag is None:
             # Allocated in the queue that writes first; the results' shape is known only now.
             slot.device_out, slot.device_flag = torch.empty_like(y), torch.empty_like(flag)
+        _keep(slot.device_out, slot.device_flag)
         slot.device_out.copy_(y)
         slot.device_flag.copy_(flag)
 
     def _fetch(self, slot: _Slot, images: int) -> None:
         assert slot.device_out is not None and slot.device_flag is not None
+        _keep(slot.device_out, slot.device_flag)
         if slot.host_flag is None:
             slot.host_flag = self._queues.host_memory(slot.device_flag.shape, slot.device_flag.dtype)
         if slot.result is None:
@@ -168,3 +173,15 @@ class Staging:
             slot.result = slot.host_out[:images]
         slot.result.copy_(slot.device_out[:images], non_blocking=True)
         slot.host_flag.copy_(slot.device_flag, non_blocking=True)
+
+
+def _send(slot: _Slot) -> None:
+    _keep(slot.device_in)
+    slot.device_in.copy_(slot.host_in, non_blocking=True)
+
+
+def _keep(*memory: Tensor) -> None:
+    """The current queue uses the memory: whenever it is freed, the allocator keeps it until the queue has come past here."""
+    for tensor in memory:
+        if tensor.is_cuda:
+            tensor.record_stream(torch.cuda.current_stream(tensor.device))

@@ -12,10 +12,11 @@ from torch import Tensor
 
 from srfast.backends.base import Executable, FrameExecutable
 from srfast.capture import capture
-from srfast.engine import Engine
+from srfast.engine import Engine, transfer
 from srfast.engine.pixels import PEAKS, to_units
 from srfast.engine.tiling import batches, tile_by_size
 from srfast.engine.transfer import SLOTS, Staging
+from srfast.errors import SrfastError
 from srfast.images.arrays import upscale_frame
 from srfast.models import SRVGGNetCompact
 from srfast.plan.passes import optimise
@@ -75,6 +76,49 @@ def test_copies_overlap() -> None:
         orders.add(tuple(queues.order))
     assert any(order[:2] == ("up", "up") for order in orders)
     assert any(order.index("down") < len(order) - 1 - order[::-1].index("up") for order in orders)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_memory_whose_last_work_still_waits_is_not_overwritten(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As PyTorch's allocator does: what was freed is handed out again while ``run`` has not come past its last use."""
+    queues, window = LateQueues(seed), torch.full((1, 2, 3, 1), 10, dtype=torch.uint8)
+    earlier = torch.full((1, 2, 3, 1), 5, dtype=torch.uint8)
+    seen: list[int] = []
+    queues.submit("run", lambda: seen.append(int(earlier.max())), [])
+    monkeypatch.setattr(transfer.torch, "empty", lambda *args, **options: earlier)
+    staging = Staging(one_buffer(), queues, 1, window, CPU)
+    monkeypatch.undo()
+    staging.put([window], lambda y, finite: seen.append(int(y.max())))
+    staging.deliver_first()
+    assert seen == [5, 20]
+
+
+def test_memory_is_kept_for_every_queue_that_uses_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Dropped at any time, even without ``close``, device memory must outlive the copies that are on their way."""
+    queues, window = LateQueues(0), torch.full((1, 2, 3, 1), 10, dtype=torch.uint8)
+    kept: list[tuple[str, tuple[int, ...]]] = []
+    running = ""
+    submit = queues.submit
+
+    def named(queue: str, work: Callable[[], object], after: Sequence[LateEvent]) -> LateEvent:
+        def run() -> None:
+            nonlocal running
+            running = queue
+            work()
+
+        return submit(queue, run, after)
+
+    monkeypatch.setattr(queues, "submit", named)
+    monkeypatch.setattr(
+        transfer, "_keep", lambda *memory: kept.append((running, tuple(tensor.data_ptr() for tensor in memory)))
+    )
+    staging = Staging(one_buffer(), queues, 1, window, CPU)
+    slot = staging._free[0]
+    staging.put([window], lambda y, finite: None)
+    staging.deliver_first()
+    assert slot.device_out is not None and slot.device_flag is not None
+    there, back = (slot.device_in.data_ptr(),), (slot.device_out.data_ptr(), slot.device_flag.data_ptr())
+    assert kept == [("up", there), ("run", there), ("run", back), ("down", back)]
 
 
 def test_a_failed_batch_leaves_the_others() -> None:
@@ -235,6 +279,23 @@ def test_numpy_frames_go_in_as_they_are() -> None:
     for frame in (array, array[:, ::-1, ::-1], bgra):
         ours, theirs = upscale_frame(frame, staged), upscale_frame(frame, plain)
         close(torch.from_numpy(ours.copy()), torch.from_numpy(theirs))
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_closing_waits_for_what_is_on_its_way(seed: int) -> None:
+    """The memory goes back only when no queue uses it, and what was begun can still be had."""
+    plain, staged, _ = engines(seed=seed, tile=0)
+    queues = staged._runner.queues
+    assert isinstance(queues, LateQueues)
+    given = [images(1, 9, 11, seed=i) for i in range(SLOTS)]
+    results = [staged.begin(batch) for batch in given]
+    assert queues.waiting > 0
+    staged.close()
+    assert queues.waiting == 0
+    for result, batch in zip(results, given, strict=True):
+        close(result(), plain(batch))
+    with pytest.raises(SrfastError, match="closed"):
+        staged(given[0])
 
 
 class OnDevice(Tensor):

@@ -46,6 +46,11 @@ class LateQueues:
     def host_memory(self, shape: Sequence[int], dtype: torch.dtype) -> Tensor:
         return torch.full(tuple(shape), 99, dtype=dtype)
 
+    @property
+    def waiting(self) -> int:
+        """Pieces of work that are not done."""
+        return sum(map(len, self._queues.values()))
+
     def step(self) -> None:
         ready = [name for name, q in self._queues.items() if q and all(event.done for event in q[0].after)]
         assert ready, "the queues wait for one another"

@@ -20,10 +20,10 @@ import cv2
 import numpy as np
 import pytest
 
-from srfast._names import openable, shown, utf8
+from srfast._names import openable, utf8
 from srfast.cli import main
 from srfast.cli.signals import Terminated, ends_in_order, exit_code
-from srfast.errors import OutputError
+from srfast.errors import OutputError, escaped
 from srfast.video import segments as segments_module
 from srfast.video import upscale_video
 from srfast.video.journal import Journal, journal_path
@@ -283,7 +283,7 @@ def test_openable_names(tmp_path: Path) -> None:
     with openable(plain) as name:
         assert name == str(plain)
     assert utf8(BAD) is None
-    assert shown(BAD + "\n\x7f\u2028") == "bad\\xff\\x1b[31m\n\\x7f\\u2028"
+    assert escaped(BAD + "\n\x7f\u2028") == "bad\\xff\\x1b[31m\n\\x7f\\u2028"
     if sys.platform == "linux":
         odd = tmp_path / BAD
         odd.write_text("there")

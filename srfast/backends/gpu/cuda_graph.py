@@ -2,11 +2,34 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
+from typing import Any
 
 import torch
 
 Launch = Callable[[], None]
+
+# One capture at a time in the process: a capture synchronises its device and empties the allocator's cache at its start,
+# which would break another one that is under way.
+_CAPTURING = threading.Lock()
+# Where each device captures. PyTorch's own default is one stream for all devices, on the one that captured first.
+_STREAMS: dict[int, Any] = {}
+
+
+def capture(run: Callable[[], object]) -> torch.cuda.CUDAGraph:
+    """Captures what a function launches on the current device, as a graph; ``run`` must have run before.
+
+    Other threads may go on using any GPU meanwhile: only what this thread does can break the capture.
+    """
+    with _CAPTURING:
+        device = torch.cuda.current_device()
+        if device not in _STREAMS:
+            _STREAMS[device] = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph, stream=_STREAMS[device], capture_error_mode="thread_local"):
+            run()
+    return graph
 
 
 class Sequence:
@@ -18,11 +41,10 @@ class Sequence:
         self._warm = False
 
     def run(self) -> None:
+        if self._graph is None and self._warm and self._graphs:
+            self._graph = capture(self._launch)
         if self._graph is not None:
             self._graph.replay()
-        elif self._warm and self._graphs:
-            self._capture()
-            self.run()
         else:
             self._launch()
             self._warm = True
@@ -30,9 +52,3 @@ class Sequence:
     def _launch(self) -> None:
         for launch in self._launches:
             launch()
-
-    def _capture(self) -> None:
-        graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph):
-            self._launch()
-        self._graph = graph

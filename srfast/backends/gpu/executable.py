@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
-from typing import Protocol, TypeAlias
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, Protocol, TypeAlias
 
 import torch
 from torch import Tensor
@@ -67,6 +67,7 @@ class GpuExecutable(FrameExecutable, PlaneExecutable):
         super().__init__(TilingTraits.of(plan, min_pixels))
         self._plan, self._device, self._make, self._graphs = plan, device, make, graphs
         self._sizes: OrderedDict[Size, _Ready] = OrderedDict()
+        self._last: Any = None  # the stream of the last call
 
     @torch.inference_mode()
     def __call__(self, x: Tensor) -> Tensor:
@@ -101,8 +102,26 @@ class GpuExecutable(FrameExecutable, PlaneExecutable):
         self._sizes.move_to_end(size)
         return self._sizes[size]
 
-    def _on_device(self) -> AbstractContextManager[object]:
-        return torch.cuda.device(self._device) if self._device.type == "cuda" else nullcontext()
+    @contextmanager
+    def _on_device(self) -> Iterator[None]:
+        """The device is current, and the caller's stream comes after the one that used the same memory before."""
+        if self._device.type != "cuda":
+            yield
+            return
+        with torch.cuda.device(self._device):
+            current: Any = torch.cuda.current_stream(self._device)
+            if self._last is not None:
+                self._wait_for(self._last, current)
+            self._last = current
+            try:
+                yield
+            finally:
+                self._wait_for(current)
+
+    def _wait_for(self, last: Any, *streams: Any) -> None:
+        """Streams, and those that freed memory goes back to, go on after what ``last`` has been given so far."""
+        for stream in {*streams, *(ready.home for ready in self._sizes.values())} - {last}:
+            stream.wait_stream(last)
 
 
 class _Ready:
@@ -112,6 +131,8 @@ class _Ready:
         self._program, self._graphs = program, graphs
         source = program.source
         self._device = source.data.device
+        # The allocator gives memory that is freed to this stream again, whatever other streams still do with it.
+        self.home: Any = torch.cuda.current_stream(self._device) if self._device.type == "cuda" else None
         self._out_shape = (source.images, source.height * plan.scale, source.width * plan.scale, plan.out_channels)
         self._tensor: tuple[Sequence, Tensor] | None = None
         self._frames: dict[tuple[torch.dtype, float, float, bool], tuple[Sequence, Tensor, Tensor, Tensor]] = {}

@@ -1,0 +1,385 @@
+"""One kernel or one network: is it right, how fast is it. Each runs in a process of its own.
+
+    python -m benchmarks.gpu.job '{"kind": "conv", "what": "wgmma_held", "width": 960, "height": 540}'
+
+Times are microseconds of one launch in a CUDA graph of many, so that no host time is counted; what a launch reads and writes
+is the same each time and may stay in the L2 cache. Only what was found to be right is timed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import sys
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import asdict, dataclass, fields
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from benchmarks.contenders import backend_run, eager_run
+from benchmarks.gpu.problem import SHAPES, TOLERANCE, Problem, difference, in_turn
+from benchmarks.subjects import Subject, by_name
+from srfast.backends.gpu.cuda_graph import capture
+from srfast.kernels import cuda, gluon
+from srfast.kernels.buffers import Canvas
+from srfast.kernels.configs import conv_key, device_names, pair_key
+from srfast.kernels.cuda.conv import conv_launch
+from srfast.kernels.cuda.pack import pack_conv
+from srfast.kernels.cuda.pair import pair_launch
+from srfast.kernels.cuda.tail import pack_tail, tail_launch
+from srfast.kernels.triton.config import Config, find_config
+from srfast.models import SRVGGNetCompact
+
+REPOSITORY = Path(__file__).parents[2]
+# Ways to cut the convolution of 64 channels up in Triton and Gluon; "shipped" is looked up.
+TRITON: dict[str, dict[str, Any]] = {
+    "shipped": {},
+    "gluon": {"swap": True, "gluon": True},
+    "gluon 9 rows": {"swap": True, "gluon": True, "rows": 9},
+    "16x16 8 warps": {"tile_h": 16, "tile_w": 16, "warps": 8, "swap": True},
+    "4x32": {"tile_h": 4, "tile_w": 32, "swap": True},
+    "8x16 4 stages": {"stages": 4, "swap": True},
+}
+REPEATS, REPLAYS = 20, 11
+NETWORK_TOLERANCE = 5e-2
+
+
+@dataclass(frozen=True)
+class Job:
+    """What to measure.
+
+    Attributes:
+        kind: a function of this file.
+        what: the kernel, form, configuration or backend.
+        shape: of ``SHAPES``, or a network's name.
+        width, height: of the network's input; 0 where the kind has none.
+        residual: with a residual.
+        seconds: of its own, after which it is taken to hang.
+    """
+
+    kind: str
+    what: str = ""
+    shape: str = "64->64"
+    width: int = 0
+    height: int = 0
+    residual: bool = False
+    seconds: float = 40
+
+    @property
+    def name(self) -> str:
+        """For people, and for ``--only``."""
+        size = f"{self.width}x{self.height}" if self.width else ""
+        shape = self.shape if self.kind in ("conv", "triton", "net", "library") else ""
+        return " ".join(filter(None, (self.kind, shape, self.what, "+residual" if self.residual else "", size)))
+
+
+@dataclass
+class Bench:
+    """How a job measures.
+
+    Attributes:
+        device: the GPU, or the CPU in a rehearsal.
+        turn: entered while the GPU must be this process's alone.
+        report: takes parts of the result as they come.
+    """
+
+    device: torch.device
+    turn: Callable[[], AbstractContextManager[object]]
+    report: Callable[[dict[str, Any]], None]
+    _checked: bool = False
+
+    @property
+    def dry(self) -> bool:
+        """Whether this is a rehearsal."""
+        return self.device.type != "cuda"
+
+    def compile(self, run: Callable[[], object]) -> None:
+        """The first run, which compiles; it need not be alone. A rehearsal has nothing to compile."""
+        if self.dry:
+            return
+        started = time.monotonic()
+        run()
+        self.finish()
+        self.report({"first": round(time.monotonic() - started, 2)})
+
+    def finish(self) -> None:
+        """Waits for the GPU."""
+        if not self.dry:
+            torch.cuda.synchronize()
+
+    def right(self, error: Callable[[], float], tolerance: float = TOLERANCE) -> bool:
+        """Whether the error is small; it is reported."""
+        with self.turn():
+            found = error()
+        self._checked = True
+        self.report({"error": float(f"{found:.3g}")} | ({} if found <= tolerance else {"failed": "wrong result"}))
+        return found <= tolerance
+
+    def time(self, run: Callable[[], object], flops: float = 0.0, repeats: int = REPEATS) -> dict[str, float]:
+        """Microseconds of one run, the median of several graphs' replays, and TFLOP/s."""
+        with self.turn():
+            us = self._host(run) if self.dry else self._graphed(run, repeats)
+        found = {"us": round(us, 2)}
+        return found | ({"tflops": round(flops / us / 1e6, 1)} if flops else {})
+
+    def _host(self, run: Callable[[], object]) -> float:
+        """A rehearsal runs everything once and measures nothing."""
+        if not self._checked:
+            run()
+        return 1.0
+
+    def _graphed(self, run: Callable[[], object], repeats: int) -> float:
+        run()
+        torch.cuda.synchronize()
+
+        def several() -> None:
+            for _ in range(repeats):
+                run()
+
+        graph = capture(several)
+        for _ in range(3):
+            graph.replay()
+        times: list[float] = []
+        for _ in range(REPLAYS):
+            event: Any = torch.cuda.Event
+            before, after = event(enable_timing=True), event(enable_timing=True)
+            before.record()
+            graph.replay()
+            after.record()
+            after.synchronize()
+            times.append(1e3 * before.elapsed_time(after) / repeats)
+        return sorted(times)[len(times) // 2]
+
+
+def device(job: Job, bench: Bench) -> None:
+    """What GPU this is, and whether a process like this one can use it at all."""
+    if not bench.dry:
+        properties = torch.cuda.get_device_properties(bench.device)
+        bench.report({"gpu": properties.name, "multiprocessors": properties.multi_processor_count})
+    torch.ones(8, device=bench.device).sum().item()
+    bench.report({"module": cuda.unavailable_reason() or f"built for {' '.join(cuda.architectures())}"})
+
+
+def conv(job: Job, bench: Bench) -> None:
+    """A compiled CUDA convolution."""
+    problem = Problem(SHAPES[job.shape], job.height, job.width, bench.device)
+    bench.report({"key": conv_key(*problem.shape)})
+    residual = problem.canvas if job.residual else None
+    launch = problem.launch(job.what, problem.canvas, problem.out, residual)
+    bench.compile(launch)
+    if bench.right(partial(problem.error, launch, job.residual)):
+        bench.report(bench.time(launch, problem.flops))
+
+
+def triton(job: Job, bench: Bench) -> None:
+    """A convolution in Triton or Gluon."""
+    problem = Problem(SHAPES[job.shape], job.height, job.width, bench.device)
+    key = conv_key(*problem.shape)
+    config = Config(**TRITON[job.what]) if job.what != "shipped" else find_config(device_names(bench.device), key)
+    bench.report({"key": key, "config": asdict(config)})
+    if config.gluon and (reason := gluon.unavailable_reason()):
+        raise RuntimeError(reason)
+    if config.gluon and bench.dry:
+        bench.report({"rehearsed": "not, Gluon cannot be interpreted"})
+        return
+    launch = problem.triton(config, job.residual)
+    bench.compile(launch)
+    if bench.right(partial(problem.error, launch, job.residual)):
+        bench.report(bench.time(launch, problem.flops))
+
+
+def library(job: Job, bench: Bench) -> None:
+    """The same convolution in cuDNN: alone, with what it can fuse, and as eager PyTorch runs it."""
+    problem = Problem(SHAPES[job.shape], job.height, job.width, bench.device)
+    torch.backends.cudnn.benchmark = True
+    form = torch.channels_last
+    x = problem.x.contiguous(memory_format=form)
+    weight = problem.weight.half().to(bench.device).contiguous(memory_format=form)
+    bias, slope = problem.bias.half().to(bench.device), problem.slope.half().to(bench.device)
+    ones = ((1, 1), (1, 1), (1, 1), 1)  # stride, padding, dilation, groups
+    runs: dict[str, Callable[[], Tensor]] = {
+        "conv": lambda: F.conv2d(x, weight, padding=1),
+        "conv, bias, prelu in eager": lambda: F.prelu(F.conv2d(x, weight, bias, padding=1), slope),
+        "conv + bias + relu": lambda: torch.cudnn_convolution_relu(x, weight, bias, *ones),
+        "conv + residual + relu": lambda: torch.cudnn_convolution_add_relu(x, weight, x, 1.0, bias, *ones),
+    }
+    for name, run in list(runs.items())[: 2 if bench.dry else None]:
+        bench.report({name: bench.time(run, problem.flops)})
+
+
+def pair(job: Job, bench: Bench) -> None:
+    """A residual block in one launch, against two."""
+    problem = Problem(SHAPES["64->64"], job.height, job.width, bench.device)
+    packed, x, out = problem.packed(), problem.canvas, problem.out
+    middle = Canvas.allocate(1, 64, job.height, job.width, device=bench.device)
+    apart = in_turn(conv_launch(x, packed, middle), conv_launch(middle, packed, out, x))
+    bench.report({"key": pair_key(64, 3, 64, 3, 64)})
+    _fused(job, bench, out, 2 * problem.flops, apart, lambda: pair_launch(x, packed, packed, out, x, form=job.what))
+
+
+def tail(job: Job, bench: Bench) -> None:
+    """The last two convolutions of a network that enlarges fourfold in one launch, against two."""
+    width, height = 2 * job.width, 2 * job.height
+    wide = Problem((64, 256, 3, 1, 1), height, width, bench.device)
+    few = Problem((256, 12, 5, 2, 1), 1, 1, bench.device)  # its image is what the first one makes
+    first = pack_conv(wide.weight, wide.bias, act="prelu", slope=wide.slope, device=bench.device)
+    second = pack_conv(few.weight, few.bias, shuffle=2, device=bench.device)
+    middle = Canvas.allocate(1, 256, height, width, device=bench.device)
+    out = Canvas.allocate(1, 3, 2 * height, 2 * width, device=bench.device)
+    apart = in_turn(conv_launch(wide.canvas, first, middle), conv_launch(middle, second, out))
+    bench.report({"key": pair_key(64, 3, 256, 5, 12)})
+
+    def fused() -> cuda.Launch:
+        return tail_launch(wide.canvas, pack_tail(first, second, few.weight), out, form=job.what)
+
+    _fused(job, bench, out, wide.flops + few.flops * height * width, apart, fused)
+
+
+def _fused(
+    job: Job, bench: Bench, out: Canvas, flops: float, apart: cuda.Launch, build: Callable[[], cuda.Launch]
+) -> None:
+    """``apart`` gives the result that is right, and is what is timed for "two launches"."""
+    if job.what == "two launches":
+        bench.compile(apart)
+        bench.report(bench.time(apart, flops))
+        return
+    launch = build()
+    bench.compile(launch)
+
+    def error() -> float:
+        apart()
+        expected = out.nchw().float().clone()
+        out.data.fill_(float("nan"))
+        launch()
+        return difference(out.nchw(), expected)
+
+    if bench.right(error):
+        bench.report(bench.time(launch, flops))
+
+
+def net(job: Job, bench: Bench) -> None:
+    """A whole network in a backend, image and result as tensors."""
+    subject = _rehearsed() if bench.dry else by_name(job.shape)
+    module, x = subject.module().to(bench.device), subject.image(job.width, job.height).to(bench.device)
+    with bench.turn(), torch.backends.cudnn.flags(allow_tf32=False):
+        expected = module(x)
+    if job.what == "eager":
+        with bench.turn():  # cuDNN measures its algorithms
+            run = eager_run(module, x, dtype=torch.bfloat16 if bench.dry else torch.float16, last=True)
+            run()
+    else:
+        run = backend_run(module, x, backend=job.what, graphs=False)
+    bench.compile(run)
+    bench.report({"module": cuda.unavailable_reason() or "there"})
+    if bench.right(lambda: difference(run(), expected), NETWORK_TOLERANCE):
+        found = bench.time(run, subject.flop(job.width, job.height), 1)
+        bench.report(found | {"fps": round(1e6 / found["us"], 1)})
+
+
+def _rehearsed() -> Subject:
+    return Subject("small", lambda: SRVGGNetCompact(num_feat=8, num_conv=1, upscale=2))
+
+
+def matrix(job: Job, bench: Bench) -> None:
+    """TFLOP/s of wgmma m64nNk16 with both operands in shared memory, and with weights in registers."""
+    if not bench.dry and ("90a" not in cuda.architectures() or torch.cuda.get_device_capability()[0] != 9):
+        raise RuntimeError("it needs a Hopper GPU and srfast._cuda with sm_90a")
+    rounds, blocks = (1, 1) if bench.dry else (512, torch.cuda.get_device_properties(0).multi_processor_count)
+    source = torch.randn(1 << 15, device=bench.device).half()
+    for columns, held in ((64, False), (120, False), (64, True)):
+        arguments = (columns, held, source.data_ptr(), rounds, blocks)
+        flops = 2.0 * 64 * columns * 16 * 36 * rounds * 2 * blocks  # two warpgroups a block, 36 instructions a round
+        found = bench.time(partial(_queued, bench, cuda.module().matrix_rate, *arguments), flops, 1)
+        bench.report({f"m64n{columns}k16{' weights held' if held else ''}": found})
+
+
+def memory(job: Job, bench: Bench) -> None:
+    """TB/s at which the L2 cache is read, by the size of what is read."""
+    for megabytes in (1 / 16,) if bench.dry else (16, 33, 50):
+        data = torch.zeros(int(megabytes * 2**18), dtype=torch.int32, device=bench.device)
+        sink, rounds = torch.zeros(1, dtype=torch.int32, device=bench.device), 1 if bench.dry else 20
+        arguments = (data.data_ptr(), data.numel() * 4, rounds, sink.data_ptr())
+        found = bench.time(partial(_queued, bench, cuda.module().read_rate, *arguments), 0, 1)
+        bench.report({f"{megabytes:g} MB": {**found, "TB/s": round(megabytes * 2**20 * rounds / found["us"] / 1e6, 3)}})
+
+
+def _queued(bench: Bench, function: Callable[..., object], *arguments: object) -> None:
+    """Calls one of the module's own measurements on the current stream, which a capture changes."""
+    function(*arguments, cuda.queue(bench.device, False))
+
+
+def launches(job: Job, bench: Bench) -> None:
+    """What a launch costs in a graph of 32 that wait for one another, plain and dependent, on one tile and on an image."""
+    for label, size in (("one tile", (8, 16)), ("image", (job.height, job.width))):
+        problem = Problem(SHAPES["64->64"], *size, bench.device)
+        packed = problem.packed()
+        for early in (False, True):
+            if early and not bench.dry and torch.cuda.get_device_capability()[0] < 9:
+                continue
+            there = conv_launch(problem.canvas, packed, problem.out, early=early)
+            back = conv_launch(problem.out, packed, problem.canvas, early=early)
+            found = bench.time(in_turn(there, back), 2 * problem.flops, 1 if bench.dry else 16)
+            bench.report({f"{label}, {'dependent' if early else 'plain'}": {"us": round(found["us"] / 2, 2)}})
+
+
+KINDS: dict[str, Callable[[Job, Bench], None]] = {
+    function.__name__: function
+    for function in (device, conv, triton, library, pair, tail, net, matrix, memory, launches)
+}
+
+
+def prepare(dry: bool) -> torch.device:
+    """The device of jobs; a rehearsal's kernels are Triton's interpreter and the emulation, built if it must be."""
+    if not dry:
+        return torch.device("cuda")
+    if cuda.emulated():
+        return torch.device("cpu")
+    sys.path.insert(0, str(REPOSITORY))
+    from tests.helpers.cuda import emulation
+
+    cuda.use_module(emulation.load(emulation.build(REPOSITORY / "build" / "emulated")))
+    return torch.device("cpu")
+
+
+def perform(job: Job, bench: Bench) -> None:
+    """Runs a job.
+
+    Raises:
+        Exception: whatever went wrong.
+    """
+    with torch.inference_mode():
+        KINDS[job.kind](job, bench)
+
+
+def main(arguments: list[str]) -> int:
+    """Runs one job and prints its parts; with a file descriptor it takes turns with others."""
+    given: dict[str, Any] = json.loads(arguments[0])
+    dry = bool(given.pop("dry", False))
+    if dry:
+        os.environ["TRITON_INTERPRET"] = "1"
+    strange = sorted(set(given) - {field.name for field in fields(Job)})
+    if strange:
+        print(f"a job has no {strange[0]!r}; it has {', '.join(field.name for field in fields(Job))}", file=sys.stderr)
+        return 2
+    job, where = Job(**given), prepare(dry)
+    if len(arguments) > 1:
+        from benchmarks.gpu.turns import Link
+
+        link = Link(int(arguments[1]))
+        perform(job, Bench(where, link.turn, link.report))
+    else:
+        perform(job, Bench(where, nullcontext, lambda part: print(json.dumps(part), flush=True)))
+    return 0
+
+
+if __name__ == "__main__":
+    with contextlib.suppress(KeyboardInterrupt):
+        sys.exit(main(sys.argv[1:]))
