@@ -58,6 +58,7 @@ class Decoding:
         first_container: the one that was opened first, whose streams the copied packets name.
         damage: what has been found so far.
         tags: the container's colour tags.
+        promised: frames to be shown by the container's own count, 0 where it has none.
         ends: by stream index, the end of its last packet in seconds.
     """
 
@@ -76,6 +77,7 @@ class Decoding:
         self._careful = not self.reopenable
         try:
             self._choose_stream()
+            self.promised = _promised_frames(self.container, self.stream)  # while no other thread reads the index
         except BaseException:
             self.close()
             raise
@@ -268,7 +270,7 @@ def _is_picture(av: Any, stream: Any) -> bool:
     return bool(stream.type == "video" and stream.disposition & av.stream.Disposition.attached_pic)
 
 
-def promised_frames(container: Any, stream: Any) -> int:
+def _promised_frames(container: Any, stream: Any) -> int:
     """Frames to be shown by the container's own count, 0 where it has none.
 
     Packets that an edit list hides (the way from a key frame to a cut) and AVI's empty ones are none.

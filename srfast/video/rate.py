@@ -81,7 +81,12 @@ def frame_rate(
 def _agreeing(rates: Sequence[Fraction], step: Fraction, count: int, base: Fraction) -> Fraction:
     """The first rate whose step is this one, but for the rounding of ``count`` of them to whole units of ``base``."""
     error = Fraction(1, count) + step / 2000
-    for rate in (*(rate for rate in rates if rate in _USUAL), *rates, *_USUAL):
-        if abs(1 / (rate * base) - step) <= error:
+
+    def off(rate: Fraction) -> Fraction:
+        return abs(1 / (rate * base) - step)
+
+    told = (*(rate for rate in rates if rate in _USUAL), *rates)
+    for rate in (*told, *sorted(_USUAL, key=off)):
+        if off(rate) <= error:
             return rate
     return (1 / (step * base)).limit_denominator(1001)

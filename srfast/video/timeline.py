@@ -66,6 +66,8 @@ class Timeline:
         for later in range(epoch + 1, len(self._offsets)):
             if time + self._offsets[later] >= end - _OVERLAP:
                 return later, False
+        # No stream should go back: the one that ends last tells where all go on.
+        end = max(end, *(other for other in self._ends.values() if other < end + _OVERLAP))
         self._offsets.append(end - time)
         self.jumps += 1
         if self.jumps == 1:
