@@ -27,7 +27,7 @@ from srfast.video.source import (
     reason,
     require_av,
 )
-from srfast.video.timeline import Slots, Timeline
+from srfast.video.timeline import HiddenSound, Slots, Timeline
 
 if TYPE_CHECKING:
     import av
@@ -117,6 +117,8 @@ class Decoding:
             times, whole = [], False
         finally:
             pipe.close()
+        if not times and "framerate" not in self._options.options:
+            told.insert(0, self.stream.codec_context.framerate or None)  # as the codec's own headers tell it
         return frame_rate(told, times, self.stream.time_base, whole)
 
     def events(self) -> Iterator[Any]:
@@ -148,7 +150,7 @@ class Decoding:
     def _one_pass(self) -> Iterator[Any]:
         self._expected = Expected()
         holes = Holes() if "matroska" in self.container.format.name else None
-        hiding = self.stream.codec_context.name in _HIDING
+        hiding, hidden = self.stream.codec_context.name in _HIDING, HiddenSound()
         timeline = Timeline(self.container.format.name, self.label)
         self._slots = Slots() if self.container.format.name == "avi" else None
         self._repeats = Repeats() if self.stream.codec_context.name in _REPEATING else None
@@ -158,6 +160,8 @@ class Decoding:
             if holes is not None and holes.before(packet.pos, packet.size):
                 self.damaged("packets", None if packet.pts is None else float(packet.pts * packet.time_base))
             if packet.stream.index != self.stream.index:
+                if hidden(packet):
+                    continue
                 if packet.size and (packet.stream.type != "video" or _is_picture(self._av, packet.stream)):
                     self._note_end(packet)
                     yield packet

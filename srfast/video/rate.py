@@ -10,6 +10,7 @@ from fractions import Fraction
 from typing import Any
 
 _SAMPLE = 240  # packets whose times are looked at
+_FASTEST = 1000  # frames per second: more is the rate of a clock
 _SECONDS = 0.5  # and how long that may take
 _STEADY = 0.8  # the share of steps that are alike in a steady video: others may be gaps
 _USUAL = tuple(
@@ -67,7 +68,9 @@ def frame_rate(
     rates = [rate for rate in told if rate]
     steps = [b - a for a, b in itertools.pairwise(times) if b > a]
     if len(steps) < 2:
-        return min(rates, default=None) if not steps else _agreeing(rates, Fraction(steps[0]), 1, base)
+        if steps:
+            return _agreeing(rates, Fraction(steps[0]), 1, base)
+        return next((rate for rate in rates if rate <= _FASTEST), None)
     usual = statistics.median(steps)
     near = [step for step in steps if abs(step - usual) <= max(1, usual / 20)]
     if len(near) >= _STEADY * len(steps):

@@ -84,6 +84,24 @@ class Timeline:
             packet.pts += ticks
 
 
+class HiddenSound:
+    """Tells the packets of a sound that an edit list hides, less those that its decoder needs to get going."""
+
+    _RUN_UP = Fraction(1, 10)  # seconds
+
+    def __init__(self) -> None:
+        self._last: dict[int, int | None] = {}
+
+    def __call__(self, packet: Any) -> bool:
+        """True for one that is to be left out."""
+        if packet.stream.type != "audio" or packet.pts is None:
+            return False
+        again = packet.is_discard and self._last.get(packet.stream.index) == packet.pts  # all behind the edit: one time
+        self._last[packet.stream.index] = packet.pts
+        # Only an edit list makes times negative.
+        return bool(again or (packet.pts + (packet.duration or 0)) * packet.time_base < -self._RUN_UP)
+
+
 class Slots:
     """Presentation times in a container that has none (AVI): frame by frame, the places of its packets.
 
