@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import logging
+import math
 from fractions import Fraction
 from typing import Any
 
 from srfast.errors import FrameLossError
 from srfast.video.damage import Steps
-from srfast.video.decoding import Decoding, promised_frames
+from srfast.video.decoding import Decoding
 from srfast.video.matroska import missing_bytes
 
 _log = logging.getLogger("srfast")
+_LEAST = Fraction(1, 1000)  # seconds between two frames: a clock that many containers have
 
 
 class FrameTimes:
@@ -28,13 +30,14 @@ class FrameTimes:
         self.shown = 0  # units that the last frame says it shows
         self.longest = Fraction(0)  # seconds between two frames
         self.steps = Steps()
+        self._least = max(1, math.ceil(_LEAST / time_base))
         self._usual = max(1, round(1 / (rate * time_base))) if rate else 1
 
     def add(self, frame: Any) -> tuple[int, int]:
         """Time and duration; where the file gives none, or one that has been, the next after the last frame."""
         pts, self.shown = frame.pts, int(frame.duration or 0)
         if self.last is not None and (pts is None or pts <= self.last):
-            pts = self.last + (self._usual if pts is None else 1)
+            pts = self.last + (self._usual if pts is None else self._least)
         if self.last is not None:
             self.steps.add(pts - self.last)
             self.longest = max(self.longest, (pts - self.last) * self.time_base)
@@ -80,9 +83,11 @@ def _missing(source: Decoding, times: FrameTimes, frames: int) -> tuple[int, boo
     """Frames that do not come after the last one, and whether that is certain."""
     if source.unread_bytes:
         return 1, True
-    promised = promised_frames(source.container, source.stream) or _counted_by_muxer(source)
+    promised = source.promised or _counted_by_muxer(source)
     if promised > frames and not _has_edits(source, times, frames):
         return promised - frames, True
+    if promised and frames >= promised:
+        return 0, True  # all that were counted; another stream may last longer
     if not source.reopenable or not times.rate:
         return 0, True
     if "DURATION" in source.stream.metadata:

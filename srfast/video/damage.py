@@ -20,7 +20,7 @@ class Damage:
         concealed: frames with errors that the decoder covered up.
         lost: frames that should be there and are not.
         resized: frames of another size than the first, scaled to it.
-        jumps: places where the times jump back, and what follows was put behind; nothing is lost by that.
+        jumps: places where the times jump, and what follows was put behind; nothing is lost by that.
         gaps: frames that a steady rate lets expect where the times leap; they may never have been, so they are no loss.
         places: time in seconds (None where unknown) and kind of the first 20.
     """
@@ -49,7 +49,7 @@ class Damage:
             (self.lost, "frames lost"),
             (self.resized, "frames of another size, scaled"),
             (self.gaps, "frames missing in a steady rate"),
-            (self.jumps, "places where the times jump back, repaired"),
+            (self.jumps, "places where the times jump, repaired"),
         )
         said = ", ".join(f"{count} {what}" for count, what in counts if count)
         times = ", ".join(f"{time:.2f}" for time in sorted({t for t, _ in self.places if t is not None}))

@@ -27,7 +27,7 @@ from srfast.video.source import (
     reason,
     require_av,
 )
-from srfast.video.timeline import Slots, Timeline
+from srfast.video.timeline import HiddenSound, Slots, Timeline
 
 if TYPE_CHECKING:
     import av
@@ -58,6 +58,7 @@ class Decoding:
         first_container: the one that was opened first, whose streams the copied packets name.
         damage: what has been found so far.
         tags: the container's colour tags.
+        promised: frames to be shown by the container's own count, 0 where it has none.
         ends: by stream index, the end of its last packet in seconds.
     """
 
@@ -76,6 +77,7 @@ class Decoding:
         self._careful = not self.reopenable
         try:
             self._choose_stream()
+            self.promised = _promised_frames(self.container, self.stream)  # while no other thread reads the index
         except BaseException:
             self.close()
             raise
@@ -115,6 +117,8 @@ class Decoding:
             times, whole = [], False
         finally:
             pipe.close()
+        if not times and "framerate" not in self._options.options:
+            told.insert(0, self.stream.codec_context.framerate or None)  # as the codec's own headers tell it
         return frame_rate(told, times, self.stream.time_base, whole)
 
     def events(self) -> Iterator[Any]:
@@ -146,7 +150,7 @@ class Decoding:
     def _one_pass(self) -> Iterator[Any]:
         self._expected = Expected()
         holes = Holes() if "matroska" in self.container.format.name else None
-        hiding = self.stream.codec_context.name in _HIDING
+        hiding, hidden = self.stream.codec_context.name in _HIDING, HiddenSound()
         timeline = Timeline(self.container.format.name, self.label)
         self._slots = Slots() if self.container.format.name == "avi" else None
         self._repeats = Repeats() if self.stream.codec_context.name in _REPEATING else None
@@ -156,6 +160,8 @@ class Decoding:
             if holes is not None and holes.before(packet.pos, packet.size):
                 self.damaged("packets", None if packet.pts is None else float(packet.pts * packet.time_base))
             if packet.stream.index != self.stream.index:
+                if hidden(packet):
+                    continue
                 if packet.size and (packet.stream.type != "video" or _is_picture(self._av, packet.stream)):
                     self._note_end(packet)
                     yield packet
@@ -268,7 +274,7 @@ def _is_picture(av: Any, stream: Any) -> bool:
     return bool(stream.type == "video" and stream.disposition & av.stream.Disposition.attached_pic)
 
 
-def promised_frames(container: Any, stream: Any) -> int:
+def _promised_frames(container: Any, stream: Any) -> int:
     """Frames to be shown by the container's own count, 0 where it has none.
 
     Packets that an edit list hides (the way from a key frame to a cut) and AVI's empty ones are none.

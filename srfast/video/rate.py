@@ -10,6 +10,7 @@ from fractions import Fraction
 from typing import Any
 
 _SAMPLE = 240  # packets whose times are looked at
+_FASTEST = 1000  # frames per second: more is the rate of a clock
 _SECONDS = 0.5  # and how long that may take
 _STEADY = 0.8  # the share of steps that are alike in a steady video: others may be gaps
 _USUAL = tuple(
@@ -67,7 +68,9 @@ def frame_rate(
     rates = [rate for rate in told if rate]
     steps = [b - a for a, b in itertools.pairwise(times) if b > a]
     if len(steps) < 2:
-        return min(rates, default=None) if not steps else _agreeing(rates, Fraction(steps[0]), 1, base)
+        if steps:
+            return _agreeing(rates, Fraction(steps[0]), 1, base)
+        return next((rate for rate in rates if rate <= _FASTEST), None)
     usual = statistics.median(steps)
     near = [step for step in steps if abs(step - usual) <= max(1, usual / 20)]
     if len(near) >= _STEADY * len(steps):
@@ -81,7 +84,12 @@ def frame_rate(
 def _agreeing(rates: Sequence[Fraction], step: Fraction, count: int, base: Fraction) -> Fraction:
     """The first rate whose step is this one, but for the rounding of ``count`` of them to whole units of ``base``."""
     error = Fraction(1, count) + step / 2000
-    for rate in (*(rate for rate in rates if rate in _USUAL), *rates, *_USUAL):
-        if abs(1 / (rate * base) - step) <= error:
+
+    def off(rate: Fraction) -> Fraction:
+        return abs(1 / (rate * base) - step)
+
+    told = (*(rate for rate in rates if rate in _USUAL), *rates)
+    for rate in (*told, *sorted(_USUAL, key=off)):
+        if off(rate) <= error:
             return rate
     return (1 / (step * base)).limit_denominator(1001)

@@ -16,7 +16,7 @@ from srfast.kernels.planes import PlaneColour
 from srfast.video.colour import Colour, colour_of, to_rgb
 from srfast.video.completeness import FrameTimes, check
 from srfast.video.damage import Damage
-from srfast.video.decoding import Decoding, packet_time, promised_frames
+from srfast.video.decoding import Decoding, packet_time
 from srfast.video.hdr import light_of
 from srfast.video.planes import to_planes
 from srfast.video.source import COPIED, InputOptions, Source, require_av
@@ -145,9 +145,8 @@ class VideoReader:
     @property
     def expected_frames(self) -> int:
         """Frames as the header or the duration tells; 0 if neither does."""
-        promised = promised_frames(self.container, self.stream)
-        if promised:
-            return promised
+        if self._decoding.promised:
+            return self._decoding.promised
         duration = self.container.duration
         return round(Fraction(duration, 1_000_000) * self.rate) if duration and self.rate else 0
 

@@ -1,4 +1,4 @@
-"""The times of an input that jump back, or that its container does not tell: made to rise before anything is decoded."""
+"""The times of an input that jump, or that its container does not tell: made to rise before anything is decoded."""
 
 from __future__ import annotations
 
@@ -12,10 +12,11 @@ _log = logging.getLogger("srfast")
 _JOINED = ("mpegts", "mpeg", "flv", "live_flv", "ogg", "concat", "hls", "asf")
 # Seconds by which an audio packet may lie before the place where the new times continue.
 _OVERLAP = Fraction(1)
+_LEAP = Fraction(3600)  # seconds: another recording, and more than some containers can leave between two packets
 
 
 class Timeline:
-    """Moves the packets after a jump back to where the packets before it ended, alike in all streams.
+    """Moves the packets after a jump to where the packets before it ended, alike in all streams.
 
     A file whose bytes repeat after damage, or that was joined from two recordings, goes on with the time of its start. Each
     jump adds an offset. A stream takes it up where its own times jump, as streams do not jump at the same byte.
@@ -49,8 +50,9 @@ class Timeline:
         time, jumped = packet.dts * base, False
         epoch = self._epoch.setdefault(index, 0)
         end = self._ends.get(index)
-        if end is not None and time + self._offsets[epoch] < end - self._tolerance(packet):
-            epoch, jumped = self._next(epoch, time, end)
+        moved = time + self._offsets[epoch]
+        if end is not None and not end - self._tolerance(packet) <= moved <= end + _LEAP:
+            epoch, jumped = self._next(epoch, time, end, "jump back" if moved < end else "leap ahead")
             self._epoch[index] = epoch
         self._shift(packet, self._offsets[epoch])
         self._ends[index] = packet.dts * base + Fraction(packet.duration or 0) * base
@@ -61,15 +63,17 @@ class Timeline:
         """Less than a packet's own length is no jump but rounding."""
         return Fraction(max(Fraction(packet.duration or 0) * packet.time_base, Fraction(1, 1000)))
 
-    def _next(self, epoch: int, time: Fraction, end: Fraction) -> tuple[int, bool]:
+    def _next(self, epoch: int, time: Fraction, end: Fraction, how: str) -> tuple[int, bool]:
         """The offset that continues at ``end``: one that another stream has found already, or a new one."""
         for later in range(epoch + 1, len(self._offsets)):
-            if time + self._offsets[later] >= end - _OVERLAP:
+            if end - _OVERLAP <= time + self._offsets[later] <= end + _LEAP:
                 return later, False
+        # No stream should go back: the one that ends last tells where all go on.
+        end = max(end, *(other for other in self._ends.values() if other < end + _OVERLAP))
         self._offsets.append(end - time)
         self.jumps += 1
         if self.jumps == 1:
-            _log.warning("%s: its times jump back at %.3f s; what follows is put behind that", self._label, float(end))
+            _log.warning("%s: its times %s at %.3f s; what follows is put behind that", self._label, how, float(end))
         return len(self._offsets) - 1, True
 
     @staticmethod
@@ -80,6 +84,24 @@ class Timeline:
         packet.dts += ticks
         if packet.pts is not None:
             packet.pts += ticks
+
+
+class HiddenSound:
+    """Tells the packets of a sound that an edit list hides, less those that its decoder needs to get going."""
+
+    _RUN_UP = Fraction(1, 10)  # seconds
+
+    def __init__(self) -> None:
+        self._last: dict[int, int | None] = {}
+
+    def __call__(self, packet: Any) -> bool:
+        """True for one that is to be left out."""
+        if packet.stream.type != "audio" or packet.pts is None:
+            return False
+        again = packet.is_discard and self._last.get(packet.stream.index) == packet.pts  # all behind the edit: one time
+        self._last[packet.stream.index] = packet.pts
+        # Only an edit list makes times negative.
+        return bool(again or (packet.pts + (packet.duration or 0)) * packet.time_base < -self._RUN_UP)
 
 
 class Slots:

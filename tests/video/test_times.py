@@ -143,11 +143,19 @@ def test_streams_jump_together() -> None:
 
 
 def test_times_that_do_not_jump_are_left_alone() -> None:
-    for container, times in (("mpegts", [0, 0.04, 0.08, 5.0, 5.04]), ("matroska,webm", [1.0, 0.2, 0.3])):
+    for container, times in (("mpegts", [0, 0.04, 0.08, 5.0, 3000.0]), ("matroska,webm", [1.0, 0.2, 9000.0])):
         timeline = Timeline(container, "in")
         all_of_them = [Packet(0, "video", t) for t in times]
         assert not any(timeline.move(p) for p in all_of_them)
         assert [p.dts for p in all_of_them] == [round(t * 90_000) for t in times]
+
+
+def test_a_leap_of_hours_is_closed() -> None:
+    """MP4 cannot leave that much between two packets; it says so when the file is completed."""
+    timeline = Timeline("mpegts", "in.ts")
+    both = [Packet(0, "video", t) for t in (0, 0.04, 72_000, 72_000.04)]
+    assert [timeline.move(p) for p in both] == [False, False, True, False]
+    assert [p.dts for p in both] == [0, 3600, 7200, 10_800]
 
 
 @pytest.mark.parametrize("suffix", [".mp4", ".mkv", ".ts"])
