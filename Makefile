@@ -30,7 +30,7 @@ types: $(VENV)/installed-dev
 
 # The documentation as a site, in build/site.
 docs: $(VENV)/installed-dev
-	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --site-dir build/site
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --site-dir build/site
 
 # Two passes, to show repeatability, into benchmarks/records/; ONLY chooses pieces (a -k expression of pytest), and
 # ARGS goes on, as ARGS="--gate 'flock /tmp/lock'" on a machine that others use too.
