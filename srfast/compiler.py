@@ -105,7 +105,7 @@ def compile_module(
         UnsupportedModelError: names the operation that is not covered.
         BackendError: the backend cannot run the network there.
 
-    Example:
+    Examples:
         >>> module = nn.Sequential(nn.Conv2d(3, 12, 3, padding=1), nn.PixelShuffle(2)).eval()
         >>> fast = compile_module(module, device="cpu", dtype=torch.float32)
         >>> x = torch.rand(1, 3, 24, 32)

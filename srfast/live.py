@@ -87,7 +87,7 @@ class LiveUpscaler:
         lighter: a faster model of the same enlargement.
         queue: frames that may wait.
 
-    Example:
+    Examples:
         with LiveUpscaler("compact_x4", max_latency=0.04) as live:
             live.submit(frame)
             result = live.read()

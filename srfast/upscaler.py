@@ -52,7 +52,7 @@ class Upscaler:
         UnsupportedModelError: the network has an operation that srfast does not cover.
         BackendError: the backend cannot run here.
 
-    Example:
+    Examples:
         >>> import numpy as np
         >>> from srfast.models import SRVGGNetCompact
         >>> module = SRVGGNetCompact(num_feat=8, num_conv=1, upscale=2).eval()
@@ -230,7 +230,7 @@ def load(
             ``outscale``.
         options: those of ``Upscaler``.
 
-    Example:
+    Examples:
         >>> upscaler = load("compact_x2", device="cpu", dtype="fp32")
         >>> upscaler.scale, upscaler.output_size(270, 480)
         (2, (540, 960))

@@ -66,7 +66,7 @@ def evaluate(
     Raises:
         ValueError: names the picture that is too small.
 
-    Example:
+    Examples:
         >>> means(evaluate(None, Path("Set5/HR"), 4).values())["PSNR-Y"]  # doctest: +SKIP
         28.43
     """

@@ -52,7 +52,7 @@ class Branches(nn.Module):
 def unfold(model: nn.Module, expansion: int) -> None:
     """Gives every 3x3 convolution of a network its branches, in place; what it computes stays the same.
 
-    Example:
+    Examples:
         >>> model = SRVGGNetCompact(num_feat=8, num_conv=2)  # doctest: +SKIP
         >>> unfold(model, 2)  # doctest: +SKIP
     """

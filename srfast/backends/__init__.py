@@ -57,7 +57,7 @@ def default_dtype(device: torch.device, plan: Plan | None = None, bits: int = 8)
         plan: the network; without one, the least exact dtype that any kind of network would get.
         bits: of a sample, from 1; floating images count as 10.
 
-    Example:
+    Examples:
         default_dtype(torch.device("cpu"), plan, bits=10)
     """
     if device.type == "cpu":

@@ -52,7 +52,7 @@ class Engine:
     Raises:
         BackendError: the backend cannot run the plan there, or the network looks at the whole image and cannot be tiled.
 
-    Example:
+    Examples:
         >>> from srfast.capture import capture
         >>> from srfast.models import SRVGGNetCompact
         >>> from srfast.plan.passes import optimise
@@ -120,7 +120,7 @@ class Engine:
         That is this one, or one of its own in float32 where this one's dtype was not asked for by name and would lose
         levels. ``statistics`` count for both.
 
-        Example:
+        Examples:
             engine.for_bits(10)(images)  # uint16 images of a 10-bit video
         """
         if self._deep is None:

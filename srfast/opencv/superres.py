@@ -30,7 +30,7 @@ class DnnSuperResImpl:
     ``readModel`` takes the .pb files of OpenCV's ESPCN, FSRCNN and LapSRN, and everything that ``srfast.load`` takes. As in
     OpenCV the first three see the luma only, and the chroma is resized; other models see the colours.
 
-    Example:
+    Examples:
         sr = DnnSuperResImpl_create()
         sr.readModel("ESPCN_x4.pb")
         sr.setModel("espcn", 4)
