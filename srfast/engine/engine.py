@@ -118,10 +118,7 @@ class Engine:
         """Returns the engine for samples of at most ``bits`` bits, whatever type holds them.
 
         That is this one, or one of its own in float32 where this one's dtype was not asked for by name and would lose
-        levels. ``statistics`` count for both.
-
-        Examples:
-            engine.for_bits(10)(images)  # uint16 images of a 10-bit video
+        levels. ``statistics`` count for both. ``engine.for_bits(10)(images)`` is for uint16 images of a 10-bit video.
         """
         if self._deep is None:
             return self
