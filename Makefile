@@ -4,7 +4,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check -q
 
-# The tests whose dtype and kernels the CPU decides, as on other classes of CPUs than this one (docs/backends.md).
+# The tests whose dtype and kernels the CPU decides, as on other classes of CPUs than this one (docs/backends.md); with
+# make -j2 at the same time.
 CLASSES := avx512_bf16 amx
 OF_CLASSES := tests/engine tests/test_upscaler.py tests/cli tests/video/test_matrix.py tests/backends/cpu/test_choice.py
 
@@ -16,9 +17,10 @@ demo: $(VENV)/installed
 test: $(VENV)/installed-dev
 	$(BIN)/python -m pytest
 
-test-classes: $(VENV)/installed-dev
-	for name in $(CLASSES); do echo "as on a CPU of class $$name"; \
-		SRFAST_CPU=$$name $(BIN)/python -m pytest -q $(OF_CLASSES) || exit 1; done
+test-classes: $(CLASSES:%=test-class-%)
+
+test-class-%: $(VENV)/installed-dev
+	SRFAST_CPU=$* $(BIN)/python -m pytest -q -p no:cacheprovider $(OF_CLASSES)
 
 lint: $(VENV)/installed-dev
 	$(BIN)/ruff check .
