@@ -104,6 +104,7 @@ struct Task {
     float* carry;    // of the layer: carry(width) floats, for tasks that follow each other
     Shares* shares;  // of the threads
     bool* bad;       // set where a value that was stored as a byte was NaN or infinite
+    std::size_t cache;  // bytes of the L2 of one core
 };
 
 struct Node;

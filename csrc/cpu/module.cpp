@@ -1,4 +1,5 @@
 // Python's view of the kernels: addresses and sizes only. srfast/kernels/cpu/__init__.py checks the tensors.
+#include "caches.h"
 #include "program.h"
 
 #include <pybind11/pybind11.h>
@@ -118,9 +119,12 @@ PYBIND11_MODULE(_cpu, m) {
     m.doc() = "Compiled CPU kernels; use srfast.kernels.cpu, which checks what it passes.";
     m.def("narrow_sets", [] { return names(narrow_kernels()); }, "Those with narrow convolutions: amx, vnni, amx_emulated.");
     m.def("instruction_sets", [] { return names(usable_kernels()); }, "Those of this build that this CPU runs, fastest first.");
+    m.def("caches", [] { const Caches found = find_caches(); return std::make_pair(found.second, found.last); },
+          "Bytes of the L2 of one core and of the last level.");
     m.def("narrow_fits", &narrow_fits, py::arg("kernel"), py::arg("in_channels"));
     py::class_<Program>(m, "Program")
-        .def(py::init([](const std::string& name) { return std::make_unique<Program>(find(name)); }), py::arg("instruction_set"))
+        .def(py::init([](const std::string& name, std::size_t cache) { return std::make_unique<Program>(find(name), cache); }),
+             py::arg("instruction_set"), py::arg("cache"))
         .def("activation", &Program::add_activation, py::arg("channels"), py::arg("input"), py::arg("output"))
         .def("conv", &add_conv, py::kw_only(), py::arg("inputs"), py::arg("output"), py::arg("residual"),
              py::arg("residual_factor"), py::arg("weight"), py::arg("bias"), py::arg("slope"), py::arg("slopes"),

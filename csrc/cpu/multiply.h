@@ -23,13 +23,6 @@ struct Touch {
     std::ptrdiff_t in_step, out_step;
 };
 
-SRFAST_INLINE void touch(const Touch& t, int line) {
-    const int pixel = line / 4, at = line % 4 * 64;
-    __builtin_prefetch(t.in + pixel * t.in_step + at, 0, 2);
-    __builtin_prefetch(t.out + pixel * t.out_step + at, 1, 2);
-    __builtin_prefetch(t.add + pixel * t.out_step + at, 0, 2);
-}
-
 template <int M, int N>
 SRFAST_INLINE void multiply_step(Vec (&acc)[M][N], const float* a, std::ptrdiff_t lda, const float* b) {
     Vec row[N];
@@ -57,8 +50,11 @@ SRFAST_INLINE void clear(Vec (&acc)[M][N]) {
         for (int n = 0; n < N; ++n) acc[m][n] = Vec::zero();
 }
 
+// products[m][n] (+)= sum over k of a[m][k] b[k][n] for rows kGroup floats apart in both matrices; fetches `next` meanwhile.
 template <int M, int N, bool Add>
-void multiply_rows(int lda, int depth, const float* a, const float* b, float* out, const Touch& next) {
+void multiply_rows(int depth, const float* a, const float* b, float* out, const Touch& next) {
+    const char *in = next.in, *to = next.out, *add = next.add;
+    constexpr int lines = 4, steps = 4;  // of a pixel that is fetched; between two lines. Depths are multiples of both together.
     Vec acc[M][N];
     if (Add) {
 #pragma GCC unroll 24
@@ -68,10 +64,17 @@ void multiply_rows(int lda, int depth, const float* a, const float* b, float* ou
     } else {
         clear(acc);
     }
-    for (int k = 0; k < depth; k += 4) {  // depths are multiples of 16
-        touch(next, k / 4);
+    for (const float* end = a + depth; a < end;) {
+#pragma GCC unroll 1
+        for (int line = 0; line < lines; ++line) {
+            __builtin_prefetch(in + line * 64, 0, 2);
+            __builtin_prefetch(to + line * 64, 1, 2);
+            __builtin_prefetch(add + line * 64, 0, 2);
 #pragma GCC unroll 4
-        for (int i = 0; i < 4; ++i) multiply_step(acc, a + k + i, lda, b + (k + i) * N * Vec::width);
+            for (int i = 0; i < steps; ++i) multiply_step(acc, a + i, kGroup, b + i * N * Vec::width);
+            a += steps, b += steps * N * Vec::width;
+        }
+        in += next.in_step, to += next.out_step, add += next.out_step;
     }
 #pragma GCC unroll 24
     for (int m = 0; m < M; ++m)
@@ -81,36 +84,41 @@ void multiply_rows(int lda, int depth, const float* a, const float* b, float* ou
 
 // For one panel of N vectors. Rows beyond `tiles` are computed from leftovers and not used. next() gives what to fetch.
 template <int N, class Next>
-void multiply_panel(int lda, int depth, const float* a, int tiles, const float* b, float* out, bool add, Next& next) {
+void multiply_panel(int depth, const float* a, int tiles, const float* b, float* out, bool add, Next& next) {
     constexpr int M = Vec::accumulators / N;
     static_assert(24 % M == 0, "a block has whole row groups");
     for (int t = 0; t < tiles; t += M) {
-        const float* rows = a + t * lda;
+        const float* rows = a + t * kGroup;
         float* result = out + t * kGroup;
-        add ? multiply_rows<M, N, true>(lda, depth, rows, b, result, next())
-            : multiply_rows<M, N, false>(lda, depth, rows, b, result, next());
+        add ? multiply_rows<M, N, true>(depth, rows, b, result, next()) : multiply_rows<M, N, false>(depth, rows, b, result, next());
     }
 }
 
 template <class Next>
-void multiply_any(int vectors, int lda, int depth, const float* a, int tiles, const float* b, float* out, bool add, Next& next) {
+void multiply_any(int vectors, int depth, const float* a, int tiles, const float* b, float* out, bool add, Next& next) {
     if constexpr (Vec::columns >= 4) {
-        if (vectors == 4) return multiply_panel<4>(lda, depth, a, tiles, b, out, add, next);
-        if (vectors == 3) return multiply_panel<3>(lda, depth, a, tiles, b, out, add, next);
+        if (vectors == 4) return multiply_panel<4>(depth, a, tiles, b, out, add, next);
+        if (vectors == 3) return multiply_panel<3>(depth, a, tiles, b, out, add, next);
     }
-    if (vectors == 2) return multiply_panel<2>(lda, depth, a, tiles, b, out, add, next);
-    return multiply_panel<1>(lda, depth, a, tiles, b, out, add, next);
+    if (vectors == 2) return multiply_panel<2>(depth, a, tiles, b, out, add, next);
+    return multiply_panel<1>(depth, a, tiles, b, out, add, next);
 }
 
 // All panels of `vectors` vectors: a block of rows times weights [panel][k of `stride`][columns], from row k on.
 template <class Next>
-void multiply_block(int vectors, int lda, int depth, const float* a, int tiles, const float* weights, int stride, int k, float* out,
+void multiply_block(int vectors, int depth, const float* a, int tiles, const float* weights, int stride, int k, float* out,
                     Next& next) {
     for (int v = 0; v < vectors; v += Vec::columns) {
         const int wide = vectors - v < Vec::columns ? vectors - v : Vec::columns;
         const float* panel = weights + (static_cast<std::ptrdiff_t>(v) * stride + static_cast<std::ptrdiff_t>(k) * wide) * Vec::width;
-        multiply_any(wide, lda, depth, a, tiles, panel, out + v * Vec::width, k > 0, next);
+        multiply_any(wide, depth, a, tiles, panel, out + v * Vec::width, k > 0, next);
     }
+}
+
+// How often such a product calls next().
+inline int calls_of(int vectors, int tiles) {
+    const int rows = Vec::accumulators / (vectors < Vec::columns ? vectors : Vec::columns);
+    return (vectors + Vec::columns - 1) / Vec::columns * ((tiles + rows - 1) / rows);
 }
 
 // Part `index` of `count` of 0..total, in whole units.

@@ -134,7 +134,7 @@ void Program::run_layer(Run& run, const Step& step, Shares& shares, int index, i
     if (layer.is_node())
         return kernels_.run_node(layer.node, {sources, out, step.first, step.last, index, count, carry, run.barrier, bad});
     const Image* residual = layer.residual < 0 ? nullptr : &run.images[layer.residual];
-    kernels_.run(layer.conv, {sources.data(), residual, &out, step.first, step.last, index, count, scratch_[index].data(), carry, &shares, bad});
+    kernels_.run(layer.conv, {sources.data(), residual, &out, step.first, step.last, index, count, scratch_[index].data(), carry, &shares, bad, cache_});
 }
 
 // The columns left and right of the image, in rows first..last: other activations may have used the memory.

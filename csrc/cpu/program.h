@@ -10,7 +10,8 @@ namespace srfast {
 
 class Program {
 public:
-    explicit Program(const Kernels& kernels) : kernels_(kernels) {}
+    // `cache` bytes of the L2 of one core.
+    Program(const Kernels& kernels, std::size_t cache) : kernels_(kernels), cache_(cache) {}
 
     struct Layer {
         Conv conv;
@@ -92,6 +93,7 @@ private:
     void run_layer(Run& run, const Step& step, Shares& shares, int index, int count, bool* bad);
 
     const Kernels& kernels_;
+    const std::size_t cache_;
     std::vector<Activation> activations_;
     std::vector<Layer> layers_;
     Size size_;

@@ -107,7 +107,7 @@ void split_block(const Conv& conv, const Task& task, int y, int x, int count, co
         const int after = static_cast<int>(range.last) + 2 - (x + count);
         FetchTiles next{idle, first_piece(task, last ? 0 : chunk + depth), y, x + count, last ? (after < count ? after : count) : 0};
         for (int f = 0; f < kSplitPlanes; ++f)
-            multiply_block(vectors, kGroup, depth, transformed + f * kSplitPitch, count, conv.weights.data() + f * slice, conv.in_channels, chunk,
+            multiply_block(vectors, depth, transformed + f * kSplitPitch, count, conv.weights.data() + f * slice, conv.in_channels, chunk,
                            products + f * kSplitPitch, next);
     }
     alignas(64) float pixels[kSplitStep * kSplitStep * kLanes + Vec::width];

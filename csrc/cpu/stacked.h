@@ -88,7 +88,7 @@ void line(const Conv& conv, const Task& task, const Group& group, int y, int x, 
         const bool more = !last || y + 1 < task.sources[0].height;
         FetchLine next{idle, first_piece(task, last ? 0 : chunk + depth), y + last, x, more ? count : 0};
         for (int f = 0; f < kLine; ++f)
-            multiply_block(vectors, kGroup, depth, transformed + f * kLinePitch, count, weights + f * slice, conv.in_channels, chunk,
+            multiply_block(vectors, depth, transformed + f * kLinePitch, count, weights + f * slice, conv.in_channels, chunk,
                            products + f * kLinePitch, next);
     }
     for (int t = 0; t < count; ++t)

@@ -9,7 +9,7 @@ namespace {
 
 constexpr int kTile = 6;     // pixels of a tile that are read, along each side
 constexpr int kPlanes = 36;  // frequencies
-constexpr int kChunk = 64;   // input channels at a time
+constexpr int kChunk = kGroup;  // input channels at a time
 constexpr int kBlock = 24;   // tiles of a block, at most
 constexpr int kBand = 12;
 // Odd in cache lines, so that the frequencies of a tile fall into different sets.
@@ -123,7 +123,7 @@ void block_out(const Conv& conv, const Task& task, const Places& places, const G
 }
 
 // What the products of one chunk fetch meanwhile: what the next transform reads, and with the last chunk what the results
-// overwrite and are added to.
+// overwrite and are added to. As late as possible: the weights that pass through L2 after it would drive it out again.
 struct Fetch {
     const Piece next;
     const Places& in;    // tiles of the next transform
@@ -131,27 +131,28 @@ struct Fetch {
     const Task& task;
     const Places* out;   // tiles of the results, if they are fetched
     const Group& group;
-    int call = 0;
+    int left;            // calls
 
     Touch operator()() {
         const char* idle = reinterpret_cast<const char*>(conv.bias.data());
         Touch touch{idle, idle, idle, 0, 0};
-        // The upper two rows of a tile are mostly those of the tile above, which were read just now.
-        if (call < in.count * kTile && (call % kTile >= 2 || in.y[call / kTile] == task.first)) {
-            const Image& image = *next.image;
-            const int t = call / kTile;
-            touch.in = reinterpret_cast<const char*>(image.row(in.y[t] - 1 + call % kTile) +
-                                                     static_cast<std::ptrdiff_t>(in.x[t] + 1) * image.channels + next.channel);
-            touch.in_step = static_cast<std::ptrdiff_t>(sizeof(float)) * image.channels;
-        }
-        if (out && call < out->count * kStep) fetch_results(touch);
-        ++call;
+        if (left <= in.count * kTile) fetch_tile(in.count * kTile - left, touch);
+        if (out && left <= out->count * kStep) fetch_results(out->count * kStep - left, touch);
+        --left;
         return touch;
     }
 
-    void fetch_results(Touch& touch) const {
-        const int t = call / kStep, run = conv.row_run();
-        const int row = (out->y[t] + call % kStep) * conv.shuffle + group.first / run;
+    void fetch_tile(int index, Touch& touch) const {
+        const int t = index / kTile;
+        const Image& image = *next.image;
+        touch.in = reinterpret_cast<const char*>(image.row(in.y[t] - 1 + index % kTile) +
+                                                 static_cast<std::ptrdiff_t>(in.x[t] + 1) * image.channels + next.channel);
+        touch.in_step = static_cast<std::ptrdiff_t>(sizeof(float)) * image.channels;
+    }
+
+    void fetch_results(int index, Touch& touch) const {
+        const int t = index / kStep, run = conv.row_run();
+        const int row = (out->y[t] + index % kStep) * conv.shuffle + group.first / run;
         const Image& image = *task.out;
         if (row >= image.height) return;
         const std::ptrdiff_t offset = static_cast<std::ptrdiff_t>(out->x[t]) * run + group.first % run;
@@ -161,14 +162,15 @@ struct Fetch {
     }
 };
 
+// Whether products overwrite the transforms they are made from: with one panel and one chunk.
+bool in_place(const Conv& conv, const Group& group) { return group.vectors <= Vec::columns && conv.in_channels <= kChunk; }
+
 // One block of tiles for one group of outputs; `after` is the next one. Weights and transforms hardly fit into L2 together with
 // what is fetched meanwhile. Every other block takes the weights `backwards`, those first that are still there.
 void winograd_block(const Conv& conv, const Task& task, int g, const Places& here, const Places& after, bool backwards) {
     const Group group = group_of(conv, g);
     const float* weights = conv.weights.data() + static_cast<std::ptrdiff_t>(g) * kPlanes * conv.group() * conv.in_channels;
-    // With one panel and one chunk, products overwrite the transforms they are made from.
-    const bool in_place = group.vectors <= Vec::columns && conv.in_channels <= kChunk;
-    float *transformed = task.scratch, *products = in_place ? transformed : transformed + kPlanes * kPitch;
+    float *transformed = task.scratch, *products = in_place(conv, group) ? transformed : transformed + kPlanes * kPitch;
     const std::ptrdiff_t slice = static_cast<std::ptrdiff_t>(group.vectors) * Vec::width * conv.in_channels;
     const bool fetch_results = fills_vectors(conv, *task.out, group);
     for (int chunk = 0; chunk < conv.in_channels; chunk += kChunk) {
@@ -176,21 +178,33 @@ void winograd_block(const Conv& conv, const Task& task, int g, const Places& her
         each_piece(task, chunk, depth, [&](const Piece& piece, int at) { block_in(piece, here, transformed + at); });
         const bool last = chunk + depth == conv.in_channels;
         Fetch next{first_piece(task, last ? 0 : chunk + depth), last ? after : here, conv, task, last && fetch_results ? &here : nullptr,
-                   group};
+                   group, kPlanes * calls_of(group.vectors, here.count)};
         for (int i = 0; i < kPlanes; ++i) {
             const int f = backwards ? kPlanes - 1 - i : i;
-            multiply_block(group.vectors, kChunk, depth, transformed + f * kPitch, here.count, weights + f * slice, conv.in_channels, chunk,
+            multiply_block(group.vectors, depth, transformed + f * kPitch, here.count, weights + f * slice, conv.in_channels, chunk,
                            products + f * kPitch, next);
         }
     }
     block_out(conv, task, here, group, products);
 }
 
-// The blocks of one thread's share of the tiles for one group of outputs: whole row groups of its products, large enough for the
-// weights' sake, small enough to leave L2 to them.
-Parts blocks(const Walk& walk, const Group& group, int index, int threads) {
+// Tiles of a block: as many as L2 holds beside the weights, of every tile the transform, its products and the pixels that the
+// next one reads. Fewer than `few` would cost more than the misses that they save: 12 for 64 outputs, 24 for 32. Weights that do
+// not fit pass through L2 whatever the block.
+int block_tiles(const Conv& conv, const Group& group, std::size_t cache) {
+    const long depth = conv.in_channels < kChunk ? conv.in_channels : kChunk, columns = group.vectors * Vec::width;
+    const long results = in_place(conv, group) ? 0 : columns, floats = sizeof(float);
+    const long tile = floats * (kPlanes * (depth + results) + kStep * kStep * depth);
+    const long all = static_cast<long>(cache), left = all * 3 / 4 - floats * kPlanes * depth * columns;
+    const long tiles = (left > 0 ? left : all) / tile, few = 12 * kGroup / columns;
+    return static_cast<int>(tiles > kBlock || few > kBlock ? kBlock : tiles < few ? few : tiles);
+}
+
+// The blocks of one thread's share of the tiles for one group of outputs: whole row groups of its products.
+Parts blocks(const Walk& walk, const Conv& conv, const Group& group, std::size_t cache, int index, int threads) {
     const int unit = Vec::accumulators / (group.vectors < Vec::columns ? group.vectors : Vec::columns);
-    return Parts(walk.total(), unit, (11 / unit + 1) * unit, index, threads);
+    const int tiles = block_tiles(conv, group, cache) / unit * unit;
+    return Parts(walk.total(), unit, tiles < unit ? unit : tiles, index, threads);
 }
 
 // One thread's share: all of its blocks once for every group of outputs, of which the last may be narrower.
@@ -199,9 +213,9 @@ struct Share {
     Parts whole, last;
     int groups, count;
 
-    Share(const Conv& conv, const Walk& tiles, int index, int threads)
-        : walk(tiles), whole(blocks(walk, group_of(conv, 0), index, threads)),
-          last(blocks(walk, group_of(conv, ::groups(conv) - 1), index, threads)), groups(::groups(conv)),
+    Share(const Conv& conv, const Walk& tiles, std::size_t cache, int index, int threads)
+        : walk(tiles), whole(blocks(walk, conv, group_of(conv, 0), cache, index, threads)),
+          last(blocks(walk, conv, group_of(conv, ::groups(conv) - 1), cache, index, threads)), groups(::groups(conv)),
           count((groups - 1) * whole.count + last.count) {}
 
     int group(int p) const { return p < (groups - 1) * whole.count ? p / whole.count : groups - 1; }
@@ -218,7 +232,7 @@ struct Share {
 void run_winograd(const Conv& conv, const Task& task) {
     const Walk walk{task.first, (task.last - task.first + kStep - 1) / kStep, (task.sources[0].width + kStep - 1) / kStep};
     bool backwards = false;
-    each_part(task, [&](int index) { return Share(conv, walk, index, task.count); }, [&](const Share& share, int p) {
+    each_part(task, [&](int index) { return Share(conv, walk, task.cache, index, task.count); }, [&](const Share& share, int p) {
         // The next block is what this thread does next if nobody else takes it.
         winograd_block(conv, task, share.group(p), share.block(p), share.block(p + 1), backwards);
         backwards = !backwards;

@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import torch
@@ -55,6 +56,23 @@ def narrow_sets() -> list[str]:
 def narrow_fits(kernel: int, in_channels: int) -> bool:
     """Whether the narrow kernels cover such a convolution: multiples of 32 input channels, kernels that are not too large."""
     return _cpu is not None and bool(_cpu.narrow_fits(kernel, in_channels))
+
+
+@cache
+def caches() -> tuple[int, int]:
+    """Tell the bytes of one core's L2 cache and of the last level, from which the kernels choose how much to do at a time.
+
+    Results do not depend on it. Without the compiled module, what is common.
+
+    Example:
+        >>> second, last = caches()
+        >>> second <= last
+        True
+    """
+    if _cpu is None:
+        return 1 << 20, 32 << 20
+    second, last = _cpu.caches()
+    return int(second), int(last)
 
 
 @dataclass(frozen=True)
@@ -109,7 +127,7 @@ class Network:
         if reason:
             raise RuntimeError(reason)
         self.instruction_set = instruction_set or default_instruction_set()
-        self._program = _cpu.Program(self.instruction_set)
+        self._program = _cpu.Program(self.instruction_set, caches()[0])
         self._activations: list[_Activation] = []
         self._scales: list[int] = []
         self._size = (0, 0)

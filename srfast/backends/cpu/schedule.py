@@ -8,12 +8,22 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-# An activation up to this size stays in the last-level cache between two layers.
-CACHED_BYTES = 12 << 20
+from srfast.kernels.cpu import caches
+
+
+def share(part: float, most: int) -> int:
+    """Take a part of the last-level cache: bytes, at most ``most``, in steps that similar processors have in common."""
+    size = min(int(caches()[1] * part), most)
+    step = 4 << 20 if size >= 4 << 20 else 1 << 18
+    return max(size // step * step, 1 << 18)
+
+
+# An activation up to this size stays in the last-level cache between two layers: 12 MB of 32 to 42 MB.
+CACHED_BYTES = share(3 / 8, 48 << 20)
 # Pixels of a strip: enough tiles for every thread to use a layer's weights for, once they are in its cache...
 STRIP_PIXELS = 12288
 # ... but of a chain with wide activations at most so many bytes, for the next layer to find them in the cache.
-STRIP_BYTES = 8 << 20
+STRIP_BYTES = share(1 / 4, 32 << 20)
 # Strips are multiples of the tiles.
 STRIP_UNIT = 4
 

@@ -100,6 +100,19 @@ def test_skips_and_windows() -> None:
     assert CpuBackend(winograd=False).compile(plan, CPU, torch.float32).traits.halo == plan.halo()
 
 
+@pytest.mark.parametrize(
+    ("last", "cached", "strip"),
+    [(33, 12, 8), (32, 12, 8), (38.5, 12, 8), (8, 3, 2), (96, 36, 24), (2048, 48, 32), (0.125, 0.25, 0.25)],
+)
+def test_shares_of_the_last_level_cache(
+    last: float, cached: float, strip: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In MB; server processors of 32 to 40 MB are alike."""
+    monkeypatch.setattr(cpu_schedule, "caches", lambda: (1 << 20, int(last * 2**20)))
+    assert cpu_schedule.share(3 / 8, 48 << 20) == cached * 2**20
+    assert cpu_schedule.share(1 / 4, 32 << 20) == strip * 2**20
+
+
 @needs_kernels
 @pytest.mark.parametrize("name", ["srresnet", "compact"])
 def test_schedules_do_not_change_results(name: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -163,6 +163,26 @@ def test_results_do_not_depend_on_threads(isa: str, channels: int, outputs: int,
 
 
 @pytest.mark.parametrize("isa", cpu.instruction_sets())
+@pytest.mark.parametrize(("channels", "outputs"), [(64, 64), (80, 96), (144, 20)])
+def test_results_do_not_depend_on_the_caches(
+    isa: str, channels: int, outputs: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Only how many tiles are computed together: 224 here, in blocks of 12 to 24."""
+    case = _case(channels, outputs, 3, (53, 61))
+    results = []
+    for second in (1, 256 << 10, 512 << 10, 1 << 20, 1 << 30):
+        monkeypatch.setattr(cpu, "caches", lambda second=second: (second, 32 << 20))
+        results.append(_run(isa, *case, winograd=True))
+    assert _error(results[0], *case) < 3e-5
+    assert all(torch.equal(result, results[0]) for result in results)
+
+
+def test_caches_are_those_of_a_processor() -> None:
+    second, last = cpu.caches()
+    assert 64 << 10 <= second <= last <= 8 << 30
+
+
+@pytest.mark.parametrize("isa", cpu.instruction_sets())
 def test_non_finite_values_stay_visible(isa: str) -> None:
     x, weight, bias = _case(16, 16, 3, (8, 8))
     x[3, 3, 5] = float("nan")
