@@ -1,1 +1,1 @@
-"""Everything that a GPU has to show, in one call and a given time: ``python -m benchmarks.gpu``; see docs/gpu-run.md."""
+"""Asks a GPU everything that cannot be shown without one: ``python -m benchmarks.gpu``; see docs/gpu-run.md."""

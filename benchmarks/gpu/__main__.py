@@ -1,4 +1,4 @@
-"""Everything that a GPU has to show, in two short runs from a checkout that nothing was installed from.
+"""Asks a GPU everything that cannot be shown without one, in two short runs from a checkout that nothing was installed from.
 
     python -m benchmarks.gpu --minutes 5 [--modules FOLDER] [--out gpu-run]     # does it load, is it right, what is fast
     python -m benchmarks.gpu --minutes 7 [--modules FOLDER] [--out gpu-run]     # ceilings, networks, frames: the record
@@ -40,7 +40,7 @@ def report(out: Path) -> None:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """0 if a rehearsal worked; 0 if a real run's steps were all well; 1 otherwise."""
+    """Runs the steps; 0 if all of them were well, 1 if not."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--minutes", type=int, choices=(5, 7), default=5, help="which run, and the time for everything")
     parser.add_argument("--out", type=Path, default=Path(os.environ.get("OUT", "gpu-run")), help="folder to write to")

@@ -1,4 +1,4 @@
-"""One kernel or one network: is it right, how fast is it. Each runs in a process of its own.
+"""Measures one kernel or one network: is it right, how fast is it. Each runs in a process of its own.
 
     python -m benchmarks.gpu.job '{"kind": "conv", "what": "wgmma_held", "width": 960, "height": 540}'
 
@@ -75,7 +75,7 @@ class Job:
 
     @property
     def name(self) -> str:
-        """For people, and for ``--only``."""
+        """Names the job, for people and for ``--only``."""
         size = f"{self.width}x{self.height}" if self.width else ""
         shape = self.shape if self.kind in ("conv", "triton", "net", "library") else ""
         return " ".join(filter(None, (self.kind, shape, self.what, "+residual" if self.residual else "", size)))
@@ -98,11 +98,11 @@ class Bench:
 
     @property
     def dry(self) -> bool:
-        """Whether this is a rehearsal."""
+        """Tells whether this is a rehearsal."""
         return self.device.type != "cuda"
 
     def compile(self, run: Callable[[], object]) -> None:
-        """The first run, which compiles; it need not be alone. A rehearsal has nothing to compile."""
+        """Runs it first, which compiles and need not be alone. A rehearsal has nothing to compile."""
         if self.dry:
             return
         started = time.monotonic()
@@ -116,7 +116,7 @@ class Bench:
             torch.cuda.synchronize()
 
     def right(self, error: Callable[[], float], tolerance: float = TOLERANCE) -> bool:
-        """Whether the error is small; it is reported."""
+        """Reports an error, as a fraction of the largest value; whether it is at most ``tolerance``."""
         with self.turn():
             found = error()
         self._checked = True
@@ -124,14 +124,14 @@ class Bench:
         return found <= tolerance
 
     def time(self, run: Callable[[], object], flops: float = 0.0, repeats: int = REPEATS) -> dict[str, float]:
-        """Microseconds of one run, the median of several graphs' replays, and TFLOP/s."""
+        """Times one run: microseconds, the median of a graph's replays, and TFLOP/s of ``flops`` operations."""
         with self.turn():
             us = self._host(run) if self.dry else self._graphed(run, repeats)
         found = {"us": round(us, 2)}
         return found | ({"tflops": round(flops / us / 1e6, 1)} if flops else {})
 
     def _host(self, run: Callable[[], object]) -> float:
-        """A rehearsal runs everything once and measures nothing."""
+        """Runs what was not run yet and measures nothing: this is a rehearsal."""
         if not self._checked:
             run()
         return 1.0
@@ -160,7 +160,7 @@ class Bench:
 
 
 def device(job: Job, bench: Bench) -> None:
-    """What GPU this is, and whether a process like this one can use it at all."""
+    """Tells what GPU this is, and whether a process like this one can use it at all."""
     if not bench.dry:
         properties = torch.cuda.get_device_properties(bench.device)
         bench.report({"gpu": properties.name, "multiprocessors": properties.multi_processor_count})
@@ -169,7 +169,7 @@ def device(job: Job, bench: Bench) -> None:
 
 
 def conv(job: Job, bench: Bench) -> None:
-    """A compiled CUDA convolution."""
+    """Measures a compiled CUDA convolution."""
     problem = Problem(SHAPES[job.shape], job.height, job.width, bench.device)
     bench.report({"key": conv_key(*problem.shape)})
     residual = problem.canvas if job.residual else None
@@ -180,7 +180,7 @@ def conv(job: Job, bench: Bench) -> None:
 
 
 def triton(job: Job, bench: Bench) -> None:
-    """A convolution in Triton or Gluon."""
+    """Measures a convolution in Triton or Gluon."""
     problem = Problem(SHAPES[job.shape], job.height, job.width, bench.device)
     key = conv_key(*problem.shape)
     config = Config(**TRITON[job.what]) if job.what != "shipped" else find_config(device_names(bench.device), key)
@@ -197,7 +197,7 @@ def triton(job: Job, bench: Bench) -> None:
 
 
 def library(job: Job, bench: Bench) -> None:
-    """The same convolution in cuDNN: alone, with what it can fuse, and as eager PyTorch runs it."""
+    """Measures the same convolution in cuDNN: alone, with what it can fuse, and as eager PyTorch runs it."""
     problem = Problem(SHAPES[job.shape], job.height, job.width, bench.device)
     torch.backends.cudnn.benchmark = True
     form = torch.channels_last
@@ -216,7 +216,7 @@ def library(job: Job, bench: Bench) -> None:
 
 
 def pair(job: Job, bench: Bench) -> None:
-    """A residual block in one launch, against two."""
+    """Measures a residual block in one launch, against two."""
     problem = Problem(SHAPES["64->64"], job.height, job.width, bench.device)
     packed, x, out = problem.packed(), problem.canvas, problem.out
     middle = Canvas.allocate(1, 64, job.height, job.width, device=bench.device)
@@ -226,7 +226,7 @@ def pair(job: Job, bench: Bench) -> None:
 
 
 def tail(job: Job, bench: Bench) -> None:
-    """The last two convolutions of a network that enlarges fourfold in one launch, against two."""
+    """Measures the last two convolutions of a network that enlarges fourfold in one launch, against two."""
     width, height = 2 * job.width, 2 * job.height
     wide = Problem((64, 256, 3, 1, 1), height, width, bench.device)
     few = Problem((256, 12, 5, 2, 1), 1, 1, bench.device)  # its image is what the first one makes
@@ -246,7 +246,7 @@ def tail(job: Job, bench: Bench) -> None:
 def _fused(
     job: Job, bench: Bench, out: Canvas, flops: float, apart: cuda.Launch, build: Callable[[], cuda.Launch]
 ) -> None:
-    """``apart`` gives the result that is right, and is what is timed for "two launches"."""
+    """Measures one launch against ``apart``, whose result is right and which is timed for "two launches"."""
     if job.what == "two launches":
         bench.compile(apart)
         bench.report(bench.time(apart, flops))
@@ -266,7 +266,7 @@ def _fused(
 
 
 def net(job: Job, bench: Bench) -> None:
-    """A whole network in a backend, image and result as tensors."""
+    """Measures a whole network in a backend, image and result as tensors."""
     subject = _rehearsed() if bench.dry else by_name(job.shape)
     module, x = subject.module().to(bench.device), subject.image(job.width, job.height).to(bench.device)
     with bench.turn(), torch.backends.cudnn.flags(allow_tf32=False):
@@ -289,7 +289,7 @@ def _rehearsed() -> Subject:
 
 
 def matrix(job: Job, bench: Bench) -> None:
-    """TFLOP/s of wgmma m64nNk16 with both operands in shared memory, and with weights in registers."""
+    """Measures the rate of wgmma m64nNk16 in TFLOP/s, with both operands in shared memory, and with weights in registers."""
     if not bench.dry and ("90a" not in cuda.architectures() or torch.cuda.get_device_capability()[0] != 9):
         raise RuntimeError("it needs a Hopper GPU and srfast._cuda with sm_90a")
     rounds, blocks = (1, 1) if bench.dry else (512, torch.cuda.get_device_properties(0).multi_processor_count)
@@ -302,7 +302,7 @@ def matrix(job: Job, bench: Bench) -> None:
 
 
 def memory(job: Job, bench: Bench) -> None:
-    """TB/s at which the L2 cache is read, by the size of what is read."""
+    """Measures how fast the L2 cache is read, in TB/s, by the size of what is read."""
     for megabytes in (1 / 16,) if bench.dry else (16, 33, 50):
         data = torch.zeros(int(megabytes * 2**18), dtype=torch.int32, device=bench.device)
         sink, rounds = torch.zeros(1, dtype=torch.int32, device=bench.device), 1 if bench.dry else 20
@@ -317,7 +317,7 @@ def _queued(bench: Bench, function: Callable[..., object], *arguments: object) -
 
 
 def launches(job: Job, bench: Bench) -> None:
-    """What a launch costs in a graph of 32 that wait for one another, plain and dependent, on one tile and on an image."""
+    """Measures what a launch costs in a graph of 32, plain and dependent, on one tile and on an image."""
     for label, size in (("one tile", (8, 16)), ("image", (job.height, job.width))):
         problem = Problem(SHAPES["64->64"], *size, bench.device)
         packed = problem.packed()
@@ -337,7 +337,7 @@ KINDS: dict[str, Callable[[Job, Bench], None]] = {
 
 
 def prepare(dry: bool) -> torch.device:
-    """The device of jobs; a rehearsal's kernels are Triton's interpreter and the emulation, built if it must be."""
+    """Gives the device of jobs; a rehearsal has the emulated CUDA kernels, built if they must be."""
     if not dry:
         return torch.device("cuda")
     if cuda.emulated():

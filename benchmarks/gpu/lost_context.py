@@ -1,4 +1,4 @@
-"""A plugin of pytest: a test after which the GPU can no longer be used ends its worker, in whose place pytest-xdist puts another.
+"""Ends a pytest worker whose GPU a test has lost; pytest-xdist puts another in its place.
 
 A kernel that writes where it must not breaks the whole process's use of the GPU: every later test there would fail as well.
 """

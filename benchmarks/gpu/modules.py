@@ -1,4 +1,4 @@
-"""The compiled modules of a checkout: those that were brought along if they load, else built here for this GPU alone.
+"""Gives a checkout its compiled modules: those that were brought along if they load, else built for this GPU alone.
 
 python -m benchmarks.gpu.modules [--from FOLDER]              # on the GPU's machine
 python3.12 -m benchmarks.gpu.modules --build FOLDER --arch 90a     # beforehand, with the same version of Python
@@ -23,7 +23,7 @@ CHECK = "import torch, importlib; print(importlib.import_module('srfast._cuda').
 
 
 def loads(arch: str) -> str | None:
-    """Why this checkout's CUDA module is of no use on an architecture, as "90a"; None if it is."""
+    """Tells why this checkout's CUDA module is of no use on an architecture, as "90a"; None if it is of use."""
     try:
         done = subprocess.run(
             [sys.executable, "-c", CHECK], cwd=REPOSITORY, capture_output=True, text=True, timeout=100
@@ -37,7 +37,7 @@ def loads(arch: str) -> str | None:
 
 
 def bring(folder: Path) -> list[str]:
-    """Copies modules for this Python into the checkout; their names."""
+    """Copies modules for this Python from a folder into the checkout; gives their names."""
     found = sorted(path for path in folder.glob("_c*" + SUFFIX) if path.is_file())
     for path in found:
         partial = PACKAGE / (path.name + ".partial")
@@ -70,7 +70,7 @@ def build(target: Path, arch: str, cuda: bool = True) -> list[Path]:
 
 
 def architecture() -> str:
-    """What nvcc calls the GPU here, as "90a"; empty without one."""
+    """Tells what nvcc calls the GPU here, as "90a"; empty without one."""
     import torch
 
     if not torch.cuda.is_available():
@@ -80,7 +80,7 @@ def architecture() -> str:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """0 if the checkout has a module that loads, 1 if not."""
+    """Brings or builds a module; 0 if the checkout then has one that loads, 1 if not."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--from", dest="source", type=Path, help="folder with modules that were built before")
     parser.add_argument("--build", type=Path, metavar="FOLDER", help="only build, into this folder")

@@ -1,4 +1,4 @@
-"""What the two runs do, in order, each step with its limit in seconds."""
+"""Lists what the two runs do, in order, each step with its limit in seconds."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ SECTIONS = ("SpeedOfLight", "WarpStateStats", "MemoryWorkloadAnalysis", "Schedul
 
 
 def steps(minutes: int, out: Path, modules: Path | None = None) -> list[Step]:
-    """The steps of the run that takes ``minutes``: 5 (does it load, is it right, what is fast) or 7 (the record)."""
+    """Lists the steps of the run that takes ``minutes``: 5 (does it load, is it right, what is fast) or 7 (the record)."""
     start = [_start(out), _modules(modules)]
     return [*start, *(_first(out) if minutes == 5 else _second(out))]
 
@@ -58,14 +58,14 @@ def _first(out: Path) -> list[Step]:
 
 
 def _parity() -> list[str]:
-    """Many tests at a time, each named; one that hangs or loses the GPU takes its own worker with it and no other."""
+    """Runs many tests at a time, each named; one that hangs or loses the GPU takes its own worker with it and no other."""
     limits = ["--timeout=45", "--timeout-method=thread"]
     workers = ["-n", str(WORKERS), "--max-worker-restart=40"] if importlib.util.find_spec("xdist") else []
     return [*PYTEST, "-v", *workers, "-p", "benchmarks.gpu.lost_context", *limits, "-m", "needs_gpu", *GPU_TESTS]
 
 
 def _counters() -> list[Step]:
-    """Hardware counters of three kernels, where the profiler is there."""
+    """Reads hardware counters of three kernels, where the profiler is there."""
     ncu = shutil.which("ncu", path=_places())
     found: list[Step] = []
     for kernel, job in COUNTED.items():
@@ -115,7 +115,7 @@ def _second(out: Path) -> list[Step]:
 
 
 def _sanitizer() -> Step:
-    """srfast's own CUDA kernels under memcheck; PyTorch's allocator would hide what lies outside of a tensor."""
+    """Runs srfast's own CUDA kernels under memcheck; PyTorch's allocator would hide what lies outside of a tensor."""
     tool = shutil.which("compute-sanitizer", path=_places()) or "compute-sanitizer"
     tests = [*PYTEST, "-q", "-m", "needs_gpu", GPU_TESTS[0], "-k", SANITIZED]
     command = [tool, "--kernel-name", "kns=srfast", "--error-exitcode", "9", *tests]
@@ -123,11 +123,11 @@ def _sanitizer() -> Step:
 
 
 def _places() -> str:
-    """Where CUDA's tools lie."""
+    """Lists where CUDA's tools lie."""
     cuda = "/usr/local/cuda"
     return os.pathsep.join([os.environ.get("PATH", ""), f"{cuda}/bin", f"{cuda}/compute-sanitizer"])
 
 
 def names(chosen: Sequence[Step]) -> str:
-    """For a message."""
+    """Names steps in a message."""
     return ", ".join(step.name for step in chosen)

@@ -1,4 +1,4 @@
-"""One convolution with random numbers, and whether a kernel's result of it is right."""
+"""Makes a convolution of random numbers and tells whether a kernel's result of it is right."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from srfast.kernels.buffers import Canvas
 from srfast.kernels.cuda.conv import conv_launch
 from srfast.kernels.cuda.hopper import FORMS as HOPPER
 from srfast.kernels.cuda.hopper import hopper_launch
-from srfast.kernels.cuda.pack import CudaConv, Variant, choose_variant, pack_conv
+from srfast.kernels.cuda.pack import CudaConv, Variant, pack_conv
 from srfast.kernels.reference import conv_reference
 from srfast.kernels.triton.config import Config
 
@@ -57,12 +57,12 @@ class Problem:
         return canvas
 
     def packed(self, variant: Variant | None = None) -> CudaConv:
-        """For the CUDA kernels."""
+        """Packs the weights for the CUDA kernels."""
         options: dict[str, Any] = {"act": "prelu", "slope": self.slope, "shuffle": self.shuffle, "variant": variant}
         return pack_conv(self.weight, self.bias, **options, device=self.device)
 
     def expected(self, residual: bool) -> Tensor:
-        """The right result; ``residual`` adds the image."""
+        """Computes the right result in float32; ``residual`` adds the image."""
         weight, bias, slope = self.weight.half().float(), self.bias, self.slope
         values = (self.x.float(), weight.to(self.device), bias.to(self.device))
         with torch.backends.cudnn.flags(allow_tf32=False):
@@ -70,19 +70,13 @@ class Problem:
         return y + self.x.float() if residual else y
 
     def error(self, launch: cuda.Launch, residual: bool = False) -> float:
-        """Largest error as a fraction of the largest value; 1e9 where a value was not written."""
+        """Measures a launch's largest error as a fraction of the largest value; 1e9 where a value was not written."""
         self.out.data.fill_(float("nan"))
         launch()
         return difference(self.out.nchw(), self.expected(residual))
 
-    def forms(self) -> list[str]:
-        """Every CUDA kernel that is written for it; Hopper's also where they cannot run, which then says why."""
-        if choose_variant(*self.shape) != Variant(64, 64, 3):
-            return ["mma"]
-        return [*HOPPER, "mma", "mma_large"]
-
     def launch(self, form: str, x: Canvas, out: Canvas, residual: Canvas | None = None) -> cuda.Launch:
-        """The convolution in one of the forms, from and to any canvas of its size.
+        """Prepares the convolution in a CUDA kernel of ``FORMS``, "mma" or "mma_large", from and to any canvas of its size.
 
         Raises:
             ValueError: the GPU or the compiled module has no such kernel.
@@ -92,7 +86,7 @@ class Problem:
         return conv_launch(x, self.packed(Variant(64, 64, 3, 16, 16) if form == "mma_large" else None), out, residual)
 
     def triton(self, config: Config, residual: bool) -> cuda.Launch:
-        """The Triton kernel in a configuration."""
+        """Prepares the convolution in Triton or Gluon, cut up as configured."""
         from srfast.kernels.packing import pack_conv as pack
         from srfast.kernels.triton.conv import conv_launch as launch
 
@@ -106,13 +100,13 @@ class Problem:
 
 
 def difference(given: Tensor, expected: Tensor) -> float:
-    """Largest difference as a fraction of the largest value; 1e9 where a value is not finite."""
+    """Measures the largest difference as a fraction of the largest value; 1e9 where a value is not finite."""
     worst = (given.float() - expected.float()).abs().max() / expected.float().abs().max()
     return float(worst.nan_to_num(nan=1e9, posinf=1e9))
 
 
 def in_turn(*launches: Callable[[], object]) -> cuda.Launch:
-    """One launch after another, as one."""
+    """Joins launches to one that makes them one after another."""
 
     def run() -> None:
         for launch in launches:

@@ -1,4 +1,4 @@
-"""The first step: what machine this is, and a record of it to add to.
+"""Says what machine this is and begins a record of it: the first step.
 
 python -m benchmarks.gpu.start OUT/record.json
 """
@@ -21,7 +21,7 @@ QUESTIONS = (
 
 
 def answers() -> dict[str, str]:
-    """What the tools say of themselves, by their names."""
+    """Asks the tools what they are; gives their answers by their names."""
     found = {}
     for command in QUESTIONS:
         tool = shutil.which(command[0])

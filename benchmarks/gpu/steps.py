@@ -1,4 +1,4 @@
-"""Steps one after another, each in a process of its own with a limit; what there is so far is whole after each of them."""
+"""Runs steps one after another, each in a process of its own with a limit; what there is so far is whole after each."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ class Run:
         out.mkdir(parents=True, exist_ok=True)
 
     def perform(self, steps: Sequence[Step]) -> list[Outcome]:
-        """All steps; outcomes of other steps of an earlier run into the same folder stay in the summary."""
+        """Runs all steps; outcomes of other steps of an earlier run into the same folder stay in the summary."""
         earlier = self._earlier({step.name for step in steps})
         rehearsed: set[tuple[str, ...]] = set()
         for step in steps:
@@ -143,7 +143,7 @@ class Run:
 
 
 def environment_of(out: Path, dry: bool) -> dict[str, str]:
-    """For every step: this checkout first, measured configurations, no skipping for want of a GPU, no network."""
+    """Makes every step's environment: this checkout first, measured configurations, no skipping for want of a GPU, no network."""
     path = os.pathsep.join(filter(None, (str(REPOSITORY), os.environ.get("PYTHONPATH"))))
     added = {"PYTHONPATH": path, "PYTHONUNBUFFERED": "1", "HF_HUB_OFFLINE": "1", "PIP_NO_INDEX": "1"}
     names = {"configs.json": "SRFAST_TRITON_CONFIGS", "cuda_configs.json": "SRFAST_CUDA_CONFIGS"}
@@ -154,5 +154,5 @@ def environment_of(out: Path, dry: bool) -> dict[str, str]:
 
 
 def matching(steps: Sequence[Step], only: str) -> list[Step]:
-    """The steps whose names match a regular expression."""
+    """Chooses the steps whose names match a regular expression."""
     return [step for step in steps if re.search(only, step.name)]

@@ -1,4 +1,4 @@
-"""Every kernel and network that matters, most valuable first, a line of JSON each as it ends.
+"""Measures every kernel and network that matters, most valuable first, a line of JSON each as it ends.
 
     python -m benchmarks.gpu.table --out table.jsonl [--only REGEX] [--seconds 145] [--at-once 4] [--dry-run]
 
@@ -27,7 +27,7 @@ BACKENDS = ("eager", "triton", "gluon", "cuda", "mixed")
 
 
 def jobs() -> list[Any]:
-    """All jobs, most valuable first: the convolution that networks consist of, whole networks, and the rest."""
+    """Lists all jobs, most valuable first: the convolution that networks consist of, whole networks, and the rest."""
     from benchmarks.gpu.job import TRITON, Job
     from srfast.kernels.cuda.hopper import FORMS as HOPPER
     from srfast.kernels.cuda.pair import FORMS as PAIRS
@@ -42,7 +42,7 @@ def jobs() -> list[Any]:
         return Job(kind, what, **{"width": size[0], "height": size[1], **more})
 
     def hot(size: tuple[int, int], residual: bool) -> list[Job]:
-        """The convolution of 64 channels: all of Hopper's forms (also what they read differently), Gluon, Triton."""
+        """Lists the convolution of 64 channels: all of Hopper's forms (also what they read differently), Gluon, Triton."""
         found = [at(size, "conv", form, residual=residual) for form in HOPPER]
         return [*found, *(at(size, "triton", way, residual=residual) for way in (*gluons, "shipped"))]
 
@@ -65,7 +65,7 @@ def jobs() -> list[Any]:
 
 
 def rehearsed(given: Sequence[Any]) -> list[Any]:
-    """The same on a tiny image, one size of each."""
+    """Makes jobs tiny, one size of each."""
     found: dict[str, Any] = {}
     for job in given:
         small = replace(job, width=TINY[0], height=TINY[1], seconds=600) if job.width else replace(job, seconds=600)
@@ -74,7 +74,7 @@ def rehearsed(given: Sequence[Any]) -> list[Any]:
 
 
 def rows_of(path: Path) -> list[dict[str, Any]]:
-    """The whole lines of a file, the last of each job; none where there is no file."""
+    """Reads the whole lines of a file, the last of each job; none where there is no file."""
     found: dict[str, dict[str, Any]] = {}
     text = path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
     for line in text.splitlines():
@@ -88,7 +88,7 @@ def rows_of(path: Path) -> list[dict[str, Any]]:
 
 
 def decisions(rows: list[dict[str, Any]]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Of each shape the fastest right CUDA kernel with its speed against Triton's fastest, and Triton's configuration."""
+    """Chooses for each shape the fastest right CUDA kernel, with its speed against Triton's fastest, and that configuration."""
     right = [row for row in rows if "us" in row and "failed" not in row and not row.get("residual")]
     cuda, triton = dict[str, Any](), dict[str, Any]()
     early = _early(rows)
@@ -109,14 +109,14 @@ def decisions(rows: list[dict[str, Any]]) -> tuple[dict[str, Any], dict[str, Any
 
 
 def _early(rows: list[dict[str, Any]]) -> bool:
-    """Whether launches cost less where they begin before the kernel in front has ended."""
+    """Tells whether launches cost less where they begin before the kernel in front has ended."""
     found = next((row for row in rows if row.get("kind") == "launches"), {})
     plain, dependent = (found.get(f"image, {name}", {}).get("us") for name in ("plain", "dependent"))
     return plain is not None and dependent is not None and dependent < plain
 
 
 def write_decisions(table: Path) -> None:
-    """Beside a table of one GPU; each file whole or not at all."""
+    """Writes what was chosen beside a table of one GPU; each file whole or not at all."""
     rows = rows_of(table)
     gpu = next((row["gpu"] for row in rows if "gpu" in row), None)
     if gpu is None:
@@ -129,7 +129,7 @@ def write_decisions(table: Path) -> None:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """0 if the device was there and, in a rehearsal, if no job failed."""
+    """Runs the jobs; 0 if the device was there and, in a rehearsal, if no job failed."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True, help="file to add lines to")
     parser.add_argument("--only", default="", metavar="REGEX", help="jobs whose names match")

@@ -1,4 +1,4 @@
-"""Jobs in processes of their own, several at a time, that have the GPU one at a time; a line of JSON for each as it ends.
+"""Runs jobs in processes of their own, several at a time, that have the GPU one at a time; a line of JSON for each.
 
 A job that hangs, crashes or is killed costs its own line and nothing else. Preparing and compiling go on side by side; a
 job asks for its turn before it checks or measures, and what it waits for that does not count against its limit.
@@ -47,7 +47,7 @@ class Link:
 
     @contextmanager
     def turn(self) -> Iterator[None]:
-        """The GPU for this job alone."""
+        """Waits for the GPU and has it for this job alone."""
         self._socket.sendall(b'{"ask": true}\n')
         if self._socket.recv(1) != b"g":
             raise RuntimeError("the process that hands out turns is gone")
@@ -98,7 +98,7 @@ class Turns:
         self._selector = selectors.DefaultSelector()
 
     def run(self, jobs: Sequence[Job]) -> list[dict[str, Any]]:
-        """All lines, in the order in which the jobs ended."""
+        """Runs jobs; gives all lines, in the order in which the jobs ended."""
         waiting, rows = list(jobs), list[dict[str, Any]]()
         with tempfile.TemporaryDirectory() as folder:
             while waiting or self._children:
@@ -127,7 +127,7 @@ class Turns:
         self._selector.register(ours, selectors.EVENT_READ, child)
 
     def _become(self, job: Job, link: socket.socket, output: Path) -> None:
-        """What the new process does; it never returns."""
+        """Does what the new process is for; never returns."""
         code = 1
         try:
             os.setsid()
@@ -150,7 +150,7 @@ class Turns:
             os._exit(code)
 
     def _step(self, over: bool) -> list[dict[str, Any]]:
-        """Waits for whatever comes next; the lines of jobs that ended."""
+        """Waits for whatever comes next; gives the lines of jobs that ended."""
         now = time.monotonic()
         ends = [child.ends for child in self._children if child.ends is not None]
         wait = max(0.0, min([now + 1.0, self._ends, *ends]) - now)
@@ -194,7 +194,7 @@ class Turns:
         return True
 
     def _hand_over(self) -> None:
-        """The turn to the first job that waits."""
+        """Gives the turn to the first job that waits."""
         asking = [child for child in self._children if child.ends is None]
         if self._owner is None and asking:
             self._owner = asking[0]
@@ -228,18 +228,18 @@ class Turns:
 
 
 def _die_with_parent() -> None:
-    """Where the system can: a job must not outlive the process that hands out turns."""
+    """Ends with its parent, where the system can: a job must not outlive the process that hands out turns."""
     with contextlib.suppress(OSError, AttributeError):
         ctypes.CDLL(None).prctl(1, signal.SIGKILL)
 
 
 def _of(job: Job) -> dict[str, Any]:
-    """What a line says of the job itself."""
+    """Gives what a line says of the job itself."""
     return {key: value for key, value in asdict(job).items() if key != "seconds" and value not in ("", 0, False)}
 
 
 def _how(status: int) -> str:
-    """How a process ended, empty where that was well."""
+    """Says how a process ended; nothing where that was well."""
     if os.WIFSIGNALED(status):
         return f"killed by signal {os.WTERMSIG(status)}"
     code = os.WEXITSTATUS(status)
@@ -247,7 +247,7 @@ def _how(status: int) -> str:
 
 
 def _await(process: int, seconds: float = 5.0) -> None:
-    """Until a killed process is gone; one that the driver holds on to is left behind."""
+    """Waits until a killed process is gone; one that the driver holds on to is left behind."""
     ends = time.monotonic() + seconds
     while time.monotonic() < ends:
         with contextlib.suppress(ChildProcessError):

@@ -1,4 +1,4 @@
-// What benchmarks/experiments.py measures of the GPU itself; only times come of these kernels.
+// What benchmarks/gpu/job.py measures of the GPU itself; only times come of these kernels.
 #pragma once
 
 #include "kernels.h"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,10 +14,11 @@ from torch import Tensor, nn
 
 from benchmarks import loops, peers
 from benchmarks import record as records
-from benchmarks.contenders import EAGER, OURS, Contender, contenders, eager_run, reference_run, srfast_run
+from benchmarks.contenders import EAGER, OURS, Contender, _configured, contenders, eager_run, reference_run, srfast_run
 from benchmarks.sampling import Gate, Run
 from benchmarks.session import Session, difference
 from benchmarks.subjects import NETWORKS, OPERATIONS, Subject
+from srfast.kernels.cuda import config as cuda_config
 from srfast.models import SRVGGNetCompact
 from srfast.upscaler import Upscaler
 
@@ -114,3 +116,22 @@ def test_hand_written_loops_give_the_same_frames() -> None:
     assert np.abs(ours - plain).max() <= 1
     assert real.shape == ours.shape
     assert np.abs(ours - real)[:-12, :-12].max() <= 1
+
+
+def test_every_backend_is_a_contender_of_its_own_on_gpus() -> None:
+    names = {contender.name for contender in contenders(torch.device("cuda"))}
+    assert {OURS, EAGER, *(f"{OURS} {name}" for name in ("triton", "gluon", "cuda", "mixed"))} <= names
+
+
+def test_a_named_backend_runs_what_was_measured_or_else_its_own_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The variable is set for as long as the plan is compiled, and never where the caller has set it."""
+    name = cuda_config.VARIABLE
+    monkeypatch.delenv(name, raising=False)
+    given = {"default": {"conv": {"kernel": "mma_large", "speedup": 2.0}}}
+    with _configured(name, given):
+        assert cuda_config.find_config(("default",), 64, 64, 3).kernel == "mma_large"
+    assert name not in os.environ
+    monkeypatch.setenv(name, "measured.json")
+    with _configured(name, given):
+        assert os.environ[name] == "measured.json"
+    assert os.environ[name] == "measured.json"

@@ -69,6 +69,9 @@ def test_copies_overlap() -> None:
     for seed in range(10):
         queues = LateQueues(seed)
         staging = Staging(one_buffer(), queues, 1, torch.zeros(1, 1, 1, 1, dtype=torch.uint8), CPU)
+        while queues.waiting:  # its memory is there
+            queues.step()
+        queues.order.clear()
         for _ in range(3):
             staging.put([torch.zeros(1, 1, 1, 1, dtype=torch.uint8)], lambda y, finite: None)
         while staging.waiting:

@@ -12,9 +12,16 @@ from typing import Any
 
 import pytest
 
-from benchmarks.gpu.job import Job
-from benchmarks.gpu.table import decisions, jobs, rehearsed, rows_of, write_decisions
+from benchmarks.gpu.job import Bench, Job
+from benchmarks.gpu.table import decisions, jobs, main, rehearsed, rows_of, write_decisions
 from benchmarks.gpu.turns import Link, Turns
+from srfast.kernels import cuda
+from tests.helpers.cuda import emulation
+
+
+@pytest.fixture(scope="module")
+def emulated_module() -> Any:
+    return emulation.load(emulation.build(emulation.REPOSITORY / "build" / "emulated"))
 
 
 def job(what: str, seconds: float = 30) -> Job:
@@ -159,3 +166,19 @@ def test_decisions_are_configurations(tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.setenv(triton_config.VARIABLE, str(tmp_path / "configs.json"))
     assert cuda_config.find_config(("GPU X",), 64, 64, 3) == cuda_config.CudaConfig("wgmma_held", False, 2.0)
     assert triton_config.find_config(("GPU X",), "conv 3x3 64->64") == triton_config.Config(**chosen)
+
+
+def test_without_a_fork_that_can_use_the_gpu_every_job_is_started_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, emulated_module: Any
+) -> None:
+    def forked(job: Job, bench: Bench) -> None:
+        raise RuntimeError("Cannot re-initialize CUDA in forked subprocess")
+
+    monkeypatch.setattr("benchmarks.gpu.job.perform", forked)
+    monkeypatch.setattr(cuda, "_module", emulated_module)
+    monkeypatch.setenv("TRITON_INTERPRET", "1")
+    path = tmp_path / "table.jsonl"
+    assert main(["--dry-run", "--only", "^device$", "--at-once", "1", "--out", str(path)]) == 0
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    assert "Cannot re-initialize" in lines[0]["why"]
+    assert [line.get("failed") for line in lines] == ["ended with code 1", None]
