@@ -104,7 +104,7 @@ int run_tail_hopper(const TailParams& given, const Queue& queue) {
     ConvParams& c = p.second;
     const int useful = TailRowsShape::N - c.kernel + 1;
     c.tiles_x = (c.width + useful - 1) / useful, c.tiles_y = (c.height + p.rows - 1) / p.rows;
-    return launch(tail_wgmma<T>, 1LL * c.images * c.tiles_y * c.tiles_x, 384, TailRowsShape::shared_bytes(p.chunks), queue, p);
+    return launch(few_of(c) ? tail_wgmma<T, true> : tail_wgmma<T, false>, 1LL * c.images * c.tiles_y * c.tiles_x, 384, TailRowsShape::shared_bytes(p.chunks), queue, p);
 }
 
 }  // namespace srfast

@@ -98,6 +98,11 @@ SRFAST_DEVICE uint32_t lds16(uint32_t a) {
     asm volatile("ld.shared.u16 %0, [%1];" : "=h"(v) : "r"(a) : "memory");
     return v;
 }
+SRFAST_DEVICE Floats2 lds_floats2(uint32_t a) {
+    Floats2 v;
+    asm volatile("ld.shared.v2.f32 {%0,%1}, [%2];" : "=f"(v.lo), "=f"(v.hi) : "r"(a) : "memory");
+    return v;
+}
 SRFAST_DEVICE Words4 lds128(uint32_t a) {
     Words4 v;
     asm volatile("ld.shared.v4.u32 {%0,%1,%2,%3}, [%4];" : "=r"(v.w[0]), "=r"(v.w[1]), "=r"(v.w[2]), "=r"(v.w[3]) : "r"(a) : "memory");

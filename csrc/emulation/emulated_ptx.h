@@ -104,6 +104,7 @@ V shared_read(uint32_t a) {
     here().read(a, &v, sizeof v);
     return v;
 }
+inline Floats2 lds_floats2(uint32_t a) { return shared_read<Floats2>(a); }
 inline uint32_t lds32(uint32_t a) { return shared_read<uint32_t>(a); }
 inline uint32_t lds16(uint32_t a) { return shared_read<uint16_t>(a); }
 inline Words4 lds128(uint32_t a) { return shared_read<Words4>(a); }

@@ -48,6 +48,8 @@ WANTED = {
     "matrix_rate": ("HGMMA",),
     "matrix_rate_held": ("HGMMA",),
 }
+# What instances for one ending (enum Ending of csrc/cuda/row_end.cuh, from 1) must have besides, by its number.
+ENDINGS = {1: ("STSM",), 2: ("STSM",), 3: ("STSM", "LDSM"), 4: ("STSM", "LDSM")}
 HOPPER = {"conv_wgmma", "conv_held", "pair_wgmma", "tail_wgmma", "matrix_rate", "matrix_rate_held"}
 THREADS = {"pair_mma": 256, "tail_mma": 256} | dict.fromkeys(
     ("conv_wgmma", "conv_held", "pair_wgmma", "tail_wgmma"), 384
@@ -68,6 +70,12 @@ class Kernel:
         """Name of the function template; empty for an unknown one."""
         return next((name for name in WANTED if re.search(rf"\d{name}[IE]", self.name)), "")
 
+    @property
+    def wanted(self) -> tuple[str, ...]:
+        """Instructions that it must have, as ``count`` takes them."""
+        ending = re.search(r"6EndingE(\d)", self.name)
+        return WANTED[self.family] + (ENDINGS.get(int(ending[1]), ()) if ending else ())
+
     def count(self, instruction: str) -> int:
         """Occurrences of an instruction; a regular expression of its name's beginning."""
         return len(re.findall(rf"\s{instruction}", self.sass))
@@ -87,7 +95,7 @@ def faults(kernel: Kernel) -> list[str]:
     products, waits = kernel.count("HGMMA"), kernel.count(r"WARPGROUP\.DEPBAR")
     if waits * 4 > products:
         found.append(f"waits {waits} times for {products} wgmma products: the compiler has serialised them")
-    found += [f"has no {wanted} instructions" for wanted in WANTED[kernel.family] if not kernel.count(wanted)]
+    found += [f"has no {wanted} instructions" for wanted in kernel.wanted if not kernel.count(wanted)]
     return found
 
 
@@ -164,7 +172,7 @@ def check(module: Path, arch: str) -> tuple[list[str], list[str]]:
     lines, bad = [], list(shared_faults(arch))
     for kernel in found:
         name = f"sm_{arch:<4s}{kernel.family or kernel.name}"
-        shape = ", ".join(re.findall(r"Li(\d+)", kernel.name))
+        shape = ", ".join(re.findall(r"L(?:i|b|N\w*?E)(\d+)", kernel.name))
         kind = "half" if "4Half" in kernel.name else "bfloat16"
         lines.append(f"{name:20s} {kind:9s} {shape:28s} {kernel.usage['REG']:3d} registers")
         bad += [f"{name} <{shape}>: {fault}" for fault in faults(kernel)]

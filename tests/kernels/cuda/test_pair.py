@@ -20,20 +20,28 @@ pytestmark = pytest.mark.usefixtures("emulated_cuda")
 class Pair:
     """Two convolutions with random weights and an image for them."""
 
-    def __init__(self, size: tuple[int, int], dtype: torch.dtype, act: str, images: int = 1) -> None:
+    def __init__(
+        self,
+        size: tuple[int, int],
+        dtype: torch.dtype,
+        act: str,
+        images: int = 1,
+        clamp: tuple[float, float] | None = (-1.0, 2.0),
+    ) -> None:
         self.given = problem(64, 64, 3, *size, dtype=dtype, images=images)
         other = problem(64, 64, 3, 1, 1, dtype=dtype)
         self.slope = numbers(64, seed=4) if act == "prelu" else None
+        self.clamp = clamp
         self.act, self.dtype, self.other, self.bias = act, dtype, other["weight"].flip(0), other["bias"]
         self.first = pack_conv(self.given["weight"], self.given["bias"], act=act, slope=self.slope, dtype=dtype)
-        self.second = pack_conv(self.other, self.bias, gain=0.5, clamp=(-1.0, 2.0), dtype=dtype)
+        self.second = pack_conv(self.other, self.bias, gain=0.5, clamp=clamp, dtype=dtype)
         self.x = canvas_of(self.given["x"], dtype)
         self.middle, self.apart, self.out = (Canvas.allocate(images, 64, *size, dtype=dtype) for _ in range(3))
 
     def reference(self) -> Tensor:
         g = self.given
         between = conv_reference(g["x"], g["weight"], g["bias"], act=self.act, slope=self.slope).to(self.dtype).float()
-        return conv_reference(between, self.other, self.bias, gain=0.5, residual=g["x"], clamp=(-1.0, 2.0))
+        return conv_reference(between, self.other, self.bias, gain=0.5, residual=g["x"], clamp=self.clamp)
 
 
 @pytest.mark.parametrize(
@@ -49,20 +57,21 @@ def test_bits_of_two_launches(size: tuple[int, int], dtype: torch.dtype, act: st
 
 
 @pytest.mark.parametrize(
-    ("size", "dtype", "act", "images", "blocks"),
+    ("size", "dtype", "act", "images", "blocks", "clamp"),
     [
-        ((1, 1), HALF, "prelu", 1, 1),
-        ((3, 62), BRAIN, "none", 2, 1),
-        ((13, 63), HALF, "prelu", 1, 3),
-        ((2, 125), BRAIN, "prelu", 1, 2),
-        ((31, 7), HALF, "none", 1, 2),
+        ((1, 1), HALF, "prelu", 1, 1, None),
+        ((3, 62), BRAIN, "none", 2, 1, (-1.0, 2.0)),
+        ((13, 63), HALF, "prelu", 1, 3, None),
+        ((2, 125), BRAIN, "prelu", 1, 2, None),
+        ((31, 7), HALF, "none", 1, 2, (-1.0, 2.0)),
+        ((1, 65), HALF, "none", 5, 1, None),
     ],
 )
 def test_bits_of_two_launches_on_hopper(
-    size: tuple[int, int], dtype: torch.dtype, act: str, images: int, blocks: int
+    size: tuple[int, int], dtype: torch.dtype, act: str, images: int, blocks: int, clamp: tuple[float, float] | None
 ) -> None:
     """One pixel, whole strips, strips of a pixel, rings that wrap round, several strips for one block of threads."""
-    pair = Pair(size, dtype, act, images)
+    pair = Pair(size, dtype, act, images, clamp)
     hopper_launch(pair.x, pair.first, pair.middle)()
     hopper_launch(pair.middle, pair.second, pair.apart, residual=pair.x)()
     pair_launch(pair.x, pair.first, pair.second, pair.out, pair.x, form="pair_wgmma", blocks=blocks)()

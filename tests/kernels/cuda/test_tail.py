@@ -96,6 +96,24 @@ def test_residual_gain_and_clamp(form: str) -> None:
     assert float((out.nchw().double() - expected).abs().max()) <= torch.finfo(HALF).eps * 2
 
 
+@pytest.mark.parametrize(("dtype", "kind"), [(HALF, torch.uint16), (BRAIN, torch.uint8), (HALF, None)])
+def test_known_sizes_have_the_bits_of_the_general_ending(dtype: torch.dtype, kind: torch.dtype | None) -> None:
+    """On Hopper; a residual of zeros changes nothing, but only the general ending takes one."""
+    tail = Tail((6, 57), 64, 5, 12, 2, dtype, "prelu")
+    *_, fused = tail.packed(gain=0.7, clamp=(-0.9, 0.9))
+    zeros = canvas_of(torch.zeros(tail.shape), dtype)
+    results = []
+    for residual in (None, zeros):
+        frame = torch.full((1, *tail.shape[2:], 3), 7, dtype=kind or torch.uint8)
+        flag = torch.zeros(1, dtype=torch.int32)
+        out = canvas_of(torch.ones(tail.shape), dtype)
+        tail_launch(tail.x, fused, Frames(frame, 1.0, flag) if kind else out, residual, form="tail_wgmma", rows=4)()
+        assert int(flag) == 0
+        results.append(frame.int() if kind else out.nchw())
+    assert torch.equal(results[0], results[1])
+    assert len(results[0].unique()) > 100
+
+
 @pytest.mark.parametrize("form", ["tail", "tail_wgmma"])
 def test_frames_of_two_images(form: str) -> None:
     tail = Tail((7, 15), 64, 5, 12, 2, HALF, "prelu")

@@ -11,6 +11,7 @@ from srfast.kernels import cuda
 from srfast.kernels.tools.cuda_gate import Kernel, architectures, check, faults, main
 
 NAME = "_ZN6srfast8conv_mmaINS_4HalfENS_8MmaShapeILi64ELi64EEEEEvNS_10ConvParamsE"
+ENDING = "_ZN6srfast9conv_heldINS_4HalfELNS_6EndingE3EEEvNS_10HeldParamsE"
 GOOD = "\t HMMA.16816.F32 R24\n\t LDSM.16.M88.4 R4\n\t LDGSTS.E.BYPASS.128 [R1]\n\t STG.E.128 [R2]\n"
 
 
@@ -29,6 +30,7 @@ def kernel(sass: str = GOOD, name: str = NAME, registers: int = 168, stack: int 
         (kernel(GOOD.replace(".BYPASS.128", "")), "no LDGSTS"),
         (kernel(name=NAME.replace("8conv_mma", "10conv_wgmma")), "no HGMMA"),
         (kernel(GOOD + "\t HGMMA.64x64x16.F32 R24\n" * 7 + "\t WARPGROUP.DEPBAR.LE gsb0, 0x0\n" * 2), "2 times for 7"),
+        (kernel(GOOD.replace("LDSM", "LDS"), name=ENDING), "no HGMMA.*no STSM.*no LDSM"),
         (kernel(name="_Z5otherv"), "no known family"),
         (kernel(registers=600), "needs 600 registers"),
     ],
