@@ -116,7 +116,8 @@ def _without_refused(
     Raises:
         OutputError: another one is refused.
     """
-    kept, refused = [], []
+    kept: list[Any] = []
+    refused: list[Any] = []
     for stream in streams:
         failure = attempt([stream])
         if failure is not None and stream.type != "data":
