@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import sys
 import threading
 import time
@@ -73,7 +74,8 @@ def upscale_live(args: argparse.Namespace, source: str, target: str, latency: fl
         except KeyboardInterrupt:
             pass  # the end of a live run: what came so far becomes the file
         except BaseException:
-            sink.abandon(keep=not recorded)
+            if left := sink.abandon(keep=not recorded):
+                logging.getLogger("srfast").warning("%s", left)
             raise
         finally:
             stop.set()

@@ -14,7 +14,7 @@ from srfast.video.colour import declared_tags
 from srfast.video.damage import Damage, Expected
 from srfast.video.matroska import Holes
 from srfast.video.pipe import CountedPipe
-from srfast.video.rate import frame_rate, sample_times
+from srfast.video.rate import REPEATING, frame_rate, sample_times
 from srfast.video.repeats import Repeats
 from srfast.video.source import (
     InputOptions,
@@ -37,8 +37,6 @@ _RETRIES = 50  # demuxer errors in a row without a packet between them
 # Their packets may hold no frame to show, so that a packet without a frame is no loss.
 _HIDING = ("vp8", "mpeg4", "msmpeg4v3", "gif", "webp", "apng")
 
-# A packet without data means: the last frame again.
-_REPEATING = ("theora",)
 # Their alpha is a second stream in the container's packets, which only libvpx reads.
 _ALPHA_APART = ("vp8", "vp9")
 
@@ -153,7 +151,7 @@ class Decoding:
         hiding, hidden = self.stream.codec_context.name in _HIDING, HiddenSound()
         timeline = Timeline(self.container.format.name, self.label)
         self._slots = Slots() if self.container.format.name == "avi" else None
-        self._repeats = Repeats() if self.stream.codec_context.name in _REPEATING else None
+        self._repeats = Repeats() if self.stream.codec_context.name in REPEATING else None
         for packet in self._packets():
             if timeline.move(packet):
                 self.damage.add("jumps", float(packet.dts * packet.time_base))

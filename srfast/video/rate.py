@@ -9,6 +9,8 @@ from collections.abc import Sequence
 from fractions import Fraction
 from typing import Any
 
+# Codecs in which a packet without data means: the last frame again.
+REPEATING = ("theora",)
 _SAMPLE = 240  # packets whose times are looked at
 _FASTEST = 1000  # frames per second: more is the rate of a clock
 _SECONDS = 0.5  # and how long that may take
@@ -38,9 +40,10 @@ def sample_times(container: Any, stream: Any) -> tuple[list[int], bool]:
     Packets that an edit list hides are left out. The second value is True where these are all.
     """
     times, ends, avi = [], time.monotonic() + _SECONDS, container.format.name == "avi"
+    repeats = stream.codec_context.name in REPEATING  # an empty packet is a frame, too
     for packet in container.demux(stream):
         stamp = packet.dts if packet.pts is None or avi else packet.pts
-        if stamp is not None and packet.size and not packet.is_discard:
+        if stamp is not None and (packet.size or repeats) and not packet.is_discard:
             times.append(stamp)
         if len(times) >= _SAMPLE or time.monotonic() > ends:
             break

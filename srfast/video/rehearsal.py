@@ -181,9 +181,10 @@ def _unreadable(path: Path, settings: Settings, streams: list[Any], name: str) -
         return OutputError(
             f"{name} cannot hold {settings.codec} ({why}); write .mkv, or choose another encoder with -c"
         )
-    for kind in ("audio", "subtitle"):
-        wanted = [stream for stream in streams if stream.type == kind]
-        if there.count(kind) < len(wanted):
+    # A cover picture can come back as an attached file, and the reverse.
+    for kinds, own in ((("audio",), 0), (("subtitle",), 0), (("video", "attachment"), 1)):
+        wanted = [stream for stream in streams if stream.type in kinds]
+        if wanted and sum(map(there.count, kinds)) < own + len(wanted):
             return _refusal(name, settings, streams, wanted[-1].index, why, [])
     return None
 
@@ -236,7 +237,7 @@ def _first_packets(
         with open_source(source, replace(options or InputOptions(), hwaccel=None), pipe) as container:
             for packet in container.demux():
                 index, read = packet.stream.index, read + packet.size
-                if missing.get(index, 0) and packet.size and packet.pts is not None:
+                if missing.get(index, 0) and packet.size:  # a cover has no time
                     samples.append(Sample.of(packet, index))
                     missing[index] -= 1
                 if not any(missing.values()) or time.monotonic() > ends or read > _READ:

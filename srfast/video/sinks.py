@@ -194,6 +194,7 @@ class StreamSink:
         overwrite: bool = False,
     ) -> None:
         self.start, self.encoded = Commit(), 0
+        self._reader, self._streams = reader, streams
         self._target, self._pipe, self._busy = target, _output_pipe(target), threading.Lock()
         self.patience = None if self._pipe is None else PATIENCE
         self._files = contextlib.ExitStack()
@@ -234,6 +235,7 @@ class StreamSink:
         with self._interruptible():
             self._write(self._encoder.close())
             self._muxer.finish()
+        tell_copied(self._muxer, self._reader, self._streams)
         self._files.close()
 
     def abandon(self, *, keep: bool) -> str:

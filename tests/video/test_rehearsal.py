@@ -95,6 +95,7 @@ def _note(frames: list[int]) -> Callable[[Any], None]:
     return lambda progress: frames.append(progress.done)
 
 
+@pytest.mark.timeout(1200)
 def test_sounds_and_containers(tmp_path: Path) -> None:
     outcomes = Outcomes(tmp_path)
     for sound in SOUNDS:
@@ -108,7 +109,7 @@ def test_sounds_and_containers(tmp_path: Path) -> None:
     assert not any(name.endswith(".mkv") and "nellymoser" not in name for name in outcomes.refused), outcomes.refused
 
 
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1200)
 def test_encoders_and_containers(tmp_path: Path) -> None:
     outcomes = Outcomes(tmp_path)
     source = clip(tmp_path / "in.nut")
