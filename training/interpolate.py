@@ -44,12 +44,15 @@ def main(arguments: list[str] | None = None) -> int:
     p.add_argument("perceptual", help="another one of the same kind and size")
     p.add_argument("out", type=Path, help="the .safetensors file")
     p.add_argument("--share", type=float, default=0.7, help="of the perceptual network, 0..1; 0.7 by default")
+    p.add_argument(
+        "--half", action="store_true", help="store convolutions in float16, as the shipped networks are: half the size"
+    )
     args = p.parse_args(arguments)
     try:
         first, second = (load_model(name) for name in (args.faithful, args.perceptual))
         model = second.module
         model.load_state_dict(interpolate(first.module.state_dict(), model.state_dict(), args.share))
-        save_checkpoint(model, args.out, facts=second)
+        save_checkpoint(model, args.out, torch.float16 if args.half else torch.float32, second)
     except (SrfastError, ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from srfast.checkpoint import load_model, save_checkpoint
 from srfast.models import SRVGGNetCompact
@@ -31,6 +32,18 @@ def test_weights_are_means(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
         torch.testing.assert_close(
             out[key], (0.75 * value.double() + 0.25 * theirs[key].double()).float(), rtol=0, atol=1e-7
         )
+
+
+def test_half_the_size(tmp_path: Path) -> None:
+    """Convolutions are rounded to float16; biases and slopes stay float32."""
+    model = _network(tmp_path / "0.safetensors", 0)
+    names = [str(tmp_path / f"{n}.safetensors") for n in ("0", "0", "out")]
+    assert main([*names, "--half"]) == 0
+    stored = load_file(names[2])
+    assert {k: v.dtype for k, v in stored.items()} == {
+        k: torch.float16 if v.ndim == 4 else torch.float32 for k, v in model.state_dict().items()
+    }
+    assert torch.equal(stored["body.0.weight"], model.state_dict()["body.0.weight"].half())
 
 
 def test_what_cannot_be_blended_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
