@@ -19,14 +19,17 @@ from srfast.plan import (
     Clamp,
     Concat,
     Conv,
+    GroupNorm,
     InstanceNorm,
     Multiply,
     Node,
+    PixelNorm,
     Plan,
     Pool,
     Resize,
     ResizeMode,
     Shuffle,
+    Slice,
     SpatialGate,
     Unshuffle,
 )
@@ -90,8 +93,14 @@ def run_node(node: Node, values: dict[str, Tensor]) -> Tensor:
         return torch.cat([values[name] for name in node.inputs], 1)
     if isinstance(node, Clamp):
         return x.clamp(node.low, node.high)
+    if isinstance(node, Slice):
+        return x[:, node.first : node.first + node.count]
     if isinstance(node, InstanceNorm):
         return _instance_norm(x, node)
+    if isinstance(node, GroupNorm):
+        return _group_norm(x, node)
+    if isinstance(node, PixelNorm):
+        return _pixel_norm(x, node)
     if isinstance(node, ChannelGate):
         return x * channel_gains(x, node)
     if isinstance(node, SpatialGate):
@@ -103,6 +112,19 @@ def _instance_norm(x: Tensor, node: InstanceNorm) -> Tensor:
     """Moments in float32 at least: a half-precision sum over an image loses them."""
     wide = x.to(torch.promote_types(x.dtype, torch.float32))
     variance, mean = torch.var_mean(wide, (2, 3), correction=0, keepdim=True)
+    y = (wide - mean) * torch.rsqrt(variance + node.eps)
+    return (y * node.scale.to(y.dtype).view(1, -1, 1, 1) + node.shift.to(y.dtype).view(1, -1, 1, 1)).to(x.dtype)
+
+
+def _group_norm(x: Tensor, node: GroupNorm) -> Tensor:
+    wide = x.to(torch.promote_types(x.dtype, torch.float32)).contiguous()
+    scale, shift = (values.to(wide.dtype).expand(x.shape[1]) for values in (node.scale, node.shift))
+    return F.group_norm(wide, node.groups, scale, shift, node.eps).to(x.dtype)
+
+
+def _pixel_norm(x: Tensor, node: PixelNorm) -> Tensor:
+    wide = x.to(torch.promote_types(x.dtype, torch.float32))
+    variance, mean = torch.var_mean(wide, 1, correction=0, keepdim=True)
     y = (wide - mean) * torch.rsqrt(variance + node.eps)
     return (y * node.scale.to(y.dtype).view(1, -1, 1, 1) + node.shift.to(y.dtype).view(1, -1, 1, 1)).to(x.dtype)
 

@@ -13,9 +13,12 @@ from srfast.plan.nodes import (
     ChannelGate,
     Concat,
     Conv,
+    GroupNorm,
     InstanceNorm,
     Node,
+    PixelNorm,
     Shuffle,
+    Slice,
     Unshuffle,
     tensors,
 )
@@ -59,7 +62,7 @@ def _demands(node: Node, channels: dict[str, _Channels]) -> Iterator[tuple[_Chan
         yield given, node.squeeze.shape[1]
     elif isinstance(node, Add):
         yield given + channels[node.other] * -1, 0
-    elif isinstance(node, (Affine, Activate, InstanceNorm)):
+    elif isinstance(node, (Affine, Activate, InstanceNorm, PixelNorm, GroupNorm)):
         for values in tensors(node).values():
             if values.numel() > 1:
                 yield given, values.numel()
@@ -69,6 +72,8 @@ def _written(node: Node, channels: dict[str, _Channels]) -> _Channels:
     given = channels[node.input]
     if isinstance(node, Conv):
         return _Channels(Fraction(0), Fraction(node.weight.shape[0], node.shuffle**2))
+    if isinstance(node, Slice):
+        return _Channels(Fraction(0), Fraction(node.count))
     if isinstance(node, Concat):
         return sum((channels[name] for name in node.more), given)
     if isinstance(node, Shuffle):

@@ -83,6 +83,12 @@ LAYOUTS: tuple[Layout, ...] = (
         "0..1; 0.15..0.85 of the models called pro",
     ),
     Layout(
+        "RealPLKSR",
+        "neosr, traiNNer-redux",
+        ("feats.0.weight", "feats.1.channel_mixer.0.weight", "feats.1.lk.conv.weight", "feats.1.refine.weight"),
+        modern.read_plksr,
+    ),
+    Layout(
         "RCAN",
         "RCAN, traiNNer-redux",
         ("body.0.body.0.body.3.conv_du.0.weight", "tail.1.weight"),

@@ -81,9 +81,9 @@ class Affine(_Unary):
 
 @dataclass(frozen=True, eq=False)
 class Activate(_Unary):
-    """An activation that no convolution has absorbed; ``slope`` as in ``Conv``. No convolution absorbs silu or gelu."""
+    """An activation that no convolution has absorbed; ``slope`` as in ``Conv``. No convolution absorbs silu, gelu or mish."""
 
-    act: Act | Literal["silu", "gelu"]
+    act: Act | Literal["silu", "gelu", "mish"]
     slope: Tensor | None = None
 
 
@@ -140,6 +140,33 @@ class Concat(_Unary):
     @property
     def inputs(self) -> tuple[str, ...]:
         return (self.input, *self.more)
+
+
+@dataclass(frozen=True, eq=False)
+class Slice(_Unary):
+    """``count`` channels from ``first`` on."""
+
+    first: int
+    count: int
+
+
+@dataclass(frozen=True, eq=False)
+class PixelNorm(_Unary):
+    """``y = scale * (x - mean) / sqrt(variance + eps) + shift`` with the moments over the channels of each pixel."""
+
+    scale: Tensor
+    shift: Tensor
+    eps: float
+
+
+@dataclass(frozen=True, eq=False)
+class GroupNorm(_Unary):
+    """The same with the moments of ``groups`` groups of channels over each image (https://arxiv.org/abs/1803.08494)."""
+
+    scale: Tensor
+    shift: Tensor
+    eps: float
+    groups: int
 
 
 @dataclass(frozen=True, eq=False)
@@ -216,6 +243,9 @@ Node: TypeAlias = (
     | Add
     | Multiply
     | Concat
+    | Slice
+    | PixelNorm
+    | GroupNorm
     | Clamp
     | Resize
     | InstanceNorm
@@ -224,7 +254,7 @@ Node: TypeAlias = (
 )
 
 # Nodes whose every output pixel depends on the whole image.
-GLOBAL_NODES = (InstanceNorm, ChannelGate)
+GLOBAL_NODES = (InstanceNorm, GroupNorm, ChannelGate)
 
 
 def describe(node: Node) -> str:

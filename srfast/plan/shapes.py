@@ -16,12 +16,15 @@ from srfast.plan.nodes import (
     ChannelGate,
     Concat,
     Conv,
+    GroupNorm,
     InstanceNorm,
     Multiply,
     Node,
+    PixelNorm,
     Pool,
     Resize,
     Shuffle,
+    Slice,
     SpatialGate,
     Unshuffle,
 )
@@ -59,6 +62,10 @@ def shape_of(node: Node, shapes: dict[str, Shape]) -> Shape:
         return _conv_shape(node, shapes)
     if isinstance(node, Concat):
         return Shape(_joined(node.output, node.inputs, shapes), source.scale)
+    if isinstance(node, Slice):
+        if node.first < 0 or node.count < 1 or node.first + node.count > source.channels:
+            raise ValueError(f"{node.output!r} takes {node.count} channels from {node.first} on of {source.channels}")
+        return Shape(node.count, source.scale)
     if isinstance(node, Shuffle):
         if source.channels % node.factor**2:
             raise ValueError(f"{node.output!r} shuffles {source.channels} channels by {node.factor}")
@@ -94,6 +101,8 @@ def _check_same_shape(node: Node, shapes: dict[str, Shape]) -> None:
             raise ValueError(
                 f"{node.output!r} gates pixels by a weight of {list(node.weight.shape)}, not [1, 2, k, k], k odd"
             )
+    if isinstance(node, GroupNorm) and (node.groups < 1 or channels % node.groups):
+        raise ValueError(f"{node.output!r} has {node.groups} groups of {channels} channels")
     for values in _vectors(node):
         if values.ndim != 1 or values.numel() not in (1, channels):
             raise ValueError(f"{node.output!r} has {list(values.shape)} values for {channels} channels")
@@ -159,7 +168,7 @@ def multiply_adds(node: Node, shapes: dict[str, Shape]) -> Ratio:
 
 
 def _vectors(node: Node) -> list[Tensor]:
-    if isinstance(node, (Affine, InstanceNorm)):
+    if isinstance(node, (Affine, InstanceNorm, PixelNorm, GroupNorm)):
         return [node.scale, node.shift]
     if isinstance(node, Activate) and node.slope is not None:
         return [node.slope]

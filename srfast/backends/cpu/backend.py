@@ -1,7 +1,7 @@
 """The CPU backend: in float32 the compiled kernels of ``csrc/cpu``, in bfloat16 oneDNN.
 
 The compiled kernels take a whole plan as one network, whose convolutions they run depth first. Where the compiled module is
-missing, and in bfloat16, nodes run one by one through oneDNN or plain torch.
+missing, a plan has an operation that they have not, and in bfloat16, nodes run one by one through oneDNN or plain torch.
 """
 
 from __future__ import annotations
@@ -12,8 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from srfast.backends.base import Executable, release_after
-from srfast.backends.cpu.lower import uncovered
+from srfast.backends.base import Executable, reference_only, release_after
 from srfast.backends.cpu.network import CompiledNetwork
 from srfast.backends.cpu.onednn import missing_reason, onednn_step
 from srfast.backends.cpu.quantize import Int8, narrow_convs
@@ -80,7 +79,7 @@ class CpuBackend:
         elif self.int8 and dtype == torch.float32:
             narrow = {"narrow": self.int8.convs, "instruction_set": int8_set()}
         compiled = self.compiled and kept == torch.float32 and kernels.unavailable_reason() is None
-        if compiled and plan.nodes and not uncovered(plan):
+        if compiled and plan.nodes and not reference_only(plan):
             return _CompiledExecutable(CompiledNetwork(plan, winograd=self.winograd, **narrow))
         return _steps(plan)
 

@@ -7,10 +7,10 @@ from collections.abc import Callable
 
 import torch
 
-from srfast.backends.base import Executable
+from srfast.backends.base import Executable, reference_only
 from srfast.backends.gpu.executable import GpuExecutable
 from srfast.kernels.cuda.config import CudaConfig
-from srfast.plan import Conv, Plan, Resize
+from srfast.plan import Conv, Plan
 
 _DTYPES = (torch.float16, torch.bfloat16)
 _OLDEST = (8, 0)
@@ -38,8 +38,7 @@ class TritonBackend:
             reasons.append("Triton is not installed (pip install triton)")
         if dtype not in _DTYPES:
             reasons.append(f"it computes in float16 or bfloat16, not {str(dtype).removeprefix('torch.')}")
-        if any(isinstance(node, Resize) and not isinstance(node.factor, int) for node in plan.nodes):
-            reasons.append("it has no kernel that resizes by a fraction")
+        reasons += reference_only(plan)
         if not (self._interpret and device.type == "cpu"):
             reasons += _device_reasons(device)
         return reasons
