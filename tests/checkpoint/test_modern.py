@@ -1,4 +1,4 @@
-"""SPAN, SPANF3, RealPLKSR, Real-CUGAN, RCAN and ArtCNN: against functions over their keys, and against what spandrel gave for them."""
+"""SPAN, SPANF3, RealPLKSR, Real-CUGAN, RCAN, ArtCNN: against functions over their keys, and against what spandrel gave."""
 
 from __future__ import annotations
 
