@@ -128,11 +128,10 @@ def test_a_sample_is_ncnns(name: str) -> None:
 
 @pytest.mark.slow
 @pytest.mark.skipif(not NETWORKS, reason=WANTED)
-def test_all_are_ncnns() -> None:
-    """Every network there is, within one level."""
-    found = {param.as_posix(): max(differences(param)) for param in NETWORKS}
-    print(len(found), "networks, furthest:", max(found.values()))
-    assert {name: far for name, far in found.items() if far > 1} == {}
+@pytest.mark.parametrize("param", NETWORKS, ids=[f"{p.parent.name}/{p.stem}" for p in NETWORKS])
+def test_all_are_ncnns(param: Path) -> None:
+    """Every network there is, within one level of ncnn in float32."""
+    assert max(differences(param)) <= 1
 
 
 def test_layers_are_ncnns(tmp_path: Path) -> None:
