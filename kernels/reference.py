@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 
 def activate(x: Tensor, act: str, slope: Tensor | None) -> Tensor:
-    """``x`` through 'none', 'prelu' (``slope`` [1] or [C]), 'tanh', 'sigmoid', 'silu' or 'gelu'."""
+    """``x`` through 'none', 'prelu' (``slope`` [1] or [C]), 'tanh', 'sigmoid', 'silu', 'gelu' or 'mish'."""
     if act == "prelu":
         assert slope is not None
         return F.prelu(x, slope.to(x.dtype))
@@ -18,6 +18,8 @@ def activate(x: Tensor, act: str, slope: Tensor | None) -> Tensor:
         return torch.sigmoid(x)
     if act == "silu":
         return F.silu(x)
+    if act == "mish":
+        return F.mish(x)
     return F.gelu(x) if act == "gelu" else x
 
 

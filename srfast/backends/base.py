@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from srfast.kernels.planes import Planes
-from srfast.plan import Plan
+from srfast.plan import Activate, GroupNorm, PixelNorm, Plan, Resize, Slice
 
 
 @dataclass(frozen=True)
@@ -127,6 +127,19 @@ class Backend(Protocol):
     def compile(self, plan: Plan, device: torch.device, dtype: torch.dtype) -> Executable:
         """Packs the weights once and returns the function that runs the plan."""
         ...
+
+
+def reference_only(plan: Plan) -> list[str]:
+    """Operations of the plan that no compiled kernel has, in the words of a reason; the reference backend runs them."""
+    found = {
+        "it has no kernel that resizes by a fraction": lambda n: (
+            isinstance(n, Resize) and not isinstance(n.factor, int)
+        ),
+        "it has no kernel for Mish": lambda n: isinstance(n, Activate) and n.act == "mish",
+        "it has no kernel for a slice of channels": lambda n: isinstance(n, Slice),
+        "it has no kernel that normalises pixels or groups": lambda n: isinstance(n, (PixelNorm, GroupNorm)),
+    }
+    return [reason for reason, is_one in found.items() if any(map(is_one, plan.nodes))]
 
 
 def release_after(plan: Plan) -> list[list[str]]:

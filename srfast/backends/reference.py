@@ -23,14 +23,17 @@ from srfast.plan import (
     Clamp,
     Concat,
     Conv,
+    GroupNorm,
     InstanceNorm,
     Multiply,
     Node,
+    PixelNorm,
     Plan,
     Pool,
     Resize,
     ResizeMode,
     Shuffle,
+    Slice,
     SpatialGate,
     Unshuffle,
 )
@@ -143,6 +146,21 @@ def _(node: Resize, values: Mapping[str, Tensor]) -> Tensor:
 
 
 @run_node.register
+def _(node: Slice, values: Mapping[str, Tensor]) -> Tensor:
+    return values[node.input][:, node.first : node.first + node.count]
+
+
+@run_node.register
+def _(node: GroupNorm, values: Mapping[str, Tensor]) -> Tensor:
+    return _group_norm(values[node.input], node)
+
+
+@run_node.register
+def _(node: PixelNorm, values: Mapping[str, Tensor]) -> Tensor:
+    return _pixel_norm(values[node.input], node)
+
+
+@run_node.register
 def _(node: InstanceNorm, values: Mapping[str, Tensor]) -> Tensor:
     return _instance_norm(values[node.input], node)
 
@@ -163,6 +181,19 @@ def _instance_norm(x: Tensor, node: InstanceNorm) -> Tensor:
     """Moments in float32 at least: a half-precision sum over an image loses them."""
     wide = x.to(torch.promote_types(x.dtype, torch.float32))
     variance, mean = torch.var_mean(wide, (2, 3), correction=0, keepdim=True)
+    y = (wide - mean) * torch.rsqrt(variance + node.eps)
+    return (y * node.scale.to(y.dtype).view(1, -1, 1, 1) + node.shift.to(y.dtype).view(1, -1, 1, 1)).to(x.dtype)
+
+
+def _group_norm(x: Tensor, node: GroupNorm) -> Tensor:
+    wide = x.to(torch.promote_types(x.dtype, torch.float32)).contiguous()
+    scale, shift = (values.to(wide.dtype).expand(x.shape[1]) for values in (node.scale, node.shift))
+    return F.group_norm(wide, node.groups, scale, shift, node.eps).to(x.dtype)
+
+
+def _pixel_norm(x: Tensor, node: PixelNorm) -> Tensor:
+    wide = x.to(torch.promote_types(x.dtype, torch.float32))
+    variance, mean = torch.var_mean(wide, 1, correction=0, keepdim=True)
     y = (wide - mean) * torch.rsqrt(variance + node.eps)
     return (y * node.scale.to(y.dtype).view(1, -1, 1, 1) + node.shift.to(y.dtype).view(1, -1, 1, 1)).to(x.dtype)
 

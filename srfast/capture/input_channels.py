@@ -15,12 +15,15 @@ from srfast.plan.nodes import (
     Clamp,
     Concat,
     Conv,
+    GroupNorm,
     InstanceNorm,
     Multiply,
     Node,
+    PixelNorm,
     Pool,
     Resize,
     Shuffle,
+    Slice,
     SpatialGate,
     Unshuffle,
     tensors,
@@ -74,6 +77,8 @@ def _(node: Conv, known: _Known) -> tuple[list[tuple[_Channels, int]], _Channels
 @channels_of.register(Affine)
 @channels_of.register(Activate)
 @channels_of.register(InstanceNorm)
+@channels_of.register(PixelNorm)
+@channels_of.register(GroupNorm)
 def _(node: Node, known: _Known) -> tuple[list[tuple[_Channels, int]], _Channels]:
     """With vectors of a value for each channel."""
     given = known[node.input]
@@ -93,6 +98,11 @@ def _(node: ChannelGate, known: _Known) -> tuple[list[tuple[_Channels, int]], _C
 @channels_of.register
 def _(node: Concat, known: _Known) -> tuple[list[tuple[_Channels, int]], _Channels]:
     return [], sum((known[name] for name in node.more), known[node.input])
+
+
+@channels_of.register
+def _(node: Slice, known: _Known) -> tuple[list[tuple[_Channels, int]], _Channels]:
+    return [], _Channels(Fraction(0), Fraction(node.count))
 
 
 @channels_of.register

@@ -17,6 +17,7 @@ from torch.nn.utils.weight_norm import WeightNorm
 
 from srfast.errors import UnsupportedModelError
 from srfast.models.bordered import Bordered
+from srfast.models.norms import PixelNorm2d
 
 _WEIGHT_HOOKS = (WeightNorm, SpectralNorm, BasePruningMethod)  # compute a weight before each call
 _OPERATORS = ("add", "sub", "mul", "truediv", "floordiv", "mod", "pow", "matmul", "and", "or", "xor")
@@ -141,6 +142,9 @@ class _Tracer(fx.Tracer):
         super().__init__()
         if isinstance(module, Bordered):  # the engine gives the border and takes it away
             self.traced_func_name = "body"
+
+    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
+        return isinstance(m, PixelNorm2d) or super().is_leaf_module(m, module_qualified_name)
 
     def proxy(self, node: fx.Node) -> fx.Proxy:
         return _Proxy(node, self)

@@ -102,7 +102,7 @@ def load_model(
             _from_ncnn(content, path, scale) if isinstance(content, NcnnNetwork) else _from_graph(content, path, scale)
         )
     try:
-        state = unwrapped(content)
+        state = unwrapped(content, search=METADATA not in metadata)
         check_weights(state)
         layout, recipe = _recipe(state, metadata, Hints(scale, act, res_scale))
         module = _built(recipe)

@@ -83,6 +83,12 @@ LAYOUTS: tuple[Layout, ...] = (
         "0..1; 0.15..0.85 of the models called pro",
     ),
     Layout(
+        "RealPLKSR",
+        "neosr, traiNNer-redux",
+        ("feats.0.weight", "feats.1.channel_mixer.0.weight", "feats.1.lk.conv.weight", "feats.1.refine.weight"),
+        modern.read_plksr,
+    ),
+    Layout(
         "RCAN",
         "RCAN, traiNNer-redux",
         ("body.0.body.0.body.3.conv_du.0.weight", "tail.1.weight"),
@@ -191,8 +197,12 @@ LAYOUTS: tuple[Layout, ...] = (
 )
 
 
-def unwrapped(content: Any) -> dict[str, Tensor]:
+def unwrapped(content: Any, search: bool = True) -> dict[str, Tensor]:
     """The generator's tensors, out of wrappers and without prefixes: by the names that programs use, else any one.
+
+    Args:
+        content: of the file.
+        search: False leaves it at the names that programs use, for files that tell their network themselves.
 
     Raises:
         CheckpointError: there are none, or several networks and nothing tells which is the one.
@@ -200,7 +210,7 @@ def unwrapped(content: Any) -> dict[str, Tensor]:
     problem, state = None, {}
     try:
         state = _by_known_names(content)
-        if _layout(state) is not None:
+        if not search or _layout(state) is not None:
             return state
     except CheckpointError as error:
         problem = error
@@ -222,7 +232,7 @@ def _networks(content: Any, path: str, depth: int) -> Iterator[tuple[str, dict[s
         return
     tensors = {str(key): value for key, value in content.items() if isinstance(value, Tensor)}
     tensors = {key: value for key, value in tensors.items() if not key.endswith("num_batches_tracked")}
-    if _layout(tensors) is not None:
+    if _layout(tensors) is not None and _takes_images(tensors):
         yield path, tensors
         return
     parts: dict[str, dict[str, Any]] = {}
@@ -235,6 +245,12 @@ def _networks(content: Any, path: str, depth: int) -> Iterator[tuple[str, dict[s
     if len(parts) <= _PARTS:
         for name, part in parts.items():
             yield from _networks(part, f"{path}.{name}" if path else name, depth + 1)
+
+
+def _takes_images(state: StateDict) -> bool:
+    """Whether the first convolution reads colour planes, perhaps unshuffled: parts of larger networks have familiar keys too."""
+    first = next((value for value in state.values() if value.ndim == 4), None)
+    return first is not None and first.shape[1] in (1, 3, 4, 12, 16, 48)
 
 
 def _layout(state: StateDict) -> Layout | None:

@@ -4,6 +4,7 @@ from srfast.models.artcnn import ArtCNN
 from srfast.models.bordered import Bordered
 from srfast.models.compact import SRVGGNetCompact
 from srfast.models.cugan import RealCUGAN
+from srfast.models.plksr import RealPLKSR
 from srfast.models.rcan import RCAN
 from srfast.models.residual import ResidualSR, edsr, msrresnet
 from srfast.models.rrdbnet import RRDBNet
@@ -20,6 +21,7 @@ __all__ = [
     "Bordered",
     "RRDBNet",
     "RealCUGAN",
+    "RealPLKSR",
     "ResidualSR",
     "SRResNet",
     "SRVGGNetCompact",

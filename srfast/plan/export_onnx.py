@@ -20,13 +20,16 @@ from srfast.plan import (
     Clamp,
     Concat,
     Conv,
+    GroupNorm,
     InstanceNorm,
     Multiply,
     Node,
+    PixelNorm,
     Plan,
     Pool,
     Resize,
     Shuffle,
+    Slice,
     SpatialGate,
     Unshuffle,
 )
@@ -167,6 +170,8 @@ def _activation(w: _Writer, act: str, slope: Tensor | None, x: str, out: str | N
         return w.op("PRelu", [x, w.constant(slope.reshape(-1, 1, 1))], out)
     if act == "silu":
         return w.op("Mul", [x, w.op("Sigmoid", [x])], out)
+    if act == "mish":
+        return w.op("Mul", [x, w.op("Tanh", [w.op("Softplus", [x])])], out)
     if act == "gelu":
         erf = w.op("Erf", [w.op("Mul", [x, w.constant([0.5**0.5])])])
         return w.op("Mul", [w.op("Mul", [x, w.constant([0.5])]), w.op("Add", [erf, w.constant([1.0])])], out)
@@ -211,6 +216,30 @@ def _instance(w: _Writer, node: InstanceNorm, x: str, out: str, names: Names) ->
     w.op("InstanceNormalization", [x, *values], out, epsilon=node.eps)
 
 
+def _slice(w: _Writer, node: Slice, x: str, out: str, names: Names) -> None:
+    ends = [node.first], [node.first + node.count], [1]
+    w.op("Slice", [x, *(w.constant(list(v), np.int64) for v in ends)], out)
+
+
+def _group_norm(w: _Writer, node: GroupNorm, x: str, out: str, names: Names) -> None:
+    """Each group as one channel, whose pixels are in a row."""
+    rows = w.op("Reshape", [x, w.constant([0, node.groups, -1], np.int64)])
+    ones, zeros = (w.constant(torch.full((node.groups,), v)) for v in (1.0, 0.0))
+    normal = w.op("InstanceNormalization", [rows, ones, zeros], epsilon=node.eps)
+    y = w.op("Reshape", [normal, w.op("Shape", [x])])
+    scale, shift = (w.constant(v.reshape(1, -1, 1, 1)) for v in (node.scale, node.shift))
+    w.op("Add", [w.op("Mul", [y, scale]), shift], out)
+
+
+def _pixel_norm(w: _Writer, node: PixelNorm, x: str, out: str, names: Names) -> None:
+    axes = w.constant([1], np.int64)
+    centred = w.op("Sub", [x, w.op("ReduceMean", [x, axes])])
+    variance = w.op("ReduceMean", [w.op("Mul", [centred, centred]), axes])
+    deviation = w.op("Sqrt", [w.op("Add", [variance, w.constant([node.eps])])])
+    scale, shift = (w.constant(v.reshape(1, -1, 1, 1)) for v in (node.scale, node.shift))
+    w.op("Add", [w.op("Mul", [w.op("Div", [centred, deviation]), scale]), shift], out)
+
+
 def _cropped(w: _Writer, x: str, before: int, after: int, out: str | None = None) -> str:
     """Less rows and columns at the top and left, and at the others."""
     if before == after == 0 and out is None:
@@ -253,6 +282,9 @@ WRITERS: dict[type[Node], Callable[..., object]] = {
     Clamp: lambda w, n, x, out, names: _clip(w, x, out, n.low, n.high),
     Resize: _resize,
     InstanceNorm: _instance,
+    GroupNorm: _group_norm,
+    PixelNorm: _pixel_norm,
+    Slice: _slice,
     ChannelGate: _channel_gate,
     SpatialGate: _spatial_gate,
 }

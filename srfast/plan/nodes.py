@@ -184,9 +184,9 @@ class Affine(_PixelByPixel):
 
 @dataclass(frozen=True, eq=False)
 class Activate(_PixelByPixel):
-    """An activation that no convolution has absorbed; ``slope`` as in ``Conv``. No convolution absorbs silu or gelu."""
+    """An activation that no convolution has absorbed; ``slope`` as in ``Conv``. No convolution absorbs silu, gelu or mish."""
 
-    act: Act | Literal["silu", "gelu"]
+    act: Act | Literal["silu", "gelu", "mish"]
     slope: Tensor | None = None
 
     def shape(self, shapes: Mapping[str, Shape]) -> Shape:
@@ -234,6 +234,50 @@ class Concat(_PixelByPixel):
 
     def shape(self, shapes: Mapping[str, Shape]) -> Shape:
         return Shape(joined_channels(self.output, self.inputs, shapes), shapes[self.input].scale)
+
+
+@dataclass(frozen=True, eq=False)
+class Slice(_PixelByPixel):
+    """``count`` channels from ``first`` on."""
+
+    first: int
+    count: int
+
+    def shape(self, shapes: Mapping[str, Shape]) -> Shape:
+        source = shapes[self.input]
+        if self.first < 0 or self.count < 1 or self.first + self.count > source.channels:
+            raise ValueError(f"{self.output!r} takes {self.count} channels from {self.first} on of {source.channels}")
+        return Shape(self.count, source.scale)
+
+
+@dataclass(frozen=True, eq=False)
+class PixelNorm(_PixelByPixel):
+    """``y = scale * (x - mean) / sqrt(variance + eps) + shift`` with the moments over the channels of each pixel."""
+
+    scale: Tensor
+    shift: Tensor
+    eps: float
+
+    def shape(self, shapes: Mapping[str, Shape]) -> Shape:
+        return _with_vectors(self.output, shapes[self.input], self.scale, self.shift)
+
+
+@dataclass(frozen=True, eq=False)
+class GroupNorm(_PixelByPixel):
+    """The same with the moments of ``groups`` groups of channels over each image (https://arxiv.org/abs/1803.08494)."""
+
+    scale: Tensor
+    shift: Tensor
+    eps: float
+    groups: int
+
+    sees_whole_image: ClassVar[bool] = True
+
+    def shape(self, shapes: Mapping[str, Shape]) -> Shape:
+        channels = shapes[self.input].channels
+        if self.groups < 1 or channels % self.groups:
+            raise ValueError(f"{self.output!r} has {self.groups} groups of {channels} channels")
+        return _with_vectors(self.output, shapes[self.input], self.scale, self.shift)
 
 
 @dataclass(frozen=True, eq=False)

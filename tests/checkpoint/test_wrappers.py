@@ -72,6 +72,17 @@ def test_several_networks_are_named(tmp_path: Path) -> None:
         load_model(tmp_path / "w.pth")
 
 
+def test_parts_of_an_unknown_network_are_no_network(tmp_path: Path) -> None:
+    """Groups of blocks have keys like those of a plain network."""
+    inner = SRVGGNetCompact(num_in_ch=64, num_out_ch=64, num_feat=64, num_conv=0, upscale=1).state_dict()
+    torch.save(
+        prefixed("trunk.0", inner) | prefixed("trunk.1", inner) | {"first.weight": torch.ones(64, 3, 3, 3)},
+        tmp_path / "w.pth",
+    )
+    with pytest.raises(CheckpointError, match="no known architecture"):
+        load_model(tmp_path / "w.pth")
+
+
 def test_many_tables_take_no_time(tmp_path: Path) -> None:
     torch.save({f"a{i}.b{i}": torch.ones(1) for i in range(5000)}, tmp_path / "w.pth")
     with pytest.raises(CheckpointError, match="no known architecture"):

@@ -14,6 +14,7 @@ import srfast
 from srfast.capture import capture
 from srfast.engine import Engine
 from srfast.errors import UnsupportedModelError
+from srfast.kernels import cpu
 from srfast.models.bordered import mirrored, with_border
 from srfast.plan.export_onnx import export_onnx
 from srfast.plan.passes import optimise
@@ -71,6 +72,14 @@ def test_means_make_no_tiles(backend: str) -> None:
     assert whole.statistics.tiles == 1
     part = whole.region(x, 3, 5, 20, 7)
     torch.testing.assert_close(part, whole(x)[:, 6:46, 10:24], rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("isa", cpu.instruction_sets())
+@pytest.mark.parametrize("gate", [False, True], ids=["plain", "gated"])
+def test_instruction_sets(isa: str, gate: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(cpu.VARIABLE, isa)
+    module, x = two_unets(2, gate), image(23, 18)
+    torch.testing.assert_close(engine(module, "cpu")(x), eager(module, x), rtol=0, atol=1e-5)
 
 
 def test_integers_and_bgr() -> None:

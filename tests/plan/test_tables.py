@@ -7,20 +7,29 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+import torch
 
+from srfast.backends.base import reference_only
 from srfast.backends.cpu.lower import operation
 from srfast.backends.reference import run_node
+from srfast.backends.triton import TritonBackend
 from srfast.backends.triton.ops import small_launches
 from srfast.capture.input_channels import channels_of
-from srfast.plan import Conv, Node
+from srfast.plan import Conv, GroupNorm, Node, PixelNorm, Plan, Slice
 from srfast.plan.export_onnx import WRITERS
 from srfast.plan.nodes import node_types
 
+# Operations that no compiled kernel has, and that the backends refuse or leave to the reference: ``reference_only``.
+WITHOUT_KERNELS: dict[type[Node], Node] = {
+    Slice: Slice("y", "x", 0, 1),
+    PixelNorm: PixelNorm("y", "x", torch.ones(1), torch.zeros(1), 1e-5),
+    GroupNorm: GroupNorm("y", "x", torch.ones(1), torch.zeros(1), 1e-5, 1),
+}
 # What is dispatched on the class of a node; convolutions have a form of their own in the compiled backends.
 TABLES: dict[str, tuple[Any, set[type[Node]]]] = {
     "reference": (run_node, set()),
-    "CPU kernels": (operation, {Conv}),
-    "Triton kernels": (small_launches, {Conv}),
+    "CPU kernels": (operation, {Conv, *WITHOUT_KERNELS}),
+    "Triton kernels": (small_launches, {Conv, *WITHOUT_KERNELS}),
     "channels of the input": (channels_of, set()),
 }
 
@@ -32,6 +41,13 @@ def test_tables_are_complete(name: str, kind: type[Node]) -> None:
     assert kind in elsewhere or table.dispatch(kind) is not table.dispatch(object), (
         f"{kind.__name__} is missing from the table of the {name}"
     )
+
+
+@pytest.mark.parametrize("kind", WITHOUT_KERNELS, ids=lambda kind: kind.__name__)
+def test_what_has_no_kernel_is_a_reason(kind: type[Node]) -> None:
+    plan = Plan((WITHOUT_KERNELS[kind],), "x", "y", 3)
+    assert reference_only(plan) != []
+    assert TritonBackend(interpret=True).not_supported_reasons(plan, torch.device("cpu"), torch.float16) != []
 
 
 def test_onnx_table_is_complete() -> None:

@@ -1,7 +1,8 @@
 """The CPU backend: the compiled kernels of ``csrc/cpu``, or oneDNN.
 
 The compiled kernels take a whole plan as one network, whose convolutions they run depth first. Through oneDNN, which is the
-usual way in bfloat16 and the only one without the compiled module, nodes run one by one. ``choice`` says which way is taken.
+usual way in bfloat16 and the only one without the compiled module or where a plan has an operation that the kernels have not,
+nodes run one by one. ``choice`` says which way is taken.
 """
 
 from __future__ import annotations
@@ -14,9 +15,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from srfast.backends.base import Executable, FrameExecutable, TilingTraits, release_after
+from srfast.backends.base import Executable, FrameExecutable, TilingTraits, reference_only, release_after
 from srfast.backends.cpu.choice import choose
-from srfast.backends.cpu.lower import uncovered
 from srfast.backends.cpu.network import CompiledNetwork
 from srfast.backends.cpu.onednn import missing_reason, onednn_build, onednn_step
 from srfast.backends.cpu.quantize import Int8, narrow_convs
@@ -83,7 +83,7 @@ class CpuBackend:
         bf16 = way.path in _BF16_SETS
         plan = plan.map_tensors(lambda t: t.to(torch.float32 if bf16 else dtype))
         int8 = self.int8 if dtype == torch.float32 else None
-        if (way.path == "onednn" and int8 is None) or not plan.nodes or uncovered(plan):
+        if (way.path == "onednn" and int8 is None) or not plan.nodes or reference_only(plan):
             return _Steps(plan)
         narrow: dict[str, kernels.Narrow] = {}
         instruction_set: str | None = way.path

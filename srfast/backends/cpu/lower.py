@@ -34,11 +34,6 @@ from srfast.plan import (
 )
 
 
-def uncovered(plan: Plan) -> list[Node]:
-    """Nodes that the kernels do not have: resizes by a fraction."""
-    return [node for node in plan.nodes if isinstance(node, Resize) and not isinstance(node.factor, int)]
-
-
 def uses_winograd(node: Conv, shapes: Mapping[str, Shape], winograd: bool) -> bool:
     """Whether a convolution goes through the Winograd transform."""
     return winograd and all(

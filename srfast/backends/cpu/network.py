@@ -13,7 +13,7 @@ from torch import Tensor
 from srfast.backends.cpu.lower import folded, lowered, operation, uses_winograd
 from srfast.backends.cpu.schedule import Layer, chains, schedule
 from srfast.kernels.cpu import Narrow, Network, winograd_tile
-from srfast.plan import Conv, Node, Plan
+from srfast.plan import ChannelGate, Conv, Node, Plan
 
 # Channels that are computed together. Wider activations are kept as several images of so many channels: pixels far apart in
 # memory would use few of the sets of a cache.
@@ -74,6 +74,9 @@ class CompiledNetwork:
                 self._add_conv(node, names, None if residual is None else names.index(residual), factor)
             else:
                 self._add_operation(node, names)
+        self._insets = [
+            (self.scales[names.index(node.input)], sum(node.inset)) for node in nodes if isinstance(node, ChannelGate)
+        ]
         self._size: tuple[int, int] = (0, 0)
         self._turn = threading.Lock()  # whose are the memory and the schedule
 
@@ -130,7 +133,7 @@ class CompiledNetwork:
         The second value is False where an uint8 or narrow value stands for NaN or infinity.
 
         Raises:
-            ValueError: the sides are no multiples of the plan's alignment.
+            ValueError: the sides are no multiples of the plan's alignment, or have nothing inside a gate's inset.
         """
         images = images.contiguous()
         count, height, width, _ = images.shape
@@ -138,6 +141,8 @@ class CompiledNetwork:
         if height % unit or width % unit:
             raise ValueError(f"the sides of an image are multiples of {unit} here, not {height} and {width}")
         size = (height // unit, width // unit)
+        if any(min(size) * scale <= inset for scale, inset in self._insets):
+            raise ValueError(f"an image of {width}x{height} has nothing inside the border that its means leave out")
         scale = self.scales[self.output]
         outputs = torch.empty((count, size[0] * scale, size[1] * scale, self.channels[self.output]), dtype=dtype)
         finite = True

@@ -7,7 +7,7 @@ from typing import ClassVar
 
 import torch
 
-from srfast.backends.base import Executable
+from srfast.backends.base import Executable, reference_only
 from srfast.backends.cuda.convs import conv_reason
 from srfast.backends.cuda.program import Program, pack_plan
 from srfast.backends.gpu.executable import GpuExecutable
@@ -34,7 +34,7 @@ class CudaBackend:
         reasons = [reason] if (reason := cuda.unavailable_reason()) else []
         if dtype not in cuda.DTYPES:
             reasons.append(f"it computes in float16 or bfloat16, not {str(dtype).removeprefix('torch.')}")
-        reasons += _device_reasons(device)
+        reasons += _device_reasons(device) + reference_only(plan)
         shapes = {node.weight.shape for node in plan.nodes if isinstance(node, Conv)}
         return reasons + sorted({text for shape in shapes if (text := conv_reason(*shape[:3]))})
 

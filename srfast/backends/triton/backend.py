@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, ClassVar
 
 import torch
 
-from srfast.backends.base import Executable
+from srfast.backends.base import Executable, reference_only
 from srfast.backends.gpu.executable import GpuExecutable
 from srfast.kernels.configs import device_names
-from srfast.plan import Plan, Resize
+from srfast.plan import Plan
 
 if TYPE_CHECKING:
     from srfast.backends.triton.steps import OtherKernel
@@ -42,8 +42,7 @@ class TritonBackend:
             reasons.append("Triton is not installed (pip install triton)")
         if dtype not in _DTYPES:
             reasons.append(f"it computes in float16 or bfloat16, not {str(dtype).removeprefix('torch.')}")
-        if any(isinstance(node, Resize) and not isinstance(node.factor, int) for node in plan.nodes):
-            reasons.append("it has no kernel that resizes by a fraction")
+        reasons += reference_only(plan)
         if not (self.interpret and device.type == "cpu"):
             reasons += _device_reasons(device)
         return reasons

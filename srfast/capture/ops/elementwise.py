@@ -16,6 +16,7 @@ from srfast.capture.ops.conv import Builder, Value, conv, transposed
 from srfast.capture.ops.resize import average_pool, interpolate, max_pool, upsample
 from srfast.capture.places import cropped
 from srfast.errors import UnsupportedModelError
+from srfast.models.norms import PixelNorm2d
 from srfast.plan import (
     Act,
     Activate,
@@ -23,9 +24,12 @@ from srfast.plan import (
     Affine,
     Clamp,
     Concat,
+    GroupNorm,
     InstanceNorm,
     Multiply,
+    PixelNorm,
     Shuffle,
+    Slice,
     Unshuffle,
 )
 
@@ -36,6 +40,14 @@ def _instance_norm(b: Builder, name: str, m: nn.InstanceNorm2d, x: str) -> str:
     scale = torch.ones(1) if m.weight is None else m.weight.detach()
     shift = torch.zeros(1) if m.bias is None else m.bias.detach()
     return b.emit(InstanceNorm(name, x, scale, shift, m.eps))
+
+
+def _affine(m: nn.GroupNorm | PixelNorm2d) -> tuple[Tensor, Tensor]:
+    """Scale and shift of a normalisation; one and zero where it has none."""
+    return (
+        torch.ones(1) if m.weight is None else m.weight.detach(),
+        torch.zeros(1) if m.bias is None else m.bias.detach(),
+    )
 
 
 def _cat(b: Builder, name: str, values: Any, dim: int = 0, axis: int | None = None) -> Value:
@@ -66,7 +78,7 @@ def _batch_norm(b: Builder, name: str, m: nn.BatchNorm2d | nn.InstanceNorm2d, x:
 
 
 def _activate(
-    act: Act | Literal["silu", "gelu"], slope: Callable[[Any], Tensor] | None = None
+    act: Act | Literal["silu", "gelu", "mish"], slope: Callable[[Any], Tensor] | None = None
 ) -> Callable[[Builder, str, Any, Value], Value]:
     def convert(b: Builder, name: str, m: Any, x: Value) -> Value:
         values = slope(m) if slope else None
@@ -154,21 +166,31 @@ def _clamp(b: Builder, name: str, x: str, min: Value = None, max: Value = None) 
 
 
 def item(b: Builder, name: str, x: Value, index: Any) -> Value:
-    """A crop of an activation, ``x[:, :, a:-b, a:-b]``, or part of a gate."""
+    """A crop of an activation, ``x[:, :, a:-b, a:-b]``, some of its channels, ``x[:, a:b]``, or part of a gate."""
     if not isinstance(x, str):
         return gates.item(b, name, x, index)
     parts = list(index) if isinstance(index, tuple) else [index]
-    if Ellipsis in parts:
-        at = parts.index(Ellipsis)
+    if any(part is Ellipsis for part in parts):
+        at = next(i for i, part in enumerate(parts) if part is Ellipsis)
         parts[at : at + 1] = [slice(None)] * (5 - len(parts))
-    spans = [_crop(part) for part in (*parts, slice(None), slice(None))[:4]]
-    if len(parts) > 4 or spans[:2] != [(0, 0)] * 2 or None in spans or spans[2] != spans[3]:
+    parts += [slice(None)] * (4 - len(parts))
+    channels, spans = parts[1], [_crop(part) for part in parts]
+    if isinstance(channels, slice) and isinstance(channels.stop, int) and channels.step is None:
+        first, last = channels.start or 0, channels.stop
+        if (
+            len(parts) == 4
+            and isinstance(first, int)
+            and 0 <= first < last
+            and [spans[i] for i in (0, 2, 3)] == [(0, 0)] * 3
+        ):
+            return b.emit(Slice(name, x, first, last - first))
+    crop = spans[2]
+    if len(parts) > 4 or spans[:2] != [(0, 0)] * 2 or crop is None or crop != spans[3]:
         raise UnsupportedModelError(
-            f"no plan node covers indexing by {index} (at {name}): crops by the same rows and columns"
+            f"no plan node covers indexing by {index} (at {name}): crops by the same rows and columns, or channels from a "
+            "number to another"
         )
-    if spans[2] is None or spans[2] == (0, 0):
-        return x
-    return b.emit(Affine(name, x, torch.ones(1), torch.zeros(1)), cropped(b.place(x), *spans[2]))
+    return x if crop == (0, 0) else b.emit(Affine(name, x, torch.ones(1), torch.zeros(1)), cropped(b.place(x), *crop))
 
 
 def _crop(part: Any) -> tuple[int, int] | None:
@@ -225,6 +247,9 @@ MODULES: dict[type[nn.Module], Callable[[Builder, str, Any, str], Value]] = {
     ),
     nn.AdaptiveAvgPool2d: lambda b, name, m, x: gates.pooled(name, x, m.output_size),
     nn.SiLU: _activate("silu"),
+    nn.Mish: _activate("mish"),
+    nn.GroupNorm: lambda b, name, m, x: b.emit(GroupNorm(name, x, *_affine(m), m.eps, m.num_groups)),
+    PixelNorm2d: lambda b, name, m, x: b.emit(PixelNorm(name, x, *_affine(m), m.eps)),
     nn.GELU: lambda b, name, m, x: _gelu(b, name, x, m.approximate),
     nn.Hardtanh: _hard_tanh,
     nn.ReLU6: _hard_tanh,
@@ -258,6 +283,7 @@ _FUNCTION_NAMES: list[tuple[tuple[Any, ...], Callable[..., Value]]] = [
     ((F.interpolate,), interpolate),
     ((F.silu,), lambda b, name, x, inplace=False: _activate("silu")(b, name, None, x)),
     ((F.gelu,), _gelu),
+    ((F.mish,), lambda b, name, x, inplace=False: _activate("mish")(b, name, None, x)),
     ((F.avg_pool2d,), average_pool),
     ((F.max_pool2d,), max_pool),
     ((F.adaptive_avg_pool2d,), lambda b, name, x, output_size: gates.pooled(name, x, output_size)),

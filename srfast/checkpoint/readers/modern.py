@@ -137,3 +137,23 @@ def read_artcnn(state: StateDict, hints: Hints) -> Recipe:
         "kernel": first[2],
     }
     return Recipe("ArtCNN", arguments, renamed(state, [(r"depth_to_space\.upscale\.", "upscale.")]))
+
+
+def read_plksr(state: StateDict, hints: Hints) -> Recipe:
+    """``feats.N``; ``layer_norm`` in the blocks, or ``norm`` of 4 groups, which no shape tells."""
+    if any(key.startswith("to_img.") for key in state):
+        raise CheckpointError("it enlarges by DySample, which srfast does not have; only pixel shuffles")
+    numbers = [int(key.split(".")[1]) for key in state if key.startswith("feats.") and key.split(".")[1].isdigit()]
+    last = max(numbers)
+    first, end, large = (shape(state, f"feats.{key}.weight") for key in ("0", str(last), "1.lk.conv"))
+    arguments = {
+        "num_in_ch": first[1],
+        "upscale": side(f"feats.{last}", end[0] / first[1]),
+        "num_feat": first[0],
+        "num_blocks": _blocks(state, "feats.{}.channel_mixer.0.weight"),
+        "partial": large[0],
+        "kernel": large[2],
+        "gate": "feats.1.attn.f.0.weight" in state,
+        "groups": 0 if "feats.1.layer_norm.weight" in state else 4,
+    }
+    return Recipe("RealPLKSR", arguments, dict(state))

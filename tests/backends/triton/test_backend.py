@@ -1,6 +1,7 @@
 """The Triton backend on whole plans against the reference in float64, in the interpreter or on a GPU."""
 
 import json
+from fractions import Fraction
 from pathlib import Path
 from typing import get_args
 
@@ -8,6 +9,8 @@ import pytest
 import torch
 
 from srfast.backends import select_backend
+from srfast.backends.cpu import CpuBackend
+from srfast.backends.cuda import CudaBackend
 from srfast.backends.gpu.buffers import Canvases
 from srfast.backends.triton import TritonBackend
 from srfast.backends.triton.program import Program
@@ -22,12 +25,15 @@ from srfast.plan import (
     Clamp,
     Concat,
     Conv,
+    GroupNorm,
     InstanceNorm,
     Multiply,
+    PixelNorm,
     Plan,
     Pool,
     Resize,
     Shuffle,
+    Slice,
     SpatialGate,
     Unshuffle,
 )
@@ -87,12 +93,54 @@ def test_every_node() -> None:
     )
     plan = Plan(nodes, "x", "z", 3)
     missing = {kind.__name__ for kind in get_args(Node)} - {type(node).__name__ for node in nodes}
+    missing -= {kind.__name__ for kind in (Slice, PixelNorm, GroupNorm)}  # test_what_only_the_reference_has
     assert not missing
     x = image(1, 3, 5, 6)
     run = compile_triton(plan)
     for seed in range(2):
         x = image(1, 3, 5, 6, seed=seed)
         torch.testing.assert_close(run(x.to(DEVICE)).double().cpu(), reference(plan, x), rtol=2e-2, atol=1e-2)
+
+
+def test_means_inside_an_inset() -> None:
+    g = torch.Generator().manual_seed(3)
+    weights = (
+        torch.randn(2, 9, generator=g),
+        torch.ones(2),
+        torch.randn(9, 2, generator=g),
+        torch.ones(9),
+        torch.ones(1),
+    )
+    x = image(2, 9, 7, 11)
+    got = {}
+    for inset in ((0, 0), (1, 3)):
+        plan = Plan((ChannelGate("y", "x", *weights, inset=inset),), "x", "y", 9)
+        got[inset] = compile_triton(plan)(x.to(DEVICE)).double().cpu()
+        torch.testing.assert_close(got[inset], reference(plan, x), rtol=5e-3, atol=1e-3)
+    assert (got[0, 0] - got[1, 3]).abs().max() > 0.01
+
+
+@pytest.mark.parametrize(
+    ("node", "says"),
+    [
+        (Slice("y", "x", 1, 2), "slice of channels"),
+        (PixelNorm("y", "x", torch.ones(1), torch.zeros(1), 1e-5), "normalises pixels"),
+        (GroupNorm("y", "x", torch.ones(4), torch.zeros(4), 1e-5, 2), "normalises pixels or groups"),
+        (Activate("y", "x", "mish"), "Mish"),
+        (Resize("y", "x", Fraction(3, 2), "bicubic"), "resizes by a fraction"),
+    ],
+    ids=lambda v: type(v).__name__ if not isinstance(v, str) else "",
+)
+def test_what_only_the_reference_has(node: Node, says: str) -> None:
+    """Compiled backends say so, and the CPU backend gives what the reference gives."""
+    nodes = (node, Resize("z", "y", 2, "nearest")) if isinstance(node, Resize) else (node,)
+    plan = Plan(nodes, "x", nodes[-1].output, 4)
+    for backend in (TritonBackend(interpret=True), CudaBackend()):
+        reasons = backend.not_supported_reasons(plan, torch.device("cpu"), torch.float16)
+        assert any(says in reason for reason in reasons)
+    x = torch.randn(2, 4, 6, 10, generator=torch.Generator().manual_seed(4))
+    run = CpuBackend().compile(plan, torch.device("cpu"), torch.float32)
+    torch.testing.assert_close(run(x).double(), reference(plan, x), rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize("last", [Resize("y", "x", 2, "nearest"), Shuffle("y", "x", 2), Clamp("y", "x", 0.2, 0.8)])

@@ -169,3 +169,30 @@ def cugan(w: Weights, x: Tensor, scale: int, se: bool = True, pro: bool = False,
     y = y[:, :, : height * scale, : width * scale]
     y = y + F.interpolate(image, scale_factor=scale, mode="nearest") if planes == 64 else y
     return (y - 0.15) / 0.7 if pro else y
+
+
+def plksr(w: Weights, x: Tensor, s: Size, layer_norm: bool = True) -> Tensor:
+    out = w.conv(x, "feats.0", s.width)
+    part = s.width // 4
+    for i in range(1, s.blocks + 1):
+        y = out
+
+        def vector(name: str, mean: float, at: int = i) -> Tensor:
+            return w.get(f"feats.{at}.{name}", lambda: w.normal(s.width, std=0.2, mean=mean))
+
+        if layer_norm:
+            mean = y.mean(1, keepdim=True)
+            y = (y - mean) / ((y - mean).square().mean(1, keepdim=True) + 1e-6).sqrt()
+            y = y * vector("layer_norm.weight", 1).view(-1, 1, 1) + vector("layer_norm.bias", 0).view(-1, 1, 1)
+        y = w.conv(F.mish(w.conv(y, f"feats.{i}.channel_mixer.0", 2 * s.width)), f"feats.{i}.channel_mixer.2", s.width)
+        y = torch.cat([w.conv(y[:, :part], f"feats.{i}.lk.conv", part, 17), y[:, part:]], 1)
+        y = w.conv(y * torch.sigmoid(w.conv(y, f"feats.{i}.attn.f.0", s.width)), f"feats.{i}.refine", s.width, 1)
+        if not layer_norm:
+            y = F.group_norm(y, 4, vector("norm.weight", 1), vector("norm.bias", 0))
+        out = out + y
+    y = w.conv(out, f"feats.{s.blocks + 2}", 3 * s.scale**2)
+    return F.pixel_shuffle(y + x.repeat_interleave(s.scale**2, 1), s.scale)
+
+
+def plksr_groups(w: Weights, x: Tensor, s: Size) -> Tensor:
+    return plksr(w, x, s, layer_norm=False)

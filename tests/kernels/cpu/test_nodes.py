@@ -104,6 +104,22 @@ def test_nodes_equal_float64(name: str, isa: str, monkeypatch: pytest.MonkeyPatc
             assert error < 3e-6 * max(1.0, float(expected.abs().max())), (channels, height, width, error)
 
 
+@pytest.mark.parametrize("isa", cpu.instruction_sets())
+@pytest.mark.parametrize("inset", [(1, 0), (0, 2), (3, 4)])
+def test_means_leave_out_an_inset(inset: tuple[int, int], isa: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(cpu.VARIABLE, isa)
+    node = replace(NODES["channel_gate"](), inset=inset)
+    plan = Plan((node,), "x", "y", 12)
+    run = CpuBackend().compile(plan, CPU, torch.float32)
+    reference = ReferenceBackend().compile(plan.map_tensors(Tensor.double), CPU, torch.float64)
+    for height, width in ((8, 9), (13, 17)):
+        x = 2 * _randn(2, 12, height, width)
+        x[:, :, : inset[0]] = 100  # a wrong mean would show
+        assert float((run(x) - reference(x.double())).abs().max()) < 3e-4
+    with pytest.raises(ValueError, match="inside"):
+        run(torch.zeros(1, 12, sum(inset), 9))
+
+
 @pytest.mark.parametrize("name", ["tanh", "sigmoid", "silu"])
 def test_curves_at_large_values(name: str) -> None:
     plan = Plan((NODES[name](),), "x", "y", 12)
