@@ -122,7 +122,10 @@ def _without_refused(
     for stream in streams:
         failure = attempt([stream])
         if failure is not None and stream.type != "data":
-            raise failure
+            if "--no-copy-" in str(failure):
+                raise failure
+            option = "attachment" if stream.type == "video" else stream.type
+            raise OutputError(f"{failure}; --no-copy-{option} leaves the {stream.type} stream out")
         (kept if failure is None else refused).append(stream)
     if not refused or (failure := attempt(kept)) is not None:
         raise failure if refused and failure is not None else error
