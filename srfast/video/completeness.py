@@ -88,8 +88,8 @@ def _missing(source: Decoding, times: FrameTimes, frames: int) -> tuple[int, boo
         return promised - frames, True
     if promised and frames >= promised:
         return 0, True  # all that were counted; another stream may last longer
-    if not source.reopenable or not times.rate:
-        return 0, True
+    if not source.reopenable or not times.rate or source.damage.jumps:
+        return 0, True  # where times were moved, the file's own duration tells nothing
     if "DURATION" in source.stream.metadata:
         return _missing_by_own_duration(_clock(source.stream.metadata["DURATION"]), times)
     return _missing_by_file_duration(source, times), True

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     import av
 
 _log = logging.getLogger("srfast")
+_ERROR = 16  # AV_LOG_ERROR
 _FRAMES = 2
 _PACKETS = 6  # of each stream
 _SECONDS, _READ = 0.8, 64 << 20  # how long, and how many bytes, the first packets of all streams are looked for
@@ -121,7 +122,10 @@ def _without_refused(
     for stream in streams:
         failure = attempt([stream])
         if failure is not None and stream.type != "data":
-            raise failure
+            if "--no-copy-" in str(failure):
+                raise failure
+            option = "attachment" if stream.type == "video" else stream.type
+            raise OutputError(f"{failure}; --no-copy-{option} leaves the {stream.type} stream out")
         (kept if failure is None else refused).append(stream)
     if not refused or (failure := attempt(kept)) is not None:
         raise failure if refused and failure is not None else error
@@ -165,6 +169,8 @@ def _attempt(
             return OutputError(f"{error}; {detail}") if detail and detail not in str(error) else error
         except (av.error.FFmpegError, OSError, ValueError) as error:
             return _refusal(suffix or str(kind), settings, streams, at, reason(error), said)
+        if any("private data stream" in text for _, _, text in said):  # MPEG-TS's way to take what it does not know
+            return _refusal(suffix or str(kind), settings, streams, at, "players would not find it", [])
         return None if muxer.kind in VIDEO_ONLY else _unreadable(path, settings, streams, suffix or str(kind))
 
 
@@ -206,7 +212,7 @@ def _refusal(
 
 def _detail(said: list[tuple[int, str, str]]) -> str:
     """The first of FFmpeg's messages, which is nearest to the cause."""
-    return next((text.strip() for _, _, text in said if text.strip()), "")
+    return next((text.strip() for level, _, text in said if text.strip() and level <= _ERROR), "")
 
 
 def _video_samples(reader: VideoReader, settings: Settings) -> list[Sample]:
@@ -269,7 +275,7 @@ def _messages() -> Iterator[list[tuple[int, str, str]]]:
     """What FFmpeg says meanwhile about errors, which its error codes do not."""
     av = require_av()
     level = av.logging.get_level()
-    av.logging.set_level(av.logging.ERROR)
+    av.logging.set_level(av.logging.WARNING)
     try:
         with av.logging.Capture() as said:
             yield said
