@@ -63,11 +63,15 @@ void finish_scalars(const Conv& conv, const Task& task, int y, int x, int pixels
             const int offset = output % run, row = y * conv.shuffle + output / run;
             const int length = run - offset < left ? run - offset : left;
             if (residual) {
-                const float* add = residual->row(row / factor);
-                int column = (x + p) * conv.shuffle + offset / channels, channel = offset % channels;
+                // One division for a run: for every value they would take most of the time.
+                const int column = (x + p) * conv.shuffle + offset / channels;
+                int channel = offset % channels, repeated = column % factor;
+                const float* add = residual->row(row / factor) + static_cast<std::ptrdiff_t>(column / factor) * channels;
                 for (int i = 0; i < length; ++i) {
-                    sums[value - sums + i] += add[static_cast<std::ptrdiff_t>(column / factor) * channels + channel];
-                    if (++channel == channels) channel = 0, ++column;
+                    sums[value - sums + i] += add[channel];
+                    if (++channel < channels) continue;
+                    channel = 0;
+                    if (++repeated == factor) repeated = 0, add += channels;
                 }
             }
             if (conv.clamp)
