@@ -15,7 +15,9 @@ if TYPE_CHECKING:
 # Networks by use: the compact one for video, the better and slower one for images; up to x2 the compact one is the better.
 DEFAULT_MODELS = {"video": "compact_x4", "image": "srresnet_x4"}
 DEFAULT_X2 = "compact_x2"
-COPIED = ("audio", "subtitle", "attachment", "data")
+COPIED = ("audio", "subtitle", "attachment", "data", "video")
+
+_LEFT_OUT = {"video": "further video", "attachment": "attached files and cover"}
 
 
 def add_model(p: argparse.ArgumentParser) -> None:
@@ -80,7 +82,9 @@ def add_video(p: argparse.ArgumentParser) -> None:
     )
     video.add_argument("--hwaccel", help="hardware decoder: cuda, vaapi, qsv, videotoolbox, ...")
     for kind in COPIED:
-        video.add_argument(f"--no-copy-{kind}", action="store_true", help=f"leave {kind} streams out")
+        video.add_argument(
+            f"--no-copy-{kind}", action="store_true", help=f"leave {_LEFT_OUT.get(kind, kind)} streams out"
+        )
 
 
 def default_model(kind: str, outscale: float | None) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from srfast.images.files import (
+    DEEP,
     LARGEST_SIDES,
     NO_ALPHA,
     SUFFIXES,
@@ -17,6 +18,7 @@ from srfast.images.files import (
 )
 
 __all__ = [
+    "DEEP",
     "LARGEST_SIDES",
     "NO_ALPHA",
     "SUFFIXES",

@@ -20,6 +20,7 @@ SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
 # Pixels that a side may have: of WebP itself, of OpenCV's JPEG writer, of libpng.
 LARGEST_SIDES = {".webp": 16383, ".jpg": 65500, ".jpeg": 65500, ".png": 1_000_000}
 NO_ALPHA = (".jpg", ".jpeg")
+DEEP = (".png", ".tif", ".tiff")  # suffixes of formats that hold 16 bits
 # How EXIF's orientations become upright: mirrored in which directions after an exchange of rows and columns.
 _TURNS = {2: (False, 1), 3: (False, -1), 4: (False, 0), 5: (True, None), 6: (True, 1), 7: (True, -1), 8: (True, 0)}
 
@@ -120,7 +121,7 @@ def write_image(path: Path, image: Array, overwrite: bool, metadata: Metadata | 
     suffix = path.suffix.lower()
     check_format(path)
     check_size(path, *image.shape[:2])
-    if image.dtype == np.uint16 and suffix not in (".png", ".tif", ".tiff"):
+    if image.dtype == np.uint16 and suffix not in DEEP:
         image = (image // 257).astype(np.uint8)
     alpha = image.ndim == 3 and image.shape[2] == 4
     if alpha and suffix in NO_ALPHA:

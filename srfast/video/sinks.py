@@ -17,7 +17,7 @@ from srfast._threads import PATIENCE
 from srfast.errors import OutputError
 from srfast.video.encoder import FrameEncoder
 from srfast.video.journal import VIDEO, Commit, open_journal
-from srfast.video.muxer import Muxer
+from srfast.video.muxer import open_muxer
 from srfast.video.pipe import OutputPipe
 from srfast.video.reader import RgbFrame, VideoReader
 from srfast.video.settings import Settings
@@ -65,12 +65,12 @@ def holdable(suffix: str, kind: str | None, reader: VideoReader, settings: Setti
     with tempfile.TemporaryDirectory(prefix="srfast-") as folder:
         probe = Path(folder) / f"probe{suffix}"
         try:
-            Muxer(probe, kind, reader, settings, streams).abandon()
+            open_muxer(probe, kind, reader, settings, streams).abandon()
         except OutputError:
             others = [s for s in streams if s.type != "data"]
             if len(others) == len(streams):
                 raise
-            Muxer(probe, kind, reader, settings, others).abandon()
+            open_muxer(probe, kind, reader, settings, others).abandon()
             # As ffmpeg does: timecodes and telemetry of a camera, texts of chapters that are written anew.
             _log.info("%s cannot hold %d data streams; they are left out", suffix or kind, len(streams) - len(others))
             return others
@@ -143,7 +143,7 @@ class JournalSink:
         if not self.start.finished:
             self._end_segment(finished=True)
         with whole_file(self._target, self._overwrite) as partial:
-            muxer = Muxer(partial, None, self._reader, self._settings, self._streams)
+            muxer = open_muxer(partial, None, self._reader, self._settings, self._streams)
             try:
                 for index, packet in self._journal.packets():
                     if index == VIDEO:
@@ -190,7 +190,7 @@ class StreamSink:
             file = self._files.enter_context(whole_file(Path(target), overwrite))
         try:
             with self._interruptible():
-                self._muxer = Muxer(file, kind, reader, settings, streams)
+                self._muxer = open_muxer(file, kind, reader, settings, streams)
             self._encoder = FrameEncoder(settings)
         except BaseException:
             self._files.__exit__(*sys.exc_info())

@@ -11,12 +11,13 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from srfast.errors import InputError, MissingDependencyError
+from srfast.video.animation import as_video, is_animated_webp
 from srfast.video.hardware import accelerator
 from srfast.video.pipe import CountedPipe
 
 Source: TypeAlias = "str | os.PathLike[str]"
 _NUMBER = re.compile(r"(%\d*d)")
-COPIED = ("audio", "subtitle", "attachment", "data")
+COPIED = ("audio", "subtitle", "attachment", "data", "video")
 _NETWORK_SECONDS = 15.0
 _LARGEST_FRAME = 16384 * 16384  # pixels: a damaged header must not ask for all the memory there is
 
@@ -120,6 +121,8 @@ def open_source(source: Source, options: InputOptions, counted: CountedPipe) -> 
         _check_file(Path(source))
         if stat.S_ISFIFO(os.stat(name).st_mode):  # FFmpeg would wait for it without an end
             file = counted.attach(open(name, "rb"), name)  # noqa: SIM115
+        elif kind is None and _needs_opencv(Path(name)):
+            file = as_video(Path(name))
     if name.startswith("/dev/video"):
         kind = kind or "v4l2"
     try:
@@ -142,6 +145,13 @@ def open_source(source: Source, options: InputOptions, counted: CountedPipe) -> 
             )
         raise InputError(f"{label(source)} is not a video that can be read: {reason(error)}{hint}") from error
     return container
+
+
+def _needs_opencv(path: Path) -> bool:
+    """True for animations that FFmpeg reads in part: WebP, and AVIF whose alpha is a video of its own."""
+    with path.open("rb") as file:
+        head = file.read(1 << 16)
+    return is_animated_webp(head) or (head[4:8] == b"ftyp" and b"avis" in head[8:64] and b"alpha" in head)
 
 
 def _check_file(path: Path) -> None:
