@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from srfast.errors import InputError
+from srfast.images.alpha import upscale_with_alpha
 
 Array: TypeAlias = npt.NDArray[Any]
 # [N, H, W, 3] RGB -> [N, s*H, s*W, 3] of the same dtype. One with ``takes_bgr`` turns the channels round by itself, with
@@ -27,7 +28,7 @@ def upscale_array(image: Array, run: Run) -> Array:
         run: the engine.
 
     Returns:
-        The same kind of array, larger. Alpha goes through the network as a gray image.
+        The same kind of array, larger. Alpha goes through the network as a gray image; see ``upscale_with_alpha``.
 
     Raises:
         InputError: another shape or dtype.
@@ -45,8 +46,7 @@ def upscale_array(image: Array, run: Run) -> Array:
         gray = _gray(image.reshape(image.shape[:2]), run)
         return gray if image.ndim == 2 else gray[:, :, None]
     if channels == 4:
-        colour, alpha = _bgr(image[:, :, :3], run), _gray(image[:, :, 3], run)
-        return np.dstack([colour, alpha])
+        return upscale_with_alpha(image, lambda colour: _bgr(colour, run), lambda alpha: _gray(alpha, run))
     raise InputError(f"an image has 1 (gray), 3 (BGR) or 4 (BGRA) channels, not {channels}")
 
 
