@@ -180,7 +180,9 @@ class Upscaler:
         if self.outscale != self.scale:
             raise InputError(f"a region needs the model's own enlargement, x{self.scale}, not {self.outscale}")
         x, y, width, height = roi
-        return upscale_array(image, lambda images: self.engine.region(images, y, x, height, width))
+        return upscale_array(
+            image, lambda images: self.engine.region(images, y, x, height, width), (y, x, height, width)
+        )
 
     def enhance(self, image: Array, outscale: float | None = None) -> tuple[Array, str]:
         """``__call__`` with the signature of Real-ESRGAN: returns the image and 'L', 'RGB' or 'RGBA'."""

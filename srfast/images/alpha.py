@@ -12,17 +12,23 @@ import numpy.typing as npt
 Array: TypeAlias = npt.NDArray[Any]
 
 
-def upscale_with_alpha(image: Array, colour: Callable[[Array], Array], gray: Callable[[Array], Array]) -> Array:
+Region: TypeAlias = tuple[int, int, int, int]  # top, left, height, width
+
+
+def upscale_with_alpha(
+    image: Array, colour: Callable[[Array], Array], gray: Callable[[Array], Array], region: Region | None = None
+) -> Array:
     """Upscales an image of colour and alpha, each by itself.
 
     Args:
         image: [H, W, 4], alpha last, uint8 or uint16.
         colour: [H, W, 3] -> [s*H, s*W, 3].
         gray: [H, W] -> [s*H, s*W].
+        region: the part of the image that ``colour`` and ``gray`` give; all of it by default.
     """
     alpha = np.ascontiguousarray(image[:, :, 3])
     large = colour(fill_hidden(np.ascontiguousarray(image[:, :, :3]), alpha))
-    return np.dstack([large, within_neighbours(gray(alpha), alpha)])
+    return np.dstack([large, within_neighbours(gray(alpha), alpha, region)])
 
 
 def fill_hidden(colour: Array, alpha: Array) -> Array:
@@ -37,9 +43,13 @@ def fill_hidden(colour: Array, alpha: Array) -> Array:
     return np.asarray(nearest[labels])
 
 
-def within_neighbours(large: Array, alpha: Array) -> Array:
+def within_neighbours(large: Array, alpha: Array, region: Region | None = None) -> Array:
     """Limits an enlarged alpha to the range of the 3x3 input pixels around: what is constant stays so, edges keep in it."""
     kernel = np.ones((3, 3), np.uint8)
     size = (large.shape[1], large.shape[0])
-    low, high = (cv2.resize(f(alpha, kernel), size, interpolation=cv2.INTER_NEAREST) for f in (cv2.erode, cv2.dilate))
+    top, left, height, width = region or (0, 0, *alpha.shape)
+    part = slice(top, top + height), slice(left, left + width)
+    low, high = (
+        cv2.resize(f(alpha, kernel)[part], size, interpolation=cv2.INTER_NEAREST) for f in (cv2.erode, cv2.dilate)
+    )
     return np.asarray(np.clip(large, low, high))

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from srfast.errors import InputError
-from srfast.images.alpha import upscale_with_alpha
+from srfast.images.alpha import Region, upscale_with_alpha
 
 Array: TypeAlias = npt.NDArray[Any]
 # [N, H, W, 3] RGB -> [N, s*H, s*W, 3] of the same dtype. One with ``takes_bgr`` turns the channels round by itself, with
@@ -20,12 +20,13 @@ Array: TypeAlias = npt.NDArray[Any]
 Run: TypeAlias = Callable[..., Tensor]
 
 
-def upscale_array(image: Array, run: Run) -> Array:
+def upscale_array(image: Array, run: Run, region: Region | None = None) -> Array:
     """Upscales a numpy image as OpenCV reads it.
 
     Args:
         image: [H, W] or [H, W, 1] gray, [H, W, 3] BGR or [H, W, 4] BGRA; uint8 or uint16.
         run: the engine.
+        region: the part of the image that ``run`` gives, as for ``upscale_with_alpha``.
 
     Returns:
         The same kind of array, larger. Alpha goes through the network as a gray image; see ``upscale_with_alpha``.
@@ -46,7 +47,7 @@ def upscale_array(image: Array, run: Run) -> Array:
         gray = _gray(image.reshape(image.shape[:2]), run)
         return gray if image.ndim == 2 else gray[:, :, None]
     if channels == 4:
-        return upscale_with_alpha(image, lambda colour: _bgr(colour, run), lambda alpha: _gray(alpha, run))
+        return upscale_with_alpha(image, lambda colour: _bgr(colour, run), lambda alpha: _gray(alpha, run), region)
     raise InputError(f"an image has 1 (gray), 3 (BGR) or 4 (BGRA) channels, not {channels}")
 
 

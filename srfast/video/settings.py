@@ -33,8 +33,17 @@ DEEP_CODECS: dict[str | None, str] = {"webm": "libsvtav1"}
 DEEP_ALPHA_CODECS: dict[str | None, str] = {"matroska": "prores_ks", "webm": "libvpx-vp9"}
 # Pixel formats that a container takes, where it takes less than the encoder.
 _CONTAINER_FORMATS = {
-    "yuv4mpegpipe": tuple(f"yuv{c}p{d}" for c in (420, 422, 444) for d in ("", "10le", "12le", "16le"))
-    + ("yuv411p", "gray", "gray10le", "gray12le", "gray16le", "yuvj420p", "yuvj422p", "yuvj444p"),
+    "yuv4mpegpipe": (
+        *tuple(f"yuv{c}p{d}" for c in (420, 422, 444) for d in ("", "10le", "12le", "16le")),
+        "yuv411p",
+        "gray",
+        "gray10le",
+        "gray12le",
+        "gray16le",
+        "yuvj420p",
+        "yuvj422p",
+        "yuvj444p",
+    ),
     "webp": ("bgra",),
     "gif": ("pal8",),
 }
