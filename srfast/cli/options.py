@@ -157,14 +157,14 @@ def milliseconds(text: str) -> float:
     return float(match[1]) / (1 if match[2] == "s" else 1000)
 
 
-def paths_from(args: argparse.Namespace) -> tuple[str, str]:
-    """Input and output from positions and options."""
+def paths_from(args: argparse.Namespace, queued: list[str]) -> tuple[list[str], str]:
+    """Inputs and output from positions and options; ``queued`` are further inputs."""
     rest = list(args.paths)
-    source = args.input or (rest.pop(0) if rest else None)
-    target = args.output or (rest.pop(0) if rest else None)
-    if source is None or target is None or rest:
-        raise ValueError("give one input and one output: srfast upscale IN OUT")
-    return str(source), str(target)
+    target = args.output or (rest.pop() if rest and (args.input or queued or len(rest) > 1) else None)
+    sources = [*([args.input] if args.input else []), *rest, *queued]
+    if not sources or target is None:
+        raise ValueError("give one input and one output: srfast upscale IN OUT, or several inputs and a folder")
+    return [str(source) for source in sources], str(target)
 
 
 # What each kind of input has no use for, by the names in the arguments.
@@ -177,6 +177,7 @@ _OF_VIDEO = (
 _USELESS = {
     "an image": (*_OF_VIDEO, "resume", "suffix", "ext"),
     "a folder": _OF_VIDEO,
+    "several files": ("input_format", "input_option", "format", "report", "max_latency", "lighter"),
     "a video": ("lighter", "suffix", "ext"),
     "a live video": ("resume", "strict", "no_reuse", "report", "max_memory", "suffix", "ext"),
 }

@@ -16,10 +16,13 @@ from srfast.images.arrays import Array
 from srfast.images.metadata import KEEPS, Metadata, read_metadata, with_metadata
 
 _log = logging.getLogger("srfast")
-SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
+SUFFIXES = (".png", ".jpg", ".jpeg", ".jfif", ".jpe", ".webp", ".bmp", ".tif", ".tiff", ".jp2")
+# Formats that are read and not written: results of them become PNG.
+READABLE = (*SUFFIXES, ".gif", ".avif", ".ppm", ".pgm", ".pbm", ".pnm")
+_ENCODERS = {".jfif": ".jpg", ".jpe": ".jpg"}  # OpenCV's names of formats with others
 # Pixels that a side may have: of WebP itself, of OpenCV's JPEG writer, of libpng.
-LARGEST_SIDES = {".webp": 16383, ".jpg": 65500, ".jpeg": 65500, ".png": 1_000_000}
-NO_ALPHA = (".jpg", ".jpeg")
+LARGEST_SIDES = {".webp": 16383, ".jpg": 65500, ".jpeg": 65500, ".jfif": 65500, ".jpe": 65500, ".png": 1_000_000}
+NO_ALPHA = (".jpg", ".jpeg", ".jfif", ".jpe", ".jp2")
 DEEP = (".png", ".tif", ".tiff")  # suffixes of formats that hold 16 bits
 # How EXIF's orientations become upright: mirrored in which directions after an exchange of rows and columns.
 _TURNS = {2: (False, 1), 3: (False, -1), 4: (False, 0), 5: (True, None), 6: (True, 1), 7: (True, -1), 8: (True, 0)}
@@ -129,7 +132,7 @@ def write_image(path: Path, image: Array, overwrite: bool, metadata: Metadata | 
     if metadata is not None and metadata.icc and suffix not in KEEPS:
         _log.warning("the colour profile is left out of %s; %s keep it", path, ", ".join(KEEPS))
     try:
-        done, data = cv2.imencode(suffix, image)
+        done, data = cv2.imencode(_ENCODERS.get(suffix, suffix), image)
     except (cv2.error, MemoryError):
         done = False
     if not done:
@@ -140,15 +143,3 @@ def write_image(path: Path, image: Array, overwrite: bool, metadata: Metadata | 
             partial.write_bytes(content)
     except OSError as error:
         raise OutputError(f"cannot write {path}: {error.strerror}") from error
-
-
-def find_images(folder: Path) -> list[Path]:
-    """The image files of a folder, sorted by name.
-
-    Raises:
-        InputError: there are none.
-    """
-    images = sorted(p for p in folder.iterdir() if p.suffix.lower() in SUFFIXES and p.is_file())
-    if not images:
-        raise InputError(f"{folder} has no images ({', '.join(SUFFIXES)})")
-    return images

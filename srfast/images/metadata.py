@@ -20,7 +20,7 @@ _ORIENTATION, _ICC = 0x0112, 0x8773  # tags of TIFF
 _UPRIGHT = 1
 # WebP: flags in the chunk that announces others.
 _FLAGS = {b"ICCP": 0x20, b"ALPH": 0x10, b"EXIF": 0x08}
-KEEPS = (".png", ".jpg", ".jpeg", ".webp")  # suffixes of what ``with_metadata`` writes into
+KEEPS = (".png", ".jpg", ".jpeg", ".jfif", ".jpe", ".webp")  # suffixes of what ``with_metadata`` writes into
 
 
 @dataclass(frozen=True)

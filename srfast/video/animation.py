@@ -64,7 +64,7 @@ def _gif_pictures(data: bytes) -> int:
 
 
 def as_video(path: Path) -> io.BytesIO:
-    """An animated WebP or AVIF as a NUT file of lossless RGBA with the animation's times in milliseconds.
+    """An animated WebP or AVIF as a MOV file of lossless RGBA with the animation's times in milliseconds, also of the last picture.
 
     Raises:
         InputError: it cannot be read, is too large, or OpenCV is older than 4.11.
@@ -84,17 +84,19 @@ def as_video(path: Path) -> io.BytesIO:
     if sum(picture.nbytes for picture in pictures) > _MOST:
         raise InputError(f"{path} is too large an animation: its pictures take more than {_MOST >> 30} GiB")
     file, time = io.BytesIO(), 0
-    with av.open(file, "w", format="nut") as out:
+    with av.open(file, "w", format="mov") as out:
         height, width = pictures[0].shape[:2]
-        video: Any = out.add_stream("ffv1", rate=25)
-        video.width, video.height, video.pix_fmt = width, height, "bgra"
+        video: Any = out.add_stream("png", rate=25)
+        video.width, video.height, video.pix_fmt = width, height, "rgba"
         video.codec_context.time_base = video.time_base = Fraction(1, 1000)
         for picture, shown in zip(pictures, animation.durations, strict=True):
-            bgra = picture if picture.shape[2] == 4 else cv2.cvtColor(picture, cv2.COLOR_BGR2BGRA)
-            frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(bgra, np.uint8), format="bgra")
+            rgba = cv2.cvtColor(picture, cv2.COLOR_BGRA2RGBA if picture.shape[2] == 4 else cv2.COLOR_BGR2RGBA)
+            frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(rgba, np.uint8), format="rgba")
             frame.pts, frame.time_base, frame.duration = time, Fraction(1, 1000), int(shown)
             time += max(1, int(shown))
-            out.mux(video.encode(frame))
+            for packet in video.encode(frame):  # each picture is one
+                packet.duration = max(1, int(shown))
+                out.mux(packet)
         out.mux(video.encode(None))
     file.seek(0)
     return file

@@ -32,17 +32,10 @@ ALPHA_CODECS: dict[str | None, str] = {"mov": "prores_ks", "matroska": "libvpx-v
 DEEP_CODECS: dict[str | None, str] = {"webm": "libsvtav1"}
 DEEP_ALPHA_CODECS: dict[str | None, str] = {"matroska": "prores_ks", "webm": "libvpx-vp9"}
 # Pixel formats that a container takes, where it takes less than the encoder.
-_CONTAINER_FORMATS = {
+_CONTAINER_FORMATS: dict[str | None, tuple[str, ...]] = {
     "yuv4mpegpipe": (
-        *tuple(f"yuv{c}p{d}" for c in (420, 422, 444) for d in ("", "10le", "12le", "16le")),
-        "yuv411p",
-        "gray",
-        "gray10le",
-        "gray12le",
-        "gray16le",
-        "yuvj420p",
-        "yuvj422p",
-        "yuvj444p",
+        *(f"yuv{chroma}p{depth}" for chroma in (420, 422, 444) for depth in ("", "10le", "12le", "16le")),
+        *("yuv411p", "gray", "gray10le", "gray12le", "gray16le", "yuvj420p", "yuvj422p", "yuvj444p"),
     ),
     "webp": ("bgra",),
     "gif": ("pal8",),
