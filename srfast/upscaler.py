@@ -103,8 +103,9 @@ class Upscaler:
         """Upscales one frame, or a batch of tensors.
 
         Args:
-            frame: numpy [H, W], [H, W, 3] BGR or [H, W, 4] BGRA of uint8 or uint16; torch [N, 3, H, W] or [3, H, W] RGB
-                of uint8 or floating in 0..1, on any device; or any object with ``__dlpack__`` in such a layout.
+            frame: numpy [H, W], [H, W, 3] BGR or [H, W, 4] BGRA of uint8 or uint16; a PIL image; torch [N, C, H, W] or
+                [C, H, W] RGB, RGBA or gray of uint8 or floating in 0..1, on any device; or any object with ``__dlpack__``
+                in such a layout.
 
         Returns:
             The same kind, dtype and device; height and width multiplied by ``outscale``.
@@ -118,6 +119,10 @@ class Upscaler:
             raise InputError(
                 f"outscale {self.outscale} on a x{self.scale} model resizes numpy frames only, not tensors"
             )
+        if not isinstance(frame, np.ndarray) and type(frame).__module__.split(".")[0] == "PIL":
+            width, height = frame.size
+            tall, wide = _size(height, width, self.outscale)
+            return upscale_frame(frame, self.engine).resize((wide, tall))
         return self._resized(frame, self.outscale)
 
     def _resized(self, image: Any, factor: float) -> Array:

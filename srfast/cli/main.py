@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import logging
 import os
@@ -13,6 +14,7 @@ from pathlib import Path
 import srfast
 from srfast.cli import estimate as plan
 from srfast.cli import models, upscale
+from srfast.cli.json_lines import lines_of_json
 from srfast.errors import OutputError, SrfastError
 
 _READER_GONE = 128 + 13  # as a shell tells of a program that SIGPIPE ended
@@ -20,8 +22,15 @@ _READER_GONE = 128 + 13  # as a shell tells of a program that SIGPIPE ended
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command; returns 0 done, 2 wrong usage, 130 interrupted, or a code of ``srfast.errors``."""
+    _give_streams()
     args = _parser().parse_args(argv)
+    as_json = getattr(args, "progress", None) == "json"
     logging.basicConfig(level=logging.INFO if args.verbose else logging.WARNING, format="srfast: %(message)s")
+    with lines_of_json() if as_json else contextlib.nullcontext():
+        return _run(args)
+
+
+def _run(args: argparse.Namespace) -> int:
     try:
         code = int(args.run(args))
         sys.stdout.flush()
@@ -43,6 +52,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt as error:  # with what is left behind, where a command says it
         print(f"srfast: interrupted; {error}" if str(error) else "srfast: interrupted", file=sys.stderr)
         return 130
+
+
+def _give_streams() -> None:
+    """Programs with windows have no standard output and error: what is written there goes nowhere."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115
 
 
 def _parser() -> argparse.ArgumentParser:

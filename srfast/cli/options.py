@@ -80,6 +80,7 @@ def add_video(p: argparse.ArgumentParser) -> None:
         metavar="K=V",
         help="demuxer option, such as video_size=320x240, pixel_format=yuv420p or framerate=25 for rawvideo",
     )
+    video.add_argument("--deinterlace", action="store_true", help="make whole frames of interlaced ones first (bwdif)")
     video.add_argument("--hwaccel", help="hardware decoder: cuda, vaapi, qsv, videotoolbox, ...")
     for kind in COPIED:
         video.add_argument(
@@ -125,7 +126,8 @@ def input_from(args: argparse.Namespace) -> InputOptions:
     """How to read the input."""
     from srfast.video import InputOptions
 
-    return InputOptions(args.input_format, dict(key_value(text) for text in args.input_option), args.hwaccel)
+    options = dict(key_value(text) for text in args.input_option)
+    return InputOptions(args.input_format, options, args.hwaccel, args.deinterlace)
 
 
 def copied_from(args: argparse.Namespace) -> tuple[str, ...]:
@@ -170,7 +172,7 @@ def paths_from(args: argparse.Namespace, queued: list[str]) -> tuple[list[str], 
 # What each kind of input has no use for, by the names in the arguments.
 _OF_ENCODING = ("codec", "crf", "pix_fmt", "encoder_option", "format")
 _OF_VIDEO = (
-    *(*_OF_ENCODING, "input_format", "input_option", "hwaccel"),
+    *(*_OF_ENCODING, "input_format", "input_option", "hwaccel", "deinterlace"),
     *(f"no_copy_{kind}" for kind in COPIED),
     *("frames", "strict", "no_reuse", "report", "max_latency", "lighter"),
 )

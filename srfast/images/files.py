@@ -13,7 +13,7 @@ import numpy as np
 from srfast._files import check_output, whole_file
 from srfast.errors import InputError, OutputError
 from srfast.images.arrays import Array
-from srfast.images.metadata import KEEPS, Metadata, read_metadata, with_metadata
+from srfast.images.metadata import KEEPS, Metadata, gray_transparency, read_metadata, with_metadata
 
 _log = logging.getLogger("srfast")
 SUFFIXES = (".png", ".jpg", ".jpeg", ".jfif", ".jpe", ".webp", ".bmp", ".tif", ".tiff", ".jp2")
@@ -65,7 +65,11 @@ def read_picture(path: Path) -> Picture:
         images = cv2.imcount(str(path))
         if images > 1:
             _log.warning("%s holds %d images; only the first is upscaled", path, images)
-    return Picture(image, metadata.upright(1 if image.ndim == 2 else image.shape[2]))
+    upright = metadata.upright(1 if image.ndim == 2 else image.shape[2])
+    if metadata.icc and not upright.icc:
+        kind = metadata.icc[16:20].decode("ascii", "replace").strip()
+        _log.warning("%s: its %s colour profile does not fit the converted pixels and is left out", path, kind)
+    return Picture(image, upright)
 
 
 def _decoded(data: Array, metadata: Metadata) -> Array | None:
@@ -76,6 +80,10 @@ def _decoded(data: Array, metadata: Metadata) -> Array | None:
         # Without alpha: palettes and CMYK as colours. Not every OpenCV turns every format, so that is done here.
         mode = cv2.IMREAD_ANYCOLOR | cv2.IMREAD_ANYDEPTH | cv2.IMREAD_IGNORE_ORIENTATION
         image = np.asarray(cv2.imdecode(data, mode))
+    clear = gray_transparency(data.tobytes()) if image.ndim == 2 else None
+    if clear is not None:  # OpenCV reads the transparent colour of others, not of gray
+        alpha = np.where(image == clear, 0, np.iinfo(image.dtype).max).astype(image.dtype)
+        image = np.dstack([image, image, image, alpha])
     swapped, mirrored = _TURNS.get(metadata.orientation, (False, None))
     image = cv2.transpose(image) if swapped else image
     return image if mirrored is None else cv2.flip(image, mirrored)
@@ -115,6 +123,14 @@ def check_size(path: Path, height: int, width: int) -> None:
         )
 
 
+def _resolution(suffix: str, metadata: Metadata | None) -> list[int]:
+    """What OpenCV's TIFF writer takes of the resolution; other formats get it with the rest of the metadata."""
+    if metadata is None or metadata.dpi is None or suffix not in (".tif", ".tiff"):
+        return []
+    across, down = (max(1, round(value)) for value in metadata.dpi)
+    return [cv2.IMWRITE_TIFF_RESUNIT, 2, cv2.IMWRITE_TIFF_XDPI, across, cv2.IMWRITE_TIFF_YDPI, down]
+
+
 def write_image(path: Path, image: Array, overwrite: bool, metadata: Metadata | None = None) -> None:
     """Writes an image in the format of the suffix, with ``metadata`` where the format takes it.
 
@@ -132,7 +148,7 @@ def write_image(path: Path, image: Array, overwrite: bool, metadata: Metadata | 
     if metadata is not None and metadata.icc and suffix not in KEEPS:
         _log.warning("the colour profile is left out of %s; %s keep it", path, ", ".join(KEEPS))
     try:
-        done, data = cv2.imencode(_ENCODERS.get(suffix, suffix), image)
+        done, data = cv2.imencode(_ENCODERS.get(suffix, suffix), image, _resolution(suffix, metadata))
     except (cv2.error, MemoryError):
         done = False
     if not done:

@@ -64,7 +64,7 @@ def _gif_pictures(data: bytes) -> int:
 
 
 def as_video(path: Path) -> io.BytesIO:
-    """An animated WebP or AVIF as a MOV file of lossless RGBA with the animation's times in milliseconds, also of the last picture.
+    """An animated WebP or AVIF as a MOV file of lossless RGBA, with its times in milliseconds.
 
     Raises:
         InputError: it cannot be read, is too large, or OpenCV is older than 4.11.

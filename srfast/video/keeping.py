@@ -101,7 +101,9 @@ def row_of(stream: Any) -> str:
 def prepare(reader: VideoReader, column: str) -> None:
     """Turns the frames upright where the output cannot say that a player should; before their size is asked for."""
     if reader.interlaced:
-        _log.warning("the input is interlaced: fields are upscaled woven together; --deinterlace separates them first")
+        _log.warning(
+            "the input is interlaced: fields are upscaled woven together; --deinterlace makes whole frames first"
+        )
     row = "mirroring" if reader.mirrored else "rotation"
     if reader.display_matrix and TABLE[row][column] is not Outcome.KEPT:
         reader.turn_upright()

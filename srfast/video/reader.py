@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import threading
 from collections import deque
@@ -17,6 +18,7 @@ from srfast.video.colour import Colour, colour_of, to_rgb
 from srfast.video.completeness import FrameTimes, check
 from srfast.video.damage import Damage
 from srfast.video.decoding import Decoding, is_picture, packet_time
+from srfast.video.deinterlacing import Deinterlacer
 from srfast.video.hdr import light_of
 from srfast.video.planes import to_planes
 from srfast.video.source import COPIED, InputOptions, Source, require_av
@@ -68,6 +70,7 @@ class VideoReader:
         self._decoding = Decoding(source, options or InputOptions(), strict)
         self.time_base: Fraction = self.stream.time_base
         self.rate: Fraction | None = self.stream.average_rate or self.stream.guessed_rate
+        self._deinterlace = bool(options and options.deinterlace)
         self._times = FrameTimes(self.rate, self.time_base)
         self.decoded = 0
         self.planes: PlaneColour | None = None  # frames come as planes, not as RGB
@@ -96,7 +99,7 @@ class VideoReader:
         )
         self.deep = max(component.bits for component in self.format.components) > 8
         self.alpha = any(component.is_alpha for component in self.format.components)
-        self.interlaced = bool(frame.interlaced_frame)
+        self.interlaced = bool(frame.interlaced_frame) and not self._deinterlace
         self.rotation = int(getattr(frame, "rotation", 0) or 0)
         self.display_matrix = _display_matrix(frame)
         self.light = light_of(frame)
@@ -229,9 +232,24 @@ class VideoReader:
             check(self._decoding, self._times, self.decoded)
 
     def _replayed(self) -> Iterator[Any]:
+        events = itertools.chain(self._taken(), self._events)
+        if not self._deinterlace:
+            yield from events
+            return
+        filtered: Deinterlacer | None = None
+        for event in events:
+            if not isinstance(event, self._av.VideoFrame):
+                yield event
+                continue
+            if filtered is None or filtered.size != (event.width, event.height):
+                yield from filtered(None) if filtered is not None else ()
+                filtered = Deinterlacer(event, self.time_base)
+            yield from filtered(event)
+        yield from filtered(None) if filtered is not None else ()
+
+    def _taken(self) -> Iterator[Any]:
         while self._head:
             yield self._head.popleft()
-        yield from self._events
 
     def _image(self, frame: Any) -> Array:
         size = self._decoded_size

@@ -69,12 +69,35 @@ def holdable(suffix: str, kind: str | None, reader: VideoReader, settings: Setti
         except OutputError:
             others = [s for s in streams if s.type != "data"]
             if len(others) == len(streams):
+                _name_refused(probe, suffix or str(kind), kind, reader, settings, streams)
                 raise
             open_muxer(probe, kind, reader, settings, others).abandon()
             # As ffmpeg does: timecodes and telemetry of a camera, texts of chapters that are written anew.
             _log.info("%s cannot hold %d data streams; they are left out", suffix or kind, len(streams) - len(others))
             return others
     return streams
+
+
+def _name_refused(
+    probe: Path, label: str, kind: str | None, reader: VideoReader, settings: Settings, streams: list[Any]
+) -> None:
+    """Raises the refusal of the one stream that the container does not take, if the video alone is fine with it."""
+    for stream in streams:
+        try:
+            open_muxer(probe, kind, reader, settings, []).abandon()
+        except OutputError:
+            return
+        try:
+            open_muxer(probe, kind, reader, settings, [stream]).abandon()
+        except OutputError as error:
+            if "cannot hold the" in str(error):
+                raise
+            name = stream.codec_context.name if stream.codec_context else stream.type
+            why = reason(error.__cause__) if error.__cause__ else str(error)
+            raise OutputError(
+                f"{label} cannot hold the {name} {stream.type} stream ({why}); "
+                f"write .mkv, or pass --no-copy-{stream.type} to leave it out"
+            ) from error
 
 
 class JournalSink:

@@ -30,11 +30,13 @@ class InputOptions:
         format: demuxer, such as 'rawvideo'; by default found from the content.
         options: of the demuxer, such as video_size, pixel_format and framerate for rawvideo.
         hwaccel: hardware decoder, such as 'cuda' or 'vaapi'; software where it does not take the stream or does not open.
+        deinterlace: make whole frames of interlaced ones, as many as there are.
     """
 
     format: str | None = None
     options: dict[str, str] = field(default_factory=dict)
     hwaccel: str | None = None
+    deinterlace: bool = False
 
 
 def require_av() -> Any:
