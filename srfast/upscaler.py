@@ -40,6 +40,8 @@ class Upscaler:
     Args:
         model: a checkpoint's path, a shipped model's name, or a PyTorch module for RGB images in 0..1.
         outscale: final enlargement; other than the model's own scale, the result is resized to it (numpy frames only).
+        size: width and height of the result in pixels instead, whatever the input's; numpy frames and PIL images only.
+        height: of the result in pixels instead; the width follows, to a multiple of 2.
         backend: 'auto' or a backend's name: 'triton', 'cuda', 'mixed', 'cpu' or 'reference'.
         device: 'cpu', 'cuda', 'cuda:1', ...; by default the first GPU, else the CPU.
         dtype: a torch dtype or its name ('fp16', 'bf16', 'fp32'); by default the fastest good one of the device.
@@ -57,6 +59,8 @@ class Upscaler:
         model: LoadedModel | nn.Module | str | os.PathLike[str],
         *,
         outscale: float | None = None,
+        size: tuple[int, int] | None = None,
+        height: int | None = None,
         backend: str = "auto",
         device: torch.device | str | None = None,
         dtype: torch.dtype | str | None = None,
@@ -72,6 +76,7 @@ class Upscaler:
                 f"not {type(model).__name__}"
             )
         factor = None if outscale is None else _enlargement(outscale)  # before the work of loading
+        self.size, self.height = _checked_size(outscale, size, height)
         self.name = model.name if isinstance(model, LoadedModel) else type(module).__name__
         self.plan = optimise(capture(module))
         if (self.plan.in_channels, self.plan.out_channels) != (3, 3):
@@ -113,24 +118,29 @@ class Upscaler:
         Raises:
             InputError: another kind, shape or dtype.
         """
-        if self.outscale == self.scale:
+        if not self.resizes:
             return upscale_frame(frame, self.engine)
         if not isinstance(frame, np.ndarray) and (isinstance(frame, Tensor) or hasattr(frame, "__dlpack__")):
             raise InputError(
-                f"outscale {self.outscale} on a x{self.scale} model resizes numpy frames only, not tensors"
+                f"another size than that of the x{self.scale} model is for numpy frames and PIL images, not tensors"
             )
         if not isinstance(frame, np.ndarray) and type(frame).__module__.split(".")[0] == "PIL":
             width, height = frame.size
-            tall, wide = _size(height, width, self.outscale)
+            tall, wide = self.output_size(height, width)
             return upscale_frame(frame, self.engine).resize((wide, tall))
-        return self._resized(frame, self.outscale)
+        return self._resized(frame)
 
-    def _resized(self, image: Any, factor: float) -> Array:
+    def _resized(self, image: Any, factor: float | None = None) -> Array:
         """The result of an image, enlarged by ``factor`` in all. What cannot be is said before the network runs."""
-        if isinstance(image, np.ndarray) and image.ndim > 1:
-            _size(image.shape[0], image.shape[1], factor)
+
+        def size() -> tuple[int, int]:
+            height, width = image.shape[:2]
+            return self.output_size(height, width) if factor is None else _size(height, width, factor)
+
+        if isinstance(image, np.ndarray) and image.ndim > 1 and image.size:
+            size()
         out = upscale_frame(image, self.engine)
-        return resize_array(out, *_size(image.shape[0], image.shape[1], factor))
+        return resize_array(out, *size())
 
     def output_size(self, height: int, width: int) -> tuple[int, int]:
         """Height and width of the result, in pixels.
@@ -138,7 +148,17 @@ class Upscaler:
         Raises:
             InputError: no picture is that large.
         """
+        if self.size is not None:
+            return self.size[1], self.size[0]
+        if self.height is not None:
+            tall, wide = _size(height, width, self.height / height)
+            return tall, max(2, wide + wide % 2)
         return _size(height, width, self.outscale)
+
+    @property
+    def resizes(self) -> bool:
+        """True where the network's results are brought to another size."""
+        return self.size is not None or self.height is not None or self.outscale != self.scale
 
     def frames(self, frames: Iterable[Any], prefetch: int = 2) -> Iterator[Any]:
         """Upscales frames one after another; the next ones come from ``frames`` meanwhile, in a thread.
@@ -182,7 +202,7 @@ class Upscaler:
         """
         if roi is None:
             return np.asarray(self(image))
-        if self.outscale != self.scale:
+        if self.resizes:
             raise InputError(f"a region needs the model's own enlargement, x{self.scale}, not {self.outscale}")
         x, y, width, height = roi
         return upscale_array(
@@ -193,7 +213,7 @@ class Upscaler:
         """``__call__`` with the signature of Real-ESRGAN: returns the image and 'L', 'RGB' or 'RGBA'."""
         if not isinstance(image, np.ndarray):
             raise InputError(f"enhance takes numpy images, not {type(image).__name__}; call the upscaler for others")
-        out = self._resized(image, self.outscale if outscale is None else _enlargement(outscale))
+        out = self._resized(image, None if outscale is None else _enlargement(outscale))
         channels = 1 if image.ndim == 2 else image.shape[2]
         return out, {1: "L", 3: "RGB", 4: "RGBA"}[channels]
 
@@ -231,6 +251,17 @@ def _enlargement(outscale: Any) -> float:
     if not number or not 0 < outscale < math.inf:
         raise ValueError(f"outscale must be a positive, finite number, not {outscale!r}")
     return int(outscale) if isinstance(outscale, numbers.Integral) else float(outscale)
+
+
+def _checked_size(
+    outscale: float | None, size: tuple[int, int] | None, height: int | None
+) -> tuple[tuple[int, int] | None, int | None]:
+    if sum(value is not None for value in (outscale, size, height)) > 1:
+        raise ValueError("outscale, size and height each say how large the result is: give one of them")
+    for side in (*(size or ()), *(() if height is None else (height,))):
+        if not 0 < side <= _LARGEST_SIDE:
+            raise ValueError(f"a side of the result has 1 to {_LARGEST_SIDE} pixels, not {side}")
+    return size, height
 
 
 def _size(height: int, width: int, factor: float) -> tuple[int, int]:

@@ -26,6 +26,10 @@ def add_model(p: argparse.ArgumentParser) -> None:
     names = ("-n", "--model_name", "--model-name", "-m", "--model", "--model_path", "--model-path")
     model.add_argument(*names, dest="model", help="a checkpoint file or a shipped model's name (see 'srfast info')")
     model.add_argument("-s", "--outscale", type=enlargement, help="final enlargement; the model's own by default")
+    model.add_argument(
+        "--size", type=frame_size, metavar="WxH", help="final width and height in pixels, such as 1920x1080"
+    )
+    model.add_argument("--height", type=int, metavar="H", help="final height in pixels; the width follows")
     add_hints(model, "--model-scale")
     engine = p.add_argument_group("engine")
     engine.add_argument("-t", "--tile", default="auto", help="tile side in input pixels, 0 for none, auto (default)")
@@ -58,6 +62,14 @@ def enlargement(text: str) -> float:
     if not 0 < value < math.inf:
         raise argparse.ArgumentTypeError(f"takes a positive number such as 2 or 1.5, not {text!r}")
     return value
+
+
+def frame_size(text: str) -> tuple[int, int]:
+    """Width and height of '1920x1080'."""
+    match = re.fullmatch(r"(\d{1,7})x(\d{1,7})", text.strip().lower())
+    if not match or not int(match[1]) or not int(match[2]):
+        raise argparse.ArgumentTypeError(f"takes a width and a height such as 1920x1080, not {text!r}")
+    return int(match[1]), int(match[2])
 
 
 def add_video(p: argparse.ArgumentParser) -> None:
@@ -106,6 +118,8 @@ def upscaler_from(args: argparse.Namespace, kind: str, memory: int | None = None
         act=args.act,
         res_scale=args.res_scale,
         outscale=args.outscale,
+        size=args.size,
+        height=args.height,
         backend=args.backend,
         device=device,
         dtype="fp32" if args.fp32 else args.dtype,

@@ -82,7 +82,7 @@ def _decoded(data: Array, metadata: Metadata) -> Array | None:
         image = np.asarray(cv2.imdecode(data, mode))
     clear = gray_transparency(data.tobytes()) if image.ndim == 2 else None
     if clear is not None:  # OpenCV reads the transparent colour of others, not of gray
-        alpha = np.where(image == clear, 0, np.iinfo(image.dtype).max).astype(image.dtype)
+        alpha = np.where(image == clear, 0, 255 if image.dtype == np.uint8 else 65_535).astype(image.dtype)
         image = np.dstack([image, image, image, alpha])
     swapped, mirrored = _TURNS.get(metadata.orientation, (False, None))
     image = cv2.transpose(image) if swapped else image

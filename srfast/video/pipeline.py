@@ -211,6 +211,7 @@ def _identity(
         "input options": asdict(options),
         "model": upscaler.fingerprint,
         "outscale": upscaler.outscale,
+        "size": [upscaler.size, upscaler.height],
         "backend": f"{upscaler.engine.backend.name} on {upscaler.engine.device} in {upscaler.engine.dtype}",
         "encoding": encoder,
         "frames limit": frames,
