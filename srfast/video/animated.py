@@ -152,6 +152,23 @@ class Palette:
             yield ready
 
 
+def continued_gif(data: bytes) -> bytes:
+    """A packet of a GIF encoder that began anew, for the middle of a file: without a header, its palette with the picture."""
+    if not data.startswith(b"GIF8") or len(data) < 13 or not data[10] & 0x80:
+        return data
+    size = data[10] & 7
+    begin = 13 + (3 << (size + 1))
+    palette, at = data[13:begin], begin
+    while at + 10 <= len(data) and data[at] == 0x21:  # extensions before the picture
+        at += 2
+        while at < len(data) and data[at]:
+            at += data[at] + 1
+        at += 1
+    if at + 10 > len(data) or data[at] != 0x2C or data[at + 9] & 0x80:
+        return data[begin:]
+    return data[begin : at + 9] + bytes([data[at + 9] & 0x78 | 0x80 | size]) + palette + data[at + 10 :]
+
+
 def _chunk(kind: bytes, content: bytes) -> bytes:
     return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
 

@@ -55,6 +55,7 @@ class FrameEncoder:
             raise OutputError(f"the encoder {settings.codec} has no option called {', '.join(sorted(unused))}")
         self._context: Any = context
         self._scaler = av.video.reformatter.VideoReformatter()
+        self._durations: dict[int, int] = {}
         self._palette = Palette(settings) if settings.codec == "gif" else None
 
     def encode(self, frame: RgbFrame) -> list[av.Packet[Any]]:
@@ -66,6 +67,8 @@ class FrameEncoder:
             name = settings.pix_fmt if self._palette is None else PALETTE_INPUT
             video = from_rgb(frame.image, name, settings.colour, self._scaler)
         video.pts, video.time_base, video.duration = frame.pts, settings.clock, frame.duration
+        if settings.clock == settings.time_base:
+            self._durations[frame.pts] = frame.duration
         if self._palette is not None:
             return self._finished([p for ready in self._palette(video) for p in self._context.encode(ready)])
         return self._finished(self._context.encode(video))
@@ -79,6 +82,9 @@ class FrameEncoder:
     def _finished(self, packets: list[av.Packet[Any]]) -> list[av.Packet[Any]]:
         for packet in packets:
             packet.time_base = self._settings.time_base
+            shown = self._durations.pop(packet.pts, 0) if packet.pts is not None else 0
+            if not packet.duration and shown:  # not every encoder hands it on
+                packet.duration = shown
         return packets
 
 

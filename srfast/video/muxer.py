@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from srfast.errors import OutputError
-from srfast.video.animated import AnimationMuxer
+from srfast.video.animated import AnimationMuxer, continued_gif
 from srfast.video.display_size import set_shown_size, shown_size
 from srfast.video.encoder import configure
 from srfast.video.reader import VideoReader, own_tags
@@ -157,6 +157,8 @@ class Muxer:
 
     def video(self, packet: av.Packet[Any]) -> None:
         """Adds a packet of the video; decoding times that do not rise where segments meet are moved between."""
+        if self.kind == "gif" and self._last is not None:
+            packet = _like(packet, continued_gif(bytes(packet)), self._av)
         packet.stream = self.stream
         if packet.dts is not None and self._last is not None and packet.dts <= self._last:
             packet.dts = self._last + 1
@@ -192,6 +194,14 @@ class Muxer:
         with contextlib.suppress(self._av.error.FFmpegError, OSError, ValueError):
             self.container.close()
             self._close_header()
+
+
+def _like(packet: av.Packet[Any], data: bytes, av_module: Any) -> Any:
+    """Other data at the packet's times."""
+    made = av_module.Packet(data)
+    made.pts, made.dts, made.duration, made.time_base = packet.pts, packet.dts, packet.duration, packet.time_base
+    made.is_keyframe = packet.is_keyframe
+    return made
 
 
 class _AspectHeader:
