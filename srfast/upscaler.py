@@ -122,7 +122,7 @@ class Upscaler:
             return upscale_frame(frame, self.engine)
         if not isinstance(frame, np.ndarray) and (isinstance(frame, Tensor) or hasattr(frame, "__dlpack__")):
             raise InputError(
-                f"another size than that of the x{self.scale} model is for numpy frames and PIL images, not tensors"
+                f"outscale, size and height on a x{self.scale} model resize numpy frames and PIL images only, not tensors"
             )
         if not isinstance(frame, np.ndarray) and type(frame).__module__.split(".")[0] == "PIL":
             width, height = frame.size
