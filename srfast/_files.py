@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 import tempfile
 from collections.abc import Iterator
@@ -39,7 +40,9 @@ def whole_file(path: Path, overwrite: bool) -> Iterator[Path]:
     """
     check_output(path, overwrite)
     # The suffix stays last: writers choose the format by it.
-    handle, name = tempfile.mkstemp(prefix=f".{path.stem}.", suffix=f".partial{path.suffix}", dir=path.parent)
+    handle, name = tempfile.mkstemp(
+        prefix=f".{shortened(path.stem, 200)}.", suffix=f".partial{path.suffix}", dir=path.parent
+    )
     os.close(handle)
     partial = Path(name)
     try:
@@ -51,6 +54,14 @@ def whole_file(path: Path, overwrite: bool) -> Iterator[Path]:
             _move_to_free_name(partial, path)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def shortened(name: str, most: int) -> str:
+    """A name of at most ``most`` bytes, for hidden files beside one of any length; a hash tells long ones apart."""
+    data = os.fsencode(name)
+    if len(data) <= most:
+        return name
+    return os.fsencode(name)[: most - 17].decode("utf-8", "ignore") + "-" + hashlib.sha256(data).hexdigest()[:16]
 
 
 def _move_to_free_name(partial: Path, path: Path) -> None:

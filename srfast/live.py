@@ -106,7 +106,13 @@ class LiveUpscaler:
         self._model = model if isinstance(model, Upscaler) else Upscaler(model)
         self._ways = [_Way("full", self._model)]
         if lighter is not None:
-            light = lighter if isinstance(lighter, Upscaler) else Upscaler(lighter, outscale=self._model.outscale)
+            size, height = self._model.size, self._model.height
+            outscale = self._model.outscale if size is None and height is None else None
+            light = (
+                lighter
+                if isinstance(lighter, Upscaler)
+                else Upscaler(lighter, outscale=outscale, size=size, height=height)
+            )
             self._ways.append(_Way("lighter", light))
         self._ways.append(_Way("bicubic", self._bicubic))
         self.max_latency = max_latency

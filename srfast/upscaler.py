@@ -41,6 +41,8 @@ class Upscaler:
     Args:
         model: a checkpoint's path, a shipped model's name, or a PyTorch module for RGB images in 0..1.
         outscale: final enlargement; other than the model's own scale, the result is resized to it (numpy frames only).
+        size: width and height of the result in pixels instead, whatever the input's; numpy frames and PIL images only.
+        height: of the result in pixels instead; the width follows, to a multiple of 2.
         backend: 'auto', a backend's name ('triton', 'cuda', 'mixed', 'cpu', 'reference'), or a backend.
         device: 'cpu', 'cuda', 'cuda:1', ...; by default the first GPU, else the CPU.
         dtype: a torch dtype or its name ('fp16', 'bf16', 'fp32'); by default the fastest that keeps all levels of the frames.
@@ -67,6 +69,8 @@ class Upscaler:
         model: LoadedModel | nn.Module | str | os.PathLike[str],
         *,
         outscale: float | None = None,
+        size: tuple[int, int] | None = None,
+        height: int | None = None,
         backend: str | Backend = "auto",
         device: torch.device | str | None = None,
         dtype: torch.dtype | str | None = None,
@@ -82,6 +86,7 @@ class Upscaler:
                 f"not {type(model).__name__}"
             )
         factor = None if outscale is None else _enlargement(outscale)  # before the work of loading
+        self.size, self.height = _checked_size(outscale, size, height)
         self.name = model.name if isinstance(model, LoadedModel) else type(module).__name__
         self.plan = optimise(capture(module))
         if (self.plan.in_channels, self.plan.out_channels) != (3, 3):
@@ -122,8 +127,9 @@ class Upscaler:
         """Upscale one frame, or a batch of tensors.
 
         Args:
-            frame: numpy [H, W], [H, W, 3] BGR or [H, W, 4] BGRA of uint8 or uint16; torch [N, 3, H, W] or [3, H, W] RGB
-                of uint8 or floating in 0..1, on any device; or any object with ``__dlpack__`` in such a layout.
+            frame: numpy [H, W], [H, W, 3] BGR or [H, W, 4] BGRA of uint8 or uint16; a PIL image; torch [N, C, H, W] or
+                [C, H, W] RGB, RGBA or gray of uint8 or floating in 0..1, on any device; or any object with ``__dlpack__``
+                in such a layout.
 
         Returns:
             The same kind, dtype and device; height and width multiplied by ``outscale``.
@@ -131,20 +137,29 @@ class Upscaler:
         Raises:
             InputError: another kind, shape or dtype.
         """
-        if self.outscale == self.scale:
+        if not self.resizes:
             return upscale_frame(frame, self.engine)
         if not isinstance(frame, np.ndarray) and (isinstance(frame, Tensor) or hasattr(frame, "__dlpack__")):
             raise InputError(
-                f"outscale {self.outscale} on a x{self.scale} model resizes numpy frames only, not tensors"
+                f"outscale, size and height on a x{self.scale} model resize numpy frames and PIL images only, not tensors"
             )
-        return self._resized(frame, self.outscale)
+        if not isinstance(frame, np.ndarray) and type(frame).__module__.split(".")[0] == "PIL":
+            width, height = frame.size
+            tall, wide = self.output_size(height, width)
+            return upscale_frame(frame, self.engine).resize((wide, tall))
+        return self._resized(frame)
 
-    def _resized(self, image: Any, factor: float) -> Array:
+    def _resized(self, image: Any, factor: float | None = None) -> Array:
         """The result of an image, enlarged by ``factor`` in all. What cannot be is said before the network runs."""
-        if isinstance(image, np.ndarray) and image.ndim > 1:
-            _size(image.shape[0], image.shape[1], factor)
+
+        def size() -> tuple[int, int]:
+            height, width = image.shape[:2]
+            return self.output_size(height, width) if factor is None else _size(height, width, factor)
+
+        if isinstance(image, np.ndarray) and image.ndim > 1 and image.size:
+            size()
         out = upscale_frame(image, self.engine)
-        return resize_array(out, *_size(image.shape[0], image.shape[1], factor))
+        return resize_array(out, *size())
 
     def output_size(self, height: int, width: int) -> tuple[int, int]:
         """Return height and width of the result, in pixels.
@@ -152,7 +167,17 @@ class Upscaler:
         Raises:
             InputError: no picture is that large.
         """
+        if self.size is not None:
+            return self.size[1], self.size[0]
+        if self.height is not None:
+            tall, wide = _size(height, width, self.height / height)
+            return tall, max(2, wide + wide % 2)
         return _size(height, width, self.outscale)
+
+    @property
+    def resizes(self) -> bool:
+        """True where the network's results are brought to another size."""
+        return self.size is not None or self.height is not None or self.outscale != self.scale
 
     def frames(self, frames: Iterable[Any], prefetch: int = 2) -> Iterator[Any]:
         """Upscale frames one after another; the next ones come from ``frames`` meanwhile, in a thread.
@@ -196,16 +221,18 @@ class Upscaler:
         """
         if roi is None:
             return np.asarray(self(image))
-        if self.outscale != self.scale:
+        if self.resizes:
             raise InputError(f"a region needs the model's own enlargement, x{self.scale}, not {self.outscale}")
         x, y, width, height = roi
-        return upscale_array(image, lambda images: self.engine.region(images, y, x, height, width))
+        return upscale_array(
+            image, lambda images: self.engine.region(images, y, x, height, width), (y, x, height, width)
+        )
 
     def enhance(self, image: Array, outscale: float | None = None) -> tuple[Array, str]:
         """``__call__`` with the signature of Real-ESRGAN: returns the image and 'L', 'RGB' or 'RGBA'."""
         if not isinstance(image, np.ndarray):
             raise InputError(f"enhance takes numpy images, not {type(image).__name__}; call the upscaler for others")
-        out = self._resized(image, self.outscale if outscale is None else _enlargement(outscale))
+        out = self._resized(image, None if outscale is None else _enlargement(outscale))
         channels = 1 if image.ndim == 2 else image.shape[2]
         return out, {1: "L", 3: "RGB", 4: "RGBA"}[channels]
 
@@ -248,6 +275,17 @@ def _enlargement(outscale: Any) -> float:
     if not number or not 0 < outscale < math.inf:
         raise ValueError(f"outscale must be a positive, finite number, not {outscale!r}")
     return int(outscale) if isinstance(outscale, numbers.Integral) else float(outscale)
+
+
+def _checked_size(
+    outscale: float | None, size: tuple[int, int] | None, height: int | None
+) -> tuple[tuple[int, int] | None, int | None]:
+    if sum(value is not None for value in (outscale, size, height)) > 1:
+        raise ValueError("outscale, size and height each say how large the result is: give one of them")
+    for side in (*(size or ()), *(() if height is None else (height,))):
+        if not 0 < side <= _LARGEST_SIDE:
+            raise ValueError(f"a side of the result has 1 to {_LARGEST_SIDE} pixels, not {side}")
+    return size, height
 
 
 def _size(height: int, width: int, factor: float) -> tuple[int, int]:

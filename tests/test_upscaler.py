@@ -14,6 +14,7 @@ from torch import nn
 
 import srfast
 from srfast.errors import InputError, UnsupportedModelError
+from srfast.images.alpha import within_neighbours
 from srfast.images.arrays import resize_array, run_array
 from srfast.models import SRVGGNetCompact
 from srfast.upscaler import Upscaler
@@ -52,9 +53,16 @@ def test_gray_and_alpha(upscaler: Upscaler) -> None:
     expected = cv2.cvtColor(as_colour, cv2.COLOR_BGR2GRAY)
     assert np.array_equal(upscaler(gray), expected)
     assert np.array_equal(upscaler(gray[:, :, None]), expected[:, :, None])
-    four = upscaler(np.dstack([bgr(), gray]))
+    four = upscaler(np.dstack([bgr(), np.maximum(gray, 1)]))
     assert np.array_equal(four[..., :3], upscaler(bgr()))
-    assert np.array_equal(four[..., 3], expected)
+    seen = within_neighbours(upscaler(np.maximum(gray, 1)), np.maximum(gray, 1))
+    assert np.array_equal(four[..., 3], seen)
+
+
+def test_a_region_of_an_image_with_alpha(upscaler: Upscaler) -> None:
+    image = np.dstack([bgr(30, 40), bgr(30, 40)[..., 1]])
+    part = upscaler.upsample(image, (7, 4, 20, 11))
+    assert np.array_equal(part, upscaler(image)[8:30, 14:54])
 
 
 def test_non_contiguous_array(upscaler: Upscaler) -> None:

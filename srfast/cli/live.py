@@ -19,19 +19,21 @@ def upscale_live(args: argparse.Namespace, source: str, target: str, latency: fl
     from srfast._threads import PATIENCE
     from srfast.live import LiveFrame, LiveUpscaler
     from srfast.video.encoder import settle
-    from srfast.video.muxer import tell_left_out
+    from srfast.video.keeping import column_of, prepare, tell_left_out
     from srfast.video.reader import RgbFrame, VideoReader
     from srfast.video.sinks import StreamSink
     from srfast.video.source import can_reopen
 
     upscaler = upscaler_from(args, "video")
     with VideoReader(source, input_from(args)) as reader:
-        height, width = upscaler.output_size(reader.height, reader.width)
         encoding = encoding_from(args)
         suffix = ".y4m" if target == "-" else "." + target.rpartition(".")[2].lower()
         kind = encoding.format or ("y4m" if target == "-" else None)
-        others = [s for s in reader.copied_streams if s.type in copied_from(args)]
-        tell_left_out(others, "a live run carries frames only", "leave --max-latency out")
+        prepare(reader, column_of(suffix, kind))
+        height, width = upscaler.output_size(reader.height, reader.width)
+        tell_left_out(
+            [s for s in reader.copied_streams if s.type in copied_from(args)], "a live run carries frames only"
+        )
         settings = settle(reader, encoding, suffix, width, height)
         live = LiveUpscaler(upscaler, max_latency=latency, lighter=args.lighter)
         live.warm_up(reader.height, reader.width)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import logging
 import os
@@ -13,6 +14,7 @@ from pathlib import Path
 import srfast
 from srfast.cli import estimate as plan
 from srfast.cli import models, tune, upscale
+from srfast.cli.json_lines import lines_of_json
 from srfast.cli.signals import ends_in_order, exit_code
 from srfast.errors import OutputError, SrfastError, escaped
 
@@ -21,10 +23,17 @@ _READER_GONE = 128 + 13  # as a shell tells of a program that SIGPIPE ended
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command; returns 0 done, 2 wrong usage, 130 interrupted (143 by SIGTERM), or a code of ``srfast.errors``."""
+    _give_streams()
     args = _parser().parse_args(argv)
+    as_json = getattr(args, "progress", None) == "json"
     logging.basicConfig(level=logging.INFO if args.verbose else logging.WARNING)
     for handler in logging.getLogger().handlers:
         handler.setFormatter(_Escaped("srfast: %(message)s"))
+    with lines_of_json() if as_json else contextlib.nullcontext():
+        return _run(args)
+
+
+def _run(args: argparse.Namespace) -> int:
     try:
         with ends_in_order():
             code = int(args.run(args))
@@ -54,6 +63,13 @@ class _Escaped(logging.Formatter):
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802  the name is logging's
         return escaped(super().formatMessage(record))
+
+
+def _give_streams() -> None:
+    """Programs with windows have no standard output and error: what is written there goes nowhere."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115
 
 
 def _parser() -> argparse.ArgumentParser:

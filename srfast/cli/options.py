@@ -18,7 +18,9 @@ if TYPE_CHECKING:
 # Networks by use: the compact one for video, the better and slower one for images; up to x2 the compact one is the better.
 DEFAULT_MODELS = {"video": "compact_x4", "image": "srresnet_x4"}
 DEFAULT_X2 = "compact_x2"
-COPIED = ("audio", "subtitle", "attachment", "data")
+COPIED = ("audio", "subtitle", "attachment", "data", "video")
+
+_LEFT_OUT = {"video": "further video", "attachment": "attached files and cover"}
 
 
 def add_model(p: argparse.ArgumentParser) -> None:
@@ -27,6 +29,10 @@ def add_model(p: argparse.ArgumentParser) -> None:
     names = ("-n", "--model_name", "--model-name", "-m", "--model", "--model_path", "--model-path")
     model.add_argument(*names, dest="model", help="a checkpoint file or a shipped model's name (see 'srfast info')")
     model.add_argument("-s", "--outscale", type=enlargement, help="final enlargement; the model's own by default")
+    model.add_argument(
+        "--size", type=frame_size, metavar="WxH", help="final width and height in pixels, such as 1920x1080"
+    )
+    model.add_argument("--height", type=int, metavar="H", help="final height in pixels; the width follows")
     add_hints(model, "--model-scale")
     engine = p.add_argument_group("engine")
     engine.add_argument("-t", "--tile", default="auto", help="tile side in input pixels, 0 for none, auto (default)")
@@ -61,6 +67,14 @@ def enlargement(text: str) -> float:
     return value
 
 
+def frame_size(text: str) -> tuple[int, int]:
+    """Width and height of '1920x1080'."""
+    match = re.fullmatch(r"(\d{1,7})x(\d{1,7})", text.strip().lower())
+    if not match or not int(match[1]) or not int(match[2]):
+        raise argparse.ArgumentTypeError(f"takes a width and a height such as 1920x1080, not {text!r}")
+    return int(match[1]), int(match[2])
+
+
 def add_video(p: argparse.ArgumentParser) -> None:
     """How a video is read and encoded."""
     video = p.add_argument_group("video")
@@ -81,9 +95,12 @@ def add_video(p: argparse.ArgumentParser) -> None:
         metavar="K=V",
         help="demuxer option, such as video_size=320x240, pixel_format=yuv420p or framerate=25 for rawvideo",
     )
+    video.add_argument("--deinterlace", action="store_true", help="make whole frames of interlaced ones first (bwdif)")
     video.add_argument("--hwaccel", help="hardware decoder: cuda, vaapi, qsv, videotoolbox, ...")
     for kind in COPIED:
-        video.add_argument(f"--no-copy-{kind}", action="store_true", help=f"leave {kind} streams out")
+        video.add_argument(
+            f"--no-copy-{kind}", action="store_true", help=f"leave {_LEFT_OUT.get(kind, kind)} streams out"
+        )
 
 
 def default_model(kind: str, outscale: float | None) -> str:
@@ -104,6 +121,8 @@ def upscaler_from(args: argparse.Namespace, kind: str, memory: int | None = None
         act=args.act,
         res_scale=args.res_scale,
         outscale=args.outscale,
+        size=args.size,
+        height=args.height,
         backend=args.backend,
         device=device,
         dtype="fp32" if args.fp32 else args.dtype,
@@ -124,7 +143,8 @@ def input_from(args: argparse.Namespace) -> InputOptions:
     """How to read the input."""
     from srfast.video import InputOptions
 
-    return InputOptions(args.input_format, dict(key_value(text) for text in args.input_option), args.hwaccel)
+    options = dict(key_value(text) for text in args.input_option)
+    return InputOptions(args.input_format, options, args.hwaccel, args.deinterlace)
 
 
 def copied_from(args: argparse.Namespace) -> tuple[str, ...]:
@@ -156,26 +176,27 @@ def milliseconds(text: str) -> float:
     return float(match[1]) / (1 if match[2] == "s" else 1000)
 
 
-def paths_from(args: argparse.Namespace) -> tuple[str, str]:
-    """Input and output from positions and options."""
+def paths_from(args: argparse.Namespace, queued: list[str]) -> tuple[list[str], str]:
+    """Inputs and output from positions and options; ``queued`` are further inputs."""
     rest = list(args.paths)
-    source = args.input or (rest.pop(0) if rest else None)
-    target = args.output or (rest.pop(0) if rest else None)
-    if source is None or target is None or rest:
-        raise ValueError("give one input and one output: srfast upscale IN OUT")
-    return str(source), str(target)
+    target = args.output or (rest.pop() if rest and (args.input or queued or len(rest) > 1) else None)
+    sources = [*([args.input] if args.input else []), *rest, *queued]
+    if not sources or target is None:
+        raise ValueError("give one input and one output: srfast upscale IN OUT, or several inputs and a folder")
+    return [str(source) for source in sources], str(target)
 
 
 # What each kind of input has no use for, by the names in the arguments.
 _OF_ENCODING = ("codec", "crf", "pix_fmt", "encoder_option", "format")
 _OF_VIDEO = (
-    *(*_OF_ENCODING, "input_format", "input_option", "hwaccel"),
+    *(*_OF_ENCODING, "input_format", "input_option", "hwaccel", "deinterlace"),
     *(f"no_copy_{kind}" for kind in COPIED),
     *("frames", "strict", "no_reuse", "report", "max_latency", "lighter"),
 )
 _USELESS = {
     "an image": (*_OF_VIDEO, "resume", "suffix", "ext"),
     "a folder": _OF_VIDEO,
+    "several files": ("input_format", "input_option", "format", "report", "max_latency", "lighter"),
     "a video": ("lighter", "suffix", "ext"),
     "a live video": ("resume", "strict", "no_reuse", "report", "max_memory", "suffix", "ext"),
 }

@@ -1,12 +1,13 @@
-"""``srfast upscale``: a video, an image or a folder of images."""
+"""``srfast upscale``: videos, images and folders of them."""
 
 from __future__ import annotations
 
 import argparse
+import os
 from pathlib import Path
 from typing import Any
 
-from srfast.cli.images import upscale_folder, upscale_image
+from srfast.cli.images import upscale_image
 from srfast.cli.options import (
     add_model,
     add_video,
@@ -15,12 +16,19 @@ from srfast.cli.options import (
     is_readable_image,
     paths_from,
 )
+from srfast.cli.queue import queue_of, upscale_all
 
 
 def add(commands: Any, common: argparse.ArgumentParser) -> None:
     """Adds the command."""
     p = commands.add_parser("upscale", parents=[common], help="upscale a video, an image or a folder of images")
-    p.add_argument("paths", nargs="*", metavar="IN OUT", help="two files or two folders; - is a pipe; in/%%05d.png")
+    p.add_argument(
+        "paths",
+        nargs="*",
+        metavar="IN ... OUT",
+        help="two files, or files and folders and a folder; - is a pipe; in/%%05d.png",
+    )
+    p.add_argument("--queue", type=Path, metavar="FILE", help="a list of inputs, one a line; OUT is a folder then")
     p.add_argument("-i", "--input", help="input, instead of the first position")
     p.add_argument("-o", "--output", help="output, instead of the second position")
     p.add_argument("-y", "--overwrite", action="store_true", help="replace outputs that exist")
@@ -46,11 +54,12 @@ def add(commands: Any, common: argparse.ArgumentParser) -> None:
 
 
 def _upscale(args: argparse.Namespace) -> int:
-    source, target = paths_from(args)
+    sources, target = paths_from(args, queue_of(args.queue) if args.queue else [])
+    if len(sources) > 1 or args.queue or _into_folder(sources[0], target):
+        return upscale_all(args, sources, Path(target))
+    source = sources[0]
     kind = _kind(args, source, target)
     check_applicable(args, kind)
-    if kind == "a folder":
-        return upscale_folder(args, Path(source), Path(target))
     if kind == "an image":
         return upscale_image(args, Path(source), Path(target))
     from srfast.cli.video import upscale
@@ -58,9 +67,17 @@ def _upscale(args: argparse.Namespace) -> int:
     return upscale(args, source, target)
 
 
+def _into_folder(source: str, target: str) -> bool:
+    """True for a folder, and for one file whose result is to go into a folder."""
+    return Path(source).is_dir() or (Path(source).is_file() and target.endswith(("/", os.sep)))
+
+
 def _kind(args: argparse.Namespace, source: str, target: str) -> str:
-    if Path(source).is_dir():
-        return "a folder"
+    from srfast.video.animation import SUFFIXES as ANIMATED
+    from srfast.video.animation import is_animation
+
+    if is_animation(Path(source)) and (Path(target).suffix.lower() in ANIMATED or not is_image(target)):
+        return "a live video" if args.max_latency else "a video"
     if is_image(source) or (is_image(target) and is_readable_image(source)):
         return "an image"
     return "a live video" if args.max_latency else "a video"

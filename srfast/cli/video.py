@@ -8,6 +8,7 @@ import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from srfast.cli.options import (
     copied_from,
@@ -20,9 +21,15 @@ from srfast.cli.options import (
 )
 from srfast.errors import FrameLossError, InputError, OutputError, escaped
 
+if TYPE_CHECKING:
+    from srfast.upscaler import Upscaler
 
-def upscale(args: argparse.Namespace, source: str, target: str) -> int:
-    """Runs it; returns 0, or the code of frame loss where the input's damage cost something."""
+
+def upscale(args: argparse.Namespace, source: str, target: str, upscaler: Upscaler | None = None) -> int:
+    """Runs it; returns 0, or the code of frame loss where the input's damage cost something.
+
+    ``upscaler`` is one that is there already; by default it is loaded.
+    """
     from srfast._files import check_output, whole_file
     from srfast.cli.progress import Reporter
     from srfast.video import upscale_video
@@ -50,7 +57,7 @@ def upscale(args: argparse.Namespace, source: str, target: str) -> int:
     memory = None
     if args.max_memory:
         memory = engine_budget(size_in_bytes(args.max_memory), size, args.outscale)
-    upscaler = upscaler_from(args, "video", memory)
+    upscaler = upscaler or upscaler_from(args, "video", memory)
     with _interruption(target), Reporter(args.progress) as reporter:
         result = upscale_video(
             source,
@@ -80,9 +87,12 @@ def upscale(args: argparse.Namespace, source: str, target: str) -> int:
 
 def _check_target(source: str, target: str) -> None:
     """A video does not become one picture."""
+    from srfast.video.animation import SUFFIXES as ANIMATED
+    from srfast.video.animation import is_animation
     from srfast.video.source import can_reopen, is_sequence, label
 
-    if not is_image(target):
+    suffix = Path(target).suffix.lower()
+    if not is_image(target) or (suffix in ANIMATED and (suffix != ".png" or is_animation(Path(source)))):
         return
     if can_reopen(source) and not is_sequence(source) and not Path(source).exists():
         raise InputError(f"{source} is missing")

@@ -3,28 +3,30 @@
 from __future__ import annotations
 
 from srfast.images.files import (
+    DEEP,
     LARGEST_SIDES,
     NO_ALPHA,
+    READABLE,
     SUFFIXES,
     Picture,
     check_format,
     check_image_output,
     check_size,
-    find_images,
     read_image,
     read_picture,
     write_image,
 )
 
 __all__ = [
+    "DEEP",
     "LARGEST_SIDES",
     "NO_ALPHA",
+    "READABLE",
     "SUFFIXES",
     "Picture",
     "check_format",
     "check_image_output",
     "check_size",
-    "find_images",
     "read_image",
     "read_picture",
     "write_image",

@@ -14,13 +14,17 @@ from srfast._files import check_output, whole_file
 from srfast._names import openable
 from srfast.errors import InputError, OutputError
 from srfast.images.arrays import Array
-from srfast.images.metadata import KEEPS, Metadata, read_metadata, with_metadata
+from srfast.images.metadata import KEEPS, Metadata, gray_transparency, read_metadata, with_metadata
 
 _log = logging.getLogger("srfast")
-SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
+SUFFIXES = (".png", ".jpg", ".jpeg", ".jfif", ".jpe", ".webp", ".bmp", ".tif", ".tiff", ".jp2")
+# Formats that are read and not written: results of them become PNG.
+READABLE = (*SUFFIXES, ".gif", ".avif", ".ppm", ".pgm", ".pbm", ".pnm")
+_ENCODERS = {".jfif": ".jpg", ".jpe": ".jpg"}  # OpenCV's names of formats with others
 # Pixels that a side may have: of WebP itself, of OpenCV's JPEG writer, of libpng.
-LARGEST_SIDES = {".webp": 16383, ".jpg": 65500, ".jpeg": 65500, ".png": 1_000_000}
-NO_ALPHA = (".jpg", ".jpeg")
+LARGEST_SIDES = {".webp": 16383, ".jpg": 65500, ".jpeg": 65500, ".jfif": 65500, ".jpe": 65500, ".png": 1_000_000}
+NO_ALPHA = (".jpg", ".jpeg", ".jfif", ".jpe", ".jp2")
+DEEP = (".png", ".tif", ".tiff")  # suffixes of formats that hold 16 bits
 # How EXIF's orientations become upright: mirrored in which directions after an exchange of rows and columns.
 _TURNS = {2: (False, 1), 3: (False, -1), 4: (False, 0), 5: (True, None), 6: (True, 1), 7: (True, -1), 8: (True, 0)}
 
@@ -62,7 +66,11 @@ def read_picture(path: Path) -> Picture:
         images = cv2.imcount(name)
         if images > 1:
             _log.warning("%s holds %d images; only the first is upscaled", path, images)
-    return Picture(image, metadata.upright(1 if image.ndim == 2 else image.shape[2]))
+    upright = metadata.upright(1 if image.ndim == 2 else image.shape[2])
+    if metadata.icc and not upright.icc:
+        kind = metadata.icc[16:20].decode("ascii", "replace").strip()
+        _log.warning("%s: its %s colour profile does not fit the converted pixels and is left out", path, kind)
+    return Picture(image, upright)
 
 
 def _decoded(data: Array, metadata: Metadata) -> Array | None:
@@ -73,6 +81,10 @@ def _decoded(data: Array, metadata: Metadata) -> Array | None:
         # Without alpha: palettes and CMYK as colours. Not every OpenCV turns every format, so that is done here.
         mode = cv2.IMREAD_ANYCOLOR | cv2.IMREAD_ANYDEPTH | cv2.IMREAD_IGNORE_ORIENTATION
         image = np.asarray(cv2.imdecode(data, mode))
+    clear = gray_transparency(data.tobytes()) if image.ndim == 2 else None
+    if clear is not None:  # OpenCV reads the transparent colour of others, not of gray
+        alpha = np.where(image == clear, 0, 255 if image.dtype == np.uint8 else 65_535).astype(image.dtype)
+        image = np.dstack([image, image, image, alpha])
     swapped, mirrored = _TURNS.get(metadata.orientation, (False, None))
     image = cv2.transpose(image) if swapped else image
     return image if mirrored is None else cv2.flip(image, mirrored)
@@ -112,6 +124,14 @@ def check_size(path: Path, height: int, width: int) -> None:
         )
 
 
+def _resolution(suffix: str, metadata: Metadata | None) -> list[int]:
+    """What OpenCV's TIFF writer takes of the resolution; other formats get it with the rest of the metadata."""
+    if metadata is None or metadata.dpi is None or suffix not in (".tif", ".tiff"):
+        return []
+    across, down = (max(1, round(value)) for value in metadata.dpi)
+    return [cv2.IMWRITE_TIFF_RESUNIT, 2, cv2.IMWRITE_TIFF_XDPI, across, cv2.IMWRITE_TIFF_YDPI, down]
+
+
 def write_image(path: Path, image: Array, overwrite: bool, metadata: Metadata | None = None) -> None:
     """Writes an image in the format of the suffix, with ``metadata`` where the format takes it.
 
@@ -121,7 +141,7 @@ def write_image(path: Path, image: Array, overwrite: bool, metadata: Metadata | 
     suffix = path.suffix.lower()
     check_format(path)
     check_size(path, *image.shape[:2])
-    if image.dtype == np.uint16 and suffix not in (".png", ".tif", ".tiff"):
+    if image.dtype == np.uint16 and suffix not in DEEP:
         image = (image // 257).astype(np.uint8)
     alpha = image.ndim == 3 and image.shape[2] == 4
     if alpha and suffix in NO_ALPHA:
@@ -129,7 +149,7 @@ def write_image(path: Path, image: Array, overwrite: bool, metadata: Metadata | 
     if metadata is not None and metadata.icc and suffix not in KEEPS:
         _log.warning("the colour profile is left out of %s; %s keep it", path, ", ".join(KEEPS))
     try:
-        done, data = cv2.imencode(suffix, image)
+        done, data = cv2.imencode(_ENCODERS.get(suffix, suffix), image, _resolution(suffix, metadata))
     except (cv2.error, MemoryError):
         done = False
     if not done:
@@ -140,15 +160,3 @@ def write_image(path: Path, image: Array, overwrite: bool, metadata: Metadata | 
             partial.write_bytes(content)
     except OSError as error:
         raise OutputError(f"cannot write {path}: {error.strerror}") from error
-
-
-def find_images(folder: Path) -> list[Path]:
-    """The image files of a folder, sorted by name.
-
-    Raises:
-        InputError: there are none.
-    """
-    images = sorted(p for p in folder.iterdir() if p.suffix.lower() in SUFFIXES and p.is_file())
-    if not images:
-        raise InputError(f"{folder} has no images ({', '.join(SUFFIXES)})")
-    return images

@@ -17,10 +17,13 @@ _JPEG_ICC = b"ICC_PROFILE\0"
 _SEGMENT = 65533  # bytes of a JPEG segment without its length
 _LARGEST = 16 << 20  # bytes of a profile; real ones have some kB, printers' a few MB
 _ORIENTATION, _ICC = 0x0112, 0x8773  # tags of TIFF
+_X_RESOLUTION, _Y_RESOLUTION, _RESOLUTION_UNIT = 0x011A, 0x011B, 0x0128
+_INCH = 0.0254  # metres
+_JFIF_UNITS = {1: 1.0, 2: 2.54}
 _UPRIGHT = 1
 # WebP: flags in the chunk that announces others.
 _FLAGS = {b"ICCP": 0x20, b"ALPH": 0x10, b"EXIF": 0x08}
-KEEPS = (".png", ".jpg", ".jpeg", ".webp")  # suffixes of what ``with_metadata`` writes into
+KEEPS = (".png", ".jpg", ".jpeg", ".jfif", ".jpe", ".webp")  # suffixes of what ``with_metadata`` writes into
 
 
 @dataclass(frozen=True)
@@ -30,10 +33,12 @@ class Metadata:
     Attributes:
         icc: an ICC profile, or nothing.
         exif: EXIF as a TIFF structure, or nothing.
+        dpi: pixels per inch, across and down; None where the file does not say.
     """
 
     icc: bytes = b""
     exif: bytes = b""
+    dpi: tuple[float, float] | None = None
 
     @property
     def orientation(self) -> int:
@@ -47,7 +52,8 @@ class Metadata:
         # OpenCV converts CMYK to BGR and gray with alpha to BGRA: a profile of the former colours would be wrong.
         fits = self.icc[16:20] == (b"GRAY" if channels == 1 else b"RGB ")
         whole = self.icc[36:40] == b"acsp" and int.from_bytes(self.icc[:4], "big") == len(self.icc)
-        return Metadata(self.icc if fits and whole else b"", _upright(self.exif))
+        dpi = self.dpi if self.dpi is None or self.orientation < 5 else (self.dpi[1], self.dpi[0])
+        return Metadata(self.icc if fits and whole else b"", _upright(self.exif), dpi)
 
 
 def read_metadata(data: bytes) -> Metadata:
@@ -60,7 +66,7 @@ def read_metadata(data: bytes) -> Metadata:
         if data.startswith(b"RIFF") and data[8:12] == b"WEBP":
             chunks = dict(_webp_chunks(data))
             return Metadata(chunks.get(b"ICCP", b""), chunks.get(b"EXIF", b"").removeprefix(_JPEG_EXIF))
-        return Metadata(icc=_of_tiff(data))
+        return Metadata(icc=_of_tiff(data), dpi=_dpi_of_tiff(data))
     except (struct.error, zlib.error, IndexError):
         return Metadata()
 
@@ -87,6 +93,7 @@ def with_metadata(data: bytes, metadata: Metadata, size: tuple[int, int], alpha:
 
 def _of_png(data: bytes) -> Metadata:
     icc = exif = b""
+    dpi = None
     at = len(_PNG)
     while at + 8 <= len(data):
         length, kind = struct.unpack_from(">I4s", data, at)
@@ -97,8 +104,11 @@ def _of_png(data: bytes) -> Metadata:
             )
         elif kind == b"eXIf":
             exif = content
+        elif kind == b"pHYs" and length == 9 and content[8] == 1:  # pixels per metre
+            across, down = struct.unpack_from(">II", content)
+            dpi = (across * _INCH, down * _INCH) if across and down else None
         at += 12 + length
-    return Metadata(icc, exif)
+    return Metadata(icc, exif, dpi)
 
 
 def _into_png(data: bytes, metadata: Metadata) -> bytes:
@@ -107,6 +117,9 @@ def _into_png(data: bytes, metadata: Metadata) -> bytes:
         added += _png_chunk(b"iCCP", b"ICC profile\0\0" + zlib.compress(metadata.icc))
     if metadata.exif:
         added += _png_chunk(b"eXIf", metadata.exif)
+    if metadata.dpi:
+        across, down = (max(1, round(value / _INCH)) for value in metadata.dpi)
+        added += _png_chunk(b"pHYs", struct.pack(">IIB", across, down, 1))
     header = len(_PNG) + 25
     return data[:header] + added + data[header:]
 
@@ -116,13 +129,17 @@ def _png_chunk(kind: bytes, content: bytes) -> bytes:
 
 
 def _of_jpeg(data: bytes) -> Metadata:
-    exif, parts = b"", {}
+    exif, parts, dpi = b"", {}, None
     for marker, content in _jpeg_segments(data):
         if marker == 0xE1 and content.startswith(_JPEG_EXIF):
             exif = exif or content[len(_JPEG_EXIF) :]
         elif marker == 0xE2 and content.startswith(_JPEG_ICC) and len(content) > len(_JPEG_ICC) + 2:
             parts[content[len(_JPEG_ICC)]] = content[len(_JPEG_ICC) + 2 :]
-    return Metadata(b"".join(parts[number] for number in sorted(parts)), exif)
+        elif marker == 0xE0 and content.startswith(b"JFIF\0") and content[7] in _JFIF_UNITS:
+            across, down = struct.unpack_from(">HH", content, 8)
+            unit = _JFIF_UNITS[content[7]]
+            dpi = (across * unit, down * unit) if across and down else None
+    return Metadata(b"".join(parts[number] for number in sorted(parts)), exif, dpi)
 
 
 def _jpeg_segments(data: bytes) -> Iterator[tuple[int, bytes]]:
@@ -147,6 +164,9 @@ def _into_jpeg(data: bytes, metadata: Metadata) -> bytes:
     if len(parts) <= 255:
         for number, part in enumerate(parts, 1):
             added += _jpeg_segment(0xE2, _JPEG_ICC + bytes([number, len(parts)]) + part)
+    if metadata.dpi and data[2:4] == b"\xff\xe0" and data[6:11] == b"JFIF\0":
+        density = struct.pack(">BHH", 1, *(min(65_535, max(1, round(value))) for value in metadata.dpi))
+        data = data[:13] + density + data[18:]
     # After JFIF's own segment, which has to be the first.
     begin = 4 + struct.unpack_from(">H", data, 4)[0] if data[2:4] == b"\xff\xe0" else 2
     return data[:begin] + added + data[begin:]
@@ -184,6 +204,39 @@ def _of_tiff(data: bytes) -> bytes:
         return b""
     count, offset = struct.unpack_from(found[0] + "II", data, found[1] + 4)
     return data[offset : offset + count] if count <= _LARGEST else b""
+
+
+def _dpi_of_tiff(data: bytes) -> tuple[float, float] | None:
+    unit = _entry(data, _RESOLUTION_UNIT)
+    inches = struct.unpack_from(unit[0] + "H", data, unit[1] + 8)[0] if unit else 2
+    found = []
+    for tag in (_X_RESOLUTION, _Y_RESOLUTION):
+        place = _entry(data, tag)
+        if not place or inches not in (2, 3):
+            return None
+        over, under = struct.unpack_from(
+            place[0] + "II", data, struct.unpack_from(place[0] + "I", data, place[1] + 8)[0]
+        )
+        if not over or not under:
+            return None
+        found.append(over / under * (1 if inches == 2 else 2.54))
+    return found[0], found[1]
+
+
+def gray_transparency(data: bytes) -> int | None:
+    """The value of a gray PNG, in the depth that OpenCV gives, that is transparent; None where none is."""
+    if not data.startswith(_PNG) or len(data) < 33 or data[25] != 0:
+        return None
+    bits, at = data[24], len(_PNG)
+    while at + 8 <= len(data):
+        length, kind = struct.unpack_from(">I4s", data, at)
+        if kind == b"IDAT":
+            return None
+        if kind == b"tRNS" and length == 2 and at + 10 <= len(data):
+            value: int = struct.unpack_from(">H", data, at + 8)[0]
+            return value if bits == 16 else (value & ((1 << bits) - 1)) * 255 // ((1 << bits) - 1)
+        at += 12 + length
+    return None
 
 
 def _entry(data: bytes, wanted: int) -> tuple[str, int] | None:

@@ -22,6 +22,7 @@ LIMITED, FULL = 1, 2
 PQ, HLG = 16, 18
 # The scaler's own numbers of the matrices it knows (BT.470BG and SMPTE 170M have the same coefficients).
 _SCALER = {1: 1, 4: 4, 5: 5, 6: 5, 7: 7, 9: 9}
+_NAMES = {1: "BT.709", 4: "FCC", 5: "BT.470BG", 6: "BT.601", 7: "SMPTE 240M", 9: "BT.2020"}
 # Parts of red and blue in the luma (H.273, table 4).
 _LUMA = {
     1: (0.2126, 0.0722),
@@ -49,6 +50,11 @@ class Colour:
     primaries: int
     transfer: int
     guessed: bool
+
+    @property
+    def name(self) -> str:
+        """The matrix in words."""
+        return _NAMES.get(self.matrix, f"number {self.matrix} of H.273")
 
     def for_format(self, pix_fmt: Any, height: int) -> Colour:
         """The tags of an output of that pixel format: those of the input, unless one is RGB and the other is not."""

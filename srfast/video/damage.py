@@ -75,6 +75,13 @@ class Steps:
         near = sum(count for step, count in self._counts.items() if 2 * abs(step - usual) < usual)
         return usual if near >= 0.8 * self._counts.total() else None
 
+    def uneven(self) -> int:
+        """How many steps differ from the most usual one by more than a tenth of it, or the rounding of a clock."""
+        if not self._counts:
+            return 0
+        usual, _ = self._counts.most_common(1)[0]
+        return sum(count for step, count in self._counts.items() if abs(step - usual) > max(1, usual / 10))
+
     def gaps(self) -> int:
         """Frames that are missing between the others; 0 where the rate is not steady."""
         usual = self.usual()

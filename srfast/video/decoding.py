@@ -38,7 +38,7 @@ _RETRIES = 50  # demuxer errors in a row without a packet between them
 _HIDING = ("vp8", "mpeg4", "msmpeg4v3", "gif", "webp", "apng")
 
 # Their alpha is a second stream in the container's packets, which only libvpx reads.
-_ALPHA_APART = ("vp8", "vp9")
+_ALPHA_APART = {"vp8": "libvpx", "vp9": "libvpx-vp9"}
 
 
 class _DamagedError(Exception):
@@ -83,6 +83,9 @@ class Decoding:
     def _choose_stream(self) -> None:
         pictures = self._av.stream.Disposition.attached_pic
         videos = [s for s in self.container.streams.video if not (s.disposition & pictures)]
+        self.is_avif = self.container.metadata.get("major_brand") in ("avif", "avis")
+        if self.is_avif:  # the still picture comes before the animation
+            videos.sort(key=lambda s: s.frames <= 1)
         if not videos:
             raise InputError(f"{self.label} has no video stream")
         self.stream = videos[0]
@@ -96,11 +99,10 @@ class Decoding:
                     else "an MP4 with its index at the end needs a file, not a pipe"
                 )
             )
-        if context.name in _ALPHA_APART and self.stream.metadata.get("alpha_mode") == "1":
-            _log.warning("%s: FFmpeg's decoder of %s gives no alpha, so it is left out", self.label, context.name)
         self.tags = declared_tags(context)
         limit_size(context)
         self.stream.thread_type = "AUTO" if self.reopenable else "SLICE"
+        self._alpha_decoder = self._decoder_of_alpha()
 
     def rate(self) -> Fraction | None:
         """Frames per second by the times of the first frames, for which a file is opened once more."""
@@ -144,6 +146,21 @@ class Decoding:
         limit_size(self.stream.codec_context)
         self.stream.thread_type = "SLICE"
         self.stream.codec_context.thread_count = 1
+        self._alpha_decoder = self._decoder_of_alpha()
+
+    def _decoder_of_alpha(self) -> Any:
+        """libvpx for VP8 and VP9 with alpha: FFmpeg's own decoders leave it out. None for other videos."""
+        context = self.stream.codec_context
+        if context.name not in _ALPHA_APART or self.stream.metadata.get("alpha_mode") != "1":
+            return None
+        name = _ALPHA_APART[context.name]
+        if name not in self._av.codecs_available:
+            _log.warning("%s: this FFmpeg lacks %s, which reads alpha, so it is left out", self.label, name)
+            return None
+        decoder = self._av.CodecContext.create(name, "r")
+        decoder.extradata = context.extradata
+        limit_size(decoder)
+        return decoder
 
     def _one_pass(self) -> Iterator[Any]:
         self._expected = Expected()
@@ -155,12 +172,12 @@ class Decoding:
         for packet in self._packets():
             if timeline.move(packet):
                 self.damage.add("jumps", float(packet.dts * packet.time_base))
-            if holes is not None and holes.before(packet.pos, packet.size):
+            if holes is not None and holes.before(packet.pos, packet.size, _beside(packet)):
                 self.damaged("packets", None if packet.pts is None else float(packet.pts * packet.time_base))
             if packet.stream.index != self.stream.index:
                 if hidden(packet):
                     continue
-                if packet.size and (packet.stream.type != "video" or _is_picture(self._av, packet.stream)):
+                if packet.size:
                     self._note_end(packet)
                     yield packet
                 continue
@@ -198,7 +215,7 @@ class Decoding:
 
     def _decode(self, packet: Any, time: float | None) -> Iterator[Any]:
         try:
-            frames = packet.decode()
+            frames = packet.decode() if self._alpha_decoder is None else self._alpha_decoder.decode(packet)
         except self._av.error.EOFError:
             return
         except (self._av.error.FFmpegError, OSError, ValueError):
@@ -268,7 +285,8 @@ class Decoding:
         self._pipe.close()
 
 
-def _is_picture(av: Any, stream: Any) -> bool:
+def is_picture(av: Any, stream: Any) -> bool:
+    """True for a cover picture, which is no video of its own."""
     return bool(stream.type == "video" and stream.disposition & av.stream.Disposition.attached_pic)
 
 
@@ -287,6 +305,11 @@ def _promised_frames(container: Any, stream: Any) -> int:
         if len(entries) and entries[len(entries) - 1].timestamp + 1 >= count:
             return sum(1 for entry in entries if entry.size)
     return count
+
+
+def _beside(packet: av.Packet[Any]) -> int:
+    """Bytes that Matroska holds after the packet in its group."""
+    return sum(side.buffer_size for side in packet.iter_sidedata() if side.data_type == "matroska_block_additional")
 
 
 def packet_time(packet: av.Packet[Any]) -> Fraction:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from srfast.errors import OutputError
+from srfast.video.animated import PALETTE_INPUT, Palette
 from srfast.video.colour import from_rgb
 from srfast.video.planes import from_planes
 from srfast.video.reader import RgbFrame, VideoReader
@@ -54,6 +55,8 @@ class FrameEncoder:
             raise OutputError(f"the encoder {settings.codec} has no option called {', '.join(sorted(unused))}")
         self._context: Any = context
         self._scaler = av.video.reformatter.VideoReformatter()
+        self._durations: dict[int, int] = {}
+        self._palette = Palette(settings) if settings.codec == "gif" else None
 
     def encode(self, frame: RgbFrame) -> list[av.Packet[Any]]:
         """The packets that are ready after one more frame."""
@@ -61,18 +64,27 @@ class FrameEncoder:
         if frame.planes is not None:
             video = from_planes(frame.image, settings.pix_fmt, settings.colour)
         else:
-            video = from_rgb(frame.image, settings.pix_fmt, settings.colour, self._scaler)
-        video.pts, video.time_base, video.duration = frame.pts, settings.time_base, frame.duration
+            name = settings.pix_fmt if self._palette is None else PALETTE_INPUT
+            video = from_rgb(frame.image, name, settings.colour, self._scaler)
+        video.pts, video.time_base, video.duration = frame.pts, settings.clock, frame.duration
+        if settings.clock == settings.time_base:
+            self._durations[frame.pts] = frame.duration
+        if self._palette is not None:
+            return self._finished([p for ready in self._palette(video) for p in self._context.encode(ready)])
         return self._finished(self._context.encode(video))
 
     def close(self) -> list[av.Packet[Any]]:
         """The remaining packets; the encoder is gone after this."""
         context, self._context = self._context, None
-        return self._finished(context.encode(None))
+        late = [] if self._palette is None else [p for ready in self._palette(None) for p in context.encode(ready)]
+        return self._finished([*late, *context.encode(None)])
 
     def _finished(self, packets: list[av.Packet[Any]]) -> list[av.Packet[Any]]:
         for packet in packets:
             packet.time_base = self._settings.time_base
+            shown = self._durations.pop(packet.pts, 0) if packet.pts is not None else 0
+            if not packet.duration and shown:  # not every encoder hands it on
+                packet.duration = shown
         return packets
 
 

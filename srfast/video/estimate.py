@@ -9,10 +9,11 @@ from pathlib import Path
 
 from srfast.upscaler import Upscaler
 from srfast.video.encoder import settle
+from srfast.video.keeping import carried, column_of, prepare
 from srfast.video.memory import peak_memory
 from srfast.video.muxer import VIDEO_ONLY
 from srfast.video.pipeline import Progress, upscale_video
-from srfast.video.reader import VideoReader
+from srfast.video.reader import VideoReader, option_of
 from srfast.video.rehearsal import rehearse
 from srfast.video.report import bottleneck
 from srfast.video.settings import Encoding, container_format
@@ -91,6 +92,8 @@ def forecast(
         InputError, OutputError: what the run would raise for this input and encoding.
     """
     with VideoReader(source, input_options) as reader:
+        kind = encoding.format if encoding else None
+        prepare(reader, column_of(suffix, kind))
         total = reader.expected_frames or None
         others = _other_bytes(reader)
         height, width = reader.height, reader.width
@@ -150,7 +153,8 @@ def _rehearse(
         return
     height, width = model.output_size(reader.height, reader.width)
     settings = settle(reader, encoding, suffix, width, height)
-    streams = [s for s in reader.copied_streams if ("attachment" if s.type == "video" else s.type) in copy]
+    streams = [s for s in reader.copied_streams if option_of(s) in copy]
+    streams = carried(reader, column_of(suffix, encoding.format), streams)
     rehearse(reader, settings, streams, suffix=suffix, kind=encoding.format, source=source, options=options)
 
 

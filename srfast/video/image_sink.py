@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 
 from srfast.errors import OutputError
-from srfast.images import NO_ALPHA, check_image_output, write_image
+from srfast.images import DEEP, NO_ALPHA, check_image_output, write_image
 from srfast.video.journal import Commit, journal_path, open_journal
 from srfast.video.reader import RgbFrame
 from srfast.video.segments import SEGMENT
@@ -66,6 +66,8 @@ class ImageSink:
             image = image[:, :, :3]
             if self.encoded == self.start.frames:
                 _log.warning("%s images have no alpha, so the input's is left out", self._image(1).suffix)
+        if image.dtype == np.uint16 and self._image(1).suffix.lower() not in DEEP and self.encoded == self.start.frames:
+            _log.warning("%s images keep 8 of the input's bits", self._image(1).suffix)
         write_image(self._image(self.encoded + 1), image, self._overwrite)
         self.encoded += 1
         if self.encoded % self._segment == 0 or time.monotonic() - self._counted > _SECONDS:

@@ -13,6 +13,7 @@ import cv2
 from srfast._threads import Channel, Feeding
 from srfast.images.arrays import Array
 from srfast.upscaler import Upscaler
+from srfast.video.keeping import carried, prepare
 from srfast.video.reader import Item, RgbFrame, VideoReader
 from srfast.video.source import InputOptions, Source, require_av
 from srfast.video.upscale_stage import NetworkStage
@@ -49,6 +50,8 @@ def iter_video(
     upscaler = model if isinstance(model, Upscaler) else Upscaler(model)
     decoded: Channel[Item] = Channel(threading.Event())
     with VideoReader(source, input_options) as reader:
+        prepare(reader, "iter")
+        carried(reader, "iter", reader.copied_streams)
         network = NetworkStage(upscaler, reuse=reuse, bits=reader.bits)
         feeding = Feeding(decoded, reader.items([]), "srfast-decode", reader.hold())
         try:

@@ -19,6 +19,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
+from srfast._files import shortened
 from srfast.errors import OutputError
 from srfast.kernels.cpu import instruction_sets
 from srfast.kernels.cpu.classes import VARIABLE as SRFAST_CPU
@@ -61,7 +62,7 @@ class Commit:
 
 def journal_path(target: Path) -> Path:
     """Where the journal of a target lies: a hidden file beside it."""
-    return target.with_name(f".{target.name}.srfast-journal")
+    return target.with_name(f".{shortened(target.name, 230)}.srfast-journal")
 
 
 def open_journal(target: Path, run: dict[str, Any], *, overwrite: bool, resume: bool) -> Journal:

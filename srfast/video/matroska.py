@@ -23,14 +23,18 @@ class Holes:
 
     def __init__(self) -> None:
         self._last, self._end = 0, 0
+        self._beside = 0  # bytes after the last packet that belong to it
 
-    def before(self, position: int | None, size: int) -> bool:
-        """True if bytes were passed over before a packet at ``position`` of ``size`` bytes."""
+    def before(self, position: int | None, size: int, beside: int = 0) -> bool:
+        """True if bytes were passed over before a packet at ``position`` of ``size`` bytes.
+
+        ``beside`` bytes come after it in its group, such as the alpha of VP8 and VP9.
+        """
         if position is None or position < 0 or not size:
             return False
-        hole = self._end > 0 and position - self._end > _HEADERS
+        hole = self._end > 0 and position - self._end > _HEADERS + self._beside
         if position + size > self._end:
-            self._last, self._end = position, position + size
+            self._last, self._end, self._beside = position, position + size, beside
         return hole
 
     def at_end(self, path: str | os.PathLike[str]) -> bool:

@@ -5,16 +5,20 @@ from __future__ import annotations
 import contextlib
 import errno
 import logging
+from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from srfast._names import openable
 from srfast.errors import OutputError
+from srfast.video.animated import AnimationMuxer, continued_gif
 from srfast.video.copied import CopiedTimes, name_layout
+from srfast.video.display_size import set_shown_size, shown_size
 from srfast.video.encoder import configure
-from srfast.video.reader import VideoReader
+from srfast.video.reader import VideoReader, option_of, own_tags
 from srfast.video.settings import Settings, container_format
 from srfast.video.source import file_address, reason, require_av
+from srfast.video.subtitles import SubtitleConverter, converted_codec
 
 if TYPE_CHECKING:
     import av
@@ -28,12 +32,22 @@ _NONSTRICT = 0x20000  # AVFMT_TS_NONSTRICT: two packets may have one time
 CONSTANT_RATE = ("avi", "yuv4mpegpipe", "rawvideo")
 
 
-def tell_left_out(streams: list[Any], why: str, advice: str) -> None:
-    """Warns of streams that the output will lack; data streams go without a word, as with any other container."""
-    names = [f"{s.type} ({s.codec_context.name})" if s.codec_context else s.type for s in streams if s.type != "data"]
-    if names:
-        counted = ", ".join(f"{names.count(name)} {name}" for name in dict.fromkeys(names))
-        _log.warning("%s, so these streams are left out: %s; %s to keep them", why, counted, advice)
+def open_muxer(
+    target: Path | BinaryIO,
+    kind: str | None,
+    reader: VideoReader,
+    settings: Settings,
+    streams: list[Any],
+    *,
+    exact: bool = False,
+) -> Muxer | AnimationMuxer:
+    """The muxer of a container; arguments and errors are those of ``Muxer``."""
+    container = container_format(target.suffix.lower() if isinstance(target, Path) else "", kind)
+    if container not in ("apng", "webp"):
+        return Muxer(target, kind, reader, settings, streams, exact=exact)
+    if not isinstance(target, Path):
+        raise OutputError(f"an animation in {container} needs a file, not a pipe")
+    return AnimationMuxer(target, container, settings)
 
 
 class Muxer:
@@ -67,23 +81,37 @@ class Muxer:
         self._av, self._exact = require_av(), exact
         self.refused: dict[int, int] = {}
         self._name = contextlib.ExitStack()
+        self._header: _AspectHeader | None = None
+        self._shown: tuple[Path, tuple[int, int]] | None = None
         suffix = target.suffix.lower() if isinstance(target, Path) else ""
         self.kind = container_format(suffix, kind)
         self._label = suffix or self.kind
         options = {"strict": "-1"} if self.kind == "yuv4mpegpipe" else {}  # more than 8 bits are an extension of Y4M
         if self.kind in ("mp4", "mov") and not isinstance(target, Path) and not target.seekable():
             options["movflags"] = "frag_keyframe+empty_moov"  # a pipe does not go back for the index
+        if (
+            self.kind in ("webm", "matroska")
+            and settings.aspect not in (None, Fraction(1))
+            and isinstance(target, Path)
+        ):
+            assert settings.aspect is not None
+            self._shown = target, shown_size(settings.width, settings.height, settings.aspect)
+            options["write_crc32"] = "0"  # what is written later has none
         try:
             # The file is there, as ``whole_file`` makes it: it can be opened whatever its name is.
-            file = (
+            file: Any = (
                 file_address(self._name.enter_context(openable(target, True))) if isinstance(target, Path) else target
             )
+            if self.kind == "yuv4mpegpipe" and settings.aspect not in (None, Fraction(1)):
+                file = self._header = _AspectHeader(target, settings.aspect)
             self.container = self._av.open(file, "w", format=self.kind, container_options=options)
         except (self._av.error.FFmpegError, OSError, ValueError) as error:
             self._name.close()
             raise OutputError(f"cannot write {target}: {reason(error)}") from error
         self._constant = self.container.format.name in CONSTANT_RATE
         self._last: int | None = None
+        self._covers = reader.covers
+        self._converters: dict[int, SubtitleConverter] = {}
         try:
             self.stream = self._add_video(reader, settings)
             video_only = self.kind in VIDEO_ONLY
@@ -107,14 +135,14 @@ class Muxer:
         # Its encoder never gets a frame: opening it gives the headers that the container wants.
         context.options = configure(context, settings)
         stream.time_base = settings.time_base if not self._constant or not reader.rate else 1 / reader.rate
-        stream.metadata.update(_kept(reader.stream.metadata))
+        stream.metadata.update(own_tags(reader.stream.metadata))
         stream.disposition = reader.stream.disposition
         if reader.display_matrix:
             stream.set_display_matrix(reader.display_matrix)
         return stream
 
     def _describe(self, reader: VideoReader) -> None:
-        self.container.metadata.update(_kept(reader.container.metadata))
+        self.container.metadata.update(own_tags(reader.container.metadata))
         chapters = reader.container.chapters()
         if chapters:
             self.container.set_chapters(chapters)
@@ -125,9 +153,21 @@ class Muxer:
     def _add_copy(self, source: Any) -> Any:
         context = source.codec_context
         name = context.name if context else source.type
-        option = "attachment" if source.type == "video" else source.type
-        advice = f"write .mkv, or pass --no-copy-{option} to leave it out"
+        advice = f"write .mkv, or pass --no-copy-{option_of(source)} to leave it out"
         refusal = f"{self._label} cannot hold the {name} {source.type} stream"
+        if source.index in self._covers and self.kind == "matroska":
+            kind = "png" if self._covers[source.index].startswith(b"\x89PNG") else "jpeg"
+            named = source.metadata.get("filename", f"cover.{kind.replace('jpeg', 'jpg')}")
+            stream = self.container.add_attachment(named, f"image/{kind}", self._covers[source.index])
+            stream.metadata.update(own_tags(source.metadata))
+            return stream
+        wanted = converted_codec(name, self.kind) if source.type == "subtitle" else None
+        if wanted:
+            self._converters[source.index] = SubtitleConverter(source, wanted, self.container)
+            stream = self._converters[source.index].stream
+            stream.metadata.update(own_tags(source.metadata))
+            stream.disposition = source.disposition
+            return stream
         if source.type == "attachment":
             if self.container.format.name not in ("matroska", "webm"):
                 raise OutputError(f"{refusal}; {advice}")
@@ -143,12 +183,14 @@ class Muxer:
             raise OutputError(f"{refusal} ({reason(error)}); {advice}") from error
         if source.type == "audio":
             name_layout(stream.codec_context)
-        stream.metadata.update(_kept(source.metadata))
+        stream.metadata.update(own_tags(source.metadata))
         stream.disposition = source.disposition
         return stream
 
     def video(self, packet: av.Packet[Any]) -> None:
         """Adds a packet of the video; decoding times that do not rise in the container's own units are moved behind."""
+        if self.kind == "gif" and self._last is not None:
+            packet = _like(packet, continued_gif(bytes(packet)), self._av)
         packet.stream = self.stream
         self._rescale(packet, self.stream)
         if packet.dts is not None:
@@ -169,6 +211,11 @@ class Muxer:
         stream = self._copies.get(index)
         if stream is None or stream.type == "attachment":
             return
+        if index in self._converters:
+            made = self._converters[index](packet)
+            if made is None:
+                return
+            packet = made
         packet.stream = stream
         self._rescale(packet, stream)
         self._copied[index].settle(packet)
@@ -188,16 +235,51 @@ class Muxer:
         """Completes the file."""
         with self._name:
             self.container.close()
+        self._close_header()
+        if self._shown is not None and not set_shown_size(*self._shown):
+            _log.warning("the output lacks the pixel aspect of the input")
+
+    def _close_header(self) -> None:
+        if self._header is not None:
+            self._header.close()
 
     def abandon(self) -> None:
         """Closes without caring for the content, which is to be deleted."""
         with contextlib.suppress(self._av.error.FFmpegError, OSError, ValueError):
             self.container.close()
+            self._close_header()
         self._name.close()
 
 
-def _kept(metadata: dict[str, str]) -> dict[str, str]:
-    """Metadata less what describes the old container and its encoder."""
-    own = {"major_brand", "minor_version", "compatible_brands", "encoder", "duration", "vendor_id"}
-    own |= {"bps", "number_of_frames", "number_of_bytes", "_statistics_writing_app", "_statistics_tags"}
-    return {k: v for k, v in metadata.items() if k.lower().removesuffix("-eng") not in own}
+def _like(packet: av.Packet[Any], data: bytes, av_module: Any) -> Any:
+    """Other data at the packet's times."""
+    made = av_module.Packet(data)
+    made.pts, made.dts, made.duration, made.time_base = packet.pts, packet.dts, packet.duration, packet.time_base
+    made.is_keyframe = packet.is_keyframe
+    return made
+
+
+class _AspectHeader:
+    """A file whose Y4M header tells the pixel aspect, which PyAV cannot hand to FFmpeg's muxer."""
+
+    def __init__(self, target: Path | BinaryIO, aspect: Fraction | None) -> None:
+        self._owned = target.open("wb") if isinstance(target, Path) else None
+        self._file: Any = self._owned or target
+        self._aspect: Fraction | None = aspect
+
+    def seekable(self) -> bool:
+        """Y4M is written from its start to its end."""
+        return False
+
+    def write(self, data: bytes) -> int:
+        """Writes all of it."""
+        if self._aspect is not None:
+            told = b" A%d:%d" % (self._aspect.numerator, self._aspect.denominator)
+            data, self._aspect = bytes(data).replace(b" A0:0", told, 1), None
+        self._file.write(data)
+        return len(data)
+
+    def close(self) -> None:
+        """Closes a file that this has opened."""
+        if self._owned is not None:
+            self._owned.close()

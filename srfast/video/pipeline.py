@@ -19,14 +19,14 @@ from srfast.upscaler import Upscaler
 from srfast.video.damage import Damage
 from srfast.video.encoder import settle
 from srfast.video.image_sink import ImageSink
-from srfast.video.muxer import VIDEO_ONLY, tell_left_out
+from srfast.video.keeping import carried, column_of, prepare, tell_times
 from srfast.video.planes import plane_colour
-from srfast.video.reader import VideoReader
+from srfast.video.reader import VideoReader, option_of
 from srfast.video.rehearsal import rehearse
 from srfast.video.reuse import Reuse
 from srfast.video.run import Run
 from srfast.video.segments import Segments
-from srfast.video.settings import Encoding, container_format
+from srfast.video.settings import Encoding
 from srfast.video.sinks import JournalSink, Sink, StreamSink
 from srfast.video.source import COPIED, InputOptions, Source, can_reopen, is_live, is_sequence, numbered
 from srfast.video.upscale_stage import NetworkStage
@@ -142,23 +142,21 @@ def upscale_video(
     encoding = encoding or Encoding()
     redone = upscaler.engine.statistics.redone
     with VideoReader(source, input_options, strict=strict) as reader:
-        if reader.interlaced:
-            _log.warning("the input is interlaced: fields are upscaled woven together; deinterlace it first (bwdif)")
-        streams = [s for s in reader.copied_streams if ("attachment" if s.type == "video" else s.type) in copy]
-        height, width = upscaler.output_size(reader.height, reader.width)
+        streams = [s for s in reader.copied_streams if option_of(s) in copy]
         suffix = ".y4m" if str(target) == "-" and not encoding.format else target_path.suffix.lower()
+        kind = encoding.format or ("y4m" if str(target) == "-" else None)
+        column = column_of(suffix, kind, images=is_sequence(target))
+        prepare(reader, column)
+        height, width = upscaler.output_size(reader.height, reader.width)
         if is_sequence(target):
-            suffix, encoding = ".png", Encoding("png", None, None)
+            suffix, encoding = "", Encoding("png", None, None)
         settings = settle(reader, encoding, suffix, width, height)
         reader.planes = plane_colour(reader, settings, upscaler)
         run = _identity(source, input_options or InputOptions(), upscaler, settings, frames, copy, segment)
         arithmetic = _arithmetic(upscaler.engine.for_bits(reader.bits))
         run |= arithmetic
         run["planes"] = str(reader.planes)
-        kind = encoding.format or ("y4m" if str(target) == "-" else None)
-        if is_sequence(target) or container_format(suffix, kind) in VIDEO_ONLY:
-            tell_left_out(streams, "this output holds frames only", "write .mkv")
-            streams = []
+        streams = carried(reader, column, streams)
         if not is_sequence(target):
             streams = rehearse(
                 reader,
@@ -185,6 +183,7 @@ def upscale_video(
         total = min(filter(None, (frames, reader.expected_frames)), default=0)
         stages = Run(reader, network, sink, streams, frames, times, is_live(source))
         stages.go(_reporter(on_progress, total, started, sink.start.frames))
+        tell_times(reader, column)
         return VideoResult(
             frames=sink.encoded,
             seconds=time.perf_counter() - started,
@@ -225,6 +224,7 @@ def _identity(
         "input options": asdict(options),
         "model": upscaler.fingerprint,
         "outscale": upscaler.outscale,
+        "size": [upscaler.size, upscaler.height],
         "encoding": encoder,
         "frames limit": frames,
         "copied streams": sorted(copy),

@@ -31,8 +31,10 @@ def plane_colour(reader: VideoReader, settings: Settings, upscaler: Upscaler) ->
     None where the kernels do not convert planes, or where input and output are not both 4:2:0 of the same 8 or 10 bits and
     the same colour, of even size, with chroma beside the even columns.
     """
+    if reader.turned:
+        return None
     given, wanted, colour = _FORMATS.get(reader.format.name), _FORMATS.get(settings.pix_fmt), reader.colour
-    if given is None or wanted is None or given[0] != wanted[0] or upscaler.outscale != upscaler.scale:
+    if given is None or wanted is None or given[0] != wanted[0] or upscaler.resizes:
         return None
     same = (colour.matrix, colour.range) == (settings.colour.matrix, settings.colour.range)
     if not same or colour.matrix not in LUMA_WEIGHTS or reader.stream.codec_context.name in _CENTRED:

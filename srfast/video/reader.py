@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import functools
+import itertools
+import logging
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -16,10 +18,12 @@ from srfast.kernels.planes import PlaneColour
 from srfast.video.colour import Colour, colour_of, to_rgb
 from srfast.video.completeness import FrameTimes, check
 from srfast.video.damage import Damage
-from srfast.video.decoding import Decoding, packet_time
+from srfast.video.decoding import Decoding, is_picture, packet_time
+from srfast.video.deinterlacing import Deinterlacer
 from srfast.video.hdr import light_of
 from srfast.video.planes import to_planes
 from srfast.video.source import COPIED, InputOptions, Source, require_av
+from srfast.video.turning import Turn, turn_of
 
 if TYPE_CHECKING:
     import av
@@ -42,6 +46,7 @@ class RgbFrame:
     planes: PlaneColour | None = None
 
 
+_log = logging.getLogger("srfast")
 Item: TypeAlias = "RgbFrame | av.Packet[Any]"
 
 
@@ -65,6 +70,7 @@ class VideoReader:
         self._lock, self._users = threading.Lock(), 1
         self._decoding = Decoding(source, options or InputOptions(), strict)
         self.time_base: Fraction = self.stream.time_base
+        self._deinterlace = bool(options and options.deinterlace)
         self.decoded = 0
         self.planes: PlaneColour | None = None  # frames come as planes, not as RGB
         self._scaler = self._av.video.reformatter.VideoReformatter()
@@ -93,10 +99,44 @@ class VideoReader:
         self.bits: int = max(component.bits for component in self.format.components)
         self.deep = self.bits > 8
         self.alpha = any(component.is_alpha for component in self.format.components)
-        self.interlaced = bool(frame.interlaced_frame)
+        self.interlaced = bool(frame.interlaced_frame) and not self._deinterlace
         self.rotation = int(getattr(frame, "rotation", 0) or 0)
         self.display_matrix = _display_matrix(frame)
         self.light = light_of(frame)
+        self.aspect: Fraction | None = self.stream.sample_aspect_ratio or None
+        self._turn: Turn | None = None
+        self._decoded_size = (frame.width, frame.height)
+        self.covers = {
+            e.stream.index: bytes(e) for e in self._head if e is not frame and is_picture(self._av, e.stream)
+        }
+
+    @property
+    def mirrored(self) -> bool:
+        """True where a player mirrors the video, not only turns it."""
+        turn = turn_of(self.display_matrix) if self.display_matrix else None
+        return turn is not None and turn.mirrored
+
+    @property
+    def tags(self) -> dict[str, str]:
+        """What the container says of its content, less what describes the container itself."""
+        return own_tags(self.container.metadata)
+
+    @property
+    def turned(self) -> bool:
+        """True where frames are turned as a player would turn them."""
+        return self._turn is not None
+
+    def turn_upright(self) -> None:
+        """Makes all frames to come those that a player shows, for outputs that cannot tell it to turn them."""
+        turn = turn_of(self.display_matrix) if self.display_matrix else None
+        if turn is None:
+            if self.display_matrix:
+                _log.warning("the output lacks the input's rotation by %d degrees, no multiple of 90", self.rotation)
+            return
+        self._turn, self.display_matrix, self.rotation = turn, None, 0
+        if turn.swapped:
+            self.width, self.height = self.height, self.width
+            self.aspect = 1 / self.aspect if self.aspect else None
 
     @functools.cached_property
     def rate(self) -> Fraction | None:
@@ -134,13 +174,20 @@ class VideoReader:
 
     @property
     def copied_streams(self) -> list[Any]:
-        """The streams that go to the output as they are: all that are no video, and cover pictures."""
-        pictures = self._av.stream.Disposition.attached_pic
-        return [
-            s
-            for s in self._decoding.first_container.streams
-            if s.type in COPIED or (s.type == "video" and s.disposition & pictures)
-        ]
+        """The streams that go to the output as they are: all but the one that is upscaled."""
+        streams = self._decoding.first_container.streams
+        return [s for s in streams if s.index != self.stream.index and s.type in COPIED and not self._left(s)]
+
+    def _left(self, stream: Any) -> bool:
+        """True for streams that say nothing of their own: chapters' texts, and the parts of one AVIF picture."""
+        if stream.type == "data":
+            return stream.discard >= self._av.stream.Discard.all and bool(self.container.chapters())
+        return stream.type == "video" and self._decoding.is_avif
+
+    @property
+    def uneven_times(self) -> int:
+        """Frames so far that were shown for another time than most."""
+        return self._times.steps.uneven()
 
     @property
     def expected_frames(self) -> int:
@@ -204,16 +251,33 @@ class VideoReader:
             check(self._decoding, self._times, self.decoded)
 
     def _replayed(self) -> Iterator[Any]:
+        events = itertools.chain(self._taken(), self._events)
+        if not self._deinterlace:
+            yield from events
+            return
+        filtered: Deinterlacer | None = None
+        for event in events:
+            if not isinstance(event, self._av.VideoFrame):
+                yield event
+                continue
+            if filtered is None or filtered.size != (event.width, event.height):
+                yield from filtered(None) if filtered is not None else ()
+                filtered = Deinterlacer(event, self.time_base)
+            yield from filtered(event)
+        yield from filtered(None) if filtered is not None else ()
+
+    def _taken(self) -> Iterator[Any]:
         while self._head:
             yield self._head.popleft()
-        yield from self._events
 
     def _image(self, frame: Any) -> Array:
-        if (frame.width, frame.height) != (self.width, self.height):
+        size = self._decoded_size
+        if (frame.width, frame.height) != size:
             self._decoding.damaged("resized", float(frame.pts * self.time_base) if frame.pts is not None else None)
         if self.planes is not None:
-            return to_planes(frame, self.format.name, (self.width, self.height))
-        return to_rgb(frame, self.colour, self.deep, self.alpha, (self.width, self.height), self._scaler)
+            return to_planes(frame, self.format.name, size)
+        image = to_rgb(frame, self.colour, self.deep, self.alpha, size, self._scaler)
+        return image if self._turn is None else self._turn(image)
 
     def interrupt(self) -> None:
         """Ends the reading, also where another thread waits for a pipe; other sources end their wait by themselves."""
@@ -238,6 +302,19 @@ class VideoReader:
 
     def __exit__(self, *exc: object) -> None:
         self.close()
+
+
+def option_of(stream: Any) -> str:
+    """Return the kind that ``copy`` and ``--no-copy-KIND`` know a stream by: cover pictures are attachments."""
+    pictures = require_av().stream.Disposition.attached_pic
+    return "attachment" if stream.type == "video" and stream.disposition & pictures else str(stream.type)
+
+
+def own_tags(metadata: dict[str, str]) -> dict[str, str]:
+    """Metadata less what describes the old container and its encoder."""
+    own = {"major_brand", "minor_version", "compatible_brands", "encoder", "duration", "vendor_id"}
+    own |= {"bps", "number_of_frames", "number_of_bytes", "_statistics_writing_app", "_statistics_tags"}
+    return {k: v for k, v in metadata.items() if k.lower().removesuffix("-eng") not in own}
 
 
 def _display_matrix(frame: Any) -> tuple[int, ...] | None:

@@ -22,9 +22,9 @@ import numpy as np
 from srfast.errors import InputError, OutputError
 from srfast.video.encoder import FrameEncoder
 from srfast.video.journal import packed, unpacked
-from srfast.video.muxer import VIDEO_ONLY, Muxer
+from srfast.video.muxer import VIDEO_ONLY, open_muxer
 from srfast.video.pipe import CountedPipe
-from srfast.video.reader import RgbFrame, VideoReader
+from srfast.video.reader import RgbFrame, VideoReader, option_of
 from srfast.video.settings import Settings
 from srfast.video.source import InputOptions, Source, open_source, reason, require_av
 
@@ -124,7 +124,7 @@ def _without_refused(
         if failure is not None and stream.type != "data":
             if "--no-copy-" in str(failure):
                 raise failure
-            option = "attachment" if stream.type == "video" else stream.type
+            option = option_of(stream)
             raise OutputError(f"{failure}; --no-copy-{option} leaves the {stream.type} stream out")
         (kept if failure is None else refused).append(stream)
     if not refused or (failure := attempt(kept)) is not None:
@@ -151,7 +151,7 @@ def _attempt(
         try:
             with open(path, "r+b") as file:
                 target: Any = _Forward(file) if pipe else path
-                muxer = Muxer(target, kind, reader, settings, streams, exact=True)
+                muxer = open_muxer(target, kind, reader, settings, streams, exact=True)
                 try:
                     for sample in sorted(samples, key=lambda sample: sample.time):
                         at = sample.stream
@@ -203,7 +203,7 @@ def _refusal(
     if culprit is None:
         return OutputError(f"{name} cannot hold {settings.codec} with these streams: {why}; write .mkv to keep all")
     codec = culprit.codec_context.name if culprit.codec_context else culprit.type
-    option = "attachment" if culprit.type == "video" else culprit.type
+    option = option_of(culprit)
     return OutputError(
         f"{name} cannot hold the {codec} {culprit.type} stream ({why}); "
         f"write .mkv, or pass --no-copy-{option} to leave it out"

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from srfast.engine import Engine
+from srfast.images.alpha import upscale_with_alpha
 from srfast.images.arrays import Array, resize_array, run_array
 from srfast.upscaler import Upscaler
 
@@ -60,9 +61,10 @@ class SequenceUpscaler:
         height, width = self._upscaler.output_size(*image.shape[:2])
         if image.shape[2] == 3:
             return resize_array(self._colour(image), height, width)
-        rgb = self._colour(np.ascontiguousarray(image[:, :, :3]))
-        gray = self._alpha(cv2.cvtColor(np.ascontiguousarray(image[:, :, 3]), cv2.COLOR_GRAY2RGB))
-        return resize_array(np.dstack([rgb, cv2.cvtColor(gray, cv2.COLOR_RGB2GRAY)]), height, width)
+        return resize_array(upscale_with_alpha(image, self._colour, self._gray), height, width)
+
+    def _gray(self, alpha: Array) -> Array:
+        return np.asarray(cv2.cvtColor(self._alpha(cv2.cvtColor(alpha, cv2.COLOR_GRAY2RGB)), cv2.COLOR_RGB2GRAY))
 
 
 class _Plane:

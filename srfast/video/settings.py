@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any
@@ -15,14 +16,30 @@ from srfast.video.source import require_av
 
 _log = logging.getLogger("srfast")
 # By container; libx264 in all others, and png for numbered images.
-DEFAULT_CODECS = {
+DEFAULT_CODECS: dict[str | None, str] = {
     "avi": "mpeg4",  # the container has no presentation times, which H.264 wants
     "webm": "libvpx-vp9",
     "yuv4mpegpipe": "rawvideo",
     "rawvideo": "rawvideo",
+    "gif": "gif",
+    "apng": "png",
+    "webp": "libwebp",
+    "avif": "libsvtav1",
     None: "png",
 }
-ALPHA_CODECS = {"mov": "prores_ks", "matroska": "libvpx-vp9"}
+ALPHA_CODECS: dict[str | None, str] = {"mov": "prores_ks", "matroska": "libvpx-vp9"}
+# The same for more than 8 bits, where another encoder keeps them.
+DEEP_CODECS: dict[str | None, str] = {"webm": "libsvtav1"}
+DEEP_ALPHA_CODECS: dict[str | None, str] = {"matroska": "prores_ks", "webm": "libvpx-vp9"}
+# Pixel formats that a container takes, where it takes less than the encoder.
+_CONTAINER_FORMATS: dict[str | None, tuple[str, ...]] = {
+    "yuv4mpegpipe": (
+        *(f"yuv{chroma}p{depth}" for chroma in (420, 422, 444) for depth in ("", "10le", "12le", "16le")),
+        *("yuv411p", "gray", "gray10le", "gray12le", "gray16le", "yuvj420p", "yuvj422p", "yuvj444p"),
+    ),
+    "webp": ("bgra",),
+    "gif": ("pal8",),
+}
 # What FFmpeg lists for an encoder that refuses it: libvpx takes alpha beside 4:2:0 only.
 REFUSED = {"libvpx-vp9": ("yuva422p", "yuva444p", "gbrap")}
 DEFAULT_CRF = {"libx264": 18, "libx264rgb": 18, "libx265": 20, "libvpx-vp9": 24, "libvpx": 10, "libsvtav1": 24}
@@ -40,11 +57,18 @@ FORMATS = {
     ".avi": "avi",
     ".ts": "mpegts",
     ".nut": "nut",
+    ".gif": "gif",
+    ".png": "apng",
+    ".apng": "apng",
+    ".webp": "webp",
+    ".avif": "avif",
     ".y4m": "yuv4mpegpipe",
     ".yuv": "rawvideo",
     ".rgb": "rawvideo",
 }
 SHORT = {"y4m": "yuv4mpegpipe", "mkv": "matroska", "ts": "mpegts"}
+# Most units of a second that an encoder counts in.
+_COARSE = {"mpeg4": 65_535, "msmpeg4": 65_535, "libxvid": 65_535}
 # The highest levels of H.264, HEVC and AV1 hold as many luma samples; few players show more.
 LEVEL_LIMIT = 35_651_584
 _RATES = {"b", "qp", "lossless", "cq", "crf", "global_quality", "qmin", "qmax"}  # options that choose the quality
@@ -81,6 +105,7 @@ class Settings:
     height: int
     rate: Fraction | None
     time_base: Fraction
+    clock: Fraction  # units of the frames' times as they come; the encoder may need coarser ones
     aspect: Fraction | None
     colour: Colour
     headers_apart: bool  # the container keeps the encoder's headers, instead of each key frame
@@ -104,22 +129,21 @@ def choose(reader: VideoReader, encoding: Encoding, suffix: str, width: int, hei
     Args:
         reader: where the frames come from.
         encoding: what was asked for.
-        suffix: of the target, with its dot, lower case.
+        suffix: of the target, with its dot, lower case; nothing for numbered images.
         width, height: of the frames to come.
 
     Raises:
         OutputError: the encoder is missing, or cannot take this video.
     """
     av = require_av()
-    kind = None if suffix == ".png" else container_format(suffix, encoding.format)
-    usual = (ALPHA_CODECS.get(kind or "") if reader.alpha else None) or DEFAULT_CODECS.get(kind, "libx264")
-    name = encoding.codec or usual
+    kind = container_format(suffix, encoding.format) if suffix or encoding.format else None
+    name = encoding.codec or usual_codec(reader, kind)
     try:
         codec = av.Codec(name, "w")
     except (av.error.FFmpegError, ValueError) as error:
         raise OutputError(f"this FFmpeg has no encoder called {name!r}; see 'srfast info'") from error
     try:
-        pix_fmt = av.VideoFormat(encoding.pix_fmt or nearest_format(reader, codec))
+        pix_fmt = av.VideoFormat(encoding.pix_fmt or nearest_format(reader, codec, kind))
     except ValueError as error:
         raise OutputError(f"no pixel format is called {encoding.pix_fmt!r}; see 'ffmpeg -pix_fmts'") from error
     try:
@@ -133,13 +157,33 @@ def choose(reader: VideoReader, encoding: Encoding, suffix: str, width: int, hei
         width=width,
         height=height,
         rate=reader.rate,
-        time_base=reader.time_base,
-        aspect=reader.stream.sample_aspect_ratio or None,
+        time_base=_encoder_clock(name, reader),
+        clock=reader.time_base,
+        aspect=reader.aspect,
         colour=reader.colour.for_format(pix_fmt, reader.height),
         headers_apart=apart,
     )
     _check(reader, settings, pix_fmt)
     return settings
+
+
+def usual_codec(reader: VideoReader, kind: str | None) -> str:
+    """The encoder that a container gets for an input, by ffmpeg's names: one that keeps its bits and its alpha."""
+    wanted = [DEFAULT_CODECS]
+    if reader.alpha:
+        wanted.insert(0, ALPHA_CODECS)
+    if reader.deep:
+        wanted.insert(0, DEEP_ALPHA_CODECS if reader.alpha else DEEP_CODECS)
+    return next((codecs[kind] for codecs in wanted if kind in codecs), "libx264")
+
+
+def _encoder_clock(name: str, reader: VideoReader) -> Fraction:
+    """The time base of the encoder: the input's, if it can count in it."""
+    base, most = reader.time_base, _COARSE.get(name)
+    if most is None or base.denominator <= most:
+        return base
+    rate = reader.rate.numerator if reader.rate and reader.rate.numerator <= most else 1000
+    return Fraction(1, rate * (most // rate))
 
 
 def _options(name: str, encoding: Encoding) -> dict[str, str]:
@@ -150,18 +194,28 @@ def _options(name: str, encoding: Encoding) -> dict[str, str]:
     if crf is not None:
         key = next((key for family, key in CRF_NAMES.items() if name.endswith(family)), "crf")
         options.setdefault(key, f"{crf:g}")
+    if name == "libx265" and "log-level" not in options.get("x265-params", ""):
+        # It writes to the standard error by itself.
+        options["x265-params"] = ":".join(filter(None, [options.get("x265-params"), "log-level=error"]))
+    elif name == "libsvtav1":
+        os.environ.setdefault("SVT_LOG", "1")  # as above: errors only
     if name.startswith("libvpx") and "lossless" not in options:
         options.setdefault("b", "0")  # constant quality needs it
     elif name in QSCALE and not _RATES & set(options):
         options |= {"flags": "+qscale", "global_quality": str(2 * 118)}  # 118: FFmpeg's unit of a quantiser step
+    elif name == "libwebp" and not options.keys() & {"quality", "lossless"}:
+        options["quality"] = "90"
     elif name == "prores_ks":
         options.setdefault("profile", "4444" if "444" in (encoding.pix_fmt or "444") else "hq")
     return options
 
 
-def nearest_format(reader: VideoReader, codec: Any) -> str:
-    """The input's pixel format if the encoder takes it, else the one with its alpha, depth and chroma, or nearly."""
+def nearest_format(reader: VideoReader, codec: Any, kind: str | None = None) -> str:
+    """The input's pixel format if encoder and container take it, else that with its alpha, depth and chroma, or nearly."""
     offered = [f for f in codec.video_formats or [] if f.name not in REFUSED.get(codec.name, ())]
+    if kind in _CONTAINER_FORMATS:
+        av, names = require_av(), _CONTAINER_FORMATS[kind]
+        offered = [f for f in offered if f.name in names] or [av.VideoFormat(name) for name in names]
     name = reader.format.name.replace("yuvj", "yuv") if codec.name != "mjpeg" else reader.format.name
     if not offered or name in [f.name for f in offered]:
         return str(name)
@@ -206,7 +260,7 @@ def _check(reader: VideoReader, settings: Settings, pix_fmt: Any) -> None:
     width, height = settings.width, settings.height
     across, down = _sampling(pix_fmt)
     for name, size, halvings in (("width", width, across), ("height", height, down)):
-        if size % (1 << halvings) and settings.codec not in ("rawvideo", "ffv1", "png"):
+        if size % (1 << halvings) and settings.codec not in ("rawvideo", "ffv1", "png", "gif", "libwebp"):
             raise OutputError(
                 f"{pix_fmt.name} needs an even {name}, not {size}; use --pix-fmt yuv444p or another scale"
             )
@@ -228,7 +282,10 @@ def _check(reader: VideoReader, settings: Settings, pix_fmt: Any) -> None:
             height,
             settings.codec,
         )
-    if reader.alpha and not any(c.is_alpha for c in pix_fmt.components):
+    bits, kept = (max(c.bits for c in f.components) for f in (reader.format, pix_fmt))
+    if reader.deep and kept < bits <= 16:
+        _log.warning("%s with %s keeps %d of the input's %d bits", settings.codec, pix_fmt.name, kept, bits)
+    if reader.alpha and not (pix_fmt.has_palette or any(c.is_alpha for c in pix_fmt.components)):
         _log.warning(
             "%s has no alpha, so the input's is left out; -c prores_ks in .mov, libvpx-vp9 in .webm or ffv1 in .mkv keep it",
             f"{settings.codec} with {pix_fmt.name}",

@@ -17,10 +17,11 @@ import numpy as np
 from srfast._files import check_output, whole_file
 from srfast._threads import PATIENCE
 from srfast.errors import OutputError
+from srfast.video.animated import AnimationMuxer
 from srfast.video.decode_times import decode_times
 from srfast.video.encoder import FrameEncoder
 from srfast.video.journal import VIDEO, Commit, open_journal
-from srfast.video.muxer import Muxer
+from srfast.video.muxer import Muxer, open_muxer
 from srfast.video.pipe import OutputPipe
 from srfast.video.reader import RgbFrame, VideoReader
 from srfast.video.segments import Segments
@@ -135,7 +136,7 @@ class JournalSink:
         if not self.start.finished:
             self._end_segment(finished=True)
         with whole_file(self._target, self._overwrite) as partial:
-            muxer = Muxer(partial, None, self._reader, self._settings, self._streams)
+            muxer = open_muxer(partial, None, self._reader, self._settings, self._streams)
             try:
                 self._write(muxer)
                 muxer.finish()
@@ -147,7 +148,7 @@ class JournalSink:
         tell_copied(muxer, self._reader, self._streams)
         self._journal.close(keep=False)
 
-    def _write(self, muxer: Muxer) -> None:
+    def _write(self, muxer: Muxer | AnimationMuxer) -> None:
         settings = self._settings
         step = max(1, round(1 / (settings.rate * settings.time_base))) if settings.rate else 1
         times = iter(decode_times(np.array(self._journal.video_times(), np.int64), step).tolist())
@@ -162,7 +163,7 @@ class JournalSink:
         return self._journal.abandon(keep=keep)
 
 
-def tell_copied(muxer: Muxer, reader: VideoReader, streams: list[Any]) -> None:
+def tell_copied(muxer: Muxer | AnimationMuxer, reader: VideoReader, streams: list[Any]) -> None:
     """Says, and counts as damage, which copied packets the container did not take; says which were moved."""
     for stream in streams:
         name = f"{stream.codec_context.name} {stream.type}" if stream.codec_context else stream.type
@@ -203,7 +204,7 @@ class StreamSink:
             file = self._files.enter_context(whole_file(Path(target), overwrite))
         try:
             with self._interruptible():
-                self._muxer = Muxer(file, kind, reader, settings, streams)
+                self._muxer = open_muxer(file, kind, reader, settings, streams)
             self._encoder = FrameEncoder(settings)
         except BaseException:
             self._files.__exit__(*sys.exc_info())

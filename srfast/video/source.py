@@ -14,12 +14,13 @@ from typing import Any, TypeAlias
 
 from srfast._names import openable
 from srfast.errors import InputError, MissingDependencyError
+from srfast.video.animation import as_video, is_animated_webp
 from srfast.video.hardware import accelerator
 from srfast.video.pipe import CountedPipe
 
 Source: TypeAlias = "str | os.PathLike[str]"
 _NUMBER = re.compile(r"(%\d*d)")
-COPIED = ("audio", "subtitle", "attachment", "data")
+COPIED = ("audio", "subtitle", "attachment", "data", "video")
 _NETWORK_SECONDS = 15.0
 _LARGEST_FRAME = 16384 * 16384  # pixels: a damaged header must not ask for all the memory there is
 
@@ -32,11 +33,13 @@ class InputOptions:
         format: demuxer, such as 'rawvideo'; by default found from the content.
         options: of the demuxer, such as video_size, pixel_format and framerate for rawvideo.
         hwaccel: hardware decoder, such as 'cuda' or 'vaapi'; software where it does not take the stream or does not open.
+        deinterlace: make whole frames of interlaced ones, as many as there are.
     """
 
     format: str | None = None
     options: dict[str, str] = field(default_factory=dict)
     hwaccel: str | None = None
+    deinterlace: bool = False
 
 
 def require_av() -> Any:
@@ -122,6 +125,8 @@ def open_source(source: Source, options: InputOptions, counted: CountedPipe) -> 
         _check_file(Path(source))
         if stat.S_ISFIFO(os.stat(name).st_mode):  # FFmpeg would wait for it without an end
             file = counted.attach(open(name, "rb"), name)  # noqa: SIM115
+        elif kind is None and _needs_opencv(Path(name)):
+            file = as_video(Path(name))
         else:
             file = file_address(counted.hold(_readable(name)))
     if name.startswith("/dev/video"):
@@ -162,6 +167,13 @@ def _readable(name: str) -> Iterator[str]:
         except OSError as error:
             raise InputError(f"cannot read {name}: {error.strerror}") from error
         yield known
+
+
+def _needs_opencv(path: Path) -> bool:
+    """True for animations that FFmpeg reads in part: WebP, and AVIF whose alpha is a video of its own."""
+    with path.open("rb") as file:
+        head = file.read(1 << 16)
+    return is_animated_webp(head) or (head[4:8] == b"ftyp" and b"avis" in head[8:64] and b"alpha" in head)
 
 
 def _check_file(path: Path) -> None:

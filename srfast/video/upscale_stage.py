@@ -82,7 +82,7 @@ class NetworkStage:
             yield self._finished(*waiting.popleft())
 
     def _begin(self, frame: RgbFrame) -> Callable[[], Array]:
-        scaled = self._upscaler.outscale == self._upscaler.scale
+        scaled = not self._upscaler.resizes
         if self._planes is not None or (self._slots > 1 and scaled and frame.image.shape[2] == 3):
             return self._ahead.begin(frame.image)
         return lambda: self._sequence(frame.image)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from fractions import Fraction
 from pathlib import Path
 
@@ -12,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 
+import srfast
 from srfast.checkpoint import save_checkpoint
 from srfast.cli import main
 from srfast.models import SRVGGNetCompact
@@ -64,7 +67,8 @@ def test_folder(tmp_path: Path, model: str, photo: Path, capsys: pytest.CaptureF
     )
     assert code == 6  # one image could not be read; the others are there
     assert sorted(p.name for p in out.iterdir()) == ["a_big.png", "b_big.png"]
-    states = [json.loads(line) for line in capsys.readouterr().err.splitlines() if line.startswith("{")]
+    lines = [json.loads(line) for line in capsys.readouterr().err.splitlines()]  # nothing else
+    states = [line for line in lines if "done" in line]
     assert states[-1]["done"] == states[-1]["total"] == 3
 
 
@@ -141,3 +145,26 @@ def test_the_network_follows_the_scale(
     assert main(["upscale", str(photo), str(target), "-s", scale]) == 0
     assert name in capsys.readouterr().err
     assert cv2.imread(str(target)).shape == (round(20 * size), round(30 * size), 3)
+
+
+@pytest.mark.parametrize("codec", ["libx264", "libx265", "libsvtav1"])
+def test_json_progress_is_json_alone(tmp_path: Path, model: str, codec: str) -> None:
+    """In a process of its own: encoders write to its standard error past Python."""
+    clip = Path(srfast.__file__).parent / "assets" / "clip.mp4"
+    arguments = ["upscale", str(clip), str(tmp_path / "o.mkv"), "-m", model, "-c", codec, "--frames", "2"]
+    done = subprocess.run(
+        [sys.executable, "-m", "srfast", *arguments, "--progress", "json"], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    lines = [json.loads(line) for line in done.stderr.splitlines()]
+    assert any("done" in line for line in lines)
+    assert any("fps" in line.get("message", "") for line in lines)
+
+
+def test_a_program_without_standard_streams(
+    tmp_path: Path, model: str, photo: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.stdout", None)
+    monkeypatch.setattr("sys.stderr", None)
+    assert main(["upscale", str(photo), str(tmp_path / "out.png"), "-m", model]) == 0
+    assert (tmp_path / "out.png").exists()

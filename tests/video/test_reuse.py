@@ -76,6 +76,7 @@ def test_alpha_and_sizes_may_change(upscaler: Upscaler) -> None:
     sequence = SequenceUpscaler(upscaler)
     chance = np.random.default_rng(1)
     image = chance.integers(0, 256, (30, 41, 4), dtype=np.uint8)
+    image[:, :, 3] = np.maximum(image[:, :, 3], 1)  # no colour is hidden
     out = sequence(image)
     assert out.shape == (60, 82, 4)
     assert np.array_equal(out[:, :, :3], SequenceUpscaler(upscaler)(np.ascontiguousarray(image[:, :, :3])))

@@ -76,8 +76,8 @@ def test_subtitles_and_chapters_are_copied(tmp_path: Path, upscaler: Upscaler) -
     with av.open(str(tmp_path / "out.mkv")) as c:
         assert [chapter["metadata"]["title"] for chapter in c.chapters()] == ["A"]
     with pytest.raises(OutputError, match=r"cannot hold the srt.*--no-copy-subtitle"):
-        upscale_video(source, tmp_path / "out.mp4", upscaler)
-    assert not (tmp_path / "out.mp4").exists()
+        upscale_video(source, tmp_path / "out.ts", upscaler)
+    assert not (tmp_path / "out.ts").exists()
 
 
 @pytest.mark.parametrize(
@@ -173,10 +173,10 @@ def test_streams_beside_frames_are_missed_loudly(
     (tmp_path / "out").mkdir()
     source = make_clip(tmp_path / "in.mp4", STEADY, audio=True)
     upscale_video(source, tmp_path / name, upscaler)
-    assert "holds frames only, so these streams are left out: 1 audio (aac); write .mkv" in caplog.text
+    assert "the output holds frames only, so it will lack: audio (aac)" in caplog.text
     caplog.clear()
     upscale_video(source, tmp_path / name, upscaler, overwrite=True, copy=("subtitle",))
-    assert not caplog.text
+    assert "audio" not in caplog.text
 
 
 @pytest.mark.parametrize("target", [".webm", ".mkv"])
@@ -195,7 +195,7 @@ def test_alpha_survives_in_vp9(
             rgba[:16, :24, 3] = 100 + 20 * i
             out.mux(video.encode(av.VideoFrame.from_ndarray(rgba, format="rgba").reformat(format=pix_fmt)))
         out.mux(video.encode(None))
-    result = upscale_video(source, tmp_path / f"out{target}", upscaler)
+    result = upscale_video(source, tmp_path / f"out{target}", upscaler, encoding=Encoding("libvpx-vp9"))
     assert (result.codec, result.pix_fmt) == ("libvpx-vp9", "yuva420p")
     decoder = av.CodecContext.create("libvpx-vp9", "r")  # FFmpeg's own decoder leaves the alpha out
     with av.open(str(tmp_path / f"out{target}")) as c:
@@ -206,6 +206,8 @@ def test_alpha_survives_in_vp9(
     for ours, wanted in zip(alphas, expected, strict=True):
         assert np.abs(ours.astype(int) - wanted).mean() < 2
         assert np.ptp(wanted) > 200
+    with VideoReader(tmp_path / f"out{target}") as reader:  # libvpx reads it, so the alpha is there
+        again = [item.image for item in reader.items([])]
+        assert not reader.damage
+    assert all(np.array_equal(a[:, :, 3], b) for a, b in zip(again, alphas, strict=True))
     assert "alpha" not in caplog.text
-    next(iter(iter_video(tmp_path / f"out{target}", upscaler)))
-    assert "FFmpeg's decoder of vp9 gives no alpha" in caplog.text

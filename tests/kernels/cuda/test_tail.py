@@ -107,7 +107,9 @@ def test_known_sizes_have_the_bits_of_the_general_ending(dtype: torch.dtype, kin
         frame = torch.full((1, *tail.shape[2:], 3), 7, dtype=kind or torch.uint8)
         flag = torch.zeros(1, dtype=torch.int32)
         out = canvas_of(torch.ones(tail.shape), dtype)
-        tail_launch(tail.x, fused, FrameTarget(frame, 1.0, flag) if kind else out, residual, form="tail_wgmma", rows=4)()
+        tail_launch(
+            tail.x, fused, FrameTarget(frame, 1.0, flag) if kind else out, residual, form="tail_wgmma", rows=4
+        )()
         assert int(flag) == 0
         results.append(frame.int() if kind else out.nchw())
     assert torch.equal(results[0], results[1])

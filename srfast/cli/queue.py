@@ -1,0 +1,226 @@
+"""``srfast upscale`` for folders and for several inputs: each file is done or named, by one engine."""
+
+from __future__ import annotations
+
+import argparse
+import errno
+import os
+import sys
+import time
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from srfast.cli.options import check_applicable, default_model, size_in_bytes, upscaler_from
+from srfast.errors import InputError, OutputError, SrfastError
+
+if TYPE_CHECKING:
+    from srfast.upscaler import Upscaler
+
+# What no further file could be written after.
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
+# fmt: off
+_VIDEOS = (
+    ".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".ts", ".mts", ".m2ts", ".mpg", ".mpeg", ".m2v", ".vob", ".wmv", ".asf",
+    ".flv", ".f4v", ".ogv", ".ogm", ".3gp", ".3g2", ".mxf", ".dv", ".y4m", ".nut", ".divx", ".rm", ".rmvb",
+)
+# fmt: on
+_LISTED = 5  # names in a line of files that are left out
+
+
+@dataclass(frozen=True)
+class Job:
+    """A file to upscale, and where the result goes; ``kind`` is 'image' or 'video'."""
+
+    source: Path
+    target: Path
+    kind: str
+
+
+def upscale_all(args: argparse.Namespace, sources: list[str], target: Path) -> int:
+    """Files and folders into one folder; returns 0, or the code of the first that could not be read or written."""
+    jobs, others = _jobs(args, [Path(source) for source in sources], target)
+    videos = any(job.kind == "video" for job in jobs)
+    check_applicable(args, "several files" if videos else "a folder")
+    if others:
+        named = ", ".join(str(path) for path in others[:_LISTED]) + (", ..." if len(others) > _LISTED else "")
+        print(f"srfast: {len(others)} files are neither images nor videos and are left out: {named}", file=sys.stderr)
+    if not jobs:
+        raise InputError(f"{', '.join(sources)} has no images or videos")
+    if target.exists() and not target.is_dir():
+        raise OutputError(f"{target} is a file, but there are several results; give a folder")
+    waiting = [job for job in jobs if not (args.resume and job.target.exists())]
+    existing = [job.target for job in waiting if job.target.exists()]
+    if existing and not args.overwrite:
+        raise OutputError(
+            f"{existing[0]} exists; give -y to overwrite it, --resume to do only what is missing, or another folder"
+        )
+    return _Queue(args, len(jobs), len(jobs) - len(waiting), target, "files" if videos else "images").run(waiting)
+
+
+class _Queue:
+    """Runs jobs one after another.
+
+    Args:
+        args: of the command.
+        total: jobs in all.
+        before: how many of them an earlier run has done.
+        target: the folder of the results.
+        unit: what they are.
+    """
+
+    def __init__(self, args: argparse.Namespace, total: int, before: int, target: Path, unit: str) -> None:
+        self._args, self._total, self._before, self._target, self._unit = args, total, before, target, unit
+        self._upscalers: dict[str, Upscaler] = {}
+        self._failed: list[tuple[int, str]] = []
+        self._done = before
+
+    def run(self, jobs: list[Job]) -> int:
+        """Returns the code of the first failure, or 0."""
+        from srfast.cli.progress import Reporter
+
+        started = time.perf_counter()
+        if jobs:
+            self._upscaler(jobs[0].kind)  # a bad model is said before a folder is made
+        self._target.mkdir(parents=True, exist_ok=True)
+        try:
+            with Reporter(self._args.progress, self._unit) as reporter:
+                for number, job in enumerate(jobs, self._before + 1):
+                    if not self._one(job):
+                        break
+                    reporter.update(number, self._total, time.perf_counter() - started, self._before)
+        except KeyboardInterrupt as error:
+            there = f"{self._done} of {self._total} {self._unit} are in {self._target}"
+            raise KeyboardInterrupt(f"{there}; --resume does the others") from error
+        finally:
+            for _, message in self._failed:
+                print(f"srfast: error: {message}", file=sys.stderr)
+        old = f", {self._before} of them from before" if self._before else ""
+        engines = ", ".join(str(upscaler) for upscaler in self._upscalers.values())
+        done = f"{self._target}: {self._done} of {self._total} {self._unit}{old}"
+        print(f"{done} on {engines}" if engines else done, file=sys.stderr)
+        return self._failed[0][0] if self._failed else 0
+
+    def _one(self, job: Job) -> bool:
+        """Does a job; False where no other could be written after it."""
+        job.target.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            code = self._image(job) if job.kind == "image" else self._video(job)
+        except (InputError, OutputError) as error:
+            self._failed.append((error.exit_code, str(error)))
+            return getattr(error.__cause__, "errno", None) not in _NO_ROOM
+        except (SrfastError, MemoryError) as error:
+            self._failed.append((SrfastError.exit_code, f"{job.source}: {error or 'there is no memory for it'}"))
+            return True
+        self._done += 1
+        if code:
+            self._failed.append((code, f"{job.source} was damaged"))
+        return True
+
+    def _image(self, job: Job) -> int:
+        from srfast.images import check_size, read_picture, write_image
+
+        picture, upscaler = read_picture(job.source), self._upscaler("image")
+        check_size(job.target, *upscaler.output_size(*picture.image.shape[:2]))
+        write_image(job.target, upscaler(picture.image), self._args.overwrite, picture.metadata)
+        return 0
+
+    def _video(self, job: Job) -> int:
+        from srfast.cli.video import upscale
+
+        return upscale(self._args, str(job.source), str(job.target), self._upscaler("video"))
+
+    def _upscaler(self, kind: str) -> Upscaler:
+        """The engine of a kind; one for both where they share the network."""
+        args = self._args
+        name = str(args.model or default_model(kind, args.outscale))
+        if name not in self._upscalers:
+            self._upscalers[name] = upscaler_from(args, kind, memory_of(args))
+        return self._upscalers[name]
+
+
+def memory_of(args: argparse.Namespace) -> int | None:
+    """Bytes that the engine may take by --max-memory, for inputs of unknown size."""
+    from srfast.video.memory import engine_budget
+
+    return engine_budget(size_in_bytes(args.max_memory), None, args.outscale) if args.max_memory else None
+
+
+def queue_of(path: Path) -> list[str]:
+    """The inputs that a file lists, one a line; what begins with # is a comment.
+
+    Raises:
+        InputError: it cannot be read, or lists none.
+    """
+    try:
+        lines = path.read_text("utf-8", errors="surrogateescape").splitlines()
+    except OSError as error:
+        raise InputError(f"cannot read the list {path}: {error.strerror}") from error
+    names = [line.strip() for line in lines if line.strip() and not line.lstrip().startswith("#")]
+    if not names:
+        raise InputError(f"the list {path} names no input; write one a line")
+    return names
+
+
+def _jobs(args: argparse.Namespace, sources: list[Path], target: Path) -> tuple[list[Job], list[Path]]:
+    """What is to be done, and the files that are neither images nor videos."""
+    jobs, others = [], []
+    for source in sources:
+        if not source.exists():
+            raise InputError(f"{source} is missing")
+        files = _files(source, target) if source.is_dir() else [source]
+        for path in files:
+            kind = _kind(path)
+            if kind is None:
+                others.append(path)
+                continue
+            inside = path.relative_to(source).parent if source.is_dir() else Path()
+            jobs.append(Job(path, target / inside / _result_name(path, kind, args.suffix, args.ext), kind))
+    if jobs:
+        clash, count = Counter(job.target for job in jobs).most_common(1)[0]
+        if count > 1:
+            more = "; leave --ext out" if args.ext else "; give them other names, or do them one by one"
+            raise OutputError(f"two files would both be written as {clash}{more}")
+    return jobs, others
+
+
+def _files(folder: Path, target: Path) -> list[Path]:
+    """All files below a folder but for the results' own folder, sorted."""
+    found = []
+    for here, folders, files in os.walk(folder):
+        folders[:] = sorted(f for f in folders if not _same(Path(here) / f, target) and not f.startswith("."))
+        found += [Path(here) / name for name in sorted(files)]
+    return sorted(found)
+
+
+def _same(one: Path, other: Path) -> bool:
+    return other.exists() and one.samefile(other)
+
+
+def _kind(path: Path) -> str | None:
+    """'image' or 'video'; None for hidden files, macOS's ``._`` companions and all others."""
+    from srfast.images import READABLE
+    from srfast.video.animation import is_animation
+
+    suffix = path.suffix.lower()
+    if path.name.startswith("."):
+        return None
+    if suffix in _VIDEOS or is_animation(path):
+        return "video"
+    return "image" if suffix in READABLE else None
+
+
+def _result_name(path: Path, kind: str, suffix: str, ext: str | None) -> str:
+    """The name of a result: the input's format, where srfast writes it."""
+    from srfast.images import SUFFIXES, check_format
+    from srfast.video.settings import FORMATS
+
+    own = path.suffix.lower()
+    if kind == "video":
+        return f"{path.stem}{suffix}{path.suffix if own in FORMATS else '.mkv'}"
+    if ext:
+        name = f"{path.stem}{suffix}.{ext.lstrip('.')}"
+        check_format(Path(name))
+        return name
+    return f"{path.stem}{suffix}{path.suffix if own in SUFFIXES else '.png'}"

@@ -1,0 +1,102 @@
+"""Animated pictures in: which files are some, and those that FFmpeg cannot read as a video of their pictures."""
+
+from __future__ import annotations
+
+import io
+import struct
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+from srfast.errors import InputError
+
+_MOST = 1 << 30  # bytes of decoded pictures: they are in memory all at once
+_HEAD = 1 << 16
+SUFFIXES = (".gif", ".png", ".apng", ".webp", ".avif")  # of files that may hold an animation
+
+
+def is_animation(path: Path) -> bool:
+    """True for a GIF, PNG, WebP or AVIF file that holds more than one picture in time."""
+    try:
+        with path.open("rb") as file:
+            head = file.read(_HEAD)
+            if head.startswith(b"GIF8"):
+                return _gif_pictures(head + file.read()) > 1
+    except OSError:
+        return False
+    if head.startswith(b"\x89PNG"):
+        at = 8
+        while at + 8 <= len(head):
+            length, kind = struct.unpack_from(">I4s", head, at)
+            if kind in (b"acTL", b"IDAT"):
+                return bool(kind == b"acTL" and struct.unpack_from(">I", head, at + 8)[0] > 1)
+            at += 12 + length
+        return False
+    if is_animated_webp(head):
+        return True
+    return head[4:8] == b"ftyp" and b"avis" in head[8 : max(8, struct.unpack_from(">I", head)[0])]
+
+
+def is_animated_webp(head: bytes) -> bool:
+    """True for the beginning of a WebP file with more than one picture."""
+    return head[:4] == b"RIFF" and head[8:16] == b"WEBPVP8X" and bool(head[20:21]) and bool(head[20] & 0x02)
+
+
+def _gif_pictures(data: bytes) -> int:
+    """Pictures of a GIF, up to two."""
+    try:
+        at, count = 13 + (3 << ((data[10] & 7) + 1) if data[10] & 0x80 else 0), 0
+        while count < 2 and data[at] != 0x3B:
+            if data[at] == 0x2C:
+                count += 1
+                at += 10 + (3 << ((data[at + 9] & 7) + 1) if data[at + 9] & 0x80 else 0) + 1
+            else:
+                at += 2
+            while data[at]:
+                at += data[at] + 1
+            at += 1
+    except IndexError:
+        pass
+    return count
+
+
+def as_video(path: Path) -> io.BytesIO:
+    """An animated WebP or AVIF as a MOV file of lossless RGBA, with its times in milliseconds.
+
+    Raises:
+        InputError: it cannot be read, is too large, or OpenCV is older than 4.11.
+    """
+    import av
+
+    if not hasattr(cv2, "imdecodeanimation"):
+        raise InputError(f"{path} is an animation that needs OpenCV 4.11 or newer to be read")
+    data = np.fromfile(path, np.uint8)
+    try:
+        done, animation = cv2.imdecodeanimation(data)
+    except (cv2.error, MemoryError) as error:
+        raise InputError(f"{path} cannot be decoded; it may be damaged or too large") from error
+    pictures = list(animation.frames) if done else []
+    if not pictures:
+        raise InputError(f"{path} holds no picture that can be read")
+    if sum(picture.nbytes for picture in pictures) > _MOST:
+        raise InputError(f"{path} is too large an animation: its pictures take more than {_MOST >> 30} GiB")
+    file, time = io.BytesIO(), 0
+    with av.open(file, "w", format="mov") as out:
+        height, width = pictures[0].shape[:2]
+        video: Any = out.add_stream("png", rate=25)
+        video.width, video.height, video.pix_fmt = width, height, "rgba"
+        video.codec_context.time_base = video.time_base = Fraction(1, 1000)
+        for picture, shown in zip(pictures, animation.durations, strict=True):
+            rgba = cv2.cvtColor(picture, cv2.COLOR_BGRA2RGBA if picture.shape[2] == 4 else cv2.COLOR_BGR2RGBA)
+            frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(rgba, np.uint8), format="rgba")
+            frame.pts, frame.time_base, frame.duration = time, Fraction(1, 1000), int(shown)
+            time += max(1, int(shown))
+            for packet in video.encode(frame):  # each picture is one
+                packet.duration = max(1, int(shown))
+                out.mux(packet)
+        out.mux(video.encode(None))
+    file.seek(0)
+    return file

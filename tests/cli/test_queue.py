@@ -1,0 +1,135 @@
+"""Folders and several inputs: every file is done or named, by one engine."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import av
+import cv2
+import numpy as np
+import pytest
+
+from srfast.cli import main
+from srfast.upscaler import Upscaler
+
+FAST = ["-n", "compact_x2", "--progress", "none"]
+PICTURE = np.random.default_rng(0).integers(0, 256, (6, 8, 3), dtype=np.uint8)
+
+
+def write(path: Path, suffix: str = "") -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    picture = PICTURE if path.suffix != ".jp2" else np.tile(PICTURE, (8, 8, 1))  # OpenJPEG refuses small ones
+    done, data = cv2.imencode(suffix or path.suffix, picture)
+    assert done
+    path.write_bytes(data.tobytes())
+    return path
+
+
+def clip(path: Path, frames: int = 2) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with av.open(str(path), "w") as out:
+        video = out.add_stream("mpeg4", rate=25)
+        video.width, video.height, video.pix_fmt = 32, 16, "yuv420p"
+        for i in range(frames):
+            frame = av.VideoFrame.from_ndarray(np.full((16, 32, 3), 40 * i, np.uint8), format="rgb24")
+            out.mux(video.encode(frame.reformat(format="yuv420p")))
+        out.mux(video.encode(None))
+    return path
+
+
+def animation(path: Path) -> Path:
+    picture = cv2.Animation()
+    picture.frames, picture.durations = [PICTURE, PICTURE[::-1].copy()], np.array([100, 200], np.int32)
+    assert cv2.imwriteanimation(str(path), picture)
+    return path
+
+
+def results(folder: Path) -> list[str]:
+    return sorted(str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file())
+
+
+@pytest.fixture
+def loads(monkeypatch: pytest.MonkeyPatch) -> list[object]:
+    """The engines that are made."""
+    made: list[object] = []
+    init = Upscaler.__init__
+
+    def counting(self: Upscaler, *args: object, **options: object) -> None:
+        made.append(args)
+        init(self, *args, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Upscaler, "__init__", counting)
+    return made
+
+
+def test_a_folder_with_everything(tmp_path: Path, loads: list[object], capsys: pytest.CaptureFixture[str]) -> None:
+    folder = tmp_path / "in"
+    write(folder / "a.png")
+    write(folder / "b.jfif", ".jpg")
+    write(folder / "c.gif")
+    write(folder / "e.jp2")
+    write(folder / "sub" / "deep" / "a.png")
+    clip(folder / "v.mp4")
+    clip(folder / "sub" / "w.mpg")
+    animation(folder / "moving.webp")
+    (folder / "._a.png").write_bytes(b"AppleDouble")
+    (folder / "notes.txt").write_text("words")
+    assert main(["upscale", str(folder), str(folder / "out"), *FAST]) == 0
+    assert results(folder / "out") == sorted(
+        ["a.png", "b.jfif", "c.png", "e.jp2", "moving.webp", "sub/deep/a.png", "sub/w.mkv", "v.mp4"]
+    )
+    assert len(loads) == 1
+    error = capsys.readouterr().err
+    assert "2 files are neither images nor videos and are left out" in error
+    assert "._a.png" in error
+    assert "notes.txt" in error
+    assert "8 of 8 files" in error
+    assert cv2.imread(str(folder / "out" / "b.jfif")).shape == (12, 16, 3)
+    done, moving = cv2.imreadanimation(str(folder / "out" / "moving.webp"))
+    assert done
+    assert [f.shape[:2] for f in moving.frames] == [(12, 16)] * 2
+    assert list(moving.durations) == [100, 200]
+    with av.open(str(folder / "out" / "v.mp4")) as c:
+        assert [f.width for f in c.decode(video=0)] == [64, 64]
+
+
+def test_again_does_what_is_missing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write(tmp_path / "in" / "a.png")
+    clip(tmp_path / "in" / "v.mkv")
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "v.mkv").write_bytes(b"done before")
+    assert main(["upscale", str(tmp_path / "in"), str(tmp_path / "out"), "--resume", *FAST]) == 0
+    assert "2 of 2 files, 1 of them from before" in capsys.readouterr().err
+    assert (tmp_path / "out" / "v.mkv").read_bytes() == b"done before"
+
+
+def test_several_inputs_and_a_list(tmp_path: Path, loads: list[object], capsys: pytest.CaptureFixture[str]) -> None:
+    one, two, three = clip(tmp_path / "a.mp4"), clip(tmp_path / "b.mkv"), write(tmp_path / "c d.png")
+    (tmp_path / "list.txt").write_text(f"# a list\n{three}\n\n")
+    out = tmp_path / "out"
+    assert main(["upscale", str(one), str(two), str(out), "--queue", str(tmp_path / "list.txt"), *FAST]) == 0
+    assert results(out) == ["a.mp4", "b.mkv", "c d.png"]
+    assert len(loads) == 1
+    assert main(["upscale", str(one), f"{tmp_path / 'single'}/", *FAST]) == 0
+    assert results(tmp_path / "single") == ["a.mp4"]
+    assert main(["upscale", str(one), str(tmp_path / "nowhere.mp4"), str(out), *FAST, "-y"]) == 6
+    assert "nowhere.mp4 is missing" in capsys.readouterr().err
+    twin = clip(tmp_path / "twin" / "a.mp4")
+    assert main(["upscale", str(one), str(twin), str(out), *FAST, "-y"]) == 7
+    assert "two files would both be written as" in capsys.readouterr().err
+
+
+def test_one_bad_file_does_not_end_the_others(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "a.mp4").write_bytes(b"no video" * 99)
+    clip(tmp_path / "in" / "b.mp4")
+    assert main(["upscale", str(tmp_path / "in"), str(tmp_path / "out"), *FAST]) == 6
+    assert results(tmp_path / "out") == ["b.mp4"]
+    assert "a.mp4 is not a video" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("option", ["--report r.json", "--input-format rawvideo", "--max-latency 40ms", "-f mkv"])
+def test_options_that_do_nothing_for_several(tmp_path: Path, option: str, capsys: pytest.CaptureFixture[str]) -> None:
+    clip(tmp_path / "in" / "b.mp4")
+    assert main(["upscale", str(tmp_path / "in"), str(tmp_path / "out"), *option.split(), *FAST]) == 2
+    assert "does nothing for several files" in capsys.readouterr().err
