@@ -98,7 +98,7 @@ def test_paths_in_the_documents_exist() -> None:
 TABLES = {
     "kernels/README.md": ("kernels", "kernels/triton", "kernels/cuda", "kernels/tools"),
     "csrc/README.md": ("csrc/cpu", "csrc/cuda", "csrc/emulation"),
-    "benchmarks/README.md": ("benchmarks",),
+    "benchmarks/README.md": ("benchmarks", "benchmarks/gpu"),
     "training/README.md": ("training",),
 }
 

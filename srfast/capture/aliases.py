@@ -47,6 +47,10 @@ class Names:
         self._tensors[node] = self._tensors[source] if certain else node
         self._memory[node] = self._memory[source]
 
+    def view(self, node: fx.Node, source: fx.Node, value: Value) -> None:
+        """A part of ``source``, as a slice of its channels: other values, in its memory."""
+        self._values[node], self._tensors[node], self._memory[node] = value, node, self._memory[source]
+
     def change(self, node: fx.Node, source: fx.Node, value: Value) -> None:
         """``node`` gives ``source`` other values."""
         self.share(node, source, certain=True)

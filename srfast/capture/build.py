@@ -13,7 +13,7 @@ from torch import Tensor, fx, nn
 from srfast.capture.aliases import Names
 from srfast.capture.input_channels import possible_channels
 from srfast.capture.ops.conv import Value
-from srfast.capture.ops.elementwise import MODULES, PERHAPS_COPIES, SAME_TENSOR
+from srfast.capture.ops.elementwise import MODULES, PERHAPS_COPIES, SAME_TENSOR, VIEWS
 from srfast.capture.ops.functional import FUNCTIONS
 from srfast.capture.places import WHOLE, Place, place_of
 from srfast.capture.trace import check_called_as_written, settled_copy, trace
@@ -163,6 +163,8 @@ class _Builder:
             self.names.share(node, source, kind in SAME_TENSOR)
         elif source is not None and changes:
             self.names.change(node, source, value)
+        elif source is not None and kind in VIEWS:
+            self.names.view(node, source, value)
         else:
             self.names.bind(node, value)
 

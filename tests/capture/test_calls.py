@@ -94,7 +94,8 @@ REFUSED_IN_PLACE: dict[str, tuple[Callable[[], nn.Module], str]] = {
     "float": (lambda: twice(lambda z, x: z.relu_(), lambda y: y.float()), "clone()"),
     "chunk": (lambda: twice(lambda z, x: z.chunk(2, 1)[0].relu_()), "'chunk'"),
     "split": (lambda: twice(lambda z, x: torch.split(z, 1, 1)[0].relu_()), "'split'"),
-    "slice": (lambda: twice(lambda z, x: z[:, :1].relu_()), "indexing"),
+    "slice": (lambda: twice(lambda z, x: z[:, :1].relu_()), "share memory with"),
+    "changed_under_a_slice": (lambda: twice(lambda z, x: z[:, :1] + z.relu_()[:, :1]), "share memory with"),
     "slice_assigned": (lambda: twice(assigned), "cannot be traced"),
     "power": (lambda: twice(lambda z, x: z.__ipow__(2)), "'ipow'"),
     "stored": (

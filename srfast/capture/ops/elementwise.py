@@ -301,3 +301,5 @@ FUNCTIONS: dict[Any, Callable[..., Value]] = {key: function for keys, function i
 # What eager PyTorch gives in the memory of the input, and what it copies only where format or dtype ask for it.
 SAME_TENSOR = {nn.Identity, nn.Dropout, nn.Dropout2d, F.dropout, F.dropout2d, torch.detach, "detach"}
 PERHAPS_COPIES = {"contiguous", "float"}
+# Parts of a tensor in its memory: what is changed in them in place is changed in the tensor.
+VIEWS = {operator.getitem}

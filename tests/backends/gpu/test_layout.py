@@ -1,6 +1,6 @@
 """Where the Triton backend puts activations that convolutions read in a row."""
 
-from srfast.backends.triton.steps import row_slots, side_by_side
+from srfast.backends.gpu.layout import row_slots, side_by_side
 from srfast.plan import Shape
 
 SHAPES = {name: Shape(channels, 1) for name, channels in (("x", 64), ("a", 32), ("b", 32), ("c", 24), ("d", 16))}
