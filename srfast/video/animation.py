@@ -19,7 +19,12 @@ SUFFIXES = (".gif", ".png", ".apng", ".webp", ".avif")  # of files that may hold
 
 
 def is_animation(path: Path) -> bool:
-    """True for a GIF, PNG, WebP or AVIF file that holds more than one picture in time."""
+    """True for a GIF, PNG, WebP or AVIF file that holds more than one picture in time.
+
+    Only regular files are looked into: what is read from a pipe is gone, and one that is silent would be waited for.
+    """
+    if not path.is_file():
+        return False
     try:
         with path.open("rb") as file:
             head = file.read(_HEAD)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import threading
 from fractions import Fraction
 from pathlib import Path
 
@@ -87,3 +89,13 @@ def test_one_picture_is_none(tmp_path: Path, suffix: str) -> None:
     path.write_bytes(cv2.imencode(suffix, pictures()[0][:, :, :3])[1].tobytes())
     assert not is_animation(path)
     assert not is_animation(tmp_path / "nothing.gif")
+
+
+def test_a_pipe_is_not_looked_into(tmp_path: Path) -> None:
+    """What an input is must not be found by reading from it where that takes it away."""
+    os.mkfifo(tmp_path / "in.gif")
+    done: list[bool] = []
+    looking = threading.Thread(target=lambda: done.append(is_animation(tmp_path / "in.gif")), daemon=True)
+    looking.start()
+    looking.join(10)
+    assert done == [False]
