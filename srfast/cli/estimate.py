@@ -19,7 +19,7 @@ from srfast.cli.options import (
     size_in_bytes,
     upscaler_from,
 )
-from srfast.errors import InputError
+from srfast.errors import InputError, escaped
 
 
 def add(commands: Any, common: argparse.ArgumentParser) -> None:
@@ -64,5 +64,5 @@ def _plan(args: argparse.Namespace) -> int:
     folder = target.absolute().parent
     if result.disk_bytes and folder.is_dir() and shutil.disk_usage(folder).free < result.disk_bytes:
         free = shutil.disk_usage(folder).free / 2**20
-        print(f"srfast: warning: {folder} has only {free:.0f} MiB free", file=sys.stderr)
+        print(escaped(f"srfast: warning: {folder} has only {free:.0f} MiB free"), file=sys.stderr)
     return 0

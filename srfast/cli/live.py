@@ -12,6 +12,7 @@ from typing import Any
 import cv2
 
 from srfast.cli.options import copied_from, encoding_from, input_from, upscaler_from
+from srfast.errors import escaped
 
 
 def upscale_live(args: argparse.Namespace, source: str, target: str, latency: float) -> int:
@@ -89,5 +90,5 @@ def upscale_live(args: argparse.Namespace, source: str, target: str, latency: fl
             sink.abandon(keep=False)
             raise
     name = "the standard output" if target == "-" else target
-    print(f"{name}: {live.statistics}, at most {latency * 1000:.0f} ms each, on {upscaler}", file=sys.stderr)
+    print(escaped(f"{name}: {live.statistics}, at most {latency * 1000:.0f} ms each, on {upscaler}"), file=sys.stderr)
     return 0

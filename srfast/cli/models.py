@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from srfast.cli.options import add_hints
-from srfast.errors import OutputError, UnsupportedModelError
+from srfast.errors import OutputError, UnsupportedModelError, escaped
 
 if TYPE_CHECKING:
     from srfast.checkpoint import LoadedModel
@@ -71,7 +71,7 @@ def _inspect(args: argparse.Namespace) -> int:
         facts = inspection.as_dict() | ({"plan": str(plan).splitlines()} if args.plan else {})
         print(json.dumps(facts, indent=2))
     else:
-        print(f"{inspection}\n\n{plan}" if args.plan else inspection)
+        print(escaped(f"{inspection}\n\n{plan}" if args.plan else inspection))
     return 0
 
 
@@ -102,7 +102,7 @@ def _convert(args: argparse.Namespace) -> int:
         raise UnsupportedModelError(f"{args.model} is ONNX, a graph without an architecture, and stays as it is")
     save_checkpoint(model.module, args.output, torch.float16 if args.half else torch.float32, facts=model)
     again = load_model(args.output)
-    print(f"{args.output}: {again.architecture} x{again.scale}, {args.output.stat().st_size / 1e6:.1f} MB")
+    print(escaped(f"{args.output}: {again.architecture} x{again.scale}, {args.output.stat().st_size / 1e6:.1f} MB"))
     return 0
 
 
@@ -123,7 +123,7 @@ def _export(args: argparse.Namespace) -> int:
     multiple = f", height and width multiples of {plan.alignment}" if plan.alignment > 1 else ""
     shape = f"[N, {plan.in_channels}, H, W] {args.dtype}, 0..1, RGB{multiple}"
     size = args.output.stat().st_size / 1e6
-    print(f"{args.output}: {model.architecture} x{plan.scale}, input {shape}, {size:.1f} MB")
+    print(escaped(f"{args.output}: {model.architecture} x{plan.scale}, input {shape}, {size:.1f} MB"))
     return 0
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from srfast.cli.options import check_applicable, default_model, size_in_bytes, upscaler_from
-from srfast.errors import InputError, OutputError, SrfastError
+from srfast.errors import InputError, OutputError, SrfastError, escaped
 
 if TYPE_CHECKING:
     from srfast.upscaler import Upscaler
@@ -45,7 +45,10 @@ def upscale_all(args: argparse.Namespace, sources: list[str], target: Path) -> i
     check_applicable(args, "several files" if videos else "a folder")
     if others:
         named = ", ".join(str(path) for path in others[:_LISTED]) + (", ..." if len(others) > _LISTED else "")
-        print(f"srfast: {len(others)} files are neither images nor videos and are left out: {named}", file=sys.stderr)
+        print(
+            escaped(f"srfast: {len(others)} files are neither images nor videos and are left out: {named}"),
+            file=sys.stderr,
+        )
     if not jobs:
         raise InputError(f"{', '.join(sources)} has no images or videos")
     if target.exists() and not target.is_dir():
@@ -95,11 +98,11 @@ class _Queue:
             raise KeyboardInterrupt(f"{there}; --resume does the others") from error
         finally:
             for _, message in self._failed:
-                print(f"srfast: error: {message}", file=sys.stderr)
+                print(escaped(f"srfast: error: {message}"), file=sys.stderr)
         old = f", {self._before} of them from before" if self._before else ""
         engines = ", ".join(str(upscaler) for upscaler in self._upscalers.values())
         done = f"{self._target}: {self._done} of {self._total} {self._unit}{old}"
-        print(f"{done} on {engines}" if engines else done, file=sys.stderr)
+        print(escaped(f"{done} on {engines}" if engines else done), file=sys.stderr)
         return self._failed[0][0] if self._failed else 0
 
     def _one(self, job: Job) -> bool:

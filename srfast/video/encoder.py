@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import TYPE_CHECKING, Any
 
 from srfast.errors import OutputError
@@ -78,6 +79,13 @@ class FrameEncoder:
         context, self._context = self._context, None
         late = [] if self._palette is None else [p for ready in self._palette(None) for p in context.encode(ready)]
         return self._finished([*late, *context.encode(None)])
+
+    def abandon(self) -> None:
+        """Lets the encoder go without its packets. It is told so: SVT-AV1 writes of a silent end to the standard error."""
+        context, self._context = self._context, None
+        if context is not None:
+            with contextlib.suppress(Exception):
+                context.encode(None)
 
     def _finished(self, packets: list[av.Packet[Any]]) -> list[av.Packet[Any]]:
         for packet in packets:

@@ -160,6 +160,8 @@ class JournalSink:
                 muxer.copy(packet, index)
 
     def abandon(self, *, keep: bool) -> str:
+        if self._encoder is not None:
+            self._encoder.abandon()
         return self._journal.abandon(keep=keep)
 
 
