@@ -14,6 +14,7 @@ REPEATING = ("theora",)
 _SAMPLE = 240  # packets whose times are looked at
 _FASTEST = 1000  # frames per second: more is the rate of a clock
 _SECONDS = 0.5  # and how long that may take
+_FEW = 3  # units of time, in which a multiple cannot be told from any other step
 _STEADY = 0.8  # the share of steps that are alike in a steady video: others may be gaps
 _USUAL = tuple(
     Fraction(rate)
@@ -78,10 +79,19 @@ def frame_rate(
     near = [step for step in steps if abs(step - usual) <= max(1, usual / 20)]
     if len(near) >= _STEADY * len(steps):
         return _agreeing(rates, Fraction(sum(near), len(near)), len(near), base)
+    unit = 1 / (rates[0] * base) if rates else Fraction(0)
+    # The told rate, some of whose frames are shown for longer; in few units of time every step would look like that.
+    if unit >= _FEW and abs(unit - min(steps)) <= 1 and all(_is_multiple(step, unit) for step in steps):
+        return rates[0]
     mean = Fraction(len(steps), sum(steps)) / base
     if rates and rates[0] * base * min(steps) <= 1 and not (whole and abs(rates[0] - mean) > mean / 10):
         return rates[0]
     return mean.limit_denominator(1001)
+
+
+def _is_multiple(step: int, unit: Fraction) -> bool:
+    """Whether a step is a whole number of units, but for the rounding of both its ends."""
+    return abs(step - max(1, round(step / unit)) * unit) <= 1
 
 
 def _agreeing(rates: Sequence[Fraction], step: Fraction, count: int, base: Fraction) -> Fraction:
