@@ -43,11 +43,11 @@ class MixedBackend:
 
     def compile(self, plan: Plan, device: torch.device, dtype: torch.dtype) -> Executable:
         graphs = self.graphs and device.type == "cuda"
-        return TritonExecutable(plan, device, dtype, graphs, other=_cuda_kernel)
+        return TritonExecutable(plan, device, dtype, graphs, other=cuda_kernel)
 
 
-def _cuda_kernel(node: Conv, dtype: torch.dtype, device: torch.device) -> OtherLaunch | None:
-    """The compiled kernel of a convolution that was measured to be faster there, with its weights packed."""
+def cuda_kernel(node: Conv, dtype: torch.dtype, device: torch.device) -> OtherLaunch | None:
+    """Return the compiled kernel of a convolution that was measured to be faster there, with its weights packed."""
     config = faster_in_cuda(node, device_names(device))
     if config is None:
         return None

@@ -10,8 +10,7 @@ import pytest
 import torch
 from torch import nn
 
-from srfast.backends.kernel_choice import faster_in_cuda
-from srfast.backends.mixed import MixedBackend
+from srfast.backends.mixed import MixedBackend, cuda_kernel
 from srfast.backends.reference import ReferenceBackend
 from srfast.backends.triton.steps import pack_plan
 from srfast.capture import capture
@@ -56,8 +55,8 @@ def test_networks(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     assert "measured to be faster" in backend.not_supported_reasons(plan, CPU, HALF)[0]
     measured(tmp_path, monkeypatch, key)
     assert backend.not_supported_reasons(plan, CPU, HALF) == []
-    steps = pack_plan(plan, ("default",), HALF, CPU, lambda node: faster_in_cuda(node, ("default",)))
-    assert sum(step.compiled is not None for step in steps) == count
+    steps = pack_plan(plan, ("default",), HALF, CPU, cuda_kernel)
+    assert sum(step.other is not None for step in steps) == count
     x = torch.rand(1, 3, 5, 7, generator=torch.Generator().manual_seed(0)).half()
     run = backend.compile(plan, CPU, HALF)
     expected = ReferenceBackend().compile(plan, CPU, torch.float32)(x.float())

@@ -15,6 +15,7 @@ from srfast.capture import capture
 from srfast.engine import Engine
 from srfast.errors import UnsupportedModelError
 from srfast.kernels import cpu
+from srfast.kernels.cpu.classes import VARIABLE
 from srfast.models.bordered import mirrored, with_border
 from srfast.plan.export_onnx import export_onnx
 from srfast.plan.passes import optimise
@@ -77,7 +78,7 @@ def test_means_make_no_tiles(backend: str) -> None:
 @pytest.mark.parametrize("isa", cpu.instruction_sets())
 @pytest.mark.parametrize("gate", [False, True], ids=["plain", "gated"])
 def test_instruction_sets(isa: str, gate: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(cpu.VARIABLE, isa)
+    monkeypatch.setenv(VARIABLE, isa)
     module, x = two_unets(2, gate), image(23, 18)
     torch.testing.assert_close(engine(module, "cpu")(x), eager(module, x), rtol=0, atol=1e-5)
 

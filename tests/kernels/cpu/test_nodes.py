@@ -16,6 +16,7 @@ from srfast.backends.reference import ReferenceBackend
 from srfast.capture import capture
 from srfast.engine import Engine
 from srfast.kernels import cpu
+from srfast.kernels.cpu.classes import VARIABLE
 from srfast.models import SRUGAN, ResidualSR, SRResNet
 from srfast.plan import (
     Activate,
@@ -88,7 +89,7 @@ def _wide(node: Node, channels: int) -> Node:
 @pytest.mark.parametrize("isa", cpu.instruction_sets())
 @pytest.mark.parametrize("name", NODES)
 def test_nodes_equal_float64(name: str, isa: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(cpu.VARIABLE, isa)
+    monkeypatch.setenv(VARIABLE, isa)
     for channels in (12, 36):
         node = _wide(NODES[name](), channels)
         unit = node.factor if isinstance(node, (Unshuffle, Pool)) else 1
@@ -107,7 +108,7 @@ def test_nodes_equal_float64(name: str, isa: str, monkeypatch: pytest.MonkeyPatc
 @pytest.mark.parametrize("isa", cpu.instruction_sets())
 @pytest.mark.parametrize("inset", [(1, 0), (0, 2), (3, 4)])
 def test_means_leave_out_an_inset(inset: tuple[int, int], isa: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(cpu.VARIABLE, isa)
+    monkeypatch.setenv(VARIABLE, isa)
     node = replace(NODES["channel_gate"](), inset=inset)
     plan = Plan((node,), "x", "y", 12)
     run = CpuBackend().compile(plan, CPU, torch.float32)
