@@ -4,7 +4,7 @@ A program walks down a strip of 64 pixels (128 need more registers than there ar
 stay in registers as the first operand of the matrix instructions; a ring of rows lies in shared memory, each row three
 times, shifted by one pixel, so that a tap is a whole buffer and no address falls inside a swizzled tile. A pixel is
 fetched three times instead of nine. Two programs share a multiprocessor: one multiplies while the other stores. Gluon
-cannot be interpreted: ``triton_conv`` is the specification.
+cannot be interpreted: ``triton.conv`` is the specification.
 """
 
 # Triton compiles the kernels: its constants are upper case and its arguments have no Python types.

@@ -1,4 +1,4 @@
-"""What ``triton_tune`` tries: the convolutions of networks, and ways to cut them up."""
+"""What ``tune`` tries: the convolutions of networks, and ways to cut them up."""
 
 from __future__ import annotations
 

@@ -40,7 +40,7 @@ def test_faults(kernel: Compiled, found: str) -> None:
 def test_the_quick_set() -> None:
     """The hot kernels on every architecture, everything on one of each generation; ``full`` is everything everywhere."""
     code = (
-        "from srfast.kernels import compile_gate as gate\n"
+        "from srfast.kernels.tools import compile_gate as gate\n"
         "every = list(gate.SHARED_LIMIT)\n"
         "quick, full = gate.selected(every, False), gate.selected(every, True)\n"
         "assert set(quick) < set(full)\n"
@@ -62,7 +62,7 @@ def test_interpreter_cannot_compile() -> None:
 def test_the_hot_convolutions_pass() -> None:
     """In a process of its own: this one may have chosen the interpreter."""
     code = (
-        "from srfast.kernels import compile_gate as gate\n"
+        "from srfast.kernels.tools import compile_gate as gate\n"
         "indices = [i for i, case in enumerate(gate.cases(90)) if case.quick][::2]\n"
         "results = [gate.check((90, i)) for i in indices]\n"
         "assert len(results) == 3 and all(lines and not bad for lines, bad in results), results\n"

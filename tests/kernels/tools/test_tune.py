@@ -79,7 +79,7 @@ def test_files_grow(tmp_path: Path) -> None:
 def test_rehearsal(tmp_path: Path) -> None:
     """Compiles for sm_90 in processes of its own, runs in the interpreter, refuses wrong results."""
     code = (
-        "import sys; from pathlib import Path; from srfast.kernels import triton_candidates as c, triton_tune as t\n"
+        "import sys; from pathlib import Path; from srfast.kernels.tools import candidates as c, tune as t\n"
         "t.tasks = lambda *a: [t.Task((c.SHAPES[5],), (t.Config(4, 8, 16, 4, 2), t.Config(8, 8, 16, 4, 2)), 4, 8)]\n"
         "t.rehearse(Path(sys.argv[1])); t.TOLERANCE = -1; t.rehearse(Path(sys.argv[2]))\n"
     )
