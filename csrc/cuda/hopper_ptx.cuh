@@ -119,7 +119,7 @@ SRFAST_DEVICE void wgmma(float (&d)[N / 2], const uint32_t (&a)[4], uint64_t b);
 #define SRFAST_NAMES_32 SRFAST_NAMES_28 ", %28, %29, %30, %31"
 #define SRFAST_NAMES_60 \
     SRFAST_NAMES_32     \
-        ", %32, %33, %34, %35, %36, %37, %38, %39, %40, %41, %42, %43, %44, %45, %46, %47, %48, %49, %50, %51, %52, %53, %54, %55, %56, %57, %58, %59"
+    ", %32, %33, %34, %35, %36, %37, %38, %39, %40, %41, %42, %43, %44, %45, %46, %47, %48, %49, %50, %51, %52, %53, %54, %55, %56, %57, %58, %59"
 // `sums` registers a thread; next, after: the numbers of the operands behind them.
 #define SRFAST_WGMMA(T, kind, n, sums, next, after)                                                           \
     template <>                                                                                               \
