@@ -2,6 +2,7 @@
 
 from srfast.video.damage import Damage
 from srfast.video.iteration import UpscaledFrame, iter_video
+from srfast.video.live import LiveResult, upscale_live
 from srfast.video.pipeline import Progress, VideoResult, upscale_video
 from srfast.video.settings import Encoding
 from srfast.video.source import InputOptions
@@ -10,9 +11,11 @@ __all__ = [
     "Damage",
     "Encoding",
     "InputOptions",
+    "LiveResult",
     "Progress",
     "UpscaledFrame",
     "VideoResult",
     "iter_video",
+    "upscale_live",
     "upscale_video",
 ]
