@@ -79,7 +79,10 @@ class VideoOptions:
     input_format: str | None = None
     input_option: tuple[str, ...] = ()
     deinterlace: bool = False
+    deinterlace_fields: bool = False
     hwaccel: str | None = None
+    start: float | None = None
+    end: float | None = None
     no_copy_audio: bool = False
     no_copy_subtitle: bool = False
     no_copy_attachment: bool = False
@@ -98,7 +101,8 @@ class VideoOptions:
         from srfast.video import InputOptions
 
         options = dict(key_value(text) for text in self.input_option)
-        return InputOptions(self.input_format, options, self.hwaccel, self.deinterlace)
+        fields: bool | Literal["field"] = "field" if self.deinterlace_fields else self.deinterlace
+        return InputOptions(self.input_format, options, self.hwaccel, fields, self.start, self.end)
 
     def copied(self) -> tuple[str, ...]:
         """Kinds of streams to copy."""
@@ -211,6 +215,14 @@ def frame_size(text: str) -> tuple[int, int]:
     return int(match[1]), int(match[2])
 
 
+def time_of_day(text: str) -> float:
+    """Seconds of '90', '90.5', '1:30' or '1:02:03.5'."""
+    match = re.fullmatch(r"(?:(?:(\d+):)?([0-5]?\d):)?(\d+(?:\.\d+)?)", text.strip())
+    if not match or (match[2] and float(match[3]) >= 60):
+        raise argparse.ArgumentTypeError(f"takes seconds such as 90.5, or a time such as 1:02:03.5, not {text!r}")
+    return 3600 * int(match[1] or 0) + 60 * int(match[2] or 0) + float(match[3])
+
+
 def add_video(p: argparse.ArgumentParser) -> None:
     """How a video is read and encoded: ``VideoOptions``."""
     video = p.add_argument_group("video")
@@ -232,6 +244,13 @@ def add_video(p: argparse.ArgumentParser) -> None:
         help="demuxer option, such as video_size=320x240, pixel_format=yuv420p or framerate=25 for rawvideo",
     )
     video.add_argument("--deinterlace", action="store_true", help="make whole frames of interlaced ones first (bwdif)")
+    video.add_argument(
+        "--deinterlace-fields", action="store_true", help="the same, a frame of each field: 25i becomes 50p"
+    )
+    video.add_argument(
+        "--from", dest="start", type=time_of_day, metavar="TIME", help="begin there: seconds, or as 1:02:03.5"
+    )
+    video.add_argument("--to", dest="end", type=time_of_day, metavar="TIME", help="end before that time of the input")
     video.add_argument("--hwaccel", help="hardware decoder: cuda, vaapi, qsv, videotoolbox, ...")
     for kind in COPIED:
         video.add_argument(
@@ -313,6 +332,7 @@ _USELESS = {
     Kind.VIDEO: ("lighter", "suffix", "ext"),
     Kind.LIVE: ("resume", "strict", "no_reuse", "report", "max_memory", "suffix", "ext"),
 }
+_OPTIONS = {"start": "from", "end": "to"}  # that are not called as their fields
 _ELSEWHERE = {
     "lighter": "it goes with --max-latency",
     "suffix": "it is for the results of a folder",
@@ -329,7 +349,7 @@ def check_applicable(options: UpscaleOptions, kind: Kind) -> None:
     for name in options.given():
         if name in _USELESS[kind]:
             usual = "it does not go with --max-latency" if kind is Kind.LIVE else "it is for videos"
-            option = name.replace("_", "-")
+            option = _OPTIONS.get(name, name.replace("_", "-"))
             raise ValueError(f"--{option} does nothing for {kind.label}: {_ELSEWHERE.get(name, usual)}")
 
 
