@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from srfast.cli.options import ModelOptions, VideoOptions, add_model, add_video, options_of, upscaler_from
+from srfast.cli.video import preview_path, write_preview
 from srfast.errors import InputError, escaped
 
 
@@ -49,6 +50,8 @@ def _plan(args: argparse.Namespace) -> int:
         input_options=video.input(),
         copy=video.copied(),
     )
+    if video.preview is not None:
+        write_preview(video, args.input, preview_path(args.output), upscaler)
     print(json.dumps(asdict(result), indent=2) if args.json else result)
     folder = target.absolute().parent
     if result.disk_bytes and folder.is_dir() and shutil.disk_usage(folder).free < result.disk_bytes:

@@ -83,6 +83,7 @@ class VideoOptions:
     hwaccel: str | None = None
     start: float | None = None
     end: float | None = None
+    preview: int | None = None
     no_copy_audio: bool = False
     no_copy_subtitle: bool = False
     no_copy_attachment: bool = False
@@ -251,6 +252,12 @@ def add_video(p: argparse.ArgumentParser) -> None:
         "--from", dest="start", type=time_of_day, metavar="TIME", help="begin there: seconds, or as 1:02:03.5"
     )
     video.add_argument("--to", dest="end", type=time_of_day, metavar="TIME", help="end before that time of the input")
+    video.add_argument(
+        "--preview",
+        type=int,
+        metavar="N",
+        help="first write N frames beside their bicubic enlargements: OUT.preview.png",
+    )
     video.add_argument("--hwaccel", help="hardware decoder: cuda, vaapi, qsv, videotoolbox, ...")
     for kind in COPIED:
         video.add_argument(
@@ -328,9 +335,9 @@ _OF_VIDEO = (*_names(VideoOptions), *(name for name in _names(RunOptions) if nam
 _USELESS = {
     Kind.IMAGE: (*_OF_VIDEO, "resume", "suffix", "ext"),
     Kind.FOLDER: _OF_VIDEO,
-    Kind.FILES: ("input_format", "input_option", "format", "report", "max_latency", "lighter"),
+    Kind.FILES: ("input_format", "input_option", "format", "report", "max_latency", "lighter", "preview"),
     Kind.VIDEO: ("lighter", "suffix", "ext"),
-    Kind.LIVE: ("resume", "strict", "no_reuse", "report", "max_memory", "suffix", "ext"),
+    Kind.LIVE: ("resume", "strict", "no_reuse", "report", "max_memory", "preview", "suffix", "ext"),
 }
 _OPTIONS = {"start": "from", "end": "to"}  # that are not called as their fields
 _ELSEWHERE = {

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from srfast.cli.options import UpscaleOptions, is_image, seconds_of_latency, upscaler_from
+from srfast.cli.options import UpscaleOptions, VideoOptions, is_image, seconds_of_latency, upscaler_from
 from srfast.errors import FrameLossError, InputError, OutputError, escaped
 
 if TYPE_CHECKING:
@@ -46,7 +46,11 @@ def upscale(options: UpscaleOptions, source: str, target: str, upscaler: Upscale
     place.check(source, overwrite)
     if run.report:
         check_output(run.report, overwrite=True)
+    if options.video.preview is not None:
+        check_output(preview_path(target), overwrite=True)
     upscaler = upscaler or upscaler_from(options.model, "video", options.model.memory(size))
+    if options.video.preview is not None:
+        write_preview(options.video, source, preview_path(target), upscaler)
     with _interruption(place), Reporter(options.output.progress) as reporter:
         result = upscale_video(
             source,
@@ -71,6 +75,22 @@ def upscale(options: UpscaleOptions, source: str, target: str, upscaler: Upscale
         print(escaped(said), file=sys.stderr)
         return FrameLossError.exit_code
     return 0
+
+
+def preview_path(target: str) -> Path:
+    """Where the preview of a target goes: beside it; of the standard output into the working folder."""
+    path = Path("preview" if target == "-" else target)
+    return path.with_name(f"{path.name.replace('%', '')}.preview.png")
+
+
+def write_preview(video: VideoOptions, source: str, path: Path, upscaler: Upscaler) -> None:
+    """Writes the picture of --preview and says where it is."""
+    from srfast.images import write_image
+    from srfast.video import preview
+
+    assert video.preview is not None
+    write_image(path, preview(source, upscaler, video.preview, video.input()), overwrite=True)
+    print(escaped(f"srfast: bicubic and srfast side by side: {path}"), file=sys.stderr)
 
 
 def _refuse_one_picture(source: str, target: str) -> None:
