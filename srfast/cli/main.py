@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import fcntl
 import json
 import logging
 import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TextIO
 
 import srfast
 from srfast.cli import estimate as plan
@@ -66,10 +68,21 @@ class _Escaped(logging.Formatter):
 
 
 def _give_streams() -> None:
-    """Programs with windows have no standard output and error: what is written there goes nowhere."""
+    """Programs with windows have no standard output and error: what is written there goes nowhere.
+
+    Where a shell script was started without one, its number may be that of a file that is read.
+    """
     for name in ("stdout", "stderr"):
-        if getattr(sys, name) is None:
+        stream = getattr(sys, name)
+        if stream is None or _is_read_only(stream):
             setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115
+
+
+def _is_read_only(stream: TextIO) -> bool:
+    try:
+        return fcntl.fcntl(stream.fileno(), fcntl.F_GETFL) & os.O_ACCMODE == os.O_RDONLY
+    except (OSError, ValueError):  # no file of the system
+        return False
 
 
 def _parser() -> argparse.ArgumentParser:
