@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from srfast.checkpoint import save_checkpoint
-from srfast.errors import CheckpointError
+from srfast.errors import CheckpointError, OutputError
 from srfast.training.config import Config
 from srfast.training.data import Batch, Source
 from srfast.training.measures import better
@@ -233,7 +233,7 @@ class Trainer:
         try:
             save_checkpoint(folded(self.average.module), path)
         except OSError as error:
-            raise CheckpointError(f"cannot write {path}: {error}; the state is whole") from error
+            raise OutputError(f"cannot write {path}: {error}; the state is whole") from error
 
     def _agreed_to_stop(self) -> bool:
         """Whether any process was asked to stop: one that stopped alone would leave the others waiting for its gradients."""
