@@ -32,6 +32,7 @@ def interpolate(first: dict[str, Tensor], second: dict[str, Tensor], share: floa
             f"only networks of one kind and size can be blended; these differ in {', '.join(different[:4])}"
         )
     return {
+        # In float64, so that a share of 0 or 1 gives a network back bit for bit.
         k: torch.lerp(first[k].double(), v.double(), share).to(v.dtype) if v.is_floating_point() else v
         for k, v in second.items()
     }

@@ -68,6 +68,7 @@ def psnr_rgb(image: UInt8Image, reference: UInt8Image, crop: int) -> float:
 
 def _gaussian_valid(x: Float) -> Float:
     """11-tap Gaussian, sigma 1.5, both directions, valid region only."""
+    # The window of the SSIM paper; libraries with another one, or with padded borders, give other numbers.
     taps = np.exp(-((np.arange(WINDOW) - 5.0) ** 2) / (2 * 1.5**2))
     taps /= taps.sum()
     rows = np.lib.stride_tricks.sliding_window_view(x, WINDOW, axis=0) @ taps
