@@ -47,6 +47,11 @@ def discriminator_loss(kind: str, real: Tensor, fake: Tensor) -> Tensor:
 
     Raises:
         ValueError: ``kind`` is not one of ``KINDS``.
+
+    Examples:
+        >>> real, fake = torch.tensor([2.0]), torch.tensor([-2.0])
+        >>> float(discriminator_loss("rahinge", real, fake))  # both sides are beyond the margin
+        0.0
     """
     _check(kind)
     if kind != "standard":
@@ -59,6 +64,10 @@ def generator_loss(kind: str, real: Tensor | None, fake: Tensor) -> Tensor:
 
     Raises:
         ValueError: ``kind`` is not one of ``KINDS``, or is relativistic and ``real`` is None.
+
+    Examples:
+        >>> round(float(generator_loss("standard", None, torch.tensor([0.0]))), 4)  # -log(1/2)
+        0.6931
     """
     _check(kind)
     if kind == "standard":

@@ -41,7 +41,12 @@ def _alexnet() -> nn.Sequential:
 
 
 def phi(kind: str, block: int, conv: int) -> int:
-    """Layer of VGG's phi(block, conv): after the activation of that convolution, before the block-th max pooling."""
+    """Layer of VGG's phi(block, conv): after the activation of that convolution, before the block-th max pooling.
+
+    Examples:
+        >>> phi("vgg16", 1, 1), phi("vgg19", 5, 4)
+        (1, 35)
+    """
     # A block is two layers for each convolution, then the pooling; the paper counts blocks and convolutions from 1.
     blocks = VGG_BLOCKS.get(kind, ())
     if not 1 <= block <= len(blocks) or not 1 <= conv <= len(blocks[block - 1]):

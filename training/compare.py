@@ -138,7 +138,12 @@ def write_png(path: Path, image: UInt8Image) -> None:
 
 
 def named(text: str) -> tuple[str, str]:
-    """ "NAME=VALUE" as a pair; a bare path is named by its stem."""
+    """ "NAME=VALUE" as a pair; a bare path is named by its stem.
+
+    Examples:
+        >>> named("mine=runs/a.safetensors"), named("runs/a.safetensors")
+        (('mine', 'runs/a.safetensors'), ('a', 'runs/a.safetensors'))
+    """
     name, equals, value = text.partition("=")
     return (name, value) if equals else (Path(text).stem, text)
 

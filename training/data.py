@@ -82,7 +82,12 @@ def to_tensor(image: UInt8Image) -> Tensor:
 
 
 def shrink(image: UInt8Image, scale: int, degradation: str) -> UInt8Image:
-    """The LR image: MATLAB's bicubic, or a Gaussian filter (sigma 0.4 * scale) sampled at the middle of each block."""
+    """The LR image: MATLAB's bicubic, or a Gaussian filter (sigma 0.4 * scale) sampled at the middle of each block.
+
+    Examples:
+        >>> shrink(np.zeros((8, 8, 3), np.uint8), 2, "bicubic").shape
+        (4, 4, 3)
+    """
     # The published tables shrink by MATLAB's filter, which other libraries do not reproduce bit for bit.
     if degradation == "bicubic":
         return imresize(image, 1 / scale)

@@ -52,7 +52,12 @@ def imresize_float(image: npt.NDArray[np.float64], scale: float) -> npt.NDArray[
 
 
 def imresize(image: UInt8Image, scale: float) -> UInt8Image:
-    """Resizes [H, W] or [H, W, C] uint8 to ceil(scale * H) x ceil(scale * W), rows first and columns second."""
+    """Resizes [H, W] or [H, W, C] uint8 to ceil(scale * H) x ceil(scale * W), rows first and columns second.
+
+    Examples:
+        >>> imresize(np.full((8, 12, 3), 7, np.uint8), 1 / 4).shape
+        (2, 3, 3)
+    """
     if image.dtype != np.uint8 or image.ndim not in (2, 3):
         raise ValueError(f"imresize takes a uint8 [H, W] or [H, W, C] array, not {image.dtype} {list(image.shape)}")
     height, width = (int(np.ceil(scale * n)) for n in image.shape[:2])

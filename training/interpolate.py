@@ -23,6 +23,11 @@ def interpolate(first: dict[str, Tensor], second: dict[str, Tensor], share: floa
 
     Raises:
         ValueError: the share is not in 0..1, or the names or shapes differ.
+
+    Examples:
+        >>> a, b = {"w": torch.tensor([1.0])}, {"w": torch.tensor([3.0])}
+        >>> interpolate(a, b, 0.25)
+        {'w': tensor([1.5000])}
     """
     if not 0 <= share <= 1:
         raise ValueError(f"the share of the second network is 0 to 1, not {share}")

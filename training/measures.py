@@ -136,13 +136,23 @@ def windows(image: UInt8Image, side: int = WINDOW) -> Tensor:
 
 
 def better(measure: str, new: float, old: float) -> bool:
-    """Whether ``new`` is a better value of a measure (one of ``IN_LOG``'s values) than ``old``; NaN is never better."""
+    """Whether ``new`` is a better value of a measure (one of ``IN_LOG``'s values) than ``old``; NaN is never better.
+
+    Examples:
+        >>> better("psnr", 30.1, 30.0), better("lpips", 0.2, 0.1)
+        (True, False)
+    """
     # A comparison with NaN is false, so the old value stays.
     return new > old if measure in HIGHER_IS_BETTER else new < old
 
 
 def means(rows: Iterable[Mapping[str, float]]) -> dict[str, float]:
-    """Mean of every measure over pictures; what is missing or not a number is left out, NaN where nothing is left."""
+    """Mean of every measure over pictures; what is missing or not a number is left out, NaN where nothing is left.
+
+    Examples:
+        >>> means([{"NIQE": 4.0}, {"NIQE": 6.0}, {"NIQE": float("nan")}])
+        {'NIQE': 5.0}
+    """
     found: dict[str, list[float]] = {}
     for row in rows:
         for name, value in row.items():

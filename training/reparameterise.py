@@ -55,8 +55,13 @@ def unfold(model: nn.Module, expansion: int) -> None:
     """Gives every 3x3 convolution of a network its branches, in place; what it computes stays the same.
 
     Examples:
-        >>> model = SRVGGNetCompact(num_feat=8, num_conv=2)  # doctest: +SKIP
-        >>> unfold(model, 2)  # doctest: +SKIP
+        >>> from srfast.models import SRVGGNetCompact
+        >>> model, x = SRVGGNetCompact(num_feat=8, num_conv=2).eval(), torch.rand(1, 3, 8, 8)
+        >>> with torch.no_grad():
+        ...     before = model(x)
+        ...     unfold(model, 2)
+        ...     bool(torch.allclose(model(x), before, atol=1e-6))
+        True
     """
     convolutions = [m for m in model.modules() if isinstance(m, nn.Conv2d) and m.kernel_size == (3, 3)]
     for convolution in convolutions:

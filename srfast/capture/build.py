@@ -36,6 +36,11 @@ def capture(module: nn.Module, in_channels: int | None = None, *, input_may_chan
 
     Raises:
         UnsupportedModelError: names the operation that no node covers.
+
+    Examples:
+        >>> plan = capture(nn.Sequential(nn.Conv2d(3, 12, 3, padding=1), nn.PixelShuffle(2)))
+        >>> [type(node).__name__ for node in plan.nodes], plan.scale
+        (['Conv', 'Shuffle'], 2)
     """
     name = type(module).__name__
     module = settled_copy(module)
