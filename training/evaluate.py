@@ -20,7 +20,6 @@ from torch import Tensor, nn
 
 from srfast.checkpoint import load_model
 from srfast.errors import SrfastError
-from srfast.models import SRUGAN, RRDBNet
 from srfast.training.backbones import Backbone
 from srfast.training.data import find_images, read_rgb, to_tensor
 from srfast.training.imresize import imresize
@@ -30,9 +29,7 @@ from srfast.training.metrics import modcrop
 
 def alignment(model: nn.Module) -> int:
     """Of what the sides of a network's input have to be multiples."""
-    if isinstance(model, SRUGAN):
-        return 4
-    return model.unshuffle if isinstance(model, RRDBNet) else 1
+    return int(getattr(model, "multiple", 1))
 
 
 @torch.no_grad()

@@ -44,20 +44,20 @@ def capture(module: nn.Module, in_channels: int | None = None, *, input_may_chan
     """
     name = type(module).__name__
     module = settled_copy(module)
-    builder = _Builder(module, input_may_change)
+    builder = Builder(module, input_may_change)
     for node in trace(module).nodes:
         builder.add(node)
     wrong: list[ValueError] = []
     for channels in possible_channels(builder.nodes, builder.input) if in_channels is None else (in_channels,):
         try:
             plan = Plan(tuple(builder.nodes), builder.input, builder.output, channels)
-            return _with_border(plan.with_nodes(builder.nodes), module, builder.place(builder.output))
+            return with_border(plan.with_nodes(builder.nodes), module, builder.place(builder.output))
         except ValueError as error:
             wrong.append(error)
     raise UnsupportedModelError(f"{name} does not make a plan: {wrong[0]}") from wrong[0]
 
 
-def _with_border(plan: Plan, module: nn.Module, place: Place) -> Plan:
+def with_border(plan: Plan, module: nn.Module, place: Place) -> Plan:
     """The plan with the border that the module takes, whose pixels must be those that its result is short of.
 
     Raises:
@@ -76,7 +76,7 @@ def _with_border(plan: Plan, module: nn.Module, place: Place) -> Plan:
     return replace(plan, border=border)
 
 
-class _Builder:
+class Builder:
     """Turns fx nodes into plan nodes, one at a time."""
 
     def __init__(self, module: nn.Module, input_may_change: bool) -> None:

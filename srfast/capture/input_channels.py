@@ -15,6 +15,7 @@ from srfast.plan.nodes import (
     Clamp,
     Concat,
     Conv,
+    Eager,
     GroupNorm,
     InstanceNorm,
     Multiply,
@@ -72,6 +73,12 @@ def channels_of(node: Node, known: _Known) -> tuple[list[tuple[_Channels, int]],
 def _(node: Conv, known: _Known) -> tuple[list[tuple[_Channels, int]], _Channels]:
     written = _Channels(Fraction(0), Fraction(node.weight.shape[0], node.shuffle**2))
     return [(known[node.input], node.weight.shape[1])], written
+
+
+@channels_of.register
+def _(node: Eager, known: _Known) -> tuple[list[tuple[_Channels, int]], _Channels]:
+    asked = [(known[name], count) for name, count in zip(node.inputs, node.given, strict=True)]
+    return asked, _Channels(Fraction(0), Fraction(node.channels))
 
 
 @channels_of.register(Affine)

@@ -24,8 +24,8 @@ from srfast.checkpoint.formats.ncnn.text import MAGIC as NCNN_MAGIC
 from srfast.checkpoint.formats.onnx.reader import input_channels, read_onnx
 from srfast.checkpoint.formats.safetensors import read_safetensors
 from srfast.checkpoint.formats.torch import LEGACY_MAGIC, read_torch
-from srfast.checkpoint.recipe import MAX_BLOCKS, MODULES, Hints, Layout, Recipe
-from srfast.checkpoint.registry import check_weights, detect, unwrapped
+from srfast.checkpoint.recipe import MAX_BLOCKS, Hints, Layout, Recipe
+from srfast.checkpoint.registry import BY_MODULE, check_weights, detect, unwrapped
 from srfast.errors import CheckpointError, escaped
 
 __all__ = ["Hints", "LoadedModel", "load_model", "read_tensors", "save_checkpoint", "shipped_models"]
@@ -246,18 +246,18 @@ def _described(state: dict[str, Tensor], text: str) -> tuple[Layout, Recipe]:
     """From the metadata of a file that srfast wrote, as distrustful as of any other."""
     try:
         facts = json.loads(text)
-        module, arguments = facts["module"], facts["arguments"]
-        known = set(inspect.signature(MODULES[module]).parameters)
+        record, arguments = BY_MODULE[facts["module"]], facts["arguments"]
+        known = set(inspect.signature(record.module).parameters)
         if not set(arguments) <= known or not all(map(_modest, arguments.values())):
             raise ValueError(f"arguments {str(arguments)[:120]}")
-        blocks = [value for key, value in arguments.items() if key in ("num_block", "num_blocks", "num_conv", "blocks")]
-        if any(value > MAX_BLOCKS for value in blocks):
-            raise ValueError(f"{max(blocks)} blocks, at most {MAX_BLOCKS}")
+        blocks = [arguments[key] for key in record.depth if key in arguments]
+        if any(value > MAX_BLOCKS for value in blocks) or math.prod(blocks) > len(state):
+            raise ValueError(f"{math.prod(blocks)} blocks of {len(state)} tensors, at most {MAX_BLOCKS} in a row")
         architecture, origin, values = (escaped(facts[name])[:120] for name in ("architecture", "layout", "values"))
         layout = Layout(architecture[:60], origin[:60], (), _unread, values)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise CheckpointError(f"its metadata is not what srfast writes: {error}") from error
-    return layout, Recipe(module, arguments, state)
+    return layout, Recipe(record.module, arguments, state)
 
 
 def _unread(state: Any, hints: Hints) -> Recipe:
@@ -298,9 +298,9 @@ def _built(recipe: Recipe) -> nn.Module:
         *(AttributeError, ZeroDivisionError, OverflowError),
     ) as error:
         reason = " ".join(str(error).split())[:300]
-        raise CheckpointError(f"it looks like {recipe.module} but does not fit it: {reason}") from error
+        raise CheckpointError(f"it looks like {recipe.module.__name__} but does not fit it: {reason}") from error
     except CheckpointError as error:
-        raise CheckpointError(f"it looks like {recipe.module} but does not fit it: {error}") from error
+        raise CheckpointError(f"it looks like {recipe.module.__name__} but does not fit it: {error}") from error
     return module.requires_grad_(False).eval()
 
 

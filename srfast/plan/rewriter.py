@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any, TypeAlias
 
 from srfast.plan import Plan
-from srfast.plan.nodes import Concat, Conv, Node
+from srfast.plan.nodes import Concat, Conv, Eager, Node
 from srfast.plan.shapes import Shape
 
 
@@ -112,6 +112,6 @@ def renamed(node: Node, names: dict[str, str]) -> Node:
     fields: dict[str, Any] = {
         k: names[v] for k, v in vars(node).items() if k in ("input", "other", "residual") and v in names
     }
-    if isinstance(node, (Conv, Concat)):
+    if isinstance(node, (Conv, Concat, Eager)):
         fields["more"] = tuple(names.get(name, name) for name in node.more)
     return replace(node, **fields) if fields else node
