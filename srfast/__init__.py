@@ -29,10 +29,12 @@ if TYPE_CHECKING:
     from srfast.upscaler import load as load
     from srfast.video import Encoding as Encoding
     from srfast.video import InputOptions as InputOptions
+    from srfast.video import LiveResult as LiveResult
     from srfast.video import Progress as Progress
     from srfast.video import UpscaledFrame as UpscaledFrame
     from srfast.video import VideoResult as VideoResult
     from srfast.video import iter_video as iter_video
+    from srfast.video import upscale_live as upscale_live
     from srfast.video import upscale_video as upscale_video
 
 __version__ = "0.1.0"
@@ -48,6 +50,7 @@ _HOME = {
     "FrameLossError": "srfast.errors",
     "InputError": "srfast.errors",
     "InputOptions": "srfast.video",
+    "LiveResult": "srfast.video",
     "LiveUpscaler": "srfast.live",
     "LoadedModel": "srfast.checkpoint",
     "MissingDependencyError": "srfast.errors",
@@ -62,6 +65,7 @@ _HOME = {
     "iter_video": "srfast.video",
     "load": "srfast.upscaler",
     "load_model": "srfast.checkpoint",
+    "upscale_live": "srfast.video",
     "upscale_video": "srfast.video",
 }
 __all__ = sorted(_HOME)

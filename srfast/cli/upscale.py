@@ -9,6 +9,8 @@ from typing import Any
 
 from srfast.cli.images import upscale_image
 from srfast.cli.options import (
+    Kind,
+    UpscaleOptions,
     add_model,
     add_video,
     check_applicable,
@@ -54,17 +56,18 @@ def add(commands: Any, common: argparse.ArgumentParser) -> None:
 
 
 def _upscale(args: argparse.Namespace) -> int:
+    options = UpscaleOptions.of(args)
     sources, target = paths_from(args, queue_of(args.queue) if args.queue else [])
     if len(sources) > 1 or args.queue or _into_folder(sources[0], target):
-        return upscale_all(args, sources, Path(target))
+        return upscale_all(options, sources, Path(target))
     source = sources[0]
-    kind = _kind(args, source, target)
-    check_applicable(args, kind)
-    if kind == "an image":
-        return upscale_image(args, Path(source), Path(target))
+    kind = _kind(source, target, live=options.run.max_latency is not None)
+    check_applicable(options, kind)
+    if kind is Kind.IMAGE:
+        return upscale_image(options, Path(source), Path(target))
     from srfast.cli.video import upscale
 
-    return upscale(args, source, target)
+    return upscale(options, source, target)
 
 
 def _into_folder(source: str, target: str) -> bool:
@@ -72,12 +75,13 @@ def _into_folder(source: str, target: str) -> bool:
     return Path(source).is_dir() or (Path(source).is_file() and target.endswith(("/", os.sep)))
 
 
-def _kind(args: argparse.Namespace, source: str, target: str) -> str:
+def _kind(source: str, target: str, *, live: bool) -> Kind:
     from srfast.video.animation import SUFFIXES as ANIMATED
     from srfast.video.animation import is_animation
 
+    video = Kind.LIVE if live else Kind.VIDEO
     if is_animation(Path(source)) and (Path(target).suffix.lower() in ANIMATED or not is_image(target)):
-        return "a live video" if args.max_latency else "a video"
+        return video
     if is_image(source) or (is_image(target) and is_readable_image(source)):
-        return "an image"
-    return "a live video" if args.max_latency else "a video"
+        return Kind.IMAGE
+    return video

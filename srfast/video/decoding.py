@@ -27,6 +27,7 @@ from srfast.video.source import (
     reason,
     require_av,
 )
+from srfast.video.time_range import Approach, TimeRange
 from srfast.video.timeline import HiddenSound, Slots, Timeline
 
 if TYPE_CHECKING:
@@ -58,6 +59,8 @@ class Decoding:
         tags: the container's colour tags.
         promised: frames to be shown by the container's own count, 0 where it has none.
         ends: by stream index, the end of its last packet in seconds.
+        range: the part of it that is asked for.
+        skipped: packets of the video before that part which were not decoded.
     """
 
     def __init__(self, source: Source, options: InputOptions, strict: bool) -> None:
@@ -73,8 +76,11 @@ class Decoding:
         self.ends: dict[int, Fraction] = {}
         self._given: dict[int, int] = {}
         self._careful = not self.reopenable
+        self.skipped = 0
         try:
             self._choose_stream()
+            base = self.stream.time_base
+            self.range = TimeRange(options.start, options.end, self.container.start_time, base)
             self.promised = _promised_frames(self.container, self.stream)  # while no other thread reads the index
         except BaseException:
             self.close()
@@ -169,39 +175,48 @@ class Decoding:
         timeline = Timeline(self.container.format.name, self.label)
         self._slots = Slots() if self.container.format.name == "avi" else None
         self._repeats = Repeats() if self.stream.codec_context.name in REPEATING else None
+        counted = self._repeats is not None or self._slots is not None  # times follow from all frames before
+        start = None if counted else self.range.first
+        before = Approach(None if start is None else start / self.stream.time_base)
         for packet in self._packets():
             if timeline.move(packet):
                 self.damage.add("jumps", float(packet.dts * packet.time_base))
             if holes is not None and holes.before(packet.pos, packet.size, _beside(packet)):
                 self.damaged("packets", None if packet.pts is None else float(packet.pts * packet.time_base))
-            if packet.stream.index != self.stream.index:
-                if hidden(packet):
-                    continue
-                if packet.size:
-                    self._note_end(packet)
-                    yield packet
+            if packet.stream.index == self.stream.index:
+                for one in before(packet):
+                    yield from self._video(one, hiding)
                 continue
-            time = None if packet.pts is None else float(packet.pts * packet.time_base)
+            if hidden(packet):
+                continue
             if packet.size:
                 self._note_end(packet)
-                self._read = (packet.pos or 0) + packet.size
-                if packet.is_corrupt:
-                    self.damaged("packets", time)
-                if self._slots is not None:
-                    self._slots.packet(packet.dts)
-                if self._repeats is not None:
-                    self._repeats.packet(packet.pts)
-                if not packet.is_discard and not hiding:
-                    self._expected.packet(packet.pts, packet.is_keyframe)
-            if self._repeats is not None and packet.size == 0 and packet.pts is not None:
-                yield from self._repeats.again(packet.pts)  # no data is the way to say: as before
-                continue
-            yield from self._decode(packet, time)
-            for pts in self._expected.missing():
-                self.damaged("lost", float(pts * self.stream.time_base))
+                yield packet
+        self.skipped = before.skipped
         if holes is not None and self.reopenable and holes.at_end(self.path):
             self.damaged("packets", None)
         for pts in self._expected.missing(end=True):
+            self.damaged("lost", float(pts * self.stream.time_base))
+
+    def _video(self, packet: Any, hiding: bool) -> Iterator[Any]:
+        """The frames that are there after one more packet of the video."""
+        time = None if packet.pts is None else float(packet.pts * packet.time_base)
+        if packet.size:
+            self._note_end(packet)
+            self._read = (packet.pos or 0) + packet.size
+            if packet.is_corrupt:
+                self.damaged("packets", time)
+            if self._slots is not None:
+                self._slots.packet(packet.dts)
+            if self._repeats is not None:
+                self._repeats.packet(packet.pts)
+            if not packet.is_discard and not hiding:
+                self._expected.packet(packet.pts, packet.is_keyframe)
+        if self._repeats is not None and packet.size == 0 and packet.pts is not None:
+            yield from self._repeats.again(packet.pts)  # no data is the way to say: as before
+            return
+        yield from self._decode(packet, time)
+        for pts in self._expected.missing():
             self.damaged("lost", float(pts * self.stream.time_base))
 
     @property

@@ -1,4 +1,4 @@
-"""Whole frames of interlaced ones, by FFmpeg's bwdif filter: one for each, with its time."""
+"""Whole frames of interlaced ones, by FFmpeg's bwdif filter: one for each, or one for each of its two fields."""
 
 from __future__ import annotations
 
@@ -15,16 +15,18 @@ class Deinterlacer:
     Args:
         frame: the first one.
         time_base: of the frames' times.
+        result: of the times of the frames that are made.
+        fields: make a frame of each field.
     """
 
-    def __init__(self, frame: Any, time_base: Fraction) -> None:
+    def __init__(self, frame: Any, time_base: Fraction, result: Fraction, *, fields: bool = False) -> None:
         av = require_av()
-        self._time_base, self.size = time_base, (frame.width, frame.height)
+        self._time_base, self._result, self.size = time_base, result, (frame.width, frame.height)
         self._graph = av.filter.Graph()
         source = self._graph.add_buffer(
             width=frame.width, height=frame.height, format=frame.format, time_base=time_base
         )
-        bwdif = self._graph.add("bwdif", "mode=send_frame:deint=interlaced")
+        bwdif = self._graph.add("bwdif", f"mode={'send_field' if fields else 'send_frame'}:deint=interlaced")
         sink = self._graph.add("buffersink")
         source.link_to(bwdif)
         bwdif.link_to(sink)
@@ -42,7 +44,7 @@ class Deinterlacer:
             except self._over:
                 return
             if made.pts is not None:  # bwdif counts in half units
-                made.pts = round(made.pts * made.time_base / self._time_base)
-                made.duration = round((made.duration or 0) * made.time_base / self._time_base)
-                made.time_base = self._time_base
+                made.pts = round(made.pts * made.time_base / self._result)
+                made.duration = round((made.duration or 0) * made.time_base / self._result)
+                made.time_base = self._result
             yield made

@@ -174,7 +174,7 @@ def _words(stream: Any, row: str) -> str:
 def _beside_streams(reader: VideoReader) -> list[tuple[str, str]]:
     """Rows of what the input has beside its streams, each in words."""
     found = []
-    chapters = reader.container.chapters()
+    chapters = reader.chapters
     if chapters:
         found.append(("chapters", f"{len(chapters)} chapters" if len(chapters) > 1 else "a chapter"))
     tags = sorted(reader.tags)

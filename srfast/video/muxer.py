@@ -143,7 +143,7 @@ class Muxer:
 
     def _describe(self, reader: VideoReader) -> None:
         self.container.metadata.update(own_tags(reader.container.metadata))
-        chapters = reader.container.chapters()
+        chapters = reader.chapters
         if chapters:
             self.container.set_chapters(chapters)
 

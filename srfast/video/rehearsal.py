@@ -27,6 +27,7 @@ from srfast.video.pipe import CountedPipe
 from srfast.video.reader import RgbFrame, VideoReader, option_of
 from srfast.video.settings import Settings
 from srfast.video.source import InputOptions, Source, open_source, reason, require_av
+from srfast.video.target import Target
 
 if TYPE_CHECKING:
     import av
@@ -72,10 +73,8 @@ def rehearse(
     reader: VideoReader,
     settings: Settings,
     streams: list[Any],
+    target: Target,
     *,
-    suffix: str,
-    kind: str | None,
-    pipe: bool = False,
     source: Source | None = None,
     options: InputOptions | None = None,
 ) -> list[Any]:
@@ -85,8 +84,7 @@ def rehearse(
         reader: of the input, at its start.
         settings: of the encoder.
         streams: those to copy.
-        suffix, kind: of the output, as for ``container_format``.
-        pipe: the output cannot go back.
+        target: a file, or the standard output.
         source: where packets of the streams are read, if it can be opened twice.
         options: how to read it.
 
@@ -99,14 +97,14 @@ def rehearse(
     def attempt(chosen: list[Any]) -> OutputError | None:
         wanted = {stream.index for stream in chosen}
         samples = video + [sample for sample in first if sample.stream in wanted]
-        return _attempt(reader, settings, chosen, samples, suffix, kind, pipe)
+        return _attempt(reader, settings, chosen, samples, target)
 
     error = attempt(streams)
     if error is None:
         return streams
     if not streams or attempt([]) is not None:
         raise error
-    return _without_refused(streams, attempt, error, suffix or kind or "the output")
+    return _without_refused(streams, attempt, error, _name(target))
 
 
 def _without_refused(
@@ -139,19 +137,17 @@ def _attempt(
     settings: Settings,
     streams: list[Any],
     samples: list[Sample],
-    suffix: str,
-    kind: str | None,
-    pipe: bool,
+    target: Target,
 ) -> OutputError | None:
     """Makes the small output; returns what refused."""
-    av, at = require_av(), None
+    av, at, name = require_av(), None, _name(target)
     with tempfile.TemporaryDirectory(prefix="srfast-") as folder, _messages() as said:
-        path = Path(folder) / f"rehearsal{suffix}"
+        path = Path(folder) / f"rehearsal{target.suffix}"
         path.touch()
         try:
             with open(path, "r+b") as file:
-                target: Any = _Forward(file) if pipe else path
-                muxer = open_muxer(target, kind, reader, settings, streams, exact=True)
+                place: Any = _Forward(file) if target.is_pipe else path
+                muxer = open_muxer(place, target.kind, reader, settings, streams, exact=True)
                 try:
                     for sample in sorted(samples, key=lambda sample: sample.time):
                         at = sample.stream
@@ -168,10 +164,15 @@ def _attempt(
             detail = _detail(said)
             return OutputError(f"{error}; {detail}") if detail and detail not in str(error) else error
         except (av.error.FFmpegError, OSError, ValueError) as error:
-            return _refusal(suffix or str(kind), settings, streams, at, reason(error), said)
+            return _refusal(name, settings, streams, at, reason(error), said)
         if any("private data stream" in text for _, _, text in said):  # MPEG-TS's way to take what it does not know
-            return _refusal(suffix or str(kind), settings, streams, at, "players would not find it", [])
-        return None if muxer.kind in VIDEO_ONLY else _unreadable(path, settings, streams, suffix or str(kind))
+            return _refusal(name, settings, streams, at, "players would not find it", [])
+        return None if muxer.kind in VIDEO_ONLY else _unreadable(path, settings, streams, name)
+
+
+def _name(target: Target) -> str:
+    """The container as messages call it."""
+    return target.suffix or str(target.kind)
 
 
 def _unreadable(path: Path, settings: Settings, streams: list[Any], name: str) -> OutputError | None:

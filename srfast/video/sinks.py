@@ -70,6 +70,7 @@ class JournalSink:
         settings: of the encoder.
         streams: those to copy.
         run: what identifies the run.
+        kind: the container by ffmpeg's name; None tells it from the target's suffix.
         segments: where they end.
         overwrite: replace an existing target, and start over where a journal is.
         resume: continue from a journal.
@@ -88,13 +89,14 @@ class JournalSink:
         streams: list[Any],
         run: dict[str, Any],
         *,
+        kind: str | None = None,
         segments: Segments,
         overwrite: bool,
         resume: bool,
     ) -> None:
         check_output(target, overwrite)
         self._target, self._reader, self._settings, self._streams = target, reader, settings, streams
-        self._overwrite, self._segments = overwrite, segments
+        self._kind, self._overwrite, self._segments = kind, overwrite, segments
         self._journal = open_journal(target, run, overwrite=overwrite, resume=resume)
         self.start = self._continued(self._journal.commit)
         segments.length = segments.length or self.start.segment
@@ -136,7 +138,7 @@ class JournalSink:
         if not self.start.finished:
             self._end_segment(finished=True)
         with whole_file(self._target, self._overwrite) as partial:
-            muxer = open_muxer(partial, None, self._reader, self._settings, self._streams)
+            muxer = open_muxer(partial, self._kind, self._reader, self._settings, self._streams)
             try:
                 self._write(muxer)
                 muxer.finish()
