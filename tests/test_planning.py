@@ -1,4 +1,4 @@
-"""Networks of which PyTorch runs a part: the same result, where it should be in srfast's kernels, tiled, refused where it must."""
+"""Networks of which PyTorch runs a part: the same result, in srfast's kernels where it can, tiled, refused where it must."""
 
 from __future__ import annotations
 

@@ -126,6 +126,7 @@ class Builder:
         check_called_as_written(leaf, f"module {node.target}")
 
         def call(*args: Any, **kwargs: Any) -> Value:
+            # Bound by PyTorch's own signature: an option given by position is found as well as one given by name.
             x, *others = inspect.signature(leaf.forward).bind(*args, **kwargs).arguments.values()
             if any(value is not None for value in others):
                 raise UnsupportedModelError(
