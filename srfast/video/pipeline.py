@@ -10,21 +10,20 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-import srfast
 from srfast._threads import StageTimes
+from srfast._version import __version__
 from srfast.engine import Engine
 from srfast.upscaler import Upscaler
 from srfast.video.arrangement import arrange
 from srfast.video.damage import Damage
 from srfast.video.keeping import tell_times
-from srfast.video.planes import plane_colour
 from srfast.video.reader import VideoReader
 from srfast.video.reuse import Reuse
 from srfast.video.run import Run
 from srfast.video.settings import Encoding
 from srfast.video.source import COPIED, InputOptions, Source, is_live, is_sequence, numbered
 from srfast.video.target import SinkOptions, parse_target
-from srfast.video.upscale_stage import NetworkStage
+from srfast.video.upscale_stage import NetworkStage, plane_colour
 
 
 @dataclass(frozen=True)
@@ -194,7 +193,7 @@ def _identity(
         "frames limit": frames,
         "copied streams": sorted(copy),
         "segment": segment,
-        "version": srfast.__version__,
+        "version": __version__,
     }
 
 
