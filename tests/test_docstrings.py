@@ -24,6 +24,7 @@ CALLED = (
     "iter_video",
     "load",
     "load_model",
+    "upscale_live",
     "upscale_video",
 )
 
@@ -56,6 +57,7 @@ def test_every_public_name_is_sorted_here() -> None:
     returned = {
         "Backend",
         "CompiledModule",
+        "LiveResult",
         "LoadedModel",
         "Progress",
         "UpscaledFrame",

@@ -122,6 +122,14 @@ def upscale_video(
         ValueError: ``frames`` or ``segment`` is below 1.
         InputError, OutputError: the source cannot be read, or the target cannot be written.
         FrameLossError: with ``strict``, frames are missing from the source; or frames were lost on the way.
+
+    Examples:
+        >>> import tempfile
+        >>> import srfast
+        >>> clip = Path(srfast.__file__).parent / "assets" / "clip.mp4"
+        >>> target = Path(tempfile.mkdtemp()) / "large.mkv"
+        >>> upscale_video(clip, target, srfast.load("compact_x2", device="cpu"), frames=2).frames
+        2
     """
     for name, count in (("frames", frames), ("segment", segment)):
         if count is not None and count < 1:
