@@ -233,7 +233,9 @@ def add_video(p: argparse.ArgumentParser) -> None:
     video.add_argument(
         "-e", "--encoder-option", action="append", default=[], metavar="K=V", help="further encoder option"
     )
-    video.add_argument("-f", "--format", help="container of the standard output: y4m (default), rawvideo, mkv, ...")
+    video.add_argument(
+        "-f", "--format", help="format of the standard output: y4m (default for video), rawvideo, mkv, png, ..."
+    )
     video.add_argument(
         "--input-format", help="demuxer of the input, such as rawvideo; found from the content by default"
     )
@@ -347,17 +349,23 @@ _ELSEWHERE = {
 }
 
 
-def check_applicable(options: UpscaleOptions, kind: Kind) -> None:
-    """Refuses options that would do nothing for this kind of input.
+def check_applicable(options: UpscaleOptions, kind: Kind, useful: tuple[str, ...] = ()) -> None:
+    """Refuses options that would do nothing for this kind of input, but for those that are ``useful`` this time.
 
     Raises:
         ValueError: there is one.
     """
     for name in options.given():
-        if name in _USELESS[kind]:
+        if name in _USELESS[kind] and name not in useful:
             usual = "it does not go with --max-latency" if kind is Kind.LIVE else "it is for videos"
             option = _OPTIONS.get(name, name.replace("_", "-"))
             raise ValueError(f"--{option} does nothing for {kind.label}: {_ELSEWHERE.get(name, usual)}")
+
+
+def check_frames(frames: int | None) -> None:
+    """Refuses a number of frames that is none."""
+    if frames is not None and frames < 1:
+        raise ValueError(f"--frames takes a number from 1, not {frames}")
 
 
 def is_image(path: str) -> bool:

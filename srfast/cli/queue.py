@@ -11,7 +11,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from srfast.cli.options import Kind, OutputOptions, UpscaleOptions, check_applicable, default_model, upscaler_from
+from srfast.cli.options import (
+    Kind,
+    OutputOptions,
+    UpscaleOptions,
+    check_applicable,
+    check_frames,
+    default_model,
+    upscaler_from,
+)
 from srfast.errors import InputError, OutputError, SrfastError, escaped
 
 if TYPE_CHECKING:
@@ -42,6 +50,9 @@ def upscale_all(options: UpscaleOptions, sources: list[str], target: Path) -> in
     jobs, others = _jobs(options.output, [Path(source) for source in sources], target)
     videos = any(job.kind == "video" for job in jobs)
     check_applicable(options, Kind.FILES if videos else Kind.FOLDER)
+    if options.output.ext and jobs and not any(job.kind == "image" for job in jobs):
+        raise ValueError("--ext does nothing for videos: their results have the containers of the inputs")
+    _check_values(options, videos)
     if others:
         named = ", ".join(str(path) for path in others[:_LISTED]) + (", ..." if len(others) > _LISTED else "")
         print(
@@ -59,6 +70,23 @@ def upscale_all(options: UpscaleOptions, sources: list[str], target: Path) -> in
             f"{existing[0]} exists; give -y to overwrite it, --resume to do only what is missing, or another folder"
         )
     return _Queue(options, len(jobs), len(jobs) - len(waiting), target, "files" if videos else "images").run(waiting)
+
+
+def _check_values(options: UpscaleOptions, videos: bool) -> None:
+    """Refuses what every video would be refused for, before the first file is done.
+
+    Raises:
+        ValueError, InputError, OutputError: as a single video's run would.
+    """
+    if not videos:
+        return
+    from srfast.video.hardware import accelerator
+    from srfast.video.settings import check_names
+    from srfast.video.source import require_av
+
+    check_frames(options.run.frames)
+    check_names(options.video.encoding())
+    accelerator(require_av(), options.video.input().hwaccel)
 
 
 class _Queue:

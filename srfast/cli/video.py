@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from srfast.cli.options import UpscaleOptions, VideoOptions, is_image, seconds_of_latency, upscaler_from
+from srfast.cli.options import UpscaleOptions, VideoOptions, check_frames, is_image, seconds_of_latency, upscaler_from
 from srfast.errors import FrameLossError, InputError, OutputError, escaped
 
 if TYPE_CHECKING:
@@ -31,8 +31,7 @@ def upscale(options: UpscaleOptions, source: str, target: str, upscaler: Upscale
     from srfast.video.target import parse_target
 
     run, overwrite = options.run, options.output.overwrite
-    if run.frames is not None and run.frames < 1:
-        raise ValueError(f"--frames takes a number from 1, not {run.frames}")
+    check_frames(run.frames)
     _refuse_one_picture(source, target)
     if run.max_latency is not None:
         from srfast.cli import live

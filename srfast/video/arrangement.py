@@ -47,7 +47,7 @@ def arrange(
     Raises:
         OutputError: encoder or container refuse; a run would end in it.
     """
-    prepare(reader, target.column)
+    prepare(reader, target.column, sized=upscaler.size is not None or upscaler.height is not None)
     height, width = upscaler.output_size(reader.height, reader.width)
     settings = settle(reader, target.encoding(encoding), target.suffix, width, height)
     wanted = [stream for stream in reader.copied_streams if option_of(stream) in copy]

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from fractions import Fraction
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from srfast.errors import InputError
 from srfast.video.colour import declared_tags
 from srfast.video.damage import Damage, Expected
+from srfast.video.deinterlacing import is_telecined
 from srfast.video.matroska import Holes
 from srfast.video.pipe import CountedPipe
 from srfast.video.rate import REPEATING, frame_rate, sample_times
@@ -34,6 +36,7 @@ if TYPE_CHECKING:
     import av
 
 _log = logging.getLogger("srfast")
+T = TypeVar("T")
 _RETRIES = 50  # demuxer errors in a row without a packet between them
 # Their packets may hold no frame to show, so that a packet without a frame is no loss.
 _HIDING = ("vp8", "mpeg4", "msmpeg4v3", "gif", "webp", "apng")
@@ -111,21 +114,41 @@ class Decoding:
         self._alpha_decoder = self._decoder_of_alpha()
 
     def rate(self) -> Fraction | None:
-        """Frames per second by the times of the first frames, for which a file is opened once more."""
+        """Frames per second by the times of the first frames."""
         told = [self.stream.average_rate, self.stream.guessed_rate, self.stream.base_rate]
-        if not self.reopenable or is_sequence(self._source):
+        if not self._sampled:
             return frame_rate(told, (), self.stream.time_base)
-        pipe = CountedPipe()
-        try:
-            with open_source(self._source, replace(self._options, hwaccel=None), pipe) as container:
-                times, whole = sample_times(container, container.streams[self.stream.index])
-        except (self._av.error.FFmpegError, OSError, InputError):  # it is damaged; the frames themselves will tell
-            times, whole = [], False
-        finally:
-            pipe.close()
+        times, whole = self.first_times
         if not times and "framerate" not in self._options.options:
             told.insert(0, self.stream.codec_context.framerate or None)  # as the codec's own headers tell it
         return frame_rate(told, times, self.stream.time_base, whole)
+
+    @property
+    def _sampled(self) -> bool:
+        return self.reopenable and not is_sequence(self._source)
+
+    @functools.cached_property
+    def first_times(self) -> tuple[list[int], bool]:
+        """Times of the first frames and whether these are all, for which a file is opened once more; of others none."""
+        return self._look(sample_times) or ([], False)
+
+    @functools.cached_property
+    def telecined(self) -> bool:
+        """Whether the first frames of an interlaced file look like film with repeated fields."""
+        return bool(self._look(is_telecined))
+
+    def _look(self, function: Callable[[Any, Any], T]) -> T | None:
+        """What a function finds in the video stream of a container of its own; None if it cannot be read again."""
+        if not self._sampled:
+            return None
+        pipe = CountedPipe()
+        try:
+            with open_source(self._source, replace(self._options, hwaccel=None), pipe) as container:
+                return function(container, container.streams[self.stream.index])
+        except (self._av.error.FFmpegError, OSError, InputError):  # it is damaged; the frames themselves will tell
+            return None
+        finally:
+            pipe.close()
 
     def events(self) -> Iterator[Any]:
         """Decoded frames and packets of all other streams; after damage, again from the start by the careful way."""

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 from fractions import Fraction
 from typing import Any
 
 from srfast.video.source import require_av
+
+_LOOKED = 40  # frames that are looked at for repeated fields
 
 
 class Deinterlacer:
@@ -48,3 +51,34 @@ class Deinterlacer:
                 made.duration = round((made.duration or 0) * made.time_base / self._result)
                 made.time_base = self._result
             yield made
+
+
+def is_telecined(container: Any, stream: Any) -> bool:
+    """True where the first frames look like film at 24 frames a second in 30: two of five repeat a field (3:2 pulldown)."""
+    av = require_av()
+    graph = av.filter.Graph()
+    source, found = None, {}
+    try:
+        for frame in container.decode(stream):
+            if source is None:
+                source, idet, sink = graph.add_buffer(template=stream), graph.add("idet"), graph.add("buffersink")
+                source.link_to(idet)
+                idet.link_to(sink)
+                graph.configure()
+            graph.push(frame)
+            with contextlib.suppress(av.error.BlockingIOError):
+                found = dict(graph.pull().metadata)
+            if _repeats(found)[1] >= _LOOKED:
+                break
+    except (av.error.FFmpegError, ValueError):
+        return False
+    repeated, seen = _repeats(found)
+    return seen >= _LOOKED // 2 and 0.25 <= repeated / seen <= 0.55
+
+
+def _repeats(metadata: dict[str, str]) -> tuple[float, float]:
+    """How many of the frames so far repeat a field, and of how many."""
+    top, bottom, neither = (
+        float(metadata.get(f"lavfi.idet.repeated.{kind}", 0)) for kind in ("top", "bottom", "neither")
+    )
+    return top + bottom, top + bottom + neither

@@ -10,11 +10,13 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from srfast.errors import InputError
 from srfast.images.arrays import Array
 from srfast.kernels.planes import PlaneColour
+from srfast.video.animation import plays_of
 from srfast.video.colour import Colour, colour_of, to_rgb
 from srfast.video.completeness import FrameTimes, check
 from srfast.video.damage import Damage
@@ -22,6 +24,7 @@ from srfast.video.decoding import Decoding, is_picture, packet_time
 from srfast.video.deinterlacing import Deinterlacer
 from srfast.video.hdr import light_of
 from srfast.video.planes import to_planes
+from srfast.video.rate import even_rate
 from srfast.video.source import COPIED, InputOptions, Source, require_av
 from srfast.video.time_range import TimeRange
 from srfast.video.turning import Turn, turn_of
@@ -176,6 +179,23 @@ class VideoReader:
         """Frames per second, as the times of the frames show it; None where nothing tells."""
         rate = self._decoding.rate()
         return 2 * rate if rate and self._fields else rate
+
+    @property
+    def even_rate(self) -> Fraction | None:
+        """A rate at which each of the first frames has the place of its time, for containers without times."""
+        if self._deinterlace:
+            return self.rate
+        return even_rate(self.rate, self._decoding.first_times[0], self.stream.time_base)
+
+    @property
+    def telecined(self) -> bool:
+        """True where an interlaced video looks like film with repeated fields."""
+        return self._decoding.telecined
+
+    @functools.cached_property
+    def plays(self) -> int:
+        """How often an animation is shown, 0 for ever and for all that is none."""
+        return plays_of(Path(self._decoding.path)) if self._decoding.reopenable else 0
 
     @functools.cached_property
     def _times(self) -> FrameTimes:

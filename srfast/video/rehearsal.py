@@ -22,6 +22,7 @@ import numpy as np
 from srfast.errors import InputError, OutputError
 from srfast.video.encoder import FrameEncoder
 from srfast.video.journal import packed, unpacked
+from srfast.video.keeping import MATROSKA, way_out
 from srfast.video.muxer import VIDEO_ONLY, open_muxer
 from srfast.video.pipe import CountedPipe
 from srfast.video.reader import RgbFrame, VideoReader, option_of
@@ -183,11 +184,9 @@ def _unreadable(path: Path, settings: Settings, streams: list[Any], name: str) -
             there = [stream.type for stream in container.streams]
     except (av.error.FFmpegError, OSError, ValueError):
         return None  # too short to be told what it is
-    why = "players would not find it"
+    why, other = "players would not find it", "" if name in MATROSKA else "write .mkv, or "
     if "video" not in there:
-        return OutputError(
-            f"{name} cannot hold {settings.codec} ({why}); write .mkv, or choose another encoder with -c"
-        )
+        return OutputError(f"{name} cannot hold {settings.codec} ({why}); {other}choose another encoder with -c")
     # A cover picture can come back as an attached file, and the reverse.
     for kinds, own in ((("audio",), 0), (("subtitle",), 0), (("video", "attachment"), 1)):
         wanted = [stream for stream in streams if stream.type in kinds]
@@ -202,12 +201,13 @@ def _refusal(
     why = "; ".join(filter(None, (why, _detail(said))))
     culprit = next((s for s in streams if s.index == at), streams[0] if len(streams) == 1 else None)
     if culprit is None:
-        return OutputError(f"{name} cannot hold {settings.codec} with these streams: {why}; write .mkv to keep all")
+        return OutputError(
+            f"{name} cannot hold {settings.codec} with these streams: {why}"
+            + ("" if name in MATROSKA else "; write .mkv to keep all")
+        )
     codec = culprit.codec_context.name if culprit.codec_context else culprit.type
-    option = option_of(culprit)
     return OutputError(
-        f"{name} cannot hold the {codec} {culprit.type} stream ({why}); "
-        f"write .mkv, or pass --no-copy-{option} to leave it out"
+        f"{name} cannot hold the {codec} {culprit.type} stream ({why}); {way_out(name, option_of(culprit))}"
     )
 
 
