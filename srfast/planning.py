@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 
 import torch
@@ -49,7 +50,8 @@ def plan_network(module: nn.Module, in_channels: int | None = None, *, strict: b
     except UnsupportedModelError as error:
         raise refused from error
     try:
-        plan = optimise(mixed(copied, probe))
+        # Tracing runs the module's code on stand-ins for images, which some modules keep.
+        plan = optimise(mixed(copy.deepcopy(copied), probe))
         if _agrees(plan, probe):
             _log.info("%s; %s", refused, parts(plan))
             return plan

@@ -1,4 +1,4 @@
-"""Networks of which PyTorch runs a part: the same result, in srfast's kernels where it can, tiled, refused where it must."""
+"""Networks of which PyTorch runs a part: the same result, fast where it can be, in tiles, and refused where it must be."""
 
 from __future__ import annotations
 

@@ -109,7 +109,7 @@ def trace_with_leaves(module: nn.Module) -> fx.Graph:
     leaves: set[str] = set()
     # A parent can be traced once the children that cannot are single operations in it.
     for name, part in reversed(list(module.named_modules())):  # children before their parents
-        if name and next(part.children(), None) is not None and not _can_be_traced(part, name, leaves):
+        if name and not fx.Tracer().is_leaf_module(part, name) and not _can_be_traced(part, name, leaves):
             leaves.add(name)
     return _traced(module, _Tracer(module, frozenset(leaves)))
 

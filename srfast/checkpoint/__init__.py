@@ -24,8 +24,9 @@ from srfast.checkpoint.formats.ncnn.text import MAGIC as NCNN_MAGIC
 from srfast.checkpoint.formats.onnx.reader import input_channels, read_onnx
 from srfast.checkpoint.formats.safetensors import read_safetensors
 from srfast.checkpoint.formats.torch import LEGACY_MAGIC, read_torch
+from srfast.checkpoint.other import HINT, Adapted, Other, facts, is_installed, read_other
 from srfast.checkpoint.recipe import MAX_BLOCKS, Hints, Layout, Recipe
-from srfast.checkpoint.registry import BY_MODULE, check_weights, detect, unwrapped
+from srfast.checkpoint.registry import BY_MODULE, UnknownArchitectureError, check_weights, detect, unwrapped
 from srfast.errors import CheckpointError, escaped
 
 __all__ = ["Hints", "LoadedModel", "load_model", "read_tensors", "save_checkpoint", "shipped_models"]
@@ -84,8 +85,8 @@ def load_model(
         res_scale: of EDSR's blocks; by default 0.1 from 256 channels on, else 1, as published.
 
     Raises:
-        CheckpointError: no such file or name, not a checkpoint, of no known architecture, or not safe to open; or it is
-            not of the scale, activation or gain that was given.
+        CheckpointError: no such file or name, not a checkpoint, not safe to open, or of no architecture that srfast or an
+            installed spandrel knows; or it is not of the scale, activation or gain that was given.
 
     Examples:
         >>> model = load_model("compact_x2")
@@ -112,7 +113,14 @@ def load_model(
         layout, recipe = _recipe(state, metadata, Hints(scale, act, res_scale))
         module = _built(recipe)
     except CheckpointError as error:
-        raise CheckpointError(f"{path}: {error}") from error
+        other = None if METADATA in metadata else _other(path, content, error)
+        if other is None:
+            raise CheckpointError(f"{path}: {error}") from error
+        if (scale or other.module.scale, act, res_scale) != (other.module.scale, None, None):
+            raise CheckpointError(
+                f"{path}: {other.architecture} is of scale {other.module.scale}, without hints"
+            ) from error
+        return LoadedModel(**facts(other), name=path.stem, file_kind=kind)
     found = int(getattr(module, "scale", 1))
     if scale not in (None, found):
         raise CheckpointError(f"{path}: its keys and shapes are those of scale {found}, not {scale}")
@@ -125,6 +133,26 @@ def load_model(
     return LoadedModel(
         module, layout.architecture, found, path.stem, layout.origin, layout.values, recipe.arguments, kind
     )
+
+
+def _other(path: Path, content: Any, error: CheckpointError) -> Other | None:
+    """What spandrel makes of a file that srfast does not know.
+
+    Raises:
+        CheckpointError: it would be worth a try, or spandrel says why not.
+    """
+    if not is_installed():
+        if isinstance(error, UnknownArchitectureError):
+            raise CheckpointError(f"{path}: {error}; {HINT}") from error
+        return None
+    try:
+        state = unwrapped(content, search=False)
+    except CheckpointError:
+        return None
+    try:
+        return read_other(state)
+    except CheckpointError as other:
+        raise CheckpointError(f"{path}: {other}") from error
 
 
 def read_tensors(source: str | os.PathLike[str]) -> Iterator[tuple[str, Tensor]]:
@@ -330,6 +358,8 @@ def save_checkpoint(
         2
     """
     path = Path(path)
+    if isinstance(module, Adapted):
+        raise CheckpointError(f"{path}: a network that spandrel reads is not converted; its file is read as it is")
     if isinstance(module, NcnnNetwork):
         halved = {k: v for k, v in module.numbers.items() if k.endswith(".weight") and v.is_floating_point()}
         numbers = module.numbers | {k: v.to(dtype) for k, v in halved.items()}

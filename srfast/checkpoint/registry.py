@@ -47,6 +47,10 @@ LAYOUTS: tuple[Layout, ...] = tuple(layout for record in ARCHITECTURES for layou
 BY_MODULE: dict[str, Architecture] = {record.module.__name__: record for record in ARCHITECTURES}
 
 
+class UnknownArchitectureError(CheckpointError):
+    """The keys are those of no architecture that srfast reads."""
+
+
 def unwrapped(content: Any, search: bool = True) -> dict[str, Tensor]:
     """The generator's tensors, out of wrappers and without prefixes: by the names that programs use, else any one.
 
@@ -169,7 +173,7 @@ def detect(state: StateDict) -> Layout:
     nearest = max(LAYOUTS, key=lambda layout: _likeness(layout, state))
     found = ", ".join(printable(key, 40) for key in list(state)[:2])
     missing = ", ".join(mark for mark in nearest.marks if mark not in state)
-    raise CheckpointError(
+    raise UnknownArchitectureError(
         f"it is of no known architecture: {len(state)} tensors from {found} on; nearest is {nearest.architecture} "
         f"({nearest.origin}), without {missing}; 'srfast inspect --keys FILE' lists all"
     )
