@@ -8,6 +8,8 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from srfast._version import __version__ as __version__
+
 if TYPE_CHECKING:
     from srfast.backends import Backend as Backend
     from srfast.backends.cpu import CpuBackend as CpuBackend
@@ -37,7 +39,6 @@ if TYPE_CHECKING:
     from srfast.video import upscale_live as upscale_live
     from srfast.video import upscale_video as upscale_video
 
-__version__ = "0.1.0"
 
 _HOME = {
     "Backend": "srfast.backends",

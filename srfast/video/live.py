@@ -79,6 +79,16 @@ def upscale_live(
     Raises:
         ValueError: ``max_latency`` is not positive, or ``frames`` below 1.
         InputError, OutputError: the source cannot be read, or the target cannot be written.
+
+    Examples:
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> import srfast
+        >>> clip = Path(srfast.__file__).parent / "assets" / "clip.mp4"
+        >>> target = Path(tempfile.mkdtemp()) / "live.mkv"
+        >>> upscaler = srfast.load("compact_x2", device="cpu")
+        >>> upscale_live(clip, target, upscaler, max_latency=10.0, frames=2).statistics.received
+        2
     """
     if frames is not None and frames < 1:
         raise ValueError(f"frames takes a number from 1, not {frames}")

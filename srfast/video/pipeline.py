@@ -10,21 +10,20 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-import srfast
 from srfast._threads import StageTimes
+from srfast._version import __version__
 from srfast.engine import Engine
 from srfast.upscaler import Upscaler
 from srfast.video.arrangement import arrange
 from srfast.video.damage import Damage
 from srfast.video.keeping import tell_times
-from srfast.video.planes import plane_colour
 from srfast.video.reader import VideoReader
 from srfast.video.reuse import Reuse
 from srfast.video.run import Run
 from srfast.video.settings import Encoding
 from srfast.video.source import COPIED, InputOptions, Source, is_live, is_sequence, numbered
 from srfast.video.target import SinkOptions, parse_target
-from srfast.video.upscale_stage import NetworkStage
+from srfast.video.upscale_stage import NetworkStage, plane_colour
 
 
 @dataclass(frozen=True)
@@ -123,6 +122,14 @@ def upscale_video(
         ValueError: ``frames`` or ``segment`` is below 1.
         InputError, OutputError: the source cannot be read, or the target cannot be written.
         FrameLossError: with ``strict``, frames are missing from the source; or frames were lost on the way.
+
+    Examples:
+        >>> import tempfile
+        >>> import srfast
+        >>> clip = Path(srfast.__file__).parent / "assets" / "clip.mp4"
+        >>> target = Path(tempfile.mkdtemp()) / "large.mkv"
+        >>> upscale_video(clip, target, srfast.load("compact_x2", device="cpu"), frames=2).frames
+        2
     """
     for name, count in (("frames", frames), ("segment", segment)):
         if count is not None and count < 1:
@@ -194,7 +201,7 @@ def _identity(
         "frames limit": frames,
         "copied streams": sorted(copy),
         "segment": segment,
-        "version": srfast.__version__,
+        "version": __version__,
     }
 
 

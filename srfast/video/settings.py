@@ -85,6 +85,10 @@ class Encoding:
         pix_fmt: pixel format; by default the input's where the encoder takes it, else the nearest it does.
         options: further encoder options.
         format: container by ffmpeg's name, for the standard output; by default told by the suffix.
+
+    Examples:
+        >>> Encoding(codec="libx265", crf=20, options={"preset": "slow"}).crf
+        20
     """
 
     codec: str | None = None

@@ -203,8 +203,9 @@ class StreamSink:
         self._target, self._pipe, self._busy = target, _output_pipe(target), threading.Lock()
         self.patience = None if self._pipe is None else PATIENCE
         self._files = contextlib.ExitStack()
-        file: Any = self._pipe or sys.stdout.buffer
-        if str(target) != "-":
+        if str(target) == "-":
+            file: Any = self._pipe or _standard_output()
+        else:
             file = self._files.enter_context(whole_file(Path(target), overwrite))
         try:
             with self._interruptible():
@@ -268,15 +269,26 @@ def _output_pipe(target: str | Path) -> OutputPipe | None:
     """The standard output if it is meant and a pipe.
 
     Raises:
-        OutputError: it is a terminal.
+        OutputError: it is a terminal, or takes no bytes.
     """
     if str(target) != "-":
         return None
+    output = _standard_output()
     if sys.stdout.isatty():
         raise OutputError("the standard output is a terminal; send it to a program or a file")
-    if sys.stdout.buffer.seekable():
-        return None
-    return OutputPipe(sys.stdout.buffer)
+    return None if output.seekable() else OutputPipe(output)
+
+
+def _standard_output() -> Any:
+    """Return the standard output for bytes.
+
+    Raises:
+        OutputError: there is none, as in a program with windows, or a notebook has put one for text in its place.
+    """
+    output = getattr(sys.stdout, "buffer", None)
+    if output is None:
+        raise OutputError("the standard output takes no video here: a notebook or a window has its place; name a file")
+    return output
 
 
 class _AbandonedError(Exception):

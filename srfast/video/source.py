@@ -41,6 +41,10 @@ class InputOptions:
 
     Raises:
         ValueError: ``start`` or ``end`` is negative or not finite, or ``end`` is not after ``start``.
+
+    Examples:
+        >>> InputOptions(start=61.5, end=90.0).start  # from 1:01.5 to 1:30
+        61.5
     """
 
     format: str | None = None
