@@ -54,7 +54,7 @@ Image Program::image(int activation) const {
     return image;
 }
 
-bool Program::run(const std::vector<External>& inputs, const std::vector<External>& outputs, int threads) {
+bool Program::run(const std::vector<Buffer>& inputs, const std::vector<Buffer>& outputs, int threads) {
     if (steps_.empty()) fail("a program needs a layout before it runs");
     std::vector<Image> images;
     std::size_t given = 0, taken = 0;
@@ -63,14 +63,14 @@ bool Program::run(const std::vector<External>& inputs, const std::vector<Externa
         taken += activations_[i].input;
         if (!activations_[i].output) continue;
         if (given == outputs.size()) fail("an output is missing");
-        const External& to = outputs[given++];
+        const Buffer& to = outputs[given++];
         Image& out = images.back();
         if (!direct_output(static_cast<int>(i))) {
-            if (to.type != Type::float32) fail("an output that is also read must be float32");
+            if (to.element != Element::float32) fail("an output that is also read must be float32");
             continue;
         }
-        out.base = to.type == Type::float32 ? static_cast<float*>(to.data) : nullptr;
-        out.bytes = to.type == Type::uint8 ? static_cast<std::uint8_t*>(to.data) : nullptr;
+        out.base = to.element == Element::float32 ? static_cast<float*>(to.data) : nullptr;
+        out.bytes = to.element == Element::uint8 ? static_cast<std::uint8_t*>(to.data) : nullptr;
     }
     if (given != outputs.size() || taken != inputs.size()) fail("wrong number of inputs or outputs");
     threads = std::max(threads, 1);
@@ -82,14 +82,14 @@ bool Program::run(const std::vector<External>& inputs, const std::vector<Externa
         for (const int input : layer.inputs) shared.sources.back().push_back(images[input]);
     }
     std::atomic<bool> finite{true};
-    seconds_.assign(layers_.size() + 2, 0.0);
+    seconds_ = {std::vector<double>(layers_.size(), 0.0)};
     Pool::instance().run(threads, [&](int index) {
         if (!work(shared, index, threads)) finite = false;
     });
     given = 0;
     for (std::size_t i = 0; i < activations_.size(); ++i) {
         if (!activations_[i].output) continue;
-        const External& to = outputs[given++];
+        const Buffer& to = outputs[given++];
         if (!direct_output(static_cast<int>(i))) store(images[i], static_cast<float*>(to.data));
     }
     return finite;
@@ -120,8 +120,8 @@ bool Program::work(Run& run, int index, int count) {
         const double end = index == 0 ? now() : 0.0;
         run.barrier.wait();
         if (index > 0) continue;
-        seconds_[step.layer < 0 ? layers_.size() : static_cast<std::size_t>(step.layer)] += end - start;
-        seconds_.back() += now() - end;
+        (step.layer < 0 ? seconds_.loads : seconds_.layers[static_cast<std::size_t>(step.layer)]) += end - start;
+        seconds_.waits += now() - end;
     }
     return !bad;
 }
@@ -157,11 +157,11 @@ void Program::store(const Image& from, float* to) const {
         std::memcpy(to + y * values, from.row(y), sizeof(float) * static_cast<std::size_t>(values));
 }
 
-void Program::load(const External& from, const Image& to, int first, int last) const {
+void Program::load(const Buffer& from, const Image& to, int first, int last) const {
     const std::ptrdiff_t values = static_cast<std::ptrdiff_t>(to.width) * to.channels;
     for (int y = first; y < last; ++y) {
         float* row = to.base + to.slots[y];
-        if (from.type == Type::float32) {
+        if (from.element == Element::float32) {
             std::memcpy(row, static_cast<const float*>(from.data) + y * values, sizeof(float) * static_cast<std::size_t>(values));
         } else {
             const std::uint8_t* bytes = static_cast<const std::uint8_t*>(from.data) + y * values;

@@ -59,7 +59,8 @@ def default_dtype(device: torch.device, plan: Plan | None = None, bits: int = 8)
         bits: of a sample, from 1; floating images count as 10.
 
     Examples:
-        default_dtype(torch.device("cpu"), plan, bits=10)
+        >>> default_dtype(torch.device("cpu"), bits=16)
+        torch.float32
     """
     if device.type == "cpu":
         kinds = KINDS if plan is None else (network_kind(plan),)
@@ -84,6 +85,13 @@ def select_backend(plan: Plan, device: torch.device, dtype: torch.dtype, backend
 
     Raises:
         BackendError: no such backend, or it cannot run the plan; the message has its reasons.
+
+    Examples:
+        >>> from torch import nn
+        >>> from srfast.capture import capture
+        >>> plan = capture(nn.Conv2d(3, 3, 3, padding=1))
+        >>> select_backend(plan, torch.device("cpu"), torch.float32, "reference").name
+        'reference'
     """
     if _in_parts(plan, device, backend):
         _log.info("compiled segments (%s) with PyTorch between them on %s", backend, device)

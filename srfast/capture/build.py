@@ -36,6 +36,11 @@ def capture(module: nn.Module, in_channels: int | None = None, *, input_may_chan
 
     Raises:
         UnsupportedModelError: names the operation that no node covers.
+
+    Examples:
+        >>> plan = capture(nn.Sequential(nn.Conv2d(3, 12, 3, padding=1), nn.PixelShuffle(2)))
+        >>> [type(node).__name__ for node in plan.nodes], plan.scale
+        (['Conv', 'Shuffle'], 2)
     """
     name = type(module).__name__
     module = settled_copy(module)
@@ -121,6 +126,7 @@ class Builder:
         check_called_as_written(leaf, f"module {node.target}")
 
         def call(*args: Any, **kwargs: Any) -> Value:
+            # Bound by PyTorch's own signature: an option given by position is found as well as one given by name.
             x, *others = inspect.signature(leaf.forward).bind(*args, **kwargs).arguments.values()
             if any(value is not None for value in others):
                 raise UnsupportedModelError(

@@ -57,6 +57,8 @@ def possible_channels(nodes: list[Node], name: str) -> tuple[int, ...]:
     for node in nodes:
         asked, channels[node.output] = channels_of(node, channels)
         for given, count in asked:
+            # The first node that fixes a number decides: two that disagree make no plan, which is found when it is
+            # made.
             if given.share:
                 found = (count - given.fixed) / given.share
                 return (int(found),) if found.denominator == 1 and found > 0 else _USUAL

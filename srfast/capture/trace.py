@@ -107,6 +107,7 @@ def trace_with_leaves(module: nn.Module) -> fx.Graph:
         UnsupportedModelError: the module's own forward() cannot be traced.
     """
     leaves: set[str] = set()
+    # A parent can be traced once the children that cannot are single operations in it.
     for name, part in reversed(list(module.named_modules())):  # children before their parents
         if name and not fx.Tracer().is_leaf_module(part, name) and not _can_be_traced(part, name, leaves):
             leaves.add(name)
@@ -130,6 +131,7 @@ def _traced(module: nn.Module, tracer: _Tracer) -> fx.Graph:
         raise UnsupportedModelError(
             f"the forward hook {_name(hook)} is on all modules, and a plan does not run it: remove it"
         )
+    # A module that draws numbers while it is traced would be frozen with those numbers in it.
     random_state = torch.random.get_rng_state()
     try:
         graph = tracer.trace(module)

@@ -87,6 +87,11 @@ def load_model(
     Raises:
         CheckpointError: no such file or name, not a checkpoint, not safe to open, or of no architecture that srfast or an
             installed spandrel knows; or it is not of the scale, activation or gain that was given.
+
+    Examples:
+        >>> model = load_model("compact_x2")
+        >>> model.scale, type(model.module).__name__
+        (2, 'SRVGGNetCompact')
     """
     if not isinstance(source, (str, os.PathLike)):
         raise CheckpointError(f"a checkpoint is a file's path or a shipped model's name, not {type(source).__name__}")
@@ -343,6 +348,14 @@ def save_checkpoint(
         path: the file to write; an existing one is replaced.
         dtype: type that convolution weights are stored in; everything else stays float32.
         facts: what the file that the module came from told; goes into the metadata, for networks whose keys do not tell all.
+
+    Examples:
+        >>> import tempfile
+        >>> from srfast.models import SRVGGNetCompact
+        >>> path = Path(tempfile.mkdtemp()) / "net.safetensors"
+        >>> save_checkpoint(SRVGGNetCompact(num_feat=8, num_conv=1, upscale=2), path)
+        >>> load_model(path).scale
+        2
     """
     path = Path(path)
     if isinstance(module, Adapted):

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-import srfast
+from srfast._version import __version__
 from srfast.cli import estimate as plan
 from srfast.cli import models, tune, upscale
 from srfast.cli.json_lines import lines_of_json
@@ -74,7 +74,7 @@ def _give_streams() -> None:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="srfast", description="Fast, exact super-resolution of images and video.")
-    parser.add_argument("--version", action="version", version=f"srfast {srfast.__version__}")
+    parser.add_argument("--version", action="version", version=f"srfast {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     common = argparse.ArgumentParser(add_help=False)
     common.add_argument("-v", "--verbose", action="store_true", help="log what is chosen and why")

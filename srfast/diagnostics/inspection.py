@@ -84,7 +84,14 @@ class Inspection:
 
 
 def inspect_model(model: LoadedModel, width: int = 1280, height: int = 720) -> tuple[Inspection, Plan]:
-    """Facts of a loaded network for images of ``width`` x ``height`` pixels, and its fused plan."""
+    """Facts of a loaded network for images of ``width`` x ``height`` pixels, and its fused plan.
+
+    Examples:
+        >>> from srfast.checkpoint import load_model
+        >>> found, plan = inspect_model(load_model("compact_x2"))
+        >>> plan.scale
+        2
+    """
     plan = plan_network(model.module)
     device = default_device()
     dtype = default_dtype(device, plan)

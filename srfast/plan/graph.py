@@ -110,6 +110,7 @@ class Plan:
                     return None
                 block = grid(node) if isinstance(node, Conv) else 1
                 for name, span in zip(node.inputs, node.reads(spans[node.output], block), strict=True):
+                    # An activation that several nodes read needs the union of what they read.
                     low, high = spans.get(name, span)
                     spans[name] = (min(low, span[0]), max(high, span[1]))
         low, high = spans.get(self.input, (0, unit))
@@ -171,6 +172,7 @@ class Plan:
         ordered = tuple(reversed(kept))
         if check:
             return replace(self, nodes=ordered, output=output)
+        # Past __post_init__, which computes all shapes again.
         plan = object.__new__(Plan)
         vars(plan).update(nodes=ordered, input=self.input, output=output)
         vars(plan).update(in_channels=self.in_channels, border=self.border)

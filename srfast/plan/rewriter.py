@@ -62,6 +62,7 @@ class Rewriting:
             self._order[place:place] = [new.output for new in first]
         for new in (*first, node):
             self._nodes[new.output] = new
+            # Shapes are kept up to date so that rules can count channels without a new plan.
             self.shapes[new.output] = new.shape(self.shapes)
             self._readers.setdefault(new.output, set())
             self._read(new)
@@ -69,6 +70,7 @@ class Rewriting:
 
     def bypass(self, node: Node) -> None:
         """Takes ``node`` out: its readers read its input instead."""
+        # A copy: ``put`` changes the set while it is walked.
         for name in list(self._readers[node.output]):
             self.put(renamed(self._nodes[name], {node.output: node.input}))
         if self.output == node.output:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from srfast.backends.cpu.lower import folded, lowered, operation, uses_winograd
 from srfast.backends.cpu.schedule import Layer, chains, schedule
-from srfast.kernels.cpu import Narrow, Network, winograd_tile
+from srfast.kernels.cpu import Narrow, Network, Step, winograd_tile
 from srfast.plan import ChannelGate, Conv, Node, Plan
 
 # Channels that are computed together. Wider activations are kept as several images of so many channels: pixels far apart in
@@ -169,7 +169,7 @@ class CompiledNetwork:
         self.network.layout(height, width, scales=self._image_scales(), steps=self._steps(height, width))
         self._size = (height, width)
 
-    def _steps(self, height: int, width: int) -> list[tuple[int, int, int]]:
+    def _steps(self, height: int, width: int) -> list[Step]:
         """The steps of an image whose smallest activation has this size."""
         heights = [height * s for s in self.scales]
         widths = [width * s for s in self.scales]
@@ -179,7 +179,7 @@ class CompiledNetwork:
         ]
         order = chains(self.layers, sizes, heights, widths)
         return [
-            (layer, step.first, step.last)
+            Step(layer, step.first, step.last)
             for step in schedule(self.layers, heights, [0], order)
             for layer in (self.convs[step.layer] if step.layer >= 0 else [step.layer])
         ]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from srfast.kernels.cpu import caches
+from srfast.kernels.cpu import Step, caches
 
 
 def share(part: float, most: int) -> int:
@@ -56,15 +56,6 @@ class Layer:
     def input(self) -> int:
         """The first of the inputs; all have the same size."""
         return self.inputs[0]
-
-
-@dataclass(frozen=True)
-class Step:
-    """Rows ``first`` .. ``last`` of a layer (before the shuffle); layer -1 - i loads input i."""
-
-    layer: int
-    first: int
-    last: int
 
 
 @dataclass(frozen=True)
