@@ -201,7 +201,7 @@ struct Int8 {
 
 template <class Type>
 void run_with(const Conv& conv, const Task& task) {
-    conv.algorithm == srfast::Algorithm::narrow ? run_narrow<Type>(conv, task) : run(conv, task);
+    conv.algorithm == srfast::Algorithm::lowp ? run_lowp<Type>(conv, task) : run(conv, task);
 }
 
 }  // namespace
@@ -209,23 +209,23 @@ void run_with(const Conv& conv, const Task& task) {
 namespace srfast {
 
 const Kernels& amx_kernels() {
-    static const Kernels kernels{"amx", Vec::width, kPanel, kScratch, run_with<Bf16<HardwareTiles>>, run_node, Narrow::bf16};
+    static const Kernels kernels{"amx", Vec::width, kPanel, kScratch, run_with<Bf16<HardwareTiles>>, run_node, LowPrecision::bf16};
     return kernels;
 }
 
 const Kernels& amx_int8_kernels() {
-    static const Kernels kernels{"amx_int8", Vec::width, kPanel, kScratch, run_with<Int8<HardwareTiles>>, run_node, Narrow::int8_tiles};
+    static const Kernels kernels{"amx_int8", Vec::width, kPanel, kScratch, run_with<Int8<HardwareTiles>>, run_node, LowPrecision::int8_tiles};
     return kernels;
 }
 
 const Kernels& emulated_amx_kernels() {
-    static const Kernels kernels{"amx_emulated", Vec::width, kPanel, kScratch, run_with<Bf16<EmulatedTiles>>, run_node, Narrow::bf16};
+    static const Kernels kernels{"amx_emulated", Vec::width, kPanel, kScratch, run_with<Bf16<EmulatedTiles>>, run_node, LowPrecision::bf16};
     return kernels;
 }
 
 const Kernels& emulated_amx_int8_kernels() {
     static const Kernels kernels{
-        "amx_int8_emulated", Vec::width, kPanel, kScratch, run_with<Int8<EmulatedTiles>>, run_node, Narrow::int8_tiles};
+        "amx_int8_emulated", Vec::width, kPanel, kScratch, run_with<Int8<EmulatedTiles>>, run_node, LowPrecision::int8_tiles};
     return kernels;
 }
 

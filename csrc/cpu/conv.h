@@ -41,13 +41,13 @@ struct Image {
     const float* row(int y) const { return y < 0 || y >= height ? zeros : base + slots[y]; }
 };
 
-// Narrow: direct, on inputs converted to the narrow type of the instruction set.
-enum class Algorithm { direct = 0, winograd = 1, narrow = 2 };
+// lowp: direct, on inputs converted to the low-precision type of the instruction set.
+enum class Algorithm { direct = 0, winograd = 1, lowp = 2 };
 // int8_tiles: 8 bits in tiles of 64 bytes.
-enum class Narrow { none, int8, int8_tiles, bf16 };
+enum class LowPrecision { none, int8, int8_tiles, bf16 };
 
-// The narrow kernels convert as many pixels of as many rows as fit into so many bytes.
-constexpr int kNarrowBytes = 96 << 10, kMaxKernel = 9, kNarrowStep = 32;
+// The low-precision kernels convert as many pixels of as many rows as fit into so many bytes.
+constexpr int kLowpBytes = 96 << 10, kMaxKernel = 9, kLowpStep = 32;
 
 // Outputs that are computed together.
 constexpr int kGroup = 64;
@@ -68,7 +68,7 @@ struct Conv {
     // the last to the first, output).
     Floats weights;
     // int8 inputs are round(x * input_inverse) + input_zero; sums are multiplied by `scale` of their output.
-    Bytes narrow_weights;
+    Bytes lowp_weights;
     Floats scale;
     float input_inverse = 1.0f;
     int input_zero = 0;
@@ -118,7 +118,7 @@ struct Kernels {
     std::size_t scratch;  // floats that run() needs for itself
     void (*run)(const Conv&, const Task&);
     void (*run_node)(const Node&, const NodeTask&);
-    Narrow narrow = Narrow::none;  // the type of its narrow convolutions
+    LowPrecision lowp = LowPrecision::none;  // the type of its low-precision convolutions
 };
 
 const Kernels& portable_kernels();
@@ -132,17 +132,17 @@ const Kernels& emulated_amx_int8_kernels();
 
 // What this build has and this CPU runs in float32, fastest first.
 std::vector<const Kernels*> usable_kernels();
-// The same for those with narrow convolutions, which need to be asked for.
-std::vector<const Kernels*> narrow_kernels();
+// The same for those with low-precision convolutions, which need to be asked for.
+std::vector<const Kernels*> lowp_kernels();
 
 // Orders, transforms and pads `weight` [O, C, k, k], `bias` [O] and `slope` [slopes] (0, 1 or O) for the kernels. The other
 // fields of `conv` are set before.
 void pack(Conv& conv, const Kernels& kernels, const float* weight, const float* bias, const float* slope, int slopes);
-// Whether the narrow kernels have room for such a convolution.
-bool narrow_fits(int kernel, int in_channels);
+// Whether the low-precision kernels have room for such a convolution.
+bool lowp_fits(int kernel, int in_channels);
 // Bytes of a row of 8-bit taps in whole tiles.
 constexpr int tile_row_bytes(int taps) { return (taps + 63) / 64 * 64; }
-// Rounds the weights to the narrow type: int8 with a scale for every output, whose bias makes up for input_zero, or bfloat16.
-void pack_narrow(Conv& conv, Narrow type, const float* weight);
+// Rounds the weights to the low-precision type: int8 with a scale for every output, whose bias makes up for input_zero, or bfloat16.
+void pack_lowp(Conv& conv, LowPrecision type, const float* weight);
 
 }  // namespace srfast

@@ -1,7 +1,7 @@
 // From float32 to 8 bits and from 8-bit sums back, with AVX-512.
 #pragma once
 
-#include "narrow.h"
+#include "lowp.h"
 
 namespace {
 

@@ -24,7 +24,7 @@ std::vector<std::string> names(const std::vector<const Kernels*>& found) {
 }
 
 std::unique_ptr<Program> make_program(const std::string& instruction_set, std::size_t cache) {
-    for (const auto& found : {usable_kernels(), narrow_kernels()})
+    for (const auto& found : {usable_kernels(), lowp_kernels()})
         for (const Kernels* kernels : found)
             if (instruction_set == kernels->name) return std::make_unique<Program>(*kernels, cache);
     throw std::invalid_argument("instruction_set: this build or CPU has no kernels for '" + instruction_set + "'");
@@ -50,7 +50,7 @@ void bind_enums(py::module_& m) {
     py::enum_<Algorithm>(m, "Algorithm", "How a convolution is computed.")
         .value("direct", Algorithm::direct)
         .value("winograd", Algorithm::winograd)
-        .value("narrow", Algorithm::narrow);
+        .value("lowp", Algorithm::lowp);
     py::enum_<Operation>(m, "Operation", "What a node that is no convolution does.")
         .value("affine", Operation::affine)
         .value("activate", Operation::activate)
@@ -108,8 +108,8 @@ PYBIND11_MODULE(_cpu, m) {
     bind_enums(m);
     bind_structs(m);
     m.def("instruction_sets", [] { return names(usable_kernels()); }, "Those of this build that this CPU runs, fastest first.");
-    m.def("narrow_sets", [] { return names(narrow_kernels()); }, "Those with narrow convolutions: amx, vnni, amx_emulated.");
-    m.def("narrow_fits", &narrow_fits, "kernel"_a, "in_channels"_a);
+    m.def("lowp_sets", [] { return names(lowp_kernels()); }, "Those with low-precision convolutions: amx, vnni, amx_emulated.");
+    m.def("lowp_fits", &lowp_fits, "kernel"_a, "in_channels"_a);
     m.def("caches", &find_caches);
     py::class_<Program>(m, "Program", "A network over numbered activations.")
         .def(py::init(&make_program), py::kw_only(), "instruction_set"_a, "cache"_a)

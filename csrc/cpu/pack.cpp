@@ -55,13 +55,13 @@ void pack(Conv& conv, const Kernels& kernels, const float* weight, const float* 
     conv.bias.assign(round_up(out, 16) + 16, 0.0f);
     conv.slope.assign(round_up(out, 16) + 16, 0.0f);
     conv.weights.clear();
-    if (conv.algorithm == Algorithm::narrow) {
+    if (conv.algorithm == Algorithm::lowp) {
         for (int o = 0; o < out; ++o) {
             const int source = conv.source_output(o);
             conv.bias[o] = bias[source];
             conv.slope[o] = slopes ? slope[slopes == 1 ? 0 : source] : 0.0f;
         }
-        return pack_narrow(conv, kernels.narrow, weight);
+        return pack_lowp(conv, kernels.lowp, weight);
     }
     for (int first = 0; first < out; first += conv.group()) {
         const int outputs = out - first < conv.group() ? out - first : conv.group();

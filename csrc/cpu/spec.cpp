@@ -37,9 +37,9 @@ void check_algorithm(const Program& program, const ConvSpec& spec, int in_channe
     for (const int input : spec.inputs)
         if (program.channels(input) % 16)
             fail("inputs", "only direct convolutions read other than multiples of 16 channels, such as " + text(program.channels(input)));
-    if (spec.algorithm == Algorithm::narrow) {
-        if (program.kernels().narrow == Narrow::none) fail("algorithm", "this instruction set has no narrow convolutions");
-        if (!narrow_fits(spec.kernel, in_channels)) fail("algorithm", "no narrow kernel for " + shape);
+    if (spec.algorithm == Algorithm::lowp) {
+        if (program.kernels().lowp == LowPrecision::none) fail("algorithm", "this instruction set has no low-precision convolutions");
+        if (!lowp_fits(spec.kernel, in_channels)) fail("algorithm", "no low-precision kernel for " + shape);
         return;
     }
     const bool fits = spec.kernel == 3 || spec.kernel == 5 || (spec.kernel == 9 && spec.out_channels <= kSplitSums);

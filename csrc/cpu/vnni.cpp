@@ -71,7 +71,7 @@ struct Int8 {
 };
 
 void run_with_int8(const Conv& conv, const Task& task) {
-    conv.algorithm == srfast::Algorithm::narrow ? run_narrow<Int8>(conv, task) : run(conv, task);
+    conv.algorithm == srfast::Algorithm::lowp ? run_lowp<Int8>(conv, task) : run(conv, task);
 }
 
 }  // namespace
@@ -79,7 +79,7 @@ void run_with_int8(const Conv& conv, const Task& task) {
 namespace srfast {
 
 const Kernels& vnni_kernels() {
-    static const Kernels kernels{"vnni", Vec::width, kPanel, kScratch, run_with_int8, run_node, Narrow::int8};
+    static const Kernels kernels{"vnni", Vec::width, kPanel, kScratch, run_with_int8, run_node, LowPrecision::int8};
     return kernels;
 }
 

@@ -38,13 +38,13 @@ SRFAST_DEVICE uint64_t planes_at(uint32_t address) {
 // THREADS threads share the work; this one is number `index`.
 template <int PITCH, int THREADS>
 SRFAST_DEVICE void fetch_planes(const View& x, int image, int y, int x0, int columns, int height, int width, uint32_t to, int index) {
-    const uint16_t* row = static_cast<const uint16_t*>(x.data) + image * x.image + y * x.row;
+    const uint16_t* row = static_cast<const uint16_t*>(x.data) + image * x.image_stride + y * x.row_stride;
     const bool inside = y >= 0 && y < height;
 #pragma unroll 1
     for (int i = index; i < columns * 8; i += THREADS) {
         const int chunk = i % 8, pixel = i / 8, px = x0 + pixel;
         const bool valid = inside && px >= 0 && px < width;
-        cp_async<16>(to + (chunk * PITCH + pixel) * 16, valid ? row + static_cast<long long>(px) * x.pixel + chunk * 8 : x.data, valid);
+        cp_async<16>(to + (chunk * PITCH + pixel) * 16, valid ? row + static_cast<long long>(px) * x.pixel_stride + chunk * 8 : x.data, valid);
     }
 }
 
@@ -113,17 +113,17 @@ SRFAST_KERNEL(384, 1) conv_held(SRFAST_PARAM HeldParams p) {
     const int role = uniform(thread() / 128);
     if (role == 0) {
         fewer_registers<40>();
-        if (p.conv.early) wait_for_kernel_in_front();
+        if (p.conv.programmatic) wait_for_kernel_in_front();
         copy_planes<1>(p.conv, p.rows, H::N, shared, ring, share);
     } else {
         more_registers<232>();
         HeldWeights held;
         hold_weights(held, static_cast<const char*>(p.conv.weight) + static_cast<long long>(block_o) * kHeldSteps * 128 * 16);
-        if (p.conv.early) wait_for_kernel_in_front();
+        if (p.conv.programmatic) wait_for_kernel_in_front();
         const auto multiply = [&](float (&acc)[H::N / 2], int slot, const auto& meanwhile) { multiply_held<T>(acc, held, shared, slot, meanwhile); };
         make_rows<T, H, E>(p.conv, p.rows, shared + H::SUMS + (role - 1) * H::SUMS_BYTES, ring, share, block_o, role - 1, multiply);
     }
-    if (p.conv.early) let_next_kernel_start();
+    if (p.conv.programmatic) let_next_kernel_start();
 }
 
 // The matrix units alone, as matrix_rate in conv_wgmma.cuh: weights from registers, pixels as planes that stay as they are.

@@ -38,12 +38,12 @@ struct MmaShape {
 template <int CHUNKS, int THREADS>
 SRFAST_DEVICE void fetch_halo(const View& x, int image, int y0, int x0, int rows, int columns, int height, int width, int first_channel,
                               int channels, uint32_t to) {
-    const uint16_t* base = static_cast<const uint16_t*>(x.data) + image * x.image + first_channel;
+    const uint16_t* base = static_cast<const uint16_t*>(x.data) + image * x.image_stride + first_channel;
     for (int i = thread(); i < rows * columns * CHUNKS; i += THREADS) {
         const int chunk = i % CHUNKS, pixel = i / CHUNKS, row = pixel / columns;
         const int py = y0 + row, px = x0 + pixel - row * columns;
         const bool valid = py >= 0 && py < height && px >= 0 && px < width && first_channel + chunk * 8 < channels;
-        cp_async<16>(to + swizzled<CHUNKS>(pixel, chunk), valid ? base + py * x.row + static_cast<long long>(px) * x.pixel + chunk * 8 : x.data, valid);
+        cp_async<16>(to + swizzled<CHUNKS>(pixel, chunk), valid ? base + py * x.row_stride + static_cast<long long>(px) * x.pixel_stride + chunk * 8 : x.data, valid);
     }
 }
 
@@ -120,7 +120,7 @@ SRFAST_KERNEL(S::THREADS, S::THREADS > 128 ? 1 : 2) conv_mma(SRFAST_PARAM ConvPa
 
     // Group g holds the weights of step g. Weights are nobody's result: they are read before the kernel in front ends.
     fetch_step(0);
-    if (p.early) wait_for_kernel_in_front();
+    if (p.programmatic) wait_for_kernel_in_front();
     fetch_block(0);
     cp_async_commit();
 #pragma unroll
@@ -163,7 +163,7 @@ SRFAST_KERNEL(S::THREADS, S::THREADS > 128 ? 1 : 2) conv_mma(SRFAST_PARAM ConvPa
         if (++dx == kernel) dx = 0, shift += pitch - kernel;
         if (tap == taps) tap = 0, shift = 0, ++c;
     }
-    if (p.early) let_next_kernel_start();
+    if (p.programmatic) let_next_kernel_start();
     sync_block();
     spread_sums<S>(acc, halos, first_p, first_o);
     sync_block();

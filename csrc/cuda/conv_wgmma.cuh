@@ -89,7 +89,7 @@ SRFAST_KERNEL(384, 1) conv_wgmma(SRFAST_PARAM HopperParams p) {
         copy_bulk(shared, static_cast<const char*>(p.conv.weight) + static_cast<long long>(block_o) * W::WEIGHT_BYTES, W::WEIGHT_BYTES, loaded);
     }
     sync_block();
-    if (p.conv.early) wait_for_kernel_in_front();
+    if (p.conv.programmatic) wait_for_kernel_in_front();
     const int role = uniform(thread() / 128);
     if (role == 0) {
         fewer_registers<40>();
@@ -100,7 +100,7 @@ SRFAST_KERNEL(384, 1) conv_wgmma(SRFAST_PARAM HopperParams p) {
         const auto multiply = [&](float (&acc)[W::N / 2], int slot, const auto& meanwhile) { multiply_row<T, W>(acc, shared, rows_at, slot, meanwhile); };
         make_rows<T, W, E>(p.conv, p.rows, shared + W::SUMS + (role - 1) * W::SUMS_BYTES, ring, share, block_o, role - 1, multiply);
     }
-    if (p.conv.early) let_next_kernel_start();
+    if (p.conv.programmatic) let_next_kernel_start();
 }
 
 // The matrix units alone: two warpgroups, both operands from shared memory that stays as it is.

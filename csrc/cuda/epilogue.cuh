@@ -51,7 +51,7 @@ SRFAST_DEVICE Words4 pack8(const float (&v)[8]) {
 }
 
 SRFAST_DEVICE long long offset_of(const View& v, int image, int y, int x, int channel) {
-    return image * v.image + y * v.row + static_cast<long long>(x) * v.pixel + channel;
+    return image * v.image_stride + y * v.row_stride + static_cast<long long>(x) * v.pixel_stride + channel;
 }
 
 // A block's part of the image; `height` and `width` are the image's.
@@ -82,17 +82,17 @@ template <class T>
 SRFAST_DEVICE void store_value(const Epilogue& e, int image, int y, int x, int channel, float v) {
     if (e.residual.data) {
         const uint16_t* source = static_cast<const uint16_t*>(e.residual.data);
-        v = rounded_sum(v, unpack2<T>(source[offset_of(e.residual, image, y / e.residual_up, x / e.residual_up, channel)]).lo);
+        v = rounded_sum(v, unpack2<T>(source[offset_of(e.residual, image, y / e.residual_factor, x / e.residual_factor, channel)]).lo);
     }
     if (e.clamp) v = limit(v, e.low, e.high);
     const long long offset = offset_of(e.out, image, y, x, channel);
-    if (e.kind == Out::same) {
+    if (e.out_type == OutType::same) {
         static_cast<uint16_t*>(e.out.data)[offset] = static_cast<uint16_t>(pack2<T>(v, 0.f));
         return;
     }
     if (!finite(v)) raise_flag(e.flag);
-    const int steps = round_int(limit(v * e.steps, 0.f, e.kind == Out::uint8 ? 255.f : 65535.f));
-    if (e.kind == Out::uint8)
+    const int steps = round_int(limit(v * e.steps, 0.f, e.out_type == OutType::uint8 ? 255.f : 65535.f));
+    if (e.out_type == OutType::uint8)
         static_cast<uint8_t*>(e.out.data)[offset] = static_cast<uint8_t>(steps);
     else
         static_cast<uint16_t*>(e.out.data)[offset] = static_cast<uint16_t>(steps);
@@ -104,7 +104,7 @@ template <class T, int BO, int WIDTH, int THREADS>
 SRFAST_DEVICE void finish_tile(const Epilogue& e, const Tile& t, uint32_t sums, int rows, int columns, int index = thread()) {
     constexpr int units = BO / 8;
     const int plane = e.channels / (e.shuffle * e.shuffle);
-    const bool whole = e.kind == Out::same && plane % 8 == 0 && e.residual_up == 1;
+    const bool whole = e.out_type == OutType::same && plane % 8 == 0 && e.residual_factor == 1;
 #pragma unroll 1
     for (int i = index; i < rows * WIDTH * units; i += THREADS) {
         const int pixel = i / units, unit = i % units, packed = t.block_o * BO + unit * 8;

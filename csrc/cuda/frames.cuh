@@ -105,11 +105,11 @@ SRFAST_KERNEL(kFrameThreads, 1) yuv_out(SRFAST_PARAM FrameParams p) {
 }
 
 template <class T>
-int run_frames(FrameJob job, const FrameParams& p, const Queue& queue) {
+int run_frames(FrameJob job, const FrameParams& p, const Stream& stream) {
     const bool halves = job == FrameJob::yuv_out;
     const long long pixels = 1LL * p.images * (halves ? p.height / 2 : p.height) * (halves ? p.width / 2 : p.width);
     void (*const kernels[])(FrameParams) = {packed_in<T>, packed_out<T>, yuv_in<T>, yuv_out<T>};
-    return launch(kernels[static_cast<int>(job)], (pixels + kFrameThreads - 1) / kFrameThreads, kFrameThreads, 0, queue, p);
+    return launch(kernels[static_cast<int>(job)], (pixels + kFrameThreads - 1) / kFrameThreads, kFrameThreads, 0, stream, p);
 }
 
 }  // namespace srfast

@@ -55,7 +55,7 @@ SRFAST_KERNEL(256, 1) pair_mma(SRFAST_PARAM PairParams p) {
         if (s < P::STEPS) fetch_weights<S::WEIGHT_BYTES, S::THREADS>(from, ring + static_cast<uint32_t>(s % kStages * S::WEIGHT_BYTES));
     };
     fetch_step(0);
-    if (c.early) wait_for_kernel_in_front();
+    if (c.programmatic) wait_for_kernel_in_front();
     fetch_halo<S::CHUNKS, S::THREADS>(c.x, tile.image, tile.y0 - 2, tile.x0 - 2, 18, 18, c.height, c.width, 0, 64, halo);
     cp_async_commit();
     fetch_step(1);
@@ -93,7 +93,7 @@ SRFAST_KERNEL(256, 1) pair_mma(SRFAST_PARAM PairParams p) {
         const Tile around{tile.image, tile.y0 - 1, tile.x0 - 1, tile.height, tile.width, 0};
         if (phase == 0) fill_middle<T, S>(acc, p.first_bias, p.first_slope, around, middle, first_p, first_o);
     }
-    if (c.early) let_next_kernel_start();
+    if (c.programmatic) let_next_kernel_start();
     cp_async_wait<0>();
     sync_block();
     spread_sums<S>(acc, halo, first_p, first_o);
@@ -102,8 +102,8 @@ SRFAST_KERNEL(256, 1) pair_mma(SRFAST_PARAM PairParams p) {
 }
 
 template <class T>
-int run_pair(const PairParams& p, const Queue& queue) {
-    return launch(pair_mma<T>, 1LL * p.second.images * p.second.tiles_y * p.second.tiles_x, 256, PairShape::SHARED, queue, p);
+int run_pair(const PairParams& p, const Stream& stream) {
+    return launch(pair_mma<T>, 1LL * p.second.images * p.second.tiles_y * p.second.tiles_x, 256, PairShape::SHARED, stream, p);
 }
 
 }  // namespace srfast

@@ -88,7 +88,7 @@ SRFAST_DEVICE void make_result(const PairRowsParams& p, uint32_t middle_at, cons
     const ConvParams& c = p.pair.second;
     HeldWeights held;
     hold_weights(held, c.weight);
-    if (c.early) wait_for_kernel_in_front();
+    if (c.programmatic) wait_for_kernel_in_front();
     RowEnd<T, E == Ending::general ? Ending::plain : E, H::N> end(c.end, 0, sums, 0, 1);
     static_assert(decltype(end)::SHARED <= H::SUMS_BYTES, "rows of 16-bit values take the place of the sums");
     int read = 0;
@@ -137,7 +137,7 @@ SRFAST_KERNEL(384, 1) pair_wgmma(SRFAST_PARAM PairRowsParams p) {
     const int role = uniform(thread() / 128);
     if (role == 0) {
         fewer_registers<40>();
-        if (c.early) wait_for_kernel_in_front();
+        if (c.programmatic) wait_for_kernel_in_front();
         copy_planes<2>(c, p.rows, P::COLUMNS, shared, source, share);
     } else if (role == 1) {
         more_registers<232>();
@@ -146,7 +146,7 @@ SRFAST_KERNEL(384, 1) pair_wgmma(SRFAST_PARAM PairRowsParams p) {
         more_registers<232>();
         make_result<T, E>(p, middle_at, middle, shared + P::SUMS, share);
     }
-    if (c.early) let_next_kernel_start();
+    if (c.programmatic) let_next_kernel_start();
 }
 
 }  // namespace srfast

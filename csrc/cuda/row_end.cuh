@@ -38,8 +38,8 @@ public:
         const int plane = e.channels / (e.shuffle * e.shuffle), phase = block_o * 64 / plane;
         y_ = phase / e.shuffle, x_ = phase % e.shuffle + t / 8 * e.shuffle;
         channel_ = block_o * 64 - phase * plane + t % 8 * 8;
-        out_row_ = 2LL * rows * e.shuffle * e.out.row, residual_row_ = 2LL * rows * e.shuffle * e.residual.row;
-        out_step_ = 32 * e.shuffle * e.out.pixel, residual_step_ = 32 * e.shuffle * e.residual.pixel;
+        out_row_ = 2LL * rows * e.shuffle * e.out.row_stride, residual_row_ = 2LL * rows * e.shuffle * e.residual.row_stride;
+        out_step_ = 32 * e.shuffle * e.out.pixel_stride, residual_step_ = 32 * e.shuffle * e.residual.pixel_stride;
         keep(out_row_), keep(out_step_);
         if (RESIDUAL) keep(residual_row_), keep(residual_step_);
     }

@@ -104,7 +104,7 @@ SRFAST_KERNEL(P::S::THREADS, 1) tail_mma(SRFAST_PARAM TailParams p) {
         fetch_halo<S::CHUNKS, S::THREADS>(c.x, tile.image, y0 - half + pass * P::ROWS - 1, x0 - half - 1, P::ROWS + 2, P::COLUMNS + 2, c.height, c.width, 0, 64, halo);
     };
     fetch_step();
-    if (c.early) wait_for_kernel_in_front();
+    if (c.programmatic) wait_for_kernel_in_front();
     fetch_pass(0);
     cp_async_commit();
     fetch_step();
@@ -160,7 +160,7 @@ SRFAST_KERNEL(P::S::THREADS, 1) tail_mma(SRFAST_PARAM TailParams p) {
         }
         sync_block();
         leave_rows<P>(middle, p.chunks - 1, carried);
-        if (c.early && pass + 1 == passes) let_next_kernel_start();
+        if (c.programmatic && pass + 1 == passes) let_next_kernel_start();
 #pragma unroll 1
         for (int part = 0; part < 2; ++part) {
             sync_block();
@@ -173,16 +173,16 @@ SRFAST_KERNEL(P::S::THREADS, 1) tail_mma(SRFAST_PARAM TailParams p) {
 }
 
 template <class T, class P>
-int launch_tail(TailParams p, const Queue& queue) {
+int launch_tail(TailParams p, const Stream& stream) {
     ConvParams& c = p.second;
     const int useful = P::COLUMNS - c.kernel + 1;
     c.tiles_x = (c.width + useful - 1) / useful, c.tiles_y = (c.height + p.rows - 1) / p.rows;
-    return launch(tail_mma<T, P>, 1LL * c.images * c.tiles_y * c.tiles_x, P::S::THREADS, P::shared_bytes(c.kernel, p.chunks), queue, p);
+    return launch(tail_mma<T, P>, 1LL * c.images * c.tiles_y * c.tiles_x, P::S::THREADS, P::shared_bytes(c.kernel, p.chunks), stream, p);
 }
 
 template <class T>
-int run_tail(const TailParams& p, bool wide, const Queue& queue) {
-    return wide ? launch_tail<T, TailShape<32>>(p, queue) : launch_tail<T, TailShape<16>>(p, queue);
+int run_tail(const TailParams& p, bool wide, const Stream& stream) {
+    return wide ? launch_tail<T, TailShape<32>>(p, stream) : launch_tail<T, TailShape<16>>(p, stream);
 }
 
 }  // namespace srfast

@@ -126,24 +126,24 @@ SRFAST_DEVICE void finish_six(const Epilogue& e, int image, int y, int x, int co
 #pragma unroll
         for (int i = 0; i < 6; ++i) v[i] = limit(v[i], e.low, e.high);
     const long long offset = offset_of(e.out, image, y * 2 + PHASE, x * 2, 0);
-    if (e.kind == Out::same) {
+    if (e.out_type == OutType::same) {
         uint16_t* out = static_cast<uint16_t*>(e.out.data) + offset;
 #pragma unroll
-        for (int i = 0; i < 6; ++i) out[i / 3 * e.out.pixel + i % 3] = static_cast<uint16_t>(pack2<T>(v[i], 0.f));
+        for (int i = 0; i < 6; ++i) out[i / 3 * e.out.pixel_stride + i % 3] = static_cast<uint16_t>(pack2<T>(v[i], 0.f));
         return;
     }
     bool whole = true;
 #pragma unroll
     for (int i = 0; i < 6; ++i) whole = whole && finite(v[i]);
     if (!whole) raise_flag(e.flag);
-    if (e.kind == Out::uint8) {
+    if (e.out_type == OutType::uint8) {
         uint8_t* out = static_cast<uint8_t*>(e.out.data) + offset;
 #pragma unroll
-        for (int i = 0; i < 6; ++i) out[i / 3 * e.out.pixel + i % 3] = static_cast<uint8_t>(round_int(limit(v[i] * e.steps, 0.f, 255.f)));
+        for (int i = 0; i < 6; ++i) out[i / 3 * e.out.pixel_stride + i % 3] = static_cast<uint8_t>(round_int(limit(v[i] * e.steps, 0.f, 255.f)));
     } else {
         uint16_t* out = static_cast<uint16_t*>(e.out.data) + offset;
 #pragma unroll
-        for (int i = 0; i < 6; ++i) out[i / 3 * e.out.pixel + i % 3] = static_cast<uint16_t>(round_int(limit(v[i] * e.steps, 0.f, 65535.f)));
+        for (int i = 0; i < 6; ++i) out[i / 3 * e.out.pixel_stride + i % 3] = static_cast<uint16_t>(round_int(limit(v[i] * e.steps, 0.f, 65535.f)));
     }
 }
 
@@ -228,15 +228,15 @@ SRFAST_KERNEL(384, 1) tail_wgmma(SRFAST_PARAM TailParams p) {
     const int role = uniform(thread() / 128);
     if (role == 0) {
         fewer_registers<40>();
-        if (p.second.early) wait_for_kernel_in_front();
+        if (p.second.programmatic) wait_for_kernel_in_front();
         if (thread() == 0) copy_steps(p, s.passes, shared, weights);
         if (thread() >= 32) copy_source(p, s, shared + R::SOURCE, source);
     } else {
         more_registers<232>();
-        if (p.second.early) wait_for_kernel_in_front();
+        if (p.second.programmatic) wait_for_kernel_in_front();
         make_tail<T, FEW>(p, s, shared, weights, source, role - 1);
     }
-    if (p.second.early) let_next_kernel_start();
+    if (p.second.programmatic) let_next_kernel_start();
 }
 
 }  // namespace srfast

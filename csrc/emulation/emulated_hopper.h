@@ -17,8 +17,8 @@ namespace srfast {
 
 struct alignas(64) TensorMap {
     const uint16_t* data;
-    long long image, row;
-    int pixel, images, height, width, channels, box;  // box: pixels of a row that are copied at a time
+    long long image_stride, row_stride;
+    int pixel_stride, images, height, width, channels, box;  // box: pixels of a row that are copied at a time
 };
 
 inline void mbarrier_init(uint32_t a, int count) {
@@ -83,7 +83,7 @@ inline void copy_box(uint32_t dst, const TensorMap& map, uint32_t barrier, int c
             for (int p = 0; p < m.box; ++p) {
                 const int px = at[1] + p, py = at[2];
                 if (px < 0 || px >= m.width || py < 0 || py >= m.height || at[3] >= m.images) continue;
-                const uint16_t* from = m.data + at[3] * m.image + py * m.row + static_cast<long long>(px) * m.pixel + at[0];
+                const uint16_t* from = m.data + at[3] * m.image_stride + py * m.row_stride + static_cast<long long>(px) * m.pixel_stride + at[0];
                 for (int c = 0; c < 8; ++c) std::memcpy(values.data() + p * 128 + (c ^ p % 8) * 16, from + c * 8, 16);
             }
             return values;

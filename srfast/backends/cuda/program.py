@@ -131,20 +131,20 @@ class Program:
         self._result = self._canvases[plan.output]
 
     def tensor_launches(self) -> tuple[list[Launch], Tensor]:
-        """As ``gpu_executable.Program.tensor_launches``."""
+        """As ``backends.gpu.executable.Program.tensor_launches``."""
         return [*self._body, *self._finish()], self._result.nchw()
 
     def frame_launches(
         self, frames: Tensor, out: Tensor, flag: Tensor, gain: float, white: float, bgr: bool
     ) -> list[Launch]:
-        """As ``gpu_executable.Program.frame_launches``; a last convolution writes frames whose channels are in its order."""
+        """As ``tensor_launches``, from frames to frames; a last convolution writes those whose channels are in its order."""
         start = [packed_in_launch(frames, self.source, gain, swap=bgr), *self._body]
         if self._last is not None and self._last.writes_frames and not bgr:
             return [*start, *self._launches(self._last, FrameTarget(out, white, flag))]
         return [*start, *self._finish(), packed_out_launch(self._result, out, PEAKS[out.dtype] / white, flag, swap=bgr)]
 
     def plane_launches(self, planes: Planes, out: Planes, flag: Tensor, peak: float, white: float) -> list[Launch]:
-        """As ``gpu_executable.Program.plane_launches``."""
+        """As ``backends.gpu.executable.Program.plane_launches``."""
         start = [load_planes_launch(planes, self.source, peak), *self._body]
         return [*start, *self._finish(), store_planes_launch(self._result, out, white, flag)]
 
