@@ -17,12 +17,11 @@ from torch import Tensor, nn
 
 from srfast._threads import Channel, Feeding
 from srfast.backends import Backend
-from srfast.capture import capture
 from srfast.checkpoint import LoadedModel, load_model
 from srfast.engine import Engine
 from srfast.errors import InputError, UnsupportedModelError
 from srfast.images.arrays import Array, resize_array, upscale_array, upscale_frame
-from srfast.plan.passes import optimise
+from srfast.planning import plan_network
 
 _LARGEST_SIDE = 1 << 20  # pixels, of a result: OpenCV reads no larger pictures
 DTYPES = {
@@ -88,7 +87,7 @@ class Upscaler:
         factor = None if outscale is None else _enlargement(outscale)  # before the work of loading
         self.size, self.height = _checked_size(outscale, size, height)
         self.name = model.name if isinstance(model, LoadedModel) else type(module).__name__
-        self.plan = optimise(capture(module))
+        self.plan = plan_network(module)
         if (self.plan.in_channels, self.plan.out_channels) != (3, 3):
             channels = f"{self.plan.in_channels} channels in and {self.plan.out_channels} out"
             raise UnsupportedModelError(

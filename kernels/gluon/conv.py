@@ -13,9 +13,6 @@ cannot be interpreted: ``triton.conv`` is the specification.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
-
 import torch
 import triton.experimental.gluon.language as gl
 from triton.experimental import gluon
@@ -29,7 +26,9 @@ from triton.experimental.gluon.language.nvidia.hopper import (
 from triton.experimental.gluon.nvidia.hopper import TensorDescriptor
 
 from srfast.kernels.buffers import Canvas
+from srfast.kernels.launch import KernelLaunch
 from srfast.kernels.packing import ACTS, PackedConv
+from srfast.kernels.params import Size, Weights, image_of
 
 CHANNELS = 64
 PIXELS = 64
@@ -61,23 +60,21 @@ def tap_weights(w_ptr, TAP: gl.constexpr, acc_layout: gl.constexpr):
 
 
 @gluon.jit
+def strip_start(images, image, y, x):
+    """Where pixel (y, x) of an image lies."""
+    row = images.ptr + image.to(gl.int64) * images.image_stride + y.to(gl.int64) * images.row_stride
+    return row + x * images.pixel_stride
+
+
+@gluon.jit
 def row_kernel(
     x_desc,
-    w_ptr,
-    bias_ptr,
-    slope_ptr,
-    res_ptr,
-    out_ptr,
+    weights,
+    residual,
+    out,
     rows_in_image,
     border,
-    r_image,
-    r_row,
-    o_image,
-    o_row,
-    height,
-    width,
-    R_PIXEL: gl.constexpr,
-    O_PIXEL: gl.constexpr,
+    size,
     P: gl.constexpr,
     ROWS: gl.constexpr,
     PRELU: gl.constexpr,
@@ -98,43 +95,44 @@ def row_kernel(
     top = image * rows_in_image + border + y0 - 1
     for ahead in gl.static_range(_RING - 1):
         load_row(x_desc, ring, ready, ahead, top + ahead, border + x0, P)
-    w0 = tap_weights(w_ptr, 0, acc_layout)
-    w1 = tap_weights(w_ptr, 1, acc_layout)
-    w2 = tap_weights(w_ptr, 2, acc_layout)
-    w3 = tap_weights(w_ptr, 3, acc_layout)
-    w4 = tap_weights(w_ptr, 4, acc_layout)
-    w5 = tap_weights(w_ptr, 5, acc_layout)
-    w6 = tap_weights(w_ptr, 6, acc_layout)
-    w7 = tap_weights(w_ptr, 7, acc_layout)
-    w8 = tap_weights(w_ptr, 8, acc_layout)
-    weights = (w0, w1, w2, w3, w4, w5, w6, w7, w8)
+    w0 = tap_weights(weights.ptr, 0, acc_layout)
+    w1 = tap_weights(weights.ptr, 1, acc_layout)
+    w2 = tap_weights(weights.ptr, 2, acc_layout)
+    w3 = tap_weights(weights.ptr, 3, acc_layout)
+    w4 = tap_weights(weights.ptr, 4, acc_layout)
+    w5 = tap_weights(weights.ptr, 5, acc_layout)
+    w6 = tap_weights(weights.ptr, 6, acc_layout)
+    w7 = tap_weights(weights.ptr, 7, acc_layout)
+    w8 = tap_weights(weights.ptr, 8, acc_layout)
+    taps = (w0, w1, w2, w3, w4, w5, w6, w7, w8)
     mbarrier.wait(ready.index(0), 0)
     mbarrier.wait(ready.index(1), 0)
-    out_base = out_ptr + image.to(gl.int64) * o_image + y0.to(gl.int64) * o_row + x0 * O_PIXEL
-    res_base = res_ptr + image.to(gl.int64) * r_image + y0.to(gl.int64) * r_row + x0 * R_PIXEL
+    out_base = strip_start(out, image, y0, x0)
+    res_base = strip_start(residual, image, y0, x0)
     channel = gl.arange(0, _C, layout=gl.SliceLayout(1, io))
     pixel = gl.arange(0, P, layout=gl.SliceLayout(0, io))
     acc_channel = gl.arange(0, _C, layout=gl.SliceLayout(1, acc_layout))
-    for row in range(min(ROWS, height - y0)):
+    for row in range(min(ROWS, size.height - y0)):
         # Its slot held the row two above, whose last reader was the row before this one.
         load_row(x_desc, ring, ready, row + 3, top + row + 3, border + x0, P)
         mbarrier.wait(ready.index((row + 2) % _RING), ((row + 2) // _RING) & 1)
         acc = gl.zeros([_C, P], gl.float32, acc_layout)
         for tap in gl.static_range(9):
             x = ring.index(((row + tap // 3) % _RING) * 3 + tap % 3).reshape([P, _C]).permute([1, 0])
-            acc = warpgroup_mma(weights[tap], x, acc, is_async=True)
+            acc = warpgroup_mma(taps[tap], x, acc, is_async=True)
         acc = warpgroup_mma_wait(0, [acc])
-        acc += gl.load(bias_ptr + acc_channel)[:, None]
+        acc += gl.load(weights.bias + acc_channel)[:, None]
         if PRELU:
-            acc = gl.where(acc > 0, acc, acc * gl.load(slope_ptr + acc_channel)[:, None])
-        mask = (x0 + pixel < width)[None, :]
+            acc = gl.where(acc > 0, acc, acc * gl.load(weights.slope + acc_channel)[:, None])
+        mask = (x0 + pixel < size.width)[None, :]
         if RESIDUAL:
-            offset = row * r_row + pixel[None, :] * R_PIXEL + channel[:, None]
+            offset = row * residual.row_stride + pixel[None, :] * residual.pixel_stride + channel[:, None]
             acc += gl.convert_layout(gl.load(res_base + offset, mask=mask, other=0.0), acc_layout).to(gl.float32)
         result = gl.convert_layout(acc.to(gl.float16), io)
-        gl.store(out_base + row * o_row + pixel[None, :] * O_PIXEL + channel[:, None], result, mask=mask)
+        offset = row * out.row_stride + pixel[None, :] * out.pixel_stride + channel[:, None]
+        gl.store(out_base + offset, result, mask=mask)
     # The rows asked for beyond the last one must arrive before the memory is given back.
-    asked = min(ROWS, height - y0) + 2
+    asked = min(ROWS, size.height - y0) + 2
     mbarrier.wait(ready.index(asked % _RING), (asked // _RING) & 1)
 
 
@@ -152,7 +150,7 @@ def fits(x: Canvas, conv: PackedConv, out: object, residual: Canvas | None) -> b
 
 def row_launch(
     x: Canvas, conv: PackedConv, out: Canvas, residual: Canvas | None = None, rows: int = 16
-) -> Callable[[], None]:
+) -> KernelLaunch:
     """A function that runs the convolution on a Hopper GPU, ``rows`` rows of a strip in a program.
 
     Raises:
@@ -164,18 +162,18 @@ def row_launch(
     flat = x.data.view(-1, x.data.shape[2], CHANNELS)
     descriptor = TensorDescriptor(flat, list(flat.shape), list(flat.stride()), [1, PIXELS, CHANNELS], layout)
     res = out if residual is None else residual
-    args = (descriptor, conv.weight, conv.bias, conv.slope, res.at(0, 0), out.at(0, 0), x.data.shape[1], x.border)
-    strides = (res.image, res.row, out.image, out.row, x.height, x.width)
-    constants: dict[str, Any] = {
-        "R_PIXEL": res.pixel,
-        "O_PIXEL": out.pixel,
-        "P": PIXELS,
-        "ROWS": rows,
-        "PRELU": conv.act == ACTS["prelu"],
-        "RESIDUAL": residual is not None,
-        "num_warps": 4,
-        "enable_fp_fusion": False,
-    }
+    args = (
+        descriptor,
+        Weights(conv.weight, conv.bias, conv.slope),
+        image_of(res),
+        image_of(out),
+        x.data.shape[1],
+        x.border,
+        Size(x.height, x.width),
+        PIXELS,
+        rows,
+        conv.act == ACTS["prelu"],
+        residual is not None,
+    )
     grid = (-(-x.width // PIXELS), -(-x.height // rows), x.images)
-    bound: Any = row_kernel
-    return lambda: bound[grid](*args, *strides, **constants)
+    return KernelLaunch(row_kernel, grid, *args, num_warps=4)

@@ -1,9 +1,10 @@
 """Compiles every Triton kernel and shipped configuration for every architecture, without a GPU, and fails on bad code.
 
-    python -m srfast.kernels.tools.compile_gate [--full] [--arch 80,90] [--jobs 2]
+    python -m srfast.kernels.tools.compile_gate [--full] [--arch 80,90] [--jobs 2] [--record FILE] [--compare FILE]
 
 A kernel fails if it spills registers, asks for more shared memory than the chip has, or misses what it was written for:
-matrix instructions, asynchronous copies, and on Hopper and Blackwell those of their own kind.
+matrix instructions, asynchronous copies, and on Hopper and Blackwell those of their own kind. ``--record`` before a change
+of a kernel's text and ``--compare`` after it say whether the machine code is still the same.
 """
 
 # ruff: noqa: T201
@@ -11,6 +12,7 @@ matrix instructions, asynchronous copies, and on Hopper and Blackwell those of t
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import sys
 import time
@@ -18,6 +20,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from multiprocessing import get_context
+from pathlib import Path
 
 import torch
 import triton
@@ -224,11 +227,20 @@ def faults(compiled: Compiled, copies: bool, hot: bool) -> list[str]:
     return found
 
 
-def check(chosen: tuple[int, int]) -> tuple[list[str], list[str]]:
-    """A line for each kernel of a case, and the faults."""
+@dataclass(frozen=True)
+class Checked:
+    """What a case came to: a line for each kernel, the faults, and the digests of the machine code by kernel."""
+
+    lines: list[str]
+    faults: list[str]
+    digests: dict[str, str]
+
+
+def check(chosen: tuple[int, int]) -> Checked:
+    """Compile the kernels of a case and look for faults."""
     arch, index = chosen
     case = cases(arch)[index]
-    lines, bad = [], []
+    lines, bad, digests = [], [], {}
     start = time.monotonic()
     launch = case.make(arch)
     with offline(arch) as compiled:
@@ -238,9 +250,17 @@ def check(chosen: tuple[int, int]) -> tuple[list[str], list[str]]:
         bad.append(f"sm_{arch} {case.name}: compiled nothing")
     for kernel in compiled:
         usage = f"{kernel.usage['REG']:3d} registers {kernel.shared:6d} B shared"
+        digests[f"sm_{arch} {case.name} {kernel.name}"] = kernel.digest
         lines.append(f"sm_{arch:<4d}{case.name:60s}{usage} {seconds:5.1f} s")
         bad += [f"sm_{arch} {case.name}: {fault}" for fault in faults(kernel, case.copies, case.hot)]
-    return lines, bad
+    return Checked(lines, bad, digests)
+
+
+def changes(before: dict[str, str], after: dict[str, str]) -> list[str]:
+    """Return a line for each kernel of ``after`` that ``before`` had with other machine code, and a line that counts."""
+    common = before.keys() & after.keys()
+    other = sorted(name for name in common if before[name] != after[name])
+    return [*(f"{name}: other machine code" for name in other), f"{len(common) - len(other)} of {len(common)} the same"]
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -249,7 +269,10 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--arch", default=",".join(map(str, SHARED_LIMIT)), help="compute capabilities, by comma")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes")
     parser.add_argument("--full", action="store_true", help="every kernel on every architecture")
+    parser.add_argument("--record", type=Path, help="write the digests of the machine code to this JSON file")
+    parser.add_argument("--compare", type=Path, help="say which kernels differ from those of such a file")
     options = parser.parse_args(arguments)
+    before = json.loads(options.compare.read_text(encoding="utf-8")) if options.compare else {}
     archs = [int(arch) for arch in options.arch.split(",")]
     unknown = [arch for arch in archs if arch not in SHARED_LIMIT]
     if unknown:
@@ -257,11 +280,17 @@ def main(arguments: list[str] | None = None) -> int:
     if 90 in archs and gluon.unavailable_reason():
         print(f"without the Gluon kernels: {gluon.unavailable_reason()}")
     chosen, count, every = selected(archs, options.full), 0, []
+    digests: dict[str, str] = {}
     with get_context("spawn").Pool(options.jobs) as pool:
-        for lines, bad in pool.imap(check, chosen, chunksize=1):
-            print("\n".join(lines), flush=True)
-            count += len(lines)
-            every += bad
+        for checked in pool.imap(check, chosen, chunksize=1):
+            print("\n".join(checked.lines), flush=True)
+            count += len(checked.lines)
+            every += checked.faults
+            digests |= checked.digests
+    if options.record:
+        options.record.write_text(json.dumps(digests, indent=1) + "\n", encoding="utf-8")
+    if options.compare:
+        print("\n".join(changes(before, digests)))
     print("\n".join(every) or f"all {count} kernels pass (Triton {triton.__version__})")
     return 1 if every else 0
 

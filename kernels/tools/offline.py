@@ -8,6 +8,7 @@ what gets compiled: the same specialisations, the same constants.
 
 from __future__ import annotations
 
+import hashlib
 import re
 import subprocess
 import tempfile
@@ -48,6 +49,17 @@ class Compiled:
     def count(self, instruction: str) -> int:
         """Occurrences of an instruction in the machine code; a regular expression of its name's beginning."""
         return len(re.findall(rf"\s{instruction}", self.sass))
+
+    @property
+    def digest(self) -> str:
+        """Return 16 hexadecimal digits that stand for the machine code.
+
+        Addresses, encodings and the places of the parameters in the constant bank do not count: a kernel whose
+        parameters are only named or ordered in another way keeps its digest.
+        """
+        lines = re.findall(r"^\s+/\*[0-9a-f]{4,}\*/\s+(\S.*?;)", self.sass, re.MULTILINE)
+        text = re.sub(r"c\[0x0\]\[[^\]]*\]", "c[0x0]", "\n".join(lines))
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     @property
     def spills(self) -> int:

@@ -8,132 +8,80 @@ launch only launches. Its twin in plain torch is ``srfast.kernels.reference.conv
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
-
 import torch
 import triton
 import triton.language as tl
-from torch import Tensor
-from triton.runtime import JITFunction
 
 from srfast.kernels import gluon
 from srfast.kernels.buffers import Canvas
+from srfast.kernels.launch import KernelLaunch
 from srfast.kernels.packing import PackedConv
+from srfast.kernels.params import (
+    INTERPRETED,
+    Ending,
+    Image,
+    Place,
+    Product,
+    Result,
+    Scalars,
+    Shape,
+    Weights,
+    compiled_in,
+    fixed,
+    image_of,
+)
 from srfast.kernels.targets import FrameTarget, Launch, check_canvas, check_frames, enlargement
-from srfast.kernels.triton.config import Config
+from srfast.kernels.triton.config import Config, PairConfig
 from srfast.kernels.triton.tile import convolve
 
 
 @triton.jit
 def conv_kernel(
-    x_ptr,
-    w_ptr,
-    bias_ptr,
-    slope_ptr,
-    res_ptr,
-    out_ptr,
-    flag_ptr,
-    x_image,
-    x_row,
-    r_image,
-    r_row,
-    o_image,
-    o_row,
+    x,
+    weights,
+    residual,
+    out,
     tiles_y,
     tiles_x,
-    o_height,
-    o_width,
-    gain,
-    low,
-    high,
-    X_PIXEL: tl.constexpr,
-    R_PIXEL: tl.constexpr,
-    O_PIXEL: tl.constexpr,
-    KH: tl.constexpr,
-    KW: tl.constexpr,
-    BLOCKS_C: tl.constexpr,
-    BLOCK_C: tl.constexpr,
-    CHANNELS: tl.constexpr,
-    BLOCK_O: tl.constexpr,
-    ACT: tl.constexpr,
-    SHUFFLE: tl.constexpr,
-    GAIN: tl.constexpr,
-    RES_UP: tl.constexpr,
-    CLAMP: tl.constexpr,
-    OUT_PEAK: tl.constexpr,
-    OUT_STEPS: tl.constexpr,
-    OUT_REVERSE: tl.constexpr,
-    TILE_H: tl.constexpr,
+    scalars,
+    SHAPE: tl.constexpr,
+    END: tl.constexpr,
+    PRODUCT: tl.constexpr,
     TILE_W: tl.constexpr,
-    SWAP: tl.constexpr,
-    STAGES: tl.constexpr,
-    UPCAST: tl.constexpr,
 ):
-    """One tile of TILE_H x TILE_W pixels and BLOCK_O output channels."""
-    blocks_o: tl.constexpr = (CHANNELS + BLOCK_O - 1) // BLOCK_O
-    pixels: tl.constexpr = TILE_H * TILE_W
+    """One tile of PRODUCT.pixels pixels, TILE_W wide, and a block of output channels.
+
+    Args:
+        x: ``Image`` from the first tap of pixel (0, 0) on.
+        residual, out: from their pixels (0, 0) on.
+    """
+    blocks_o: tl.constexpr = (SHAPE.channels + SHAPE.block_o - 1) // SHAPE.block_o
+    tile_h: tl.constexpr = PRODUCT.pixels // TILE_W
+    # Programs that share a tile's pixels follow one another, so that they find them in the L2 cache.
     pid = tl.program_id(0)
     block_o = pid % blocks_o
     tile = pid // blocks_o
     x0 = (tile % tiles_x) * TILE_W
     tile = tile // tiles_x
-    y0 = (tile % tiles_y) * TILE_H
+    y0 = (tile % tiles_y) * tile_h
     image = (tile // tiles_y).to(tl.int64)
-    pixel = tl.arange(0, pixels)
+    pixel = tl.arange(0, PRODUCT.pixels)
     py = pixel // TILE_W
     px = pixel % TILE_W
+    corner = x.ptr + image * x.image_stride + y0.to(tl.int64) * x.row_stride + x0 * x.pixel_stride
     convolve(
-        x_ptr + image * x_image + y0.to(tl.int64) * x_row + x0 * X_PIXEL,
-        w_ptr,
-        py * x_row + px * X_PIXEL,
-        x_row,
-        y0,
-        x0,
-        py,
-        px,
+        Image(corner, x.image_stride, x.row_stride, x.pixel_stride),
+        py * x.row_stride + px * x.pixel_stride,
+        Place(image, y0, x0, py, px),
         block_o,
-        image,
-        bias_ptr,
-        slope_ptr,
-        res_ptr,
-        out_ptr,
-        flag_ptr,
-        r_image,
-        r_row,
-        o_image,
-        o_row,
-        o_height,
-        o_width,
-        gain,
-        low,
-        high,
-        X_PIXEL,
-        R_PIXEL,
-        O_PIXEL,
-        KH,
-        KW,
-        BLOCKS_C,
-        BLOCK_C,
-        CHANNELS,
-        BLOCK_O,
-        ACT,
-        SHUFFLE,
-        GAIN,
-        RES_UP,
-        CLAMP,
-        OUT_PEAK,
-        OUT_STEPS,
-        OUT_REVERSE,
-        pixels,
-        SWAP,
-        STAGES,
-        UPCAST,
+        weights,
+        residual,
+        out,
+        scalars,
+        SHAPE,
+        END,
+        PRODUCT,
     )
-
-
-# Kernels are plain Python functions under TRITON_INTERPRET=1.
-INTERPRETED = not isinstance(conv_kernel, JITFunction)
 
 
 def conv_launch(
@@ -155,83 +103,69 @@ def conv_launch(
 
         if isinstance(out, Canvas) and gluon_conv.fits(x, conv, out, residual):
             return gluon_conv.row_launch(x, conv, out, residual)
-    height, width = x.height * conv.shuffle, x.width * conv.shuffle
-    size = (height, width)
-    if isinstance(out, Canvas):
-        target = canvas_target(out, x, conv.planes, size)
-    else:
-        target = frame_target(out, x, conv.planes, size)
-    up = 0 if residual is None else enlargement(residual, x, conv.planes, size)
-    res = x if residual is None else residual
-    low, high = conv.clamp or (0.0, 0.0)
+    target, end = ending(x, conv, out, residual)
     tiles_y, tiles_x = -(-x.height // config.tile_h), -(-x.width // config.tile_w)
     blocks_o = -(-conv.channels // conv.block_o)
+    grid = (x.images * tiles_y * tiles_x * blocks_o,)
     args = (
-        x.at(-conv.half, -conv.half),
-        conv.weight,
-        conv.bias,
-        conv.slope,
-        res.at(0, 0),
-        target.data,
-        target.flag,
-        x.image,
-        x.row,
-        res.image,
-        res.row,
-        target.image,
-        target.row,
+        image_of(x, -conv.half, -conv.half),
+        weights_of(conv),
+        image_of(x if residual is None else residual),
+        target,
         tiles_y,
         tiles_x,
-        height,
-        width,
-        float(conv.gain),
-        float(low),
-        float(high),
+        scalars_of(conv),
+        shape_of(conv),
+        end,
+        product_of(x, conv, config, config.tile_h * config.tile_w),
+        config.tile_w,
     )
-    constants: dict[str, Any] = {
-        "X_PIXEL": x.pixel,
-        "R_PIXEL": res.pixel,
-        "O_PIXEL": target.pixel,
-        "KH": conv.kernel,
-        "KW": conv.columns,
-        "BLOCKS_C": conv.blocks_c,
-        "BLOCK_C": conv.block_c,
-        "CHANNELS": conv.channels,
-        "BLOCK_O": conv.block_o,
-        "ACT": conv.act,
-        "SHUFFLE": conv.shuffle,
-        "GAIN": conv.gain != 1.0,
-        "RES_UP": up,
-        "CLAMP": conv.clamp is not None,
-        "OUT_PEAK": target.peak,
-        "OUT_STEPS": target.steps,
-        "OUT_REVERSE": target.reverse,
-        "TILE_H": config.tile_h,
-        "TILE_W": config.tile_w,
-        "SWAP": swapped(config.swap, conv),
-        "STAGES": config.stages,
-        "UPCAST": INTERPRETED and x.data.dtype == torch.bfloat16,
-        "num_warps": config.warps,
-        # The sums are matrix instructions: contracting the epilogue gains nothing and may differ between kernels.
-        "enable_fp_fusion": False,
-    }
-    grid = (x.images * tiles_y * tiles_x * blocks_o,)
-    bound: Any = conv_kernel
-    return lambda: bound[grid](*args, **constants)
+    return KernelLaunch(conv_kernel, grid, *args, num_warps=config.warps)
 
 
-@dataclass(frozen=True)
-class Target:
-    """Where a kernel stores: memory, strides in elements, peak (0: floating), integer steps per unit, channel order."""
+def weights_of(conv: PackedConv) -> Weights:
+    """Return a convolution's memory as a kernel takes it."""
+    return Weights(conv.weight, conv.bias, conv.slope)
 
-    data: Tensor
-    flag: Tensor
-    image: int
-    row: int
-    pixel: int
-    peak: int
-    steps: float
-    reverse: bool = False
+
+def scalars_of(conv: PackedConv) -> Scalars:
+    """Return a convolution's gain and limits as a kernel takes them."""
+    return Scalars(float(conv.gain), *map(float, conv.clamp or (0.0, 0.0)))
+
+
+def shape_of(conv: PackedConv) -> Shape:
+    """Return what a kernel is compiled for of a convolution's weights and activation."""
+    return compiled_in(
+        Shape(conv.kernel, conv.columns, conv.blocks_c, conv.block_c, conv.channels, conv.block_o, conv.act)
+    )
+
+
+def product_of(x: Canvas, conv: PackedConv, config: Config | PairConfig, pixels: int) -> Product:
+    """Return how a kernel makes the sums of so many pixels."""
+    # Weights go on the rows of the product only where they fill the 64 rows of Hopper's matrix instructions.
+    swap = config.swap and conv.block_o >= 64
+    return compiled_in(Product(pixels, swap, config.stages, INTERPRETED and x.data.dtype == torch.bfloat16))
+
+
+def ending(x: Canvas, conv: PackedConv, out: Canvas | FrameTarget, residual: Canvas | None) -> tuple[Result, Ending]:
+    """Return where a convolution of ``x`` stores and how it ends, checked.
+
+    Raises:
+        ValueError: shapes, dtypes or devices do not fit.
+    """
+    size = (x.height * conv.shuffle, x.width * conv.shuffle)
+    peak, steps, reverse = 0, 1.0, False
+    if isinstance(out, Canvas):
+        check_canvas(out, x, conv.planes, size)
+        place, flag = image_of(out), out.data
+    else:
+        check_frames(out, x, conv.planes, size)
+        frame = out.frame
+        place, flag = Image(frame, frame.stride(0), frame.stride(1), fixed(frame.stride(2))), out.flag
+        peak, steps, reverse = out.peak, out.peak / out.white, out.reverse
+    up = 0 if residual is None else enlargement(residual, x, conv.planes, size)
+    end = Ending(conv.shuffle, conv.gain != 1.0, up, conv.clamp is not None, peak, steps, reverse)
+    return Result(*place[:4], flag, *size), compiled_in(end)
 
 
 def check_input(x: Canvas, conv: PackedConv, tile: tuple[int, int], reach: int) -> None:
@@ -250,23 +184,3 @@ def check_input(x: Canvas, conv: PackedConv, tile: tuple[int, int], reach: int) 
         raise ValueError(
             f"weights are {conv.weight.dtype} on {conv.weight.device}, the input {x.data.dtype} on {x.data.device}"
         )
-
-
-def canvas_target(out: Canvas, x: Canvas, channels: int, size: tuple[int, int]) -> Target:
-    """Return the whole of a canvas, checked."""
-    check_canvas(out, x, channels, size)
-    return Target(out.at(0, 0), out.data, out.image, out.row, out.pixel, 0, 1.0)
-
-
-def frame_target(out: FrameTarget, x: Canvas, channels: int, size: tuple[int, int]) -> Target:
-    """Return frames of the result's size, checked."""
-    check_frames(out, x, channels, size)
-    frame, peak = out.frame, out.peak
-    return Target(
-        frame, out.flag, frame.stride(0), frame.stride(1), frame.stride(2), peak, peak / out.white, out.reverse
-    )
-
-
-def swapped(wanted: bool, conv: PackedConv) -> bool:
-    """Weights go on the rows of the product only where they fill the 64 rows of Hopper's matrix instructions."""
-    return wanted and conv.block_o >= 64

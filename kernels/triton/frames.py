@@ -6,19 +6,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
-
 import torch
 import triton
 import triton.language as tl
 from torch import Tensor
 
 from srfast.kernels.buffers import Canvas
-from srfast.kernels.triton.values import store_integer
+from srfast.kernels.launch import KernelLaunch
+from srfast.kernels.params import Size, strided
+from srfast.kernels.targets import PEAKS
+from srfast.kernels.triton.values import part_of_row, row_start, store_integer
 
 BLOCK = 1024
-PEAKS = {torch.uint8: 255, torch.uint16: 65535}
 
 
 def load_reference(images: Tensor, gain: float, dtype: torch.dtype) -> Tensor:
@@ -33,47 +32,35 @@ def store_reference(x: Tensor, gain: float, dtype: torch.dtype) -> Tensor:
 
 @triton.jit
 def copy_kernel(
-    x_ptr,
-    out_ptr,
+    x,
+    out,
     flag_ptr,
-    height,
-    width,
+    size,
     gain,
-    x_image,
-    x_row,
-    x_pixel,
-    x_channel,
-    o_image,
-    o_row,
-    o_pixel,
-    o_channel,
     CHANNELS: tl.constexpr,
     PEAK: tl.constexpr,
     REVERSE: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
     """A part of one row; integers (PEAK > 0) are rounded and saturated, and what is not finite is reported."""
-    image = (tl.program_id(0) // height).to(tl.int64)
-    y = (tl.program_id(0) % height).to(tl.int64)
-    index = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
-    x = (index // CHANNELS).to(tl.int64)
-    channel = index % CHANNELS
-    mask = x < width
-    value = tl.load(x_ptr + image * x_image + y * x_row + x * x_pixel + channel * x_channel, mask=mask, other=0)
+    image, y, column, channel, mask = part_of_row(size.height, size.width, CHANNELS, BLOCK)
+    # Frames may be views with any strides: an image's rows and columns changed round, say, lie whole images apart.
+    column = column.to(tl.int64)
+    source = row_start(x, image, y) + column * x.pixel_stride + channel * x.channel_stride
+    value = tl.load(source, mask=mask, other=0)
     if REVERSE:
         channel = CHANNELS - 1 - channel
-    out_ptrs = out_ptr + image * o_image + y * o_row + x * o_pixel + channel * o_channel
+    target = row_start(out, image, y) + column * out.pixel_stride + channel * out.channel_stride
+    value = value.to(tl.float32) * gain
     if PEAK > 0:
-        value = value.to(tl.float32) * gain
-        store_integer(value[None, :], out_ptrs[None, :], mask[None, :], flag_ptr, 1.0, PEAK)
+        store_integer(value[None, :], target[None, :], mask[None, :], flag_ptr, 1.0, PEAK)
     else:
-        value = value.to(tl.float32) * gain
-        tl.store(out_ptrs, value.to(out_ptr.dtype.element_ty), mask=mask)
+        tl.store(target, value.to(out.ptr.dtype.element_ty), mask=mask)
 
 
 def copy_launch(
     x: Tensor, out: Tensor, gain: float = 1.0, flag: Tensor | None = None, reverse: bool = False
-) -> Callable[[], None]:
+) -> KernelLaunch:
     """A function that writes ``x * gain`` to ``out``.
 
     Args:
@@ -94,17 +81,16 @@ def copy_launch(
         raise ValueError(f"integer frames need an int32 flag on {x.device}")
     count, height, width, channels = x.shape
     grid = (count * height, -(-width * channels // BLOCK))
-    args = (x, out, x if flag is None else flag, height, width, float(gain), *x.stride(), *out.stride())
-    constants: dict[str, Any] = {"CHANNELS": channels, "PEAK": peak, "REVERSE": reverse, "BLOCK": BLOCK}
-    bound: Any = copy_kernel
-    return lambda: bound[grid](*args, **constants, enable_fp_fusion=False)
+    images = (strided(x), strided(out), x if flag is None else flag)
+    args = (*images, Size(height, width), float(gain), channels, peak, reverse, BLOCK)
+    return KernelLaunch(copy_kernel, grid, *args)
 
 
-def load_launch(images: Tensor, out: Canvas, gain: float, reverse: bool = False) -> Callable[[], None]:
+def load_launch(images: Tensor, out: Canvas, gain: float, reverse: bool = False) -> KernelLaunch:
     """A function that runs ``load_reference`` into a canvas; ``images`` [N, H, W, C] with any strides."""
     return copy_launch(images, out.nchw().permute(0, 2, 3, 1), gain, reverse=reverse)
 
 
-def store_launch(x: Tensor, frame: Tensor, gain: float, flag: Tensor, reverse: bool = False) -> Callable[[], None]:
+def store_launch(x: Tensor, frame: Tensor, gain: float, flag: Tensor, reverse: bool = False) -> KernelLaunch:
     """A function that runs ``store_reference``; both [N, H, W, C] with any strides."""
     return copy_launch(x, frame, gain, flag, reverse)

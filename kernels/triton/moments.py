@@ -12,8 +12,7 @@ mean is large (Chan et al. 1983, https://doi.org/10.1080/00031305.1983.10483115)
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import triton
@@ -22,13 +21,24 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from srfast.kernels.buffers import Canvas
+from srfast.kernels.launch import InTurn, KernelLaunch
 from srfast.kernels.packing import ACTS
-from srfast.kernels.triton.values import activation
+from srfast.kernels.params import Size, image_of
+from srfast.kernels.triton.values import activation, part_of_row, row_start
 
 # An image comes in at most so many parts, of at least so many rows.
 PARTS, ROWS = 128, 4
 _PRELU = tl.constexpr(ACTS["prelu"])
 _SIGMOID = tl.constexpr(ACTS["sigmoid"])
+
+
+class Parts(NamedTuple):
+    """An image's size in pixels, the rows of each of its parts but the last, and how many parts there are."""
+
+    height: Any
+    width: Any
+    rows: Any
+    count: Any
 
 
 def gains_reference(
@@ -58,32 +68,26 @@ def pixel_moments_reference(x: Tensor) -> Tensor:
 
 @triton.jit
 def parts_kernel(
-    x_ptr,
+    x,
     part_ptr,  # [N, parts, 2, CHANNELS] float32
-    height,
-    width,
-    rows,  # of a part
     parts,
-    x_image,
-    x_row,
-    X_PIXEL: tl.constexpr,
     CHANNELS: tl.constexpr,
     BLOCK_C: tl.constexpr,
     BLOCK_P: tl.constexpr,
 ):
     """Means and squared deviations of BLOCK_C channels over one part."""
-    image = (tl.program_id(0) // parts).to(tl.int64)
-    part = tl.program_id(0) % parts
+    image = (tl.program_id(0) // parts.count).to(tl.int64)
+    part = tl.program_id(0) % parts.count
     channel = tl.program_id(1) * BLOCK_C + tl.arange(0, BLOCK_C)
-    first = part * rows
-    count = (tl.minimum(first + rows, height) - first) * width
-    base = x_ptr + image * x_image + first.to(tl.int64) * x_row + channel[None, :]
+    first = part * parts.rows
+    count = (tl.minimum(first + parts.rows, parts.height) - first) * parts.width
+    base = row_start(x, image, first) + channel[None, :]
     wanted = (channel < CHANNELS)[None, :]
     total = tl.zeros((BLOCK_P, BLOCK_C), dtype=tl.float32)
     start = 0
     while start < count:
         pixel = (start + tl.arange(0, BLOCK_P))[:, None]
-        offset = (pixel // width).to(tl.int64) * x_row + (pixel % width) * X_PIXEL
+        offset = (pixel // parts.width).to(tl.int64) * x.row_stride + (pixel % parts.width) * x.pixel_stride
         total += tl.load(base + offset, mask=(pixel < count) & wanted, other=0.0).to(tl.float32)
         start += BLOCK_P
     mean = tl.sum(total, 0) / count
@@ -91,25 +95,25 @@ def parts_kernel(
     start = 0
     while start < count:
         pixel = (start + tl.arange(0, BLOCK_P))[:, None]
-        offset = (pixel // width).to(tl.int64) * x_row + (pixel % width) * X_PIXEL
+        offset = (pixel // parts.width).to(tl.int64) * x.row_stride + (pixel % parts.width) * x.pixel_stride
         inside = (pixel < count) & wanted
         deviation = tl.load(base + offset, mask=inside, other=0.0).to(tl.float32) - mean[None, :]
         squares += tl.where(inside, deviation * deviation, 0.0)
         start += BLOCK_P
-    target = part_ptr + (image * parts + part) * (2 * CHANNELS) + channel
+    target = part_ptr + (image * parts.count + part) * (2 * CHANNELS) + channel
     tl.store(target, mean, mask=channel < CHANNELS)
     tl.store(target + CHANNELS, tl.sum(squares, 0), mask=channel < CHANNELS)
 
 
 @triton.jit
-def joined_mean(part_ptr, height, width, rows, parts, channel, CHANNELS: tl.constexpr, BLOCK_C: tl.constexpr):
+def joined_mean(part_ptr, parts, channel, CHANNELS: tl.constexpr, BLOCK_C: tl.constexpr):
     """[BLOCK_C] means of one image from those of its parts."""
     mean = tl.zeros((BLOCK_C,), dtype=tl.float32)
     part = 0
-    while part < parts:
-        part_rows = tl.minimum(rows, height - part * rows)
+    while part < parts.count:
+        part_rows = tl.minimum(parts.rows, parts.height - part * parts.rows)
         value = tl.load(part_ptr + part * (2 * CHANNELS) + channel, mask=channel < CHANNELS, other=0.0)
-        mean += value * (part_rows.to(tl.float32) / height)
+        mean += value * (part_rows.to(tl.float32) / parts.height)
         part += 1
     return mean
 
@@ -123,9 +127,6 @@ def gains_kernel(
     expand_bias_ptr,
     slope_ptr,
     scale_ptr,  # [N, CHANNELS]
-    height,
-    width,
-    rows,
     parts,
     MIDDLE: tl.constexpr,
     CHANNELS: tl.constexpr,
@@ -135,9 +136,7 @@ def gains_kernel(
     image = tl.program_id(0).to(tl.int64)
     channel = tl.arange(0, BLOCK_C)
     mask = channel < CHANNELS
-    mean = joined_mean(
-        part_ptr + image * parts * (2 * CHANNELS), height, width, rows, parts, channel, CHANNELS, BLOCK_C
-    )
+    mean = joined_mean(part_ptr + image * parts.count * (2 * CHANNELS), parts, channel, CHANNELS, BLOCK_C)
     total = tl.load(expand_bias_ptr + channel, mask=mask, other=0.0)
     for i in range(MIDDLE):
         weight = tl.load(squeeze_ptr + i * CHANNELS + channel, mask=mask, other=0.0)
@@ -154,9 +153,6 @@ def norm_kernel(
     bias_ptr,
     scale_ptr,  # [N, CHANNELS]
     shift_ptr,  # [N, CHANNELS]
-    height,
-    width,
-    rows,
     parts,
     eps,
     CHANNELS: tl.constexpr,
@@ -166,17 +162,17 @@ def norm_kernel(
     image = tl.program_id(0).to(tl.int64)
     channel = tl.arange(0, BLOCK_C)
     mask = channel < CHANNELS
-    part_ptr += image * parts * (2 * CHANNELS)
-    mean = joined_mean(part_ptr, height, width, rows, parts, channel, CHANNELS, BLOCK_C)
+    part_ptr += image * parts.count * (2 * CHANNELS)
+    mean = joined_mean(part_ptr, parts, channel, CHANNELS, BLOCK_C)
     squares = tl.zeros((BLOCK_C,), dtype=tl.float32)
     part = 0
-    while part < parts:
-        count = (tl.minimum(rows, height - part * rows) * width).to(tl.float32)
+    while part < parts.count:
+        count = (tl.minimum(parts.rows, parts.height - part * parts.rows) * parts.width).to(tl.float32)
         at = part_ptr + part * (2 * CHANNELS) + channel
         away = tl.load(at, mask=mask, other=0.0) - mean
         squares += tl.load(at + CHANNELS, mask=mask, other=0.0) + count * away * away
         part += 1
-    variance = squares / (height * width)
+    variance = squares / (parts.height * parts.width)
     scale = tl.load(weight_ptr + channel, mask=mask, other=0.0) / tl.sqrt(variance + eps)
     shift = tl.load(bias_ptr + channel, mask=mask, other=0.0) - mean * scale
     tl.store(scale_ptr + image * CHANNELS + channel, scale, mask=mask)
@@ -185,34 +181,24 @@ def norm_kernel(
 
 @triton.jit
 def pixel_moments_kernel(
-    x_ptr,
-    out_ptr,
-    height,
-    width,
-    x_image,
-    x_row,
-    o_image,
-    o_row,
-    X_PIXEL: tl.constexpr,
-    O_PIXEL: tl.constexpr,
+    x,
+    out,
+    size,
     CHANNELS: tl.constexpr,
     BLOCK_C: tl.constexpr,
     BLOCK_P: tl.constexpr,
 ):
     """BLOCK_P pixels of one row: mean to the first channel, largest to the second."""
-    image = (tl.program_id(0) // height).to(tl.int64)
-    y = (tl.program_id(0) % height).to(tl.int64)
-    x = tl.program_id(1) * BLOCK_P + tl.arange(0, BLOCK_P)
+    image, y, column, _, mask = part_of_row(size.height, size.width, 1, BLOCK_P)
     channel = tl.arange(0, BLOCK_C)
-    mask = x < width
     wanted = mask[:, None] & (channel < CHANNELS)[None, :]
-    source = x_ptr + image * x_image + y * x_row + (x[:, None] * X_PIXEL + channel[None, :])
+    source = row_start(x, image, y) + (column[:, None] * x.pixel_stride + channel[None, :])
     value = tl.load(source, mask=wanted, other=0.0).to(tl.float32)
     mean = tl.sum(value, 1) / CHANNELS
     largest = tl.max(tl.where(wanted, value, float("-inf")), 1)
-    target = out_ptr + image * o_image + y * o_row + x * O_PIXEL
-    tl.store(target, mean.to(out_ptr.dtype.element_ty), mask=mask)
-    tl.store(target + 1, largest.to(out_ptr.dtype.element_ty), mask=mask)
+    target = row_start(out, image, y) + column * out.pixel_stride
+    tl.store(target, mean.to(out.ptr.dtype.element_ty), mask=mask)
+    tl.store(target + 1, largest.to(out.ptr.dtype.element_ty), mask=mask)
 
 
 class ChannelMoments:
@@ -220,18 +206,17 @@ class ChannelMoments:
 
     def __init__(self, x: Canvas) -> None:
         self.x = x
-        self.rows = max(ROWS, -(-x.height // PARTS))
-        self.parts = -(-x.height // self.rows)
-        self.data = torch.empty((x.images, self.parts, 2, x.channels), dtype=torch.float32, device=x.data.device)
-        self.size = (x.height, x.width, self.rows, self.parts)
+        rows = max(ROWS, -(-x.height // PARTS))
+        self.parts = Parts(x.height, x.width, rows, -(-x.height // rows))
+        shape = (x.images, self.parts.count, 2, x.channels)
+        self.data = torch.empty(shape, dtype=torch.float32, device=x.data.device)
 
-    def launch(self) -> None:
-        """Computes them."""
-        x, block_c = self.x, min(64, _power_of_two(self.x.channels))
-        grid = (x.images * self.parts, -(-x.channels // block_c))
-        constants = (x.pixel, x.channels, block_c, 2048 // block_c)
-        bound: Any = parts_kernel
-        bound[grid](x.at(0, 0), self.data, *self.size, x.image, x.row, *constants, enable_fp_fusion=False)
+    def launch(self) -> KernelLaunch:
+        """Return the launch that computes them."""
+        x, block_c = self.x, min(64, triton.next_power_of_2(self.x.channels))
+        grid = (x.images * self.parts.count, -(-x.channels // block_c))
+        constants = (x.channels, block_c, 2048 // block_c)
+        return KernelLaunch(parts_kernel, grid, image_of(x), self.data, self.parts, *constants)
 
     def result(self) -> Tensor:
         """Memory for a value of each channel of each image."""
@@ -240,41 +225,29 @@ class ChannelMoments:
 
 def gains_launch(
     x: Canvas, squeeze: Tensor, squeeze_bias: Tensor, expand: Tensor, expand_bias: Tensor, slope: Tensor
-) -> tuple[Callable[[], None], Tensor]:
+) -> tuple[InTurn, Tensor]:
     """A function that runs ``gains_reference`` on a canvas, and the [N, C] float32 tensor that it fills."""
     moments = ChannelMoments(x)
     gains, middle = moments.result(), squeeze.shape[0]
     given = (squeeze, squeeze_bias, expand.t(), expand_bias, slope.expand(middle))
     weights = [v.detach().to(x.data.device, torch.float32).contiguous() for v in given]
-    bound: Any = gains_kernel
-
-    def launch() -> None:
-        moments.launch()
-        constants = (middle, x.channels, _power_of_two(x.channels))
-        bound[(x.images,)](moments.data, *weights, gains, *moments.size, *constants, enable_fp_fusion=False)
-
-    return launch, gains
+    constants = (middle, x.channels, triton.next_power_of_2(x.channels))
+    args = (moments.data, *weights, gains, moments.parts, *constants)
+    return InTurn(moments.launch(), KernelLaunch(gains_kernel, (x.images,), *args)), gains
 
 
-def norm_launch(x: Canvas, scale: Tensor, shift: Tensor, eps: float) -> tuple[Callable[[], None], Tensor, Tensor]:
+def norm_launch(x: Canvas, scale: Tensor, shift: Tensor, eps: float) -> tuple[InTurn, Tensor, Tensor]:
     """A function that runs ``norm_reference`` on a canvas, and the two [N, C] float32 tensors that it fills."""
     moments = ChannelMoments(x)
     scales, shifts = moments.result(), moments.result()
     given = (v.detach().to(x.data.device, torch.float32) for v in (scale, shift))
     weights = [v.expand(x.channels).contiguous() for v in given]
-    bound: Any = norm_kernel
-
-    def launch() -> None:
-        moments.launch()
-        constants = (x.channels, _power_of_two(x.channels))
-        bound[(x.images,)](
-            moments.data, *weights, scales, shifts, *moments.size, float(eps), *constants, enable_fp_fusion=False
-        )
-
-    return launch, scales, shifts
+    constants = (x.channels, triton.next_power_of_2(x.channels))
+    args = (moments.data, *weights, scales, shifts, moments.parts, float(eps), *constants)
+    return InTurn(moments.launch(), KernelLaunch(norm_kernel, (x.images,), *args)), scales, shifts
 
 
-def pixel_moments_launch(x: Canvas, out: Canvas) -> Callable[[], None]:
+def pixel_moments_launch(x: Canvas, out: Canvas) -> KernelLaunch:
     """A function that runs ``pixel_moments_reference``.
 
     Raises:
@@ -284,14 +257,8 @@ def pixel_moments_launch(x: Canvas, out: Canvas) -> Callable[[], None]:
     expected = (x.images, 2, x.height, x.width, x.data.dtype, x.data.device)
     if given != expected:
         raise ValueError(f"the moments of pixels go to {given}, not {expected}")
-    block_c = _power_of_two(x.channels)
+    block_c = triton.next_power_of_2(x.channels)
     block_p = max(1, 4096 // block_c)
     grid = (x.images * x.height, -(-x.width // block_p))
-    args = (x.at(0, 0), out.at(0, 0), x.height, x.width, x.image, x.row, out.image, out.row)
-    constants = (x.pixel, out.pixel, x.channels, block_c, block_p)
-    bound: Any = pixel_moments_kernel
-    return lambda: bound[grid](*args, *constants, enable_fp_fusion=False)
-
-
-def _power_of_two(value: int) -> int:
-    return 1 << (value - 1).bit_length()
+    args = (image_of(x), image_of(out), Size(x.height, x.width), x.channels, block_c, block_p)
+    return KernelLaunch(pixel_moments_kernel, grid, *args)

@@ -12,236 +12,128 @@ the bit. Twin: ``conv.conv_reference`` twice.
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 import triton
 import triton.language as tl
 
 from srfast.kernels.buffers import Canvas, padded_channels
+from srfast.kernels.launch import KernelLaunch
 from srfast.kernels.packing import PackedConv
-from srfast.kernels.targets import FrameTarget, Launch, enlargement
+from srfast.kernels.params import Image, Place, Regions, Size, compiled_in, image_of
+from srfast.kernels.targets import FrameTarget, Launch
 from srfast.kernels.triton.config import PairConfig
-from srfast.kernels.triton.conv import INTERPRETED, canvas_target, check_input, frame_target, swapped
+from srfast.kernels.triton.conv import check_input, ending, product_of, scalars_of, shape_of, weights_of
 from srfast.kernels.triton.tile import accumulate, bias_and_act, convolve
 
 
 @triton.jit
 def middle(
-    x_ptr,
-    w_ptr,
-    bias_ptr,
-    slope_ptr,
+    x,
+    weights,
     scratch,
     y0,
     x0,
-    x_row,
-    height,
-    width,
-    X_PIXEL: tl.constexpr,
-    KH: tl.constexpr,
-    KW: tl.constexpr,
-    BLOCKS_C: tl.constexpr,
-    BLOCK_C: tl.constexpr,
-    CHANNELS: tl.constexpr,
-    BLOCK_O: tl.constexpr,
+    size,
     PIXEL: tl.constexpr,
-    ACT: tl.constexpr,
     ROWS: tl.constexpr,
     COLUMNS: tl.constexpr,
-    CHUNK: tl.constexpr,
-    SWAP: tl.constexpr,
-    STAGES: tl.constexpr,
-    UPCAST: tl.constexpr,
+    SHAPE: tl.constexpr,
+    PRODUCT: tl.constexpr,
 ):
     """act(conv(x) + bias) of ROWS x COLUMNS pixels from (y0, x0) on into ``scratch``; zeros outside the image."""
-    blocks_o: tl.constexpr = (CHANNELS + BLOCK_O - 1) // BLOCK_O
-    for start in range(0, ROWS * COLUMNS, CHUNK):
-        pixel = start + tl.arange(0, CHUNK)
+    block_o: tl.constexpr = SHAPE.block_o
+    blocks_o: tl.constexpr = (SHAPE.channels + block_o - 1) // block_o
+    for start in range(0, ROWS * COLUMNS, PRODUCT.pixels):
+        pixel = start + tl.arange(0, PRODUCT.pixels)
         row = tl.minimum(pixel // COLUMNS, ROWS - 1)
         column = pixel % COLUMNS
-        inside = (y0 + row >= 0) & (y0 + row < height) & (x0 + column >= 0) & (x0 + column < width)
-        for block_o in range(blocks_o):
-            acc = accumulate(
-                x_ptr,
-                w_ptr + block_o * (BLOCK_O * BLOCK_C),
-                row * x_row + column * X_PIXEL,
-                x_row,
-                X_PIXEL,
-                KH,
-                KW,
-                BLOCKS_C,
-                BLOCK_C,
-                BLOCK_O,
-                blocks_o * BLOCK_O,
-                CHUNK,
-                SWAP,
-                STAGES,
-                UPCAST,
-            )
-            channel = block_o * BLOCK_O + tl.arange(0, BLOCK_O)
-            acc = bias_and_act(acc, bias_ptr, slope_ptr, channel, ACT)
+        inside = (y0 + row >= 0) & (y0 + row < size.height) & (x0 + column >= 0) & (x0 + column < size.width)
+        for block in range(blocks_o):
+            w_ptr = weights.ptr + block * (block_o * SHAPE.block_c)
+            acc = accumulate(x, w_ptr, row * x.row_stride + column * x.pixel_stride, SHAPE, PRODUCT)
+            channel = block * block_o + tl.arange(0, block_o)
+            acc = bias_and_act(acc, weights, channel, SHAPE.act)
+            # Rounded as a launch of its own would store it, so that two launches and one give the same bits.
             acc = tl.where(inside[:, None], acc, 0.0).to(scratch.dtype.element_ty)
             target = scratch + pixel[:, None] * PIXEL + channel[None, :]
-            if CHANNELS % BLOCK_O == 0:
+            if SHAPE.channels % block_o == 0:
                 tl.store(target, acc)
             else:
-                tl.store(target, acc, mask=(channel < CHANNELS)[None, :])
+                tl.store(target, acc, mask=(channel < SHAPE.channels)[None, :])
 
 
 @triton.jit
 def pair_kernel(
-    x_ptr,
-    w1_ptr,
-    bias1_ptr,
-    slope1_ptr,
-    w2_ptr,
-    bias2_ptr,
-    slope2_ptr,
+    x,
+    weights1,
+    weights2,
     scratch_ptr,
-    res_ptr,
-    out_ptr,
-    flag_ptr,
-    x_image,
-    x_row,
     scratch_size,
-    r_image,
-    r_row,
-    o_image,
-    o_row,
-    tiles,
-    tiles_y,
-    tiles_x,
-    height,
-    width,
-    o_height,
-    o_width,
-    gain,
-    low,
-    high,
-    X_PIXEL: tl.constexpr,
-    R_PIXEL: tl.constexpr,
-    O_PIXEL: tl.constexpr,
-    M_PIXEL: tl.constexpr,
-    KH1: tl.constexpr,
-    KW1: tl.constexpr,
-    BLOCKS_C1: tl.constexpr,
-    BLOCK_C1: tl.constexpr,
-    MIDDLE: tl.constexpr,
-    BLOCK_O1: tl.constexpr,
-    ACT1: tl.constexpr,
-    K2: tl.constexpr,
-    BLOCKS_C2: tl.constexpr,
-    BLOCK_C2: tl.constexpr,
-    CHANNELS: tl.constexpr,
-    BLOCK_O2: tl.constexpr,
-    ACT2: tl.constexpr,
-    SHUFFLE: tl.constexpr,
-    GAIN: tl.constexpr,
-    RES_UP: tl.constexpr,
-    CLAMP: tl.constexpr,
-    OUT_PEAK: tl.constexpr,
-    OUT_STEPS: tl.constexpr,
-    OUT_REVERSE: tl.constexpr,
-    REGION_H: tl.constexpr,
-    REGION_W: tl.constexpr,
-    CHUNK: tl.constexpr,
-    SWAP1: tl.constexpr,
-    SWAP2: tl.constexpr,
-    STAGES: tl.constexpr,
-    UPCAST: tl.constexpr,
+    residual,
+    out,
+    regions,
+    size,
+    scalars,
+    PIXEL: tl.constexpr,
+    SHAPE1: tl.constexpr,
+    PRODUCT1: tl.constexpr,
+    SHAPE2: tl.constexpr,
+    PRODUCT2: tl.constexpr,
+    END: tl.constexpr,
+    REGION: tl.constexpr,
 ):
-    """Regions ``program_id, program_id + programs, ...``; x_ptr is the first tap of the first pixel around region 0."""
-    half: tl.constexpr = K2 // 2
-    rows: tl.constexpr = REGION_H + 2 * half
-    columns: tl.constexpr = REGION_W + 2 * half
-    blocks_o: tl.constexpr = (CHANNELS + BLOCK_O2 - 1) // BLOCK_O2
+    """Regions ``program_id, program_id + programs, ...`` of REGION pixels.
+
+    Args:
+        x: ``Image`` from the first tap of the first pixel around region 0 on.
+        scratch_ptr: room for a region's middle, PIXEL elements a pixel, ``scratch_size`` elements for each program.
+        residual, out: from their pixels (0, 0) on.
+        regions: ``Regions``, how many there are.
+        size: ``Size`` of the input in pixels.
+    """
+    half: tl.constexpr = SHAPE2.rows // 2
+    rows: tl.constexpr = REGION.height + 2 * half
+    columns: tl.constexpr = REGION.width + 2 * half
+    blocks_o: tl.constexpr = (SHAPE2.channels + SHAPE2.block_o - 1) // SHAPE2.block_o
     scratch = scratch_ptr + tl.program_id(0).to(tl.int64) * scratch_size
     tile = tl.program_id(0)
-    while tile < tiles:
-        x0 = (tile % tiles_x) * REGION_W
-        y0 = ((tile // tiles_x) % tiles_y) * REGION_H
-        image = (tile // (tiles_x * tiles_y)).to(tl.int64)
+    while tile < regions.all:
+        x0 = (tile % regions.across) * REGION.width
+        y0 = ((tile // regions.across) % regions.down) * REGION.height
+        image = (tile // (regions.across * regions.down)).to(tl.int64)
+        corner = x.ptr + image * x.image_stride + y0.to(tl.int64) * x.row_stride + x0 * x.pixel_stride
         middle(
-            x_ptr + image * x_image + y0.to(tl.int64) * x_row + x0 * X_PIXEL,
-            w1_ptr,
-            bias1_ptr,
-            slope1_ptr,
+            Image(corner, x.image_stride, x.row_stride, x.pixel_stride),
+            weights1,
             scratch,
             y0 - half,
             x0 - half,
-            x_row,
-            height,
-            width,
-            X_PIXEL,
-            KH1,
-            KW1,
-            BLOCKS_C1,
-            BLOCK_C1,
-            MIDDLE,
-            BLOCK_O1,
-            M_PIXEL,
-            ACT1,
+            size,
+            PIXEL,
             rows,
             columns,
-            CHUNK,
-            SWAP1,
-            STAGES,
-            UPCAST,
+            SHAPE1,
+            PRODUCT1,
         )
         # The whole block's stores to scratch are visible to the whole block from here on.
         tl.debug_barrier()
-        for start in range(0, REGION_H * REGION_W, CHUNK):
-            pixel = start + tl.arange(0, CHUNK)
-            py = pixel // REGION_W
-            px = pixel % REGION_W
+        for start in range(0, REGION.height * REGION.width, PRODUCT2.pixels):
+            pixel = start + tl.arange(0, PRODUCT2.pixels)
+            py = pixel // REGION.width
+            px = pixel % REGION.width
             for block_o in range(blocks_o):
                 convolve(
-                    scratch,
-                    w2_ptr,
-                    (py * columns + px) * M_PIXEL,
-                    columns * M_PIXEL,
-                    y0,
-                    x0,
-                    py,
-                    px,
+                    Image(scratch, 0, columns * PIXEL, PIXEL),
+                    (py * columns + px) * PIXEL,
+                    Place(image, y0, x0, py, px),
                     block_o,
-                    image,
-                    bias2_ptr,
-                    slope2_ptr,
-                    res_ptr,
-                    out_ptr,
-                    flag_ptr,
-                    r_image,
-                    r_row,
-                    o_image,
-                    o_row,
-                    o_height,
-                    o_width,
-                    gain,
-                    low,
-                    high,
-                    M_PIXEL,
-                    R_PIXEL,
-                    O_PIXEL,
-                    K2,
-                    K2,
-                    BLOCKS_C2,
-                    BLOCK_C2,
-                    CHANNELS,
-                    BLOCK_O2,
-                    ACT2,
-                    SHUFFLE,
-                    GAIN,
-                    RES_UP,
-                    CLAMP,
-                    OUT_PEAK,
-                    OUT_STEPS,
-                    OUT_REVERSE,
-                    CHUNK,
-                    SWAP2,
-                    STAGES,
-                    UPCAST,
+                    weights2,
+                    residual,
+                    out,
+                    scalars,
+                    SHAPE2,
+                    END,
+                    PRODUCT2,
                 )
         # Nobody overwrites scratch for the next region before everybody has read it.
         tl.debug_barrier()
@@ -269,90 +161,35 @@ def pair_launch(
         ValueError: shapes, dtypes, devices or borders do not fit.
     """
     _check(x, first, second, config)
-    size = (x.height * second.shuffle, x.width * second.shuffle)
-    if isinstance(out, Canvas):
-        target = canvas_target(out, x, second.planes, size)
-    else:
-        target = frame_target(out, x, second.planes, size)
-    up = 0 if residual is None else enlargement(residual, x, second.planes, size)
-    res = x if residual is None else residual
-    low, high = second.clamp or (0.0, 0.0)
-    tiles_y, tiles_x = -(-x.height // config.region_h), -(-x.width // config.region_w)
-    tiles = x.images * tiles_y * tiles_x
-    programs = min(programs, tiles)
+    target, end = ending(x, second, out, residual)
+    down, across = -(-x.height // config.region_h), -(-x.width // config.region_w)
+    programs = min(programs, x.images * down * across)
     pixel = padded_channels(first.channels)
     # Zeros: channels that only pad are read and multiplied by zero weights, so they must not hold NaN.
     size_of_scratch = config.scratch_pixels(second.kernel) * pixel + 64
     scratch = torch.zeros((programs, size_of_scratch), dtype=x.data.dtype, device=x.data.device)
     reach = first.half + second.half
     args = (
-        x.at(-reach, -reach),
-        first.weight,
-        first.bias,
-        first.slope,
-        second.weight,
-        second.bias,
-        second.slope,
+        image_of(x, -reach, -reach),
+        weights_of(first),
+        weights_of(second),
         scratch,
-        res.at(0, 0),
-        target.data,
-        target.flag,
-        x.image,
-        x.row,
-        scratch.shape[1],
-        res.image,
-        res.row,
-        target.image,
-        target.row,
-        tiles,
-        tiles_y,
-        tiles_x,
-        x.height,
-        x.width,
-        *size,
-        float(second.gain),
-        float(low),
-        float(high),
+        size_of_scratch,
+        image_of(x if residual is None else residual),
+        target,
+        Regions(x.images * down * across, down, across),
+        Size(x.height, x.width),
+        scalars_of(second),
+        pixel,
+        shape_of(first),
+        product_of(x, first, config, config.chunk),
+        shape_of(second),
+        product_of(x, second, config, config.chunk),
+        end,
+        compiled_in(Size(config.region_h, config.region_w)),
     )
-    constants: dict[str, Any] = {
-        "X_PIXEL": x.pixel,
-        "R_PIXEL": res.pixel,
-        "O_PIXEL": target.pixel,
-        "M_PIXEL": pixel,
-        "KH1": first.kernel,
-        "KW1": first.columns,
-        "BLOCKS_C1": first.blocks_c,
-        "BLOCK_C1": first.block_c,
-        "MIDDLE": first.channels,
-        "BLOCK_O1": first.block_o,
-        "ACT1": first.act,
-        "K2": second.kernel,
-        "BLOCKS_C2": second.blocks_c,
-        "BLOCK_C2": second.block_c,
-        "CHANNELS": second.channels,
-        "BLOCK_O2": second.block_o,
-        "ACT2": second.act,
-        "SHUFFLE": second.shuffle,
-        "GAIN": second.gain != 1.0,
-        "RES_UP": up,
-        "CLAMP": second.clamp is not None,
-        "OUT_PEAK": target.peak,
-        "OUT_STEPS": target.steps,
-        "OUT_REVERSE": target.reverse,
-        "REGION_H": config.region_h,
-        "REGION_W": config.region_w,
-        "CHUNK": config.chunk,
-        "SWAP1": swapped(config.swap, first),
-        "SWAP2": swapped(config.swap, second),
-        "STAGES": config.stages,
-        "UPCAST": INTERPRETED and x.data.dtype == torch.bfloat16,
-        "num_warps": config.warps,
-        # For the loops over pixels and regions; the loop over taps has its own.
-        "num_stages": 1,
-        "enable_fp_fusion": False,
-    }
-    bound: Any = pair_kernel
-    return lambda: bound[(programs,)](*args, **constants)
+    # The stages are for the loops over pixels and regions; the loop over taps has its own.
+    return KernelLaunch(pair_kernel, (programs,), *args, num_warps=config.warps, num_stages=1)
 
 
 def _check(x: Canvas, first: PackedConv, second: PackedConv, config: PairConfig) -> None:

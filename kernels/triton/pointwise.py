@@ -6,18 +6,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
-
 import torch
 import triton
 import triton.language as tl
 from torch import Tensor
 
 from srfast.kernels.buffers import Canvas
+from srfast.kernels.launch import KernelLaunch
 from srfast.kernels.packing import ACTS
+from srfast.kernels.params import Size, image_of
 from srfast.kernels.reference import activate
-from srfast.kernels.triton.values import activation, limit
+from srfast.kernels.triton.values import activation, limit, part_of_row, row_start
 
 BLOCK = 1024
 # What happens with the other operand.
@@ -50,26 +49,16 @@ def pointwise_reference(
 
 @triton.jit
 def pointwise_kernel(
-    x_ptr,
-    other_ptr,
-    out_ptr,
+    x,
+    other,
+    out,
     scale_ptr,
     shift_ptr,
     slope_ptr,
-    height,
-    width,
-    x_image,
-    x_row,
-    other_image,
-    other_row,
-    o_image,
-    o_row,
-    vector_image,  # elements from one image's scales and shifts to the next one's, or 0
+    vector_image,  # from one image's scales and shifts to the next one's; 0 where all images share them
+    size,
     low,
     high,
-    X_PIXEL: tl.constexpr,
-    OTHER_PIXEL: tl.constexpr,
-    O_PIXEL: tl.constexpr,
     CHANNELS: tl.constexpr,
     OTHER_CHANNELS: tl.constexpr,
     AFFINE: tl.constexpr,
@@ -79,29 +68,26 @@ def pointwise_kernel(
     BLOCK: tl.constexpr,
 ):
     """A part of one row."""
-    image = (tl.program_id(0) // height).to(tl.int64)
-    y = (tl.program_id(0) % height).to(tl.int64)
-    index = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
-    x = index // CHANNELS
-    channel = index % CHANNELS
-    mask = x < width
-    value = tl.load(x_ptr + image * x_image + y * x_row + (x * X_PIXEL + channel), mask=mask, other=0.0).to(tl.float32)
+    image, y, column, channel, mask = part_of_row(size.height, size.width, CHANNELS, BLOCK)
+    source = row_start(x, image, y) + (column * x.pixel_stride + channel)
+    value = tl.load(source, mask=mask, other=0.0).to(tl.float32)
     if AFFINE:
         vector = image * vector_image + channel
         value = value * tl.load(scale_ptr + vector) + tl.load(shift_ptr + vector)
     slope = tl.load(slope_ptr + channel)
     value = activation(value, slope, ACT)
     if OTHER > 0:
-        offset = image * other_image + y * other_row + (x * OTHER_PIXEL + channel % OTHER_CHANNELS)
-        operand = tl.load(other_ptr + offset, mask=mask, other=0.0).to(tl.float32)
+        # One channel for all, as a gate over pixels has it, or each its own.
+        where = row_start(other, image, y) + (column * other.pixel_stride + channel % OTHER_CHANNELS)
+        operand = tl.load(where, mask=mask, other=0.0).to(tl.float32)
         if OTHER == _ADD:
             value += operand
         if OTHER == _MULTIPLY:
             value *= operand
     if CLAMP:
         value = limit(value, low, high)
-    offset = image * o_image + y * o_row + (x * O_PIXEL + channel)
-    tl.store(out_ptr + offset, value.to(out_ptr.dtype.element_ty), mask=mask)
+    target = row_start(out, image, y) + (column * out.pixel_stride + channel)
+    tl.store(target, value.to(out.ptr.dtype.element_ty), mask=mask)
 
 
 def pointwise_launch(
@@ -115,7 +101,7 @@ def pointwise_launch(
     other: Canvas | None = None,
     multiply: bool = False,
     clamp: tuple[float, float] | None = None,
-) -> Callable[[], None]:
+) -> KernelLaunch:
     """A function that runs ``pointwise_reference`` on canvases of one size and dtype, in float32.
 
     ``out`` may be ``x`` or ``other``. A float32 ``scale`` or ``shift`` of [N, C] on the device is read where it is when the
@@ -131,40 +117,26 @@ def pointwise_launch(
     scales, shifts = (_vector(v, x, default, by_image) for v, default in ((scale, 1.0), (shift, 0.0)))
     low, high = clamp or (0.0, 0.0)
     args = (
-        x.at(0, 0),
-        other_canvas.at(0, 0),
-        out.at(0, 0),
+        image_of(x),
+        image_of(other_canvas),
+        image_of(out),
         scales,
         shifts,
         _vector(slope, x, 0.0, False),
-        x.height,
-        x.width,
-        x.image,
-        x.row,
-        other_canvas.image,
-        other_canvas.row,
-        out.image,
-        out.row,
         x.channels if by_image else 0,
+        Size(x.height, x.width),
         float(low),
         float(high),
+        x.channels,
+        other_canvas.channels,
+        scale is not None or shift is not None,
+        ACTS[act],
+        NO_OTHER if other is None else MULTIPLY if multiply else ADD,
+        clamp is not None,
+        BLOCK,
     )
-    constants: dict[str, Any] = {
-        "X_PIXEL": x.pixel,
-        "OTHER_PIXEL": other_canvas.pixel,
-        "O_PIXEL": out.pixel,
-        "CHANNELS": x.channels,
-        "OTHER_CHANNELS": other_canvas.channels,
-        "AFFINE": scale is not None or shift is not None,
-        "ACT": ACTS[act],
-        "OTHER": NO_OTHER if other is None else MULTIPLY if multiply else ADD,
-        "CLAMP": clamp is not None,
-        "BLOCK": BLOCK,
-        "enable_fp_fusion": False,
-    }
     grid = (x.images * x.height, -(-x.width * x.channels // BLOCK))
-    bound: Any = pointwise_kernel
-    return lambda: bound[grid](*args, **constants)
+    return KernelLaunch(pointwise_kernel, grid, *args)
 
 
 def check_alike(a: Canvas, b: Canvas, one_channel: bool = False) -> None:

@@ -6,45 +6,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
-
 import triton
 import triton.language as tl
 
 from srfast.kernels.buffers import Canvas
+from srfast.kernels.launch import KernelLaunch
+from srfast.kernels.params import Size, image_of
+from srfast.kernels.triton.values import part_of_row, row_start
 
 BLOCK = 1024
 
 
 @triton.jit
 def pool_kernel(
-    x_ptr,
-    out_ptr,
-    height,  # of the output
-    width,
-    x_image,
-    x_row,
-    o_image,
-    o_row,
-    X_PIXEL: tl.constexpr,
-    O_PIXEL: tl.constexpr,
+    x,
+    out,
+    size,  # of the output
     CHANNELS: tl.constexpr,
     FACTOR: tl.constexpr,
     MAX: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
     """A part of one output row."""
-    image = (tl.program_id(0) // height).to(tl.int64)
-    y = (tl.program_id(0) % height).to(tl.int64)
-    index = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
-    x = index // CHANNELS
-    channel = index % CHANNELS
-    mask = x < width
-    corner = x_ptr + image * x_image + y * FACTOR * x_row + (x * FACTOR * X_PIXEL + channel)
+    image, y, column, channel, mask = part_of_row(size.height, size.width, CHANNELS, BLOCK)
+    corner = row_start(x, image, y.to(tl.int64) * FACTOR) + (column * FACTOR * x.pixel_stride + channel)
     result = tl.load(corner, mask=mask, other=0.0).to(tl.float32)
     for tap in tl.static_range(1, FACTOR * FACTOR):
-        offset = (tap // FACTOR) * x_row + (tap % FACTOR) * X_PIXEL
+        offset = (tap // FACTOR) * x.row_stride + (tap % FACTOR) * x.pixel_stride
         value = tl.load(corner + offset, mask=mask, other=0.0).to(tl.float32)
         if MAX:
             result = tl.maximum(result, value, propagate_nan=tl.PropagateNan.ALL)
@@ -52,11 +40,11 @@ def pool_kernel(
             result += value
     if not MAX:
         result = result / (FACTOR * FACTOR)
-    target = out_ptr + image * o_image + y * o_row + (x * O_PIXEL + channel)
-    tl.store(target, result.to(out_ptr.dtype.element_ty), mask=mask)
+    target = row_start(out, image, y) + (column * out.pixel_stride + channel)
+    tl.store(target, result.to(out.ptr.dtype.element_ty), mask=mask)
 
 
-def pool_launch(x: Canvas, out: Canvas, factor: int, kind: str) -> Callable[[], None]:
+def pool_launch(x: Canvas, out: Canvas, factor: int, kind: str) -> KernelLaunch:
     """A function that pools ``factor`` x ``factor`` squares; ``kind`` is 'average' or 'max'.
 
     Raises:
@@ -66,16 +54,6 @@ def pool_launch(x: Canvas, out: Canvas, factor: int, kind: str) -> Callable[[], 
     expected = (x.images, x.channels, x.height, x.width, x.data.dtype, x.data.device)
     if given != expected or kind not in ("average", "max"):
         raise ValueError(f"pooled by {factor} ({kind}) the output comes from {given}, not {expected}")
-    args = (x.at(0, 0), out.at(0, 0), out.height, out.width, x.image, x.row, out.image, out.row)
-    constants: dict[str, Any] = {
-        "X_PIXEL": x.pixel,
-        "O_PIXEL": out.pixel,
-        "CHANNELS": x.channels,
-        "FACTOR": factor,
-        "MAX": kind == "max",
-        "BLOCK": BLOCK,
-        "enable_fp_fusion": False,
-    }
+    args = (image_of(x), image_of(out), Size(out.height, out.width), x.channels, factor, kind == "max", BLOCK)
     grid = (out.images * out.height, -(-out.width * out.channels // BLOCK))
-    bound: Any = pool_kernel
-    return lambda: bound[grid](*args, **constants)
+    return KernelLaunch(pool_kernel, grid, *args)

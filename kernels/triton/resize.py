@@ -7,8 +7,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from typing import Any
 
 import torch
 import triton
@@ -16,7 +14,9 @@ import triton.language as tl
 from torch import Tensor
 
 from srfast.kernels.buffers import Canvas
-from srfast.kernels.triton.values import part_of_row
+from srfast.kernels.launch import KernelLaunch
+from srfast.kernels.params import Size, image_of
+from srfast.kernels.triton.values import part_of_row, row_start
 
 BLOCK = 1024
 TAPS = {"nearest": 1, "bilinear": 2, "bicubic": 4}
@@ -50,43 +50,36 @@ def _keys(x: float, a: float = -0.75) -> float:
 
 @triton.jit
 def resize_kernel(
-    x_ptr,
-    out_ptr,
+    x,
+    out,
     first_ptr,
     weight_ptr,
-    height,
-    width,
-    x_image,
-    x_row,
-    o_image,
-    o_row,
-    X_PIXEL: tl.constexpr,
-    O_PIXEL: tl.constexpr,
+    size,  # of the input
     CHANNELS: tl.constexpr,
     FACTOR: tl.constexpr,
     TAPS: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
     """A part of one output row; taps beyond the image repeat its edge."""
-    image, y, x, channel, mask = part_of_row(height * FACTOR, width * FACTOR, CHANNELS, BLOCK)
+    image, y, column, channel, mask = part_of_row(size.height * FACTOR, size.width * FACTOR, CHANNELS, BLOCK)
     y_first = y // FACTOR + tl.load(first_ptr + y % FACTOR)
-    x_first = x // FACTOR + tl.load(first_ptr + x % FACTOR)
+    x_first = column // FACTOR + tl.load(first_ptr + column % FACTOR)
     total = tl.zeros((BLOCK,), dtype=tl.float32)
     for i in tl.static_range(TAPS):
-        source_y = tl.minimum(tl.maximum(y_first + i, 0), height - 1)
+        source_y = tl.minimum(tl.maximum(y_first + i, 0), size.height - 1)
         y_weight = tl.load(weight_ptr + (y % FACTOR) * TAPS + i)
-        row = x_ptr + image * x_image + source_y.to(tl.int64) * x_row
+        row = row_start(x, image, source_y)
         line = tl.zeros((BLOCK,), dtype=tl.float32)
         for j in tl.static_range(TAPS):
-            source_x = tl.minimum(tl.maximum(x_first + j, 0), width - 1)
-            x_weight = tl.load(weight_ptr + (x % FACTOR) * TAPS + j)
-            line += x_weight * tl.load(row + (source_x * X_PIXEL + channel), mask=mask, other=0.0).to(tl.float32)
+            source_x = tl.minimum(tl.maximum(x_first + j, 0), size.width - 1)
+            x_weight = tl.load(weight_ptr + (column % FACTOR) * TAPS + j)
+            line += x_weight * tl.load(row + (source_x * x.pixel_stride + channel), mask=mask, other=0.0).to(tl.float32)
         total += y_weight * line
-    offset = image * o_image + y.to(tl.int64) * o_row + (x * O_PIXEL + channel)
-    tl.store(out_ptr + offset, total.to(out_ptr.dtype.element_ty), mask=mask)
+    target = row_start(out, image, y) + (column * out.pixel_stride + channel)
+    tl.store(target, total.to(out.ptr.dtype.element_ty), mask=mask)
 
 
-def resize_launch(x: Canvas, out: Canvas, factor: int, mode: str) -> Callable[[], None]:
+def resize_launch(x: Canvas, out: Canvas, factor: int, mode: str) -> KernelLaunch:
     """A function that enlarges ``x`` by ``factor``; ``mode`` is nearest, bilinear or bicubic.
 
     Raises:
@@ -97,16 +90,7 @@ def resize_launch(x: Canvas, out: Canvas, factor: int, mode: str) -> Callable[[]
     if given != expected or mode not in TAPS:
         raise ValueError(f"enlarged by {factor} ({mode}) the output has {given}, not {expected}")
     first, weights = (t.to(x.data.device) for t in phase_weights(factor, mode))
-    args = (x.at(0, 0), out.at(0, 0), first, weights, x.height, x.width, x.image, x.row, out.image, out.row)
-    constants: dict[str, Any] = {
-        "X_PIXEL": x.pixel,
-        "O_PIXEL": out.pixel,
-        "CHANNELS": x.channels,
-        "FACTOR": factor,
-        "TAPS": TAPS[mode],
-        "BLOCK": BLOCK,
-        "enable_fp_fusion": False,
-    }
+    images = (image_of(x), image_of(out))
+    args = (*images, first, weights, Size(x.height, x.width), x.channels, factor, TAPS[mode], BLOCK)
     grid = (out.images * out.height, -(-out.width * out.channels // BLOCK))
-    bound: Any = resize_kernel
-    return lambda: bound[grid](*args, **constants)
+    return KernelLaunch(resize_kernel, grid, *args)

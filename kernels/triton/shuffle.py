@@ -9,47 +9,39 @@ The twins are ``pixel_shuffle`` and ``pixel_unshuffle`` of ``torch.nn.functional
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
-
 import triton
 import triton.language as tl
 
 from srfast.kernels.buffers import Canvas
-from srfast.kernels.triton.values import part_of_row
+from srfast.kernels.launch import KernelLaunch
+from srfast.kernels.params import Size, image_of
+from srfast.kernels.triton.values import part_of_row, row_start
 
 BLOCK = 1024
 
 
 @triton.jit
 def shuffle_kernel(
-    x_ptr,
-    out_ptr,
-    height,
-    width,
-    x_image,
-    x_row,
-    o_image,
-    o_row,
-    X_PIXEL: tl.constexpr,
-    O_PIXEL: tl.constexpr,
+    small,
+    large,
+    size,  # of the smaller image
     PLANES: tl.constexpr,
     FACTOR: tl.constexpr,
     INVERSE: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
     """A part of one row of the larger image, which is written, or with INVERSE read."""
-    image, y, x, plane, mask = part_of_row(height * FACTOR, width * FACTOR, PLANES, BLOCK)
+    image, y, x, plane, mask = part_of_row(size.height * FACTOR, size.width * FACTOR, PLANES, BLOCK)
     channel = plane * (FACTOR * FACTOR) + (y % FACTOR) * FACTOR + x % FACTOR
-    small = image * x_image + (y // FACTOR).to(tl.int64) * x_row + ((x // FACTOR) * X_PIXEL + channel)
-    large = image * o_image + y.to(tl.int64) * o_row + (x * O_PIXEL + plane)
+    small_ptr = row_start(small, image, y // FACTOR) + ((x // FACTOR) * small.pixel_stride + channel)
+    large_ptr = row_start(large, image, y) + (x * large.pixel_stride + plane)
     if INVERSE:
-        tl.store(x_ptr + small, tl.load(out_ptr + large, mask=mask), mask=mask)
+        tl.store(small_ptr, tl.load(large_ptr, mask=mask), mask=mask)
     else:
-        tl.store(out_ptr + large, tl.load(x_ptr + small, mask=mask), mask=mask)
+        tl.store(large_ptr, tl.load(small_ptr, mask=mask), mask=mask)
 
 
-def shuffle_launch(x: Canvas, out: Canvas, factor: int) -> Callable[[], None]:
+def shuffle_launch(x: Canvas, out: Canvas, factor: int) -> KernelLaunch:
     """A function that runs ``pixel_shuffle(x, factor)``.
 
     Raises:
@@ -58,7 +50,7 @@ def shuffle_launch(x: Canvas, out: Canvas, factor: int) -> Callable[[], None]:
     return _launch(x, out, factor, inverse=False)
 
 
-def unshuffle_launch(x: Canvas, out: Canvas, factor: int) -> Callable[[], None]:
+def unshuffle_launch(x: Canvas, out: Canvas, factor: int) -> KernelLaunch:
     """A function that runs ``pixel_unshuffle(x, factor)``.
 
     Raises:
@@ -67,22 +59,13 @@ def unshuffle_launch(x: Canvas, out: Canvas, factor: int) -> Callable[[], None]:
     return _launch(out, x, factor, inverse=True)
 
 
-def _launch(small: Canvas, large: Canvas, factor: int, inverse: bool) -> Callable[[], None]:
+def _launch(small: Canvas, large: Canvas, factor: int, inverse: bool) -> KernelLaunch:
     given = (large.images, large.channels * factor**2, large.height, large.width, large.data.dtype, large.data.device)
     size = (small.height * factor, small.width * factor)
     expected = (small.images, small.channels, *size, small.data.dtype, small.data.device)
     if given != expected:
         raise ValueError(f"shuffled by {factor} the larger canvas has {given}, not {expected}")
-    args = (small.at(0, 0), large.at(0, 0), small.height, small.width, small.image, small.row, large.image, large.row)
-    constants: dict[str, Any] = {
-        "X_PIXEL": small.pixel,
-        "O_PIXEL": large.pixel,
-        "PLANES": large.channels,
-        "FACTOR": factor,
-        "INVERSE": inverse,
-        "BLOCK": BLOCK,
-        "enable_fp_fusion": False,
-    }
+    images = (image_of(small), image_of(large))
+    args = (*images, Size(small.height, small.width), large.channels, factor, inverse, BLOCK)
     grid = (large.images * large.height, -(-large.width * large.channels // BLOCK))
-    bound: Any = shuffle_kernel
-    return lambda: bound[grid](*args, **constants)
+    return KernelLaunch(shuffle_kernel, grid, *args)

@@ -18,241 +18,142 @@ from srfast.kernels.triton.values import activation, limit, store_integer
 
 
 @triton.jit
-def accumulate(
-    x_ptr,  # first tap of the tile's first pixel
-    w_ptr,  # [KH * KW * BLOCKS_C, O_PAD, BLOCK_C], moved to the tile's first output channel
-    offset,  # [P] of each pixel of the tile, in elements
-    x_row,  # elements from row to row
-    X_PIXEL: tl.constexpr,
-    KH: tl.constexpr,
-    KW: tl.constexpr,
-    BLOCKS_C: tl.constexpr,
-    BLOCK_C: tl.constexpr,
-    BLOCK_O: tl.constexpr,
-    O_PAD: tl.constexpr,
-    PIXELS: tl.constexpr,
-    SWAP: tl.constexpr,
-    STAGES: tl.constexpr,
-    UPCAST: tl.constexpr,
-):
-    """[PIXELS, BLOCK_O] float32: the convolution.
+def accumulate(x, w_ptr, offset, SHAPE: tl.constexpr, PRODUCT: tl.constexpr):
+    """[PRODUCT.pixels, SHAPE.block_o] float32: the convolution's sums.
 
-    SWAP puts the weights on the rows of the matrix product, pixels on its columns.
-    UPCAST multiplies in float32: Triton's interpreter cannot multiply bfloat16.
+    Args:
+        x: ``Image`` from the first tap of the pixels whose offset is 0 on.
+        w_ptr: weights, moved to the first output channel.
+        offset: [pixels] of each pixel in elements.
     """
-    channel = tl.arange(0, BLOCK_C)
+    block_o: tl.constexpr = SHAPE.block_o
+    block_c: tl.constexpr = SHAPE.block_c
+    padded_o: tl.constexpr = (SHAPE.channels + block_o - 1) // block_o * block_o
+    channel = tl.arange(0, block_c)
     x_offset = offset[:, None] + channel[None, :]
-    w_offset = tl.arange(0, BLOCK_O)[:, None] * BLOCK_C + channel[None, :]
-    if SWAP:
-        acc = tl.zeros((BLOCK_O, PIXELS), dtype=tl.float32)
+    w_offset = tl.arange(0, block_o)[:, None] * block_c + channel[None, :]
+    # Hopper's wgmma multiplies 64 rows at a time but takes any multiple of 8 as columns: with the weights on the rows
+    # ("swapped") a small tile of pixels fills the instruction, where pixels on the rows would leave rows empty.
+    if PRODUCT.swap:
+        acc = tl.zeros((block_o, PRODUCT.pixels), dtype=tl.float32)
     else:
-        acc = tl.zeros((PIXELS, BLOCK_O), dtype=tl.float32)
-    for step in tl.range(0, KH * KW * BLOCKS_C, num_stages=STAGES):
-        tap = step // BLOCKS_C
-        x_step = (tap // KW) * x_row + (tap % KW) * X_PIXEL + (step % BLOCKS_C) * BLOCK_C
-        x = tl.load(x_ptr + x_step + x_offset)
-        w = tl.load(w_ptr + step * (O_PAD * BLOCK_C) + w_offset)
-        if UPCAST:
-            x = x.to(tl.float32)
+        acc = tl.zeros((PRODUCT.pixels, block_o), dtype=tl.float32)
+    # One rolled loop over taps and blocks of channels, instead of three nested ones: Triton's pipeliner turns the loads
+    # of a single loop into asynchronous copies, ``stages`` steps ahead.
+    for step in tl.range(0, SHAPE.rows * SHAPE.columns * SHAPE.blocks_c, num_stages=PRODUCT.stages):
+        tap = step // SHAPE.blocks_c
+        x_step = (
+            (tap // SHAPE.columns) * x.row_stride
+            + (tap % SHAPE.columns) * x.pixel_stride
+            + (step % SHAPE.blocks_c) * block_c
+        )
+        # No masks: the canvas has a border of zeros, and room where a tile overhangs the image.
+        pixels = tl.load(x.ptr + x_step + x_offset)
+        w = tl.load(w_ptr + step * (padded_o * block_c) + w_offset)
+        if PRODUCT.upcast:
+            pixels = pixels.to(tl.float32)
             w = w.to(tl.float32)
-        if SWAP:
-            acc = tl.dot(w, tl.trans(x), acc)
+        if PRODUCT.swap:
+            acc = tl.dot(w, tl.trans(pixels), acc)
         else:
-            acc = tl.dot(x, tl.trans(w), acc)
-    if SWAP:
+            acc = tl.dot(pixels, tl.trans(w), acc)
+    if PRODUCT.swap:
         acc = tl.trans(acc)
     return acc
 
 
 @triton.jit
-def bias_and_act(acc, bias_ptr, slope_ptr, channel, ACT: tl.constexpr):
-    """act(acc + bias) in float32; ``channel`` [BLOCK_O] are the packed output channels."""
-    acc += tl.load(bias_ptr + channel)[None, :]
-    return activation(acc, tl.load(slope_ptr + channel)[None, :], ACT)
+def bias_and_act(acc, weights, channel, ACT: tl.constexpr):
+    """act(acc + bias) in float32; ``channel`` [block_o] are the packed output channels."""
+    acc += tl.load(weights.bias + channel)[None, :]
+    return activation(acc, tl.load(weights.slope + channel)[None, :], ACT)
 
 
 @triton.jit
-def epilogue(
-    acc,  # [PIXELS, BLOCK_O] float32
-    y0,
-    x0,
-    py,  # [PIXELS] row and column in the tile
-    px,
-    block_o,
-    image,
-    bias_ptr,
-    slope_ptr,
-    res_ptr,
-    out_ptr,
-    flag_ptr,
-    r_image,
-    r_row,
-    o_image,
-    o_row,
-    o_height,
-    o_width,
-    gain,
-    low,
-    high,
-    R_PIXEL: tl.constexpr,
-    O_PIXEL: tl.constexpr,
-    CHANNELS: tl.constexpr,
-    BLOCK_O: tl.constexpr,
-    ACT: tl.constexpr,
-    SHUFFLE: tl.constexpr,
-    GAIN: tl.constexpr,
-    RES_UP: tl.constexpr,
-    CLAMP: tl.constexpr,
-    OUT_PEAK: tl.constexpr,
-    OUT_STEPS: tl.constexpr,
-    OUT_REVERSE: tl.constexpr,
-):
-    """Everything after the sums, and the store; output channels in the order of ``packed_conv``."""
-    packed = block_o * BLOCK_O + tl.arange(0, BLOCK_O)
-    acc = bias_and_act(acc, bias_ptr, slope_ptr, packed, ACT)
-    if GAIN:
-        acc *= gain
-    plane: tl.constexpr = CHANNELS // (SHUFFLE * SHUFFLE)
-    if SHUFFLE == 1:
+def epilogue(acc, place, block_o, weights, residual, out, scalars, SHAPE: tl.constexpr, END: tl.constexpr):
+    """Everything after the sums, and the store.
+
+    Output channels are in the order of ``packing.phase_order``: all of one phase of the pixel shuffle side by side, so
+    that a shuffled result is still stored in whole pixels.
+
+    Args:
+        acc: [pixels, SHAPE.block_o] float32.
+        place: ``Place`` of the pixels, before the shuffle.
+        block_o: which block of output channels.
+        residual: ``Image`` from its pixel (0, 0) on.
+        out: ``Result`` from its pixel (0, 0) on.
+    """
+    shuffle: tl.constexpr = END.shuffle
+    packed = block_o * SHAPE.block_o + tl.arange(0, SHAPE.block_o)
+    acc = bias_and_act(acc, weights, packed, SHAPE.act)
+    if END.gain:
+        acc *= scalars.gain
+    plane: tl.constexpr = SHAPE.channels // (shuffle * shuffle)
+    if shuffle == 1:
         channel = packed[None, :]
-        down = py[:, None]
-        across = px[:, None]
-    elif plane % BLOCK_O == 0:
+        down = place.down[:, None]
+        across = place.across[:, None]
+    elif plane % SHAPE.block_o == 0:
         # The block lies in one phase: its channels are neighbours in memory.
-        phase = (block_o * BLOCK_O) // plane
+        phase = (block_o * SHAPE.block_o) // plane
         channel = (packed - phase * plane)[None, :]
-        down = py[:, None] * SHUFFLE + phase // SHUFFLE
-        across = px[:, None] * SHUFFLE + phase % SHUFFLE
+        down = place.down[:, None] * shuffle + phase // shuffle
+        across = place.across[:, None] * shuffle + phase % shuffle
     else:
         phase = packed // plane
         channel = (packed % plane)[None, :]
-        down = py[:, None] * SHUFFLE + (phase // SHUFFLE)[None, :]
-        across = px[:, None] * SHUFFLE + (phase % SHUFFLE)[None, :]
-    y = y0 * SHUFFLE + down
-    x = x0 * SHUFFLE + across
-    mask = (y < o_height) & (x < o_width)
-    if CHANNELS % BLOCK_O != 0:
-        mask = mask & (packed < CHANNELS)[None, :]
-    if RES_UP == 1:
-        base = image * r_image + (y0 * SHUFFLE).to(tl.int64) * r_row + x0 * (SHUFFLE * R_PIXEL)
-        acc += tl.load(res_ptr + base + (down * r_row + across * R_PIXEL + channel), mask=mask, other=0.0).to(
-            tl.float32
+        down = place.down[:, None] * shuffle + (phase // shuffle)[None, :]
+        across = place.across[:, None] * shuffle + (phase % shuffle)[None, :]
+    y = place.y * shuffle + down
+    x = place.x * shuffle + across
+    mask = (y < out.height) & (x < out.width)
+    if SHAPE.channels % SHAPE.block_o != 0:
+        mask = mask & (packed < SHAPE.channels)[None, :]
+    # Only the tile's corner is 64-bit: offsets inside a tile are small, and 64-bit ones cost two registers each.
+    if END.residual == 1:
+        base = (
+            place.image * residual.image_stride
+            + (place.y * shuffle).to(tl.int64) * residual.row_stride
+            + place.x * (shuffle * residual.pixel_stride)
         )
-    if RES_UP > 1:
+        offset = down * residual.row_stride + across * residual.pixel_stride + channel
+        acc += tl.load(residual.ptr + base + offset, mask=mask, other=0.0).to(tl.float32)
+    if END.residual > 1:
         # The residual is enlarged by nearest neighbour on the way.
-        offset = (y // RES_UP) * r_row + (x // RES_UP) * R_PIXEL + channel
-        acc += tl.load(res_ptr + image * r_image + offset, mask=mask, other=0.0).to(tl.float32)
-    if CLAMP:
-        acc = limit(acc, low, high)
-    if OUT_REVERSE:
+        offset = (y // END.residual) * residual.row_stride + (x // END.residual) * residual.pixel_stride + channel
+        base = place.image * residual.image_stride
+        acc += tl.load(residual.ptr + base + offset, mask=mask, other=0.0).to(tl.float32)
+    if END.clamp:
+        acc = limit(acc, scalars.low, scalars.high)
+    if END.reverse:
         channel = plane - 1 - channel
-    base = image * o_image + (y0 * SHUFFLE).to(tl.int64) * o_row + x0 * (SHUFFLE * O_PIXEL)
-    out_ptrs = out_ptr + base + (down * o_row + across * O_PIXEL + channel)
-    if OUT_PEAK > 0:
-        store_integer(acc, out_ptrs, tl.broadcast_to(mask, acc.shape), flag_ptr, OUT_STEPS, OUT_PEAK)
+    base = (
+        place.image * out.image_stride
+        + (place.y * shuffle).to(tl.int64) * out.row_stride
+        + place.x * (shuffle * out.pixel_stride)
+    )
+    out_ptrs = out.ptr + base + (down * out.row_stride + across * out.pixel_stride + channel)
+    if END.peak > 0:
+        store_integer(acc, out_ptrs, tl.broadcast_to(mask, acc.shape), out.flag, END.steps, END.peak)
     else:
-        tl.store(out_ptrs, acc.to(out_ptr.dtype.element_ty), mask=mask)
+        tl.store(out_ptrs, acc.to(out.ptr.dtype.element_ty), mask=mask)
 
 
 @triton.jit
 def convolve(
-    x_ptr,  # first tap of the pixels whose offset is 0
-    w_ptr,  # all weights
+    x,
     offset,
-    x_row,
-    y0,
-    x0,
-    py,
-    px,
+    place,
     block_o,
-    image,
-    bias_ptr,
-    slope_ptr,
-    res_ptr,
-    out_ptr,
-    flag_ptr,
-    r_image,
-    r_row,
-    o_image,
-    o_row,
-    o_height,
-    o_width,
-    gain,
-    low,
-    high,
-    X_PIXEL: tl.constexpr,
-    R_PIXEL: tl.constexpr,
-    O_PIXEL: tl.constexpr,
-    KH: tl.constexpr,
-    KW: tl.constexpr,
-    BLOCKS_C: tl.constexpr,
-    BLOCK_C: tl.constexpr,
-    CHANNELS: tl.constexpr,
-    BLOCK_O: tl.constexpr,
-    ACT: tl.constexpr,
-    SHUFFLE: tl.constexpr,
-    GAIN: tl.constexpr,
-    RES_UP: tl.constexpr,
-    CLAMP: tl.constexpr,
-    OUT_PEAK: tl.constexpr,
-    OUT_STEPS: tl.constexpr,
-    OUT_REVERSE: tl.constexpr,
-    PIXELS: tl.constexpr,
-    SWAP: tl.constexpr,
-    STAGES: tl.constexpr,
-    UPCAST: tl.constexpr,
+    weights,
+    residual,
+    out,
+    scalars,
+    SHAPE: tl.constexpr,
+    END: tl.constexpr,
+    PRODUCT: tl.constexpr,
 ):
-    """The whole convolution of PIXELS pixels and a block of output channels: ``accumulate``, then ``epilogue``."""
-    blocks_o: tl.constexpr = (CHANNELS + BLOCK_O - 1) // BLOCK_O
-    acc = accumulate(
-        x_ptr,
-        w_ptr + block_o * (BLOCK_O * BLOCK_C),
-        offset,
-        x_row,
-        X_PIXEL,
-        KH,
-        KW,
-        BLOCKS_C,
-        BLOCK_C,
-        BLOCK_O,
-        blocks_o * BLOCK_O,
-        PIXELS,
-        SWAP,
-        STAGES,
-        UPCAST,
-    )
-    epilogue(
-        acc,
-        y0,
-        x0,
-        py,
-        px,
-        block_o,
-        image,
-        bias_ptr,
-        slope_ptr,
-        res_ptr,
-        out_ptr,
-        flag_ptr,
-        r_image,
-        r_row,
-        o_image,
-        o_row,
-        o_height,
-        o_width,
-        gain,
-        low,
-        high,
-        R_PIXEL,
-        O_PIXEL,
-        CHANNELS,
-        BLOCK_O,
-        ACT,
-        SHUFFLE,
-        GAIN,
-        RES_UP,
-        CLAMP,
-        OUT_PEAK,
-        OUT_STEPS,
-        OUT_REVERSE,
-    )
+    """The whole convolution of some pixels and a block of output channels: ``accumulate``, then ``epilogue``."""
+    w_ptr = weights.ptr + block_o * (SHAPE.block_o * SHAPE.block_c)
+    acc = accumulate(x, w_ptr, offset, SHAPE, PRODUCT)
+    epilogue(acc, place, block_o, weights, residual, out, scalars, SHAPE, END)

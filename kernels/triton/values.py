@@ -60,9 +60,18 @@ def store_integer(acc, out_ptrs, mask, flag_ptr, STEPS: tl.constexpr, PEAK: tl.c
 def part_of_row(rows, width, CHANNELS: tl.constexpr, BLOCK: tl.constexpr):
     """A part of one row for the program (image and row, part).
 
+    A row's pixels and channels are one line of values: neighbouring threads read neighbouring memory, however many
+    channels there are.
+
     Returns:
         image as int64 and y; then of BLOCK values x, channel, and whether there is such a value.
     """
     index = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
     x = index // CHANNELS
     return (tl.program_id(0) // rows).to(tl.int64), tl.program_id(0) % rows, x, index % CHANNELS, x < width
+
+
+@triton.jit
+def row_start(images, image, y):
+    """Where row ``y`` of an image begins; ``image`` is 64-bit, since a batch may have more than 2^31 elements."""
+    return images.ptr + image * images.image_stride + y.to(tl.int64) * images.row_stride

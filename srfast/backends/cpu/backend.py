@@ -49,6 +49,12 @@ class CpuBackend:
 
     Raises:
         ValueError: the CPU or the build lacks what ``int8`` or ``path`` needs.
+
+    Examples:
+        >>> from srfast.upscaler import Upscaler
+        >>> exact = Upscaler("compact_x2", device="cpu", dtype="fp32", backend=CpuBackend(winograd=False))
+        >>> exact.engine.backend.name
+        'cpu'
     """
 
     name: ClassVar[str] = "cpu"

@@ -65,7 +65,7 @@ def test_the_hot_convolutions_pass() -> None:
         "from srfast.kernels.tools import compile_gate as gate\n"
         "indices = [i for i, case in enumerate(gate.cases(90)) if case.quick][::2]\n"
         "results = [gate.check((90, i)) for i in indices]\n"
-        "assert len(results) == 3 and all(lines and not bad for lines, bad in results), results\n"
+        "assert len(results) == 3 and all(r.lines and r.digests and not r.faults for r in results), results\n"
     )
     run_without_interpreter(code)
 

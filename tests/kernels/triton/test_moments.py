@@ -49,7 +49,7 @@ def test_gains(shape: tuple[int, int, int, int]) -> None:
 def test_parts() -> None:
     """Few rows make few parts; many rows make as many as there may be."""
     sizes = {height: ChannelMoments(empty((1, 1, height, 1))) for height in (1, 9, 512, 1000)}
-    assert {height: (m.rows, m.parts) for height, m in sizes.items()} == {
+    assert {height: (m.parts.rows, m.parts.count) for height, m in sizes.items()} == {
         1: (4, 1),
         9: (4, 3),
         512: (4, 128),
