@@ -35,7 +35,7 @@ def conv_launch(
     prepared = cuda.compiled.ConvLaunch(
         dtype=dtype_of(x.data),
         variant=_variant(conv.variant),
-        params=conv_params(x, conv, epilogue(x, conv, out, residual), weight=conv.weight),
+        params=conv_params(x, conv, out, residual, weight=conv.weight),
     )
     return launch_of(prepared, (x, conv, out, residual), x.data.device, early)
 
@@ -43,9 +43,11 @@ def conv_launch(
 def conv_params(
     x: Canvas,
     conv: CudaConv,
-    end: cuda.compiled.Epilogue,
+    out: Canvas | FrameTarget,
+    residual: Canvas | None,
     *,
     weight: torch.Tensor,
+    last: CudaConv | None = None,
     kernel: int | None = None,
     blocks_c: int | None = None,
 ) -> cuda.compiled.ConvParams:
@@ -53,8 +55,8 @@ def conv_params(
 
     Args:
         conv: the convolution that reads ``x``.
-        end: of the convolution that writes the result, which is another one where two are fused.
-        weight: as that kernel has it.
+        weight: as the kernel has it.
+        last: the convolution that writes ``out``, where two are fused.
         kernel, blocks_c: of the second of two fused convolutions, where they differ.
     """
     if x.channels != conv.in_channels or (conv.variant.pixel_stride and x.pixel != conv.variant.pixel_stride):
@@ -73,7 +75,7 @@ def conv_params(
         # cp.async brings whole pixels of 4 or 8 elements, or 16 bytes of a pixel of more.
         x=view(x, 4 * 2 if conv.variant.pixel_stride == 4 else 16),
         weight=weight.data_ptr(),
-        epilogue=end,
+        epilogue=epilogue(x, last or conv, out, residual),
         images=x.images,
         height=x.height,
         width=x.width,

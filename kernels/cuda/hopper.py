@@ -10,7 +10,7 @@ import torch
 
 from srfast.kernels import cuda
 from srfast.kernels.buffers import Canvas
-from srfast.kernels.cuda.conv import conv_params, epilogue
+from srfast.kernels.cuda.conv import conv_params
 from srfast.kernels.cuda.launch import dtype_of, launch_of, member
 from srfast.kernels.cuda.pack import CudaConv
 
@@ -85,6 +85,6 @@ def hopper_launch(
         window=member("window", cuda.compiled.Window.__members__, window),
         rows=rows,
         blocks=blocks,
-        params=conv_params(x, conv, epilogue(x, conv, out, residual), weight=weight),
+        params=conv_params(x, conv, out, residual, weight=weight),
     )
     return launch_of(prepared, (x, conv, out, residual, weight), x.data.device, early)

@@ -10,7 +10,7 @@ import torch
 
 from srfast.kernels import cuda
 from srfast.kernels.buffers import Canvas
-from srfast.kernels.cuda.conv import conv_params, epilogue
+from srfast.kernels.cuda.conv import conv_params
 from srfast.kernels.cuda.hopper import block_count, hopper_reason, strip_rows
 from srfast.kernels.cuda.launch import dtype_of, launch_of, member
 from srfast.kernels.cuda.pack import CudaConv
@@ -83,7 +83,7 @@ def pair_launch(
         form=member("form", cuda.compiled.PairForm.__members__, form),
         rows=rows,
         blocks=blocks or 0,
-        second=conv_params(x, first, epilogue(x, second, out, residual), weight=weights[1]),
+        second=conv_params(x, first, out, residual, weight=weights[1], last=second),
         first_weight=weights[0].data_ptr(),
         first_bias=first.bias.data_ptr(),
         first_slope=slope.data_ptr(),

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from srfast.kernels import cuda
 from srfast.kernels.buffers import Canvas
-from srfast.kernels.cuda.conv import conv_params, epilogue
+from srfast.kernels.cuda.conv import conv_params
 from srfast.kernels.cuda.hopper import block_count, hopper_reason
 from srfast.kernels.cuda.launch import dtype_of, launch_of, member
 from srfast.kernels.cuda.pack import CudaConv, swizzle
@@ -131,13 +131,19 @@ def tail_launch(
         blocks = block_count(x.data.device)
         rows = strip_rows(x.images, x.height, x.width, tail.second.kernel, form, blocks)
     _check_memory(x, tail_bytes(tail.second, form))
-    end = epilogue(x, tail.second, out, residual)
     prepared = cuda.compiled.TailLaunch(
         dtype=dtype_of(x.data),
         form=_form(form),
         rows=rows,
         second=conv_params(
-            x, tail.first, end, weight=tail.weight, kernel=tail.second.kernel, blocks_c=tail.weight.shape[0]
+            x,
+            tail.first,
+            out,
+            residual,
+            weight=tail.weight,
+            last=tail.second,
+            kernel=tail.second.kernel,
+            blocks_c=tail.weight.shape[0],
         ),
         first_bias=tail.first.bias.data_ptr(),
         first_slope=tail.slope.data_ptr(),
