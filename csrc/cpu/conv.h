@@ -33,9 +33,9 @@ using Bytes = std::vector<std::uint8_t, CacheLines<std::uint8_t>>;
 // Every row has zeroed columns left and right of the image, as many as its readers reach for.
 struct Image {
     float* base = nullptr;
-    std::uint8_t* bytes = nullptr;  // instead of base: results are stored rounded and saturated
+    std::uint8_t* bytes = nullptr;          // instead of base: results are stored rounded and saturated
     const std::ptrdiff_t* slots = nullptr;  // of every row: floats (bytes) from base to its column 0
-    const float* zeros = nullptr;  // column 0 of a row of zeros
+    const float* zeros = nullptr;           // column 0 of a row of zeros
     int height = 0, width = 0, channels = 0;
 
     const float* row(int y) const { return y < 0 || y >= height ? zeros : base + slots[y]; }
@@ -54,7 +54,9 @@ constexpr int kGroup = 64;
 
 // Of 9x9 kernels in nine parts: pixels from tile to tile, sums of a pixel, and floats from one row of sums to the next.
 constexpr int kSplitStep = 3, kSplitSums = 3;
-constexpr std::ptrdiff_t split_pitch(int tiles) { return static_cast<std::ptrdiff_t>(tiles) * kSplitStep * kSplitSums + 16; }
+constexpr std::ptrdiff_t split_pitch(int tiles) {
+    return static_cast<std::ptrdiff_t>(tiles) * kSplitStep * kSplitSums + 16;
+}
 
 struct Conv {
     Algorithm algorithm = Algorithm::direct;
@@ -83,27 +85,32 @@ struct Conv {
     int step() const { return algorithm != Algorithm::winograd ? 1 : kernel == 9 ? kSplitStep : 4; }
     // Floats that a layer keeps between tasks, for rows of this many pixels.
     std::size_t carry(int width) const {
-        if (split()) return static_cast<std::size_t>(3 * kSplitStep * split_pitch((width + kSplitStep - 1) / kSplitStep));
-        return stacked() ? static_cast<std::size_t>((out_channels + group() - 1) / group()) * 5 * 16 * ((width + 3) / 4 * 4) : 0;
+        if (split())
+            return static_cast<std::size_t>(3 * kSplitStep * split_pitch((width + kSplitStep - 1) / kSplitStep));
+        return stacked()
+                   ? static_cast<std::size_t>((out_channels + group() - 1) / group()) * 5 * 16 * ((width + 3) / 4 * 4)
+                   : 0;
     }
     // Where output `index` of the kernels' order (row phase, column phase, channel) is in PyTorch's (channel, phases).
     int source_output(int index) const {
         const int phases = shuffle * shuffle, channels = out_channels / phases;
         return index % channels * phases + index / channels;
     }
-    int row_run() const { return out_channels / shuffle; }  // floats that one pixel writes into one output row: r * channels
+    int row_run() const {
+        return out_channels / shuffle;
+    }  // floats that one pixel writes into one output row: r * channels
 };
 
 // Rows first..last of a convolution (before the shuffle), for thread `index` of `count`; results do not depend on the split.
 struct Task {
-    const Image* sources;  // whose channels in a row are the input
+    const Image* sources;   // whose channels in a row are the input
     const Image* residual;  // null for none
     const Image* out;
     int first, last, index, count;
-    float* scratch;  // of the thread
-    float* carry;    // of the layer: carry(width) floats, for tasks that follow each other
-    Shares* shares;  // of the threads
-    bool* bad;       // set where a value that was stored as a byte was NaN or infinite
+    float* scratch;     // of the thread
+    float* carry;       // of the layer: carry(width) floats, for tasks that follow each other
+    Shares* shares;     // of the threads
+    bool* bad;          // set where a value that was stored as a byte was NaN or infinite
     std::size_t cache;  // bytes of the L2 of one core
 };
 
@@ -122,7 +129,7 @@ struct Kernels {
 };
 
 const Kernels& portable_kernels();
-const Kernels& avx2_kernels();    // only where the build has SRFAST_X86
+const Kernels& avx2_kernels();  // only where the build has SRFAST_X86
 const Kernels& avx512_kernels();
 const Kernels& vnni_kernels();
 const Kernels& amx_kernels();

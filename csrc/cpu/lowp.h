@@ -23,7 +23,8 @@ bool convert_row(const Conv& conv, const Task& task, int y, int x, int pixels, t
         each_piece(task, 0, conv.in_channels, [&](const Piece& piece, int at) {
             const Image& image = *piece.image;
             const float* from = image.row(y) + static_cast<std::ptrdiff_t>(x + p) * image.channels;
-            finite &= Type::convert(conv, from, image.channels, to + static_cast<std::ptrdiff_t>(p) * conv.in_channels + at);
+            finite &=
+                Type::convert(conv, from, image.channels, to + static_cast<std::ptrdiff_t>(p) * conv.in_channels + at);
         });
     return finite;
 }
@@ -51,7 +52,8 @@ void run_lowp(const Conv& conv, const Task& task) {
         for (int y = first; y < last; ++y) {
             convert(y + half);
             const Element* ring[kMaxKernel];
-            for (int i = 0; i < conv.kernel; ++i) ring[i] = converted + (y + i - half + conv.kernel) % conv.kernel * slot;
+            for (int i = 0; i < conv.kernel; ++i)
+                ring[i] = converted + (y + i - half + conv.kernel) % conv.kernel * slot;
             const std::uint8_t* weights = conv.lowp_weights.data();
             for (int g = 0; g < groups(conv); ++g) {
                 const Group group = group_of(conv, g);

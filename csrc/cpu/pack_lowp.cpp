@@ -49,7 +49,8 @@ void pack_lowp(Conv& conv, LowPrecision type, const float* weight) {
                     const int k = t / conv.kernel * row + t % conv.kernel * in + c, inner = k % block;
                     std::size_t at = static_cast<std::size_t>(k / block) * wide + v % 2;
                     at = (at * (block / joined) + inner / joined) * 16 + o % 16;
-                    std::uint8_t* to = &conv.lowp_weights[start + v / 2 * 2 * vector_bytes + (at * joined + inner % joined) * size];
+                    std::uint8_t* to =
+                        &conv.lowp_weights[start + v / 2 * 2 * vector_bytes + (at * joined + inner % joined) * size];
                     if (bytes) {
                         const long rounded = std::lrintf(value / scale);
                         *to = static_cast<std::uint8_t>(static_cast<std::int8_t>(rounded));
@@ -61,7 +62,8 @@ void pack_lowp(Conv& conv, LowPrecision type, const float* weight) {
                 }
             if (bytes) {
                 conv.scale[first + o] = scale / conv.input_inverse;
-                conv.bias[first + o] -= static_cast<float>(static_cast<double>(sum) * conv.input_zero * scale / conv.input_inverse);
+                conv.bias[first + o] -=
+                    static_cast<float>(static_cast<double>(sum) * conv.input_zero * scale / conv.input_inverse);
             }
         }
         start = conv.lowp_weights.size();

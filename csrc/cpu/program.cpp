@@ -132,9 +132,11 @@ void Program::run_layer(Shared& shared, const Step& step, Shares& shares, int in
     const Image& out = shared.images[layer.output];
     float* carry = carries_[step.layer].data();
     if (layer.is_node())
-        return kernels_.run_node(layer.node, {sources, out, step.first, step.last, index, count, carry, shared.barrier, bad});
+        return kernels_.run_node(layer.node,
+                                 {sources, out, step.first, step.last, index, count, carry, shared.barrier, bad});
     const Image* residual = layer.residual < 0 ? nullptr : &shared.images[layer.residual];
-    kernels_.run(layer.conv, {sources.data(), residual, &out, step.first, step.last, index, count, scratch_[index].data(), carry, &shares, bad, cache_});
+    kernels_.run(layer.conv, {sources.data(), residual, &out, step.first, step.last, index, count,
+                              scratch_[index].data(), carry, &shares, bad, cache_});
 }
 
 // The columns left and right of the image, in rows first..last: other activations may have used the memory.
@@ -143,7 +145,8 @@ void Program::clear_borders(const Image& image, int activation, int first, int l
     reach(activation, before, after);
     const std::size_t left = sizeof(float) * static_cast<std::size_t>(before * image.channels);
     const std::ptrdiff_t end = static_cast<std::ptrdiff_t>(image.width) * image.channels;
-    const std::size_t right = sizeof(float) * static_cast<std::size_t>(row_floats(activation, image.width) - end) - left;
+    const std::size_t right =
+        sizeof(float) * static_cast<std::size_t>(row_floats(activation, image.width) - end) - left;
     for (int y = first; y < last; ++y) {
         float* row = image.base + image.slots[y];
         if (left) std::memset(reinterpret_cast<char*>(row) - left, 0, left);
@@ -162,7 +165,8 @@ void Program::load(const Buffer& from, const Image& to, int first, int last) con
     for (int y = first; y < last; ++y) {
         float* row = to.base + to.slots[y];
         if (from.element == Element::float32) {
-            std::memcpy(row, static_cast<const float*>(from.data) + y * values, sizeof(float) * static_cast<std::size_t>(values));
+            std::memcpy(row, static_cast<const float*>(from.data) + y * values,
+                        sizeof(float) * static_cast<std::size_t>(values));
         } else {
             const std::uint8_t* bytes = static_cast<const std::uint8_t*>(from.data) + y * values;
             for (std::ptrdiff_t i = 0; i < values; ++i) row[i] = static_cast<float>(bytes[i]);

@@ -44,7 +44,7 @@ public:
     };
     // Of one run, on the caller's thread.
     struct Seconds {
-        std::vector<double> layers;  // each one's work
+        std::vector<double> layers;       // each one's work
         double loads = 0.0, waits = 0.0;  // loading inputs; waiting for other threads
     };
 

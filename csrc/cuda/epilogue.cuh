@@ -35,13 +35,15 @@ SRFAST_DEVICE float activate(float v, float slope, Act act) {
 
 // act(sums + bias) of eight channels of a pixel.
 template <int BO>
-SRFAST_DEVICE void activated(float (&v)[8], uint32_t sums, int pixel, int unit, const float* bias, const float* slope, Act act) {
+SRFAST_DEVICE void activated(float (&v)[8], uint32_t sums, int pixel, int unit, const float* bias, const float* slope,
+                             Act act) {
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
         const Words4 given = lds128(sums + sums_at<BO>(pixel, unit) + half * 16);
         const Words4 b = ldg128(bias + half * 4), s = ldg128(slope + half * 4);
 #pragma unroll
-        for (int i = 0; i < 4; ++i) v[half * 4 + i] = activate(as_float(given.w[i]) + as_float(b.w[i]), as_float(s.w[i]), act);
+        for (int i = 0; i < 4; ++i)
+            v[half * 4 + i] = activate(as_float(given.w[i]) + as_float(b.w[i]), as_float(s.w[i]), act);
     }
 }
 
@@ -64,7 +66,8 @@ struct Tile {
 template <class T>
 SRFAST_DEVICE void store_chunk(const Epilogue& e, int image, int y, int x, int channel, float (&v)[8]) {
     if (e.residual.data) {
-        const Words4 r = ldg128_written(static_cast<const uint16_t*>(e.residual.data) + offset_of(e.residual, image, y, x, channel));
+        const Words4 r =
+            ldg128_written(static_cast<const uint16_t*>(e.residual.data) + offset_of(e.residual, image, y, x, channel));
 #pragma unroll
         for (int i = 0; i < 4; ++i) {
             const Floats2 f = unpack2<T>(r.w[i]);
@@ -82,7 +85,9 @@ template <class T>
 SRFAST_DEVICE void store_value(const Epilogue& e, int image, int y, int x, int channel, float v) {
     if (e.residual.data) {
         const uint16_t* source = static_cast<const uint16_t*>(e.residual.data);
-        v = rounded_sum(v, unpack2<T>(source[offset_of(e.residual, image, y / e.residual_factor, x / e.residual_factor, channel)]).lo);
+        v = rounded_sum(
+            v,
+            unpack2<T>(source[offset_of(e.residual, image, y / e.residual_factor, x / e.residual_factor, channel)]).lo);
     }
     if (e.clamp) v = limit(v, e.low, e.high);
     const long long offset = offset_of(e.out, image, y, x, channel);
@@ -101,7 +106,8 @@ SRFAST_DEVICE void store_value(const Epilogue& e, int image, int y, int x, int c
 // The sums of a tile, [TILE_H * WIDTH][BO] in shared memory, to the result. Rows of sums are WIDTH pixels of which
 // the first `columns` count, and `rows` of them. THREADS threads share the work; this one is number `index`.
 template <class T, int BO, int WIDTH, int THREADS>
-SRFAST_DEVICE void finish_tile(const Epilogue& e, const Tile& t, uint32_t sums, int rows, int columns, int index = thread()) {
+SRFAST_DEVICE void finish_tile(const Epilogue& e, const Tile& t, uint32_t sums, int rows, int columns,
+                               int index = thread()) {
     constexpr int units = BO / 8;
     const int plane = e.channels / (e.shuffle * e.shuffle);
     const bool whole = e.out_type == OutType::same && plane % 8 == 0 && e.residual_factor == 1;
@@ -116,13 +122,15 @@ SRFAST_DEVICE void finish_tile(const Epilogue& e, const Tile& t, uint32_t sums, 
         for (int c = 0; c < 8; ++c) v[c] = rounded_product(v[c], e.gain);
         if (whole) {
             const int phase = packed / plane;
-            store_chunk<T>(e, t.image, y * e.shuffle + phase / e.shuffle, x * e.shuffle + phase % e.shuffle, packed - phase * plane, v);
+            store_chunk<T>(e, t.image, y * e.shuffle + phase / e.shuffle, x * e.shuffle + phase % e.shuffle,
+                           packed - phase * plane, v);
             continue;
         }
 #pragma unroll 1
         for (int c = 0; c < 8 && packed + c < e.channels; ++c) {
             const int phase = (packed + c) / plane;
-            store_value<T>(e, t.image, y * e.shuffle + phase / e.shuffle, x * e.shuffle + phase % e.shuffle, packed + c - phase * plane, pick(v, c));
+            store_value<T>(e, t.image, y * e.shuffle + phase / e.shuffle, x * e.shuffle + phase % e.shuffle,
+                           packed + c - phase * plane, pick(v, c));
         }
     }
 }

@@ -55,19 +55,24 @@ inline void allow_shared(const void* kernel, int device, int shared) {
     if (found == allowed.end()) {
         int most = 0;
         cudaFuncAttributes fixed{};
-        check(cudaDeviceGetAttribute(&most, cudaDevAttrMaxSharedMemoryPerBlockOptin, device), "cudaDeviceGetAttribute (shared memory)");
+        check(cudaDeviceGetAttribute(&most, cudaDevAttrMaxSharedMemoryPerBlockOptin, device),
+              "cudaDeviceGetAttribute (shared memory)");
         check(cudaFuncGetAttributes(&fixed, kernel), "cudaFuncGetAttributes");
         most -= static_cast<int>(fixed.sharedSizeBytes);
-        check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, most), "cudaFuncSetAttribute (shared memory)");
+        check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, most),
+              "cudaFuncSetAttribute (shared memory)");
         found = allowed.emplace(std::make_pair(kernel, device), most).first;
     }
     if (shared > found->second)
-        throw std::invalid_argument("the kernel needs " + std::to_string(shared) + " bytes of shared memory for a block, this GPU has " + std::to_string(found->second));
+        throw std::invalid_argument("the kernel needs " + std::to_string(shared) +
+                                    " bytes of shared memory for a block, this GPU has " +
+                                    std::to_string(found->second));
 }
 
 // Returns the bytes of shared memory of a block; on device -1 that is all it does.
 template <class... Params>
-int launch(void (*kernel)(Params...), long long blocks, int threads, int shared, const Stream& stream, const Params&... params) {
+int launch(void (*kernel)(Params...), long long blocks, int threads, int shared, const Stream& stream,
+           const Params&... params) {
     if (stream.device < 0 || blocks < 1) return shared;
     if (blocks > 0x7fffffffLL) throw std::invalid_argument("the image has too many tiles for one launch");
     const OnDevice guard(stream.device);

@@ -21,7 +21,9 @@ using namespace srfast;
 
 namespace {
 
-[[noreturn]] void fail(const std::string& field, const std::string& what) { throw std::invalid_argument(field + ": " + what); }
+[[noreturn]] void fail(const std::string& field, const std::string& what) {
+    throw std::invalid_argument(field + ": " + what);
+}
 
 void check_positive(const char* field, int value) {
     if (value < 1) fail(field, "it is at least 1, not " + std::to_string(value));
@@ -36,13 +38,14 @@ View view(std::uintptr_t address, long long image_stride, long long row_stride, 
     return {pointer<void>(address), image_stride, row_stride, pixel_stride};
 }
 
-Epilogue epilogue(std::uintptr_t bias, std::uintptr_t slope, const std::optional<View>& residual, int residual_factor, const View& out,
-                  OutType out_type, float steps, std::uintptr_t flag, Act act, int channels, int shuffle, float gain,
-                  const std::optional<std::pair<float, float>>& clamp) {
+Epilogue epilogue(std::uintptr_t bias, std::uintptr_t slope, const std::optional<View>& residual, int residual_factor,
+                  const View& out, OutType out_type, float steps, std::uintptr_t flag, Act act, int channels,
+                  int shuffle, float gain, const std::optional<std::pair<float, float>>& clamp) {
     check_positive("channels", channels);
     check_positive("shuffle", shuffle);
     check_positive("residual_factor", residual_factor);
-    if (channels % (shuffle * shuffle)) fail("channels", std::to_string(channels) + " cannot be shuffled by " + std::to_string(shuffle));
+    if (channels % (shuffle * shuffle))
+        fail("channels", std::to_string(channels) + " cannot be shuffled by " + std::to_string(shuffle));
     if (out_type != OutType::same && !flag) fail("flag", "integer outputs need one");
     Epilogue e{};
     e.bias = pointer<const float>(bias);
@@ -63,8 +66,8 @@ Epilogue epilogue(std::uintptr_t bias, std::uintptr_t slope, const std::optional
     return e;
 }
 
-ConvParams conv_params(const View& x, std::uintptr_t weight, const Epilogue& end, int images, int height, int width, int kernel, int blocks_c,
-                       int in_channels) {
+ConvParams conv_params(const View& x, std::uintptr_t weight, const Epilogue& end, int images, int height, int width,
+                       int kernel, int blocks_c, int in_channels) {
     check_positive("images", images);
     check_positive("height", height);
     check_positive("width", width);
@@ -93,9 +96,9 @@ ConvParams in_tiles(ConvParams p, int tile_h, int tile_w) {
     return p;
 }
 
-FrameParams frame_params(const View& frame, const std::optional<View>& chroma, const View& image, bool wide, int shift, int images, int height,
-                         int width, int channels, bool swap, const std::array<float, 9>& matrix, const std::array<float, 3>& offset, float gain,
-                         float peak, std::uintptr_t flag) {
+FrameParams frame_params(const View& frame, const std::optional<View>& chroma, const View& image, bool wide, int shift,
+                         int images, int height, int width, int channels, bool swap, const std::array<float, 9>& matrix,
+                         const std::array<float, 3>& offset, float gain, float peak, std::uintptr_t flag) {
     check_positive("images", images);
     check_positive("height", height);
     check_positive("width", width);
@@ -167,7 +170,8 @@ public:
     int run(const Stream& stream) const {
         ConvParams params = params_;
         params.programmatic = stream.programmatic;
-        return by_type(dtype_, [&](auto t) { return run_conv_hopper<decltype(t)>(params, window_, rows_, blocks_, stream); });
+        return by_type(dtype_,
+                       [&](auto t) { return run_conv_hopper<decltype(t)>(params, window_, rows_, blocks_, stream); });
     }
 
 private:
@@ -214,11 +218,13 @@ private:
 
 class TailLaunch {
 public:
-    TailLaunch(DType dtype, TailForm form, int rows, const ConvParams& second, std::uintptr_t first_bias, std::uintptr_t first_slope)
+    TailLaunch(DType dtype, TailForm form, int rows, const ConvParams& second, std::uintptr_t first_bias,
+               std::uintptr_t first_slope)
         : dtype_(dtype), form_(form) {
         check_positive("rows", rows);
         if (second.kernel > 7 || second.kernel * second.end.channels > 64)
-            fail("kernel", "a fused tail's second convolution is at most 7x7, with at most 64 taps of a row times outputs");
+            fail("kernel",
+                 "a fused tail's second convolution is at most 7x7, with at most 64 taps of a row times outputs");
         params_.second = in_tiles(second, 1, 1);
         params_.first_bias = pointer<const float>(first_bias);
         params_.first_slope = pointer<const float>(first_slope);
@@ -245,7 +251,8 @@ public:
 private:
     template <class T>
     static int launch(TailForm form, const TailParams& params, const Stream& stream) {
-        return form == TailForm::tail_wgmma ? run_tail_hopper<T>(params, stream) : run_tail<T>(params, form == TailForm::tail_wide, stream);
+        return form == TailForm::tail_wgmma ? run_tail_hopper<T>(params, stream)
+                                            : run_tail<T>(params, form == TailForm::tail_wide, stream);
     }
 
     DType dtype_;
@@ -256,7 +263,8 @@ private:
 class FrameLaunch {
 public:
     FrameLaunch(DType dtype, FrameJob job, const FrameParams& params) : dtype_(dtype), job_(job), params_(params) {
-        const bool planes = job == FrameJob::yuv_in || job == FrameJob::yuv_out, out = job == FrameJob::packed_out || job == FrameJob::yuv_out;
+        const bool planes = job == FrameJob::yuv_in || job == FrameJob::yuv_out,
+                   out = job == FrameJob::packed_out || job == FrameJob::yuv_out;
         if (planes != (params.chroma.data != nullptr)) fail("chroma", "planes have chroma, packed frames have not");
         if (out && !params.flag) fail("flag", "frames that are written need one");
     }
@@ -272,7 +280,9 @@ private:
 };
 
 void bind_enums(py::module_& m) {
-    py::enum_<DType>(m, "DType", "The type of a network's values.").value("float16", DType::float16).value("bfloat16", DType::bfloat16);
+    py::enum_<DType>(m, "DType", "The type of a network's values.")
+        .value("float16", DType::float16)
+        .value("bfloat16", DType::bfloat16);
     py::enum_<Act>(m, "Act", "What follows a convolution's sums.")
         .value("none", Act::none)
         .value("prelu", Act::prelu)
@@ -304,19 +314,21 @@ void bind_enums(py::module_& m) {
 void bind_structs(py::module_& m) {
     py::class_<View>(m, "View", "An image batch, channels side by side; strides in elements. Nothing keeps it alive.")
         .def(py::init(&view), py::kw_only(), "address"_a, "image_stride"_a, "row_stride"_a, "pixel_stride"_a);
-    py::class_<Stream>(m, "Stream", "Where a kernel is launched, and whether it starts while the one in front still runs.")
+    py::class_<Stream>(m, "Stream",
+                       "Where a kernel is launched, and whether it starts while the one in front still runs.")
         .def(py::init<int, std::uintptr_t, bool>(), py::kw_only(), "device"_a, "handle"_a, "programmatic"_a);
     py::class_<Variant>(m, "Variant", "How a convolution is cut up.")
-        .def(py::init<int, int, int, int, int, int>(), py::kw_only(), "block_c"_a, "block_o"_a, "kernel"_a, "tile_h"_a, "tile_w"_a, "pixel_stride"_a);
+        .def(py::init<int, int, int, int, int, int>(), py::kw_only(), "block_c"_a, "block_o"_a, "kernel"_a, "tile_h"_a,
+             "tile_w"_a, "pixel_stride"_a);
     py::class_<Epilogue>(m, "Epilogue", "What follows a convolution's sums, and where the result goes.")
-        .def(py::init(&epilogue), py::kw_only(), "bias"_a, "slope"_a, "residual"_a, "residual_factor"_a, "out"_a, "out_type"_a, "steps"_a,
-             "flag"_a, "act"_a, "channels"_a, "shuffle"_a, "gain"_a, "clamp"_a);
+        .def(py::init(&epilogue), py::kw_only(), "bias"_a, "slope"_a, "residual"_a, "residual_factor"_a, "out"_a,
+             "out_type"_a, "steps"_a, "flag"_a, "act"_a, "channels"_a, "shuffle"_a, "gain"_a, "clamp"_a);
     py::class_<ConvParams>(m, "ConvParams", "A convolution: clamp(shuffle(act(conv(x) + bias)) * gain + residual).")
-        .def(py::init(&conv_params), py::kw_only(), "x"_a, "weight"_a, "epilogue"_a, "images"_a, "height"_a, "width"_a, "kernel"_a, "blocks_c"_a,
-             "in_channels"_a);
+        .def(py::init(&conv_params), py::kw_only(), "x"_a, "weight"_a, "epilogue"_a, "images"_a, "height"_a, "width"_a,
+             "kernel"_a, "blocks_c"_a, "in_channels"_a);
     py::class_<FrameParams>(m, "FrameParams", "Frames and an image of the same size.")
-        .def(py::init(&frame_params), py::kw_only(), "frame"_a, "chroma"_a, "image"_a, "wide"_a, "shift"_a, "images"_a, "height"_a, "width"_a,
-             "channels"_a, "swap"_a, "matrix"_a, "offset"_a, "gain"_a, "peak"_a, "flag"_a);
+        .def(py::init(&frame_params), py::kw_only(), "frame"_a, "chroma"_a, "image"_a, "wide"_a, "shift"_a, "images"_a,
+             "height"_a, "width"_a, "channels"_a, "swap"_a, "matrix"_a, "offset"_a, "gain"_a, "peak"_a, "flag"_a);
 }
 
 void bind_launches(py::module_& m) {
@@ -326,15 +338,17 @@ void bind_launches(py::module_& m) {
         .def_static("shared_bytes", &ConvLaunch::shared_bytes, py::kw_only(), "variant"_a, "kernel"_a, "blocks_c"_a)
         .def("run", &ConvLaunch::run, "stream"_a, unlocked);
     py::class_<HopperLaunch>(m, "HopperLaunch")
-        .def(py::init<DType, Window, int, int, const ConvParams&>(), py::kw_only(), "dtype"_a, "window"_a, "rows"_a, "blocks"_a, "params"_a)
+        .def(py::init<DType, Window, int, int, const ConvParams&>(), py::kw_only(), "dtype"_a, "window"_a, "rows"_a,
+             "blocks"_a, "params"_a)
         .def("run", &HopperLaunch::run, "stream"_a, unlocked);
     py::class_<PairLaunch>(m, "PairLaunch")
-        .def(py::init<DType, PairForm, int, int, const ConvParams&, std::uintptr_t, std::uintptr_t, std::uintptr_t>(), py::kw_only(), "dtype"_a,
-             "form"_a, "rows"_a, "blocks"_a, "second"_a, "first_weight"_a, "first_bias"_a, "first_slope"_a)
+        .def(py::init<DType, PairForm, int, int, const ConvParams&, std::uintptr_t, std::uintptr_t, std::uintptr_t>(),
+             py::kw_only(), "dtype"_a, "form"_a, "rows"_a, "blocks"_a, "second"_a, "first_weight"_a, "first_bias"_a,
+             "first_slope"_a)
         .def("run", &PairLaunch::run, "stream"_a, unlocked);
     py::class_<TailLaunch>(m, "TailLaunch")
-        .def(py::init<DType, TailForm, int, const ConvParams&, std::uintptr_t, std::uintptr_t>(), py::kw_only(), "dtype"_a, "form"_a, "rows"_a,
-             "second"_a, "first_bias"_a, "first_slope"_a)
+        .def(py::init<DType, TailForm, int, const ConvParams&, std::uintptr_t, std::uintptr_t>(), py::kw_only(),
+             "dtype"_a, "form"_a, "rows"_a, "second"_a, "first_bias"_a, "first_slope"_a)
         .def_static("shared_bytes", &TailLaunch::shared_bytes, py::kw_only(), "form"_a, "kernel"_a, "chunks"_a)
         .def("run", &TailLaunch::run, "stream"_a, unlocked);
     py::class_<FrameLaunch>(m, "FrameLaunch")

@@ -58,7 +58,8 @@ struct PairParams {
 
 // Two convolutions, the first of 3x3 and 64 channels with bias and PReLU, the second to few channels; see tail_mma.cuh.
 struct TailParams {
-    ConvParams second;  // x, images, height and width are the tail's; weight: [chunks][9 + kernel][64][64], both convolutions'
+    ConvParams
+        second;  // x, images, height and width are the tail's; weight: [chunks][9 + kernel][64][64], both convolutions'
     const float* first_bias;
     const float* first_slope;
     int chunks;  // of 64 channels between the two

@@ -198,6 +198,7 @@ class Network:
             low=low,
             high=high,
             algorithm=algorithms.lowp if lowp else algorithms.winograd if winograd else algorithms.direct,
+            # The kernels multiply: the inverse is rounded once, here, and not at every value.
             input_inverse=1.0 / lowp.scale if lowp else 1.0,
             input_zero=lowp.zero if lowp else 0,
         )
@@ -262,6 +263,7 @@ class Network:
         Raises:
             ValueError: a step would read what is not in memory, or some rows are never written.
         """
+        # Only a layout that was taken counts: one that is refused leaves the program with the one before.
         self._program.layout(*_order(height, width, scales, steps))
         self._scales, self._size = list(scales), (height, width)
 

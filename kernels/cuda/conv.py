@@ -70,6 +70,7 @@ def conv_params(
         raise ValueError(f"the CUDA kernels read up to 8 channels or a multiple of 8, not {conv.in_channels}")
     cuda.check_device(x.data)
     return cuda.compiled.ConvParams(
+        # cp.async brings whole pixels of 4 or 8 elements, or 16 bytes of a pixel of more.
         x=view(x, 4 * 2 if conv.variant.pixel_stride == 4 else 16),
         weight=weight.data_ptr(),
         epilogue=end,
@@ -85,6 +86,7 @@ def conv_params(
 def epilogue(x: Canvas, conv: CudaConv, out: Canvas | FrameTarget, residual: Canvas | None) -> cuda.compiled.Epilogue:
     """Return what follows the sums and where they go, checked."""
     size = (x.height * conv.shuffle, x.width * conv.shuffle)
+    # Eight 16-bit channels are one access of 16 bytes; other counts are stored value by value (csrc/cuda/epilogue.cuh).
     chunks = conv.out_channels % 8 == 0
     factor = 1 if residual is None else enlargement(residual, x, conv.out_channels, size)
     types = cuda.compiled.OutType
@@ -100,6 +102,7 @@ def epilogue(x: Canvas, conv: CudaConv, out: Canvas | FrameTarget, residual: Can
     return cuda.compiled.Epilogue(
         bias=conv.bias.data_ptr(),
         slope=conv.slope.data_ptr(),
+        # An enlarged residual is read value by value, and needs no alignment.
         residual=None if residual is None else view(residual, 16 if chunks and factor == 1 else 2),
         residual_factor=factor,
         out=target,

@@ -147,6 +147,8 @@ def pack_conv(
 
 def swizzle(rows: Tensor) -> Tensor:
     """[..., R, C]: chunk c of 16 bytes of row r goes to c ^ (r / (8 / chunks) % chunks), as ``swizzled`` in csrc/cuda."""
+    # ldmatrix reads 16 bytes of eight rows at a time. Rows of 128 bytes begin in the same bank of shared memory, so the
+    # eight reads would wait for each other; moved by the row's number they lie in eight different places of a row.
     chunks = rows.shape[-1] // 8
     row = torch.arange(rows.shape[-2])
     source = torch.arange(chunks)[None, :] ^ (row // (8 // chunks) % chunks)[:, None]

@@ -67,8 +67,10 @@ def pair_launch(
         raise ValueError(reason)
     if second.weight.dtype != first.weight.dtype or second.weight.device != first.weight.device:
         raise ValueError(f"weights are {first.weight.dtype} and {second.weight.dtype}, or on different devices")
+    # A block reads a border of two pixels around its own, which its neighbour may have written by then.
     if out.data.data_ptr() == x.data.data_ptr():
         raise ValueError("the output of two fused convolutions cannot be their input's memory")
+    # The kernel always multiplies by a slope: 1 leaves what has no activation as it is, bit for bit.
     slope = first.slope if first.act == "prelu" else torch.ones_like(first.slope)
     hopper = form == "pair_wgmma"
     weights = (first.fragments, second.fragments) if hopper else (first.weight, second.weight)

@@ -150,6 +150,7 @@ class _CompiledExecutable(FrameExecutable):
             y, finite = self._network.run(frames, torch.uint8)
             return y, torch.tensor([not finite])
         peak = float(torch.iinfo(frames.dtype).max)
+        # The kernels read and write bytes only in the network's own 0..255; other ranges go through float32.
         y, finite = self._network.run(frames.float() * gain, torch.float32)
         bad = ~torch.isfinite(y.sum(dtype=torch.float32)) | (not finite)
         return (y * (peak / white)).round_().clamp_(0, peak).to(frames.dtype), bad.view(1)

@@ -45,6 +45,7 @@ class CudaBackend:
 
 
 def _device_reasons(device: torch.device) -> list[str]:
+    # The emulated module of the tests runs on the host.
     if device.type == "cpu" and cuda.emulated():
         return []
     if device.type != "cuda":
