@@ -63,6 +63,8 @@ def test_what_ships(tmp_path: Path) -> None:
     }
     wanted = (
         "srfast/py.typed",
+        "srfast/_cpu.pyi",
+        "srfast/_cuda.pyi",
         "srfast/kernels/reference.py",
         "srfast/kernels/configs/triton.json",
         "srfast/kernels/configs/cuda.json",

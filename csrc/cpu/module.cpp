@@ -24,25 +24,43 @@ std::vector<std::string> names(const std::vector<const Kernels*>& found) {
 }
 
 std::unique_ptr<Program> make_program(const std::string& instruction_set, std::size_t cache) {
-    for (const auto& found : {usable_kernels(), narrow_kernels()})
+    for (const auto& found : {usable_kernels(), lowp_kernels()})
         for (const Kernels* kernels : found)
             if (instruction_set == kernels->name) return std::make_unique<Program>(*kernels, cache);
     throw std::invalid_argument("instruction_set: this build or CPU has no kernels for '" + instruction_set + "'");
 }
 
-FloatView float_view(std::uintptr_t address, std::size_t count) { return {reinterpret_cast<const float*>(address), count}; }
-
-Program::Buffer buffer(std::uintptr_t address, Program::Element element) { return {reinterpret_cast<void*>(address), element}; }
-
-ConvSpec conv_spec(std::vector<int> inputs, int output, std::optional<int> residual, int residual_factor, FloatView weight, FloatView bias,
-                   FloatView slope, int out_channels, int kernel, int shuffle, double gain, double low, double high, Algorithm algorithm,
-                   double input_inverse, int input_zero) {
-    return {std::move(inputs), output, residual, residual_factor, weight, bias, slope, out_channels, kernel, shuffle, gain, low, high,
-            algorithm, input_inverse, input_zero};
+FloatView float_view(std::uintptr_t address, std::size_t count) {
+    return {reinterpret_cast<const float*>(address), count};
 }
 
-NodeSpec node_spec(std::vector<int> inputs, int output, Operation operation, int factor, int reach, Curve curve, double low, double high,
-                   double eps, std::pair<int, int> inset, std::vector<FloatView> tensors) {
+Program::Buffer buffer(std::uintptr_t address, Program::Element element) {
+    return {reinterpret_cast<void*>(address), element};
+}
+
+ConvSpec conv_spec(std::vector<int> inputs, int output, std::optional<int> residual, int residual_factor,
+                   FloatView weight, FloatView bias, FloatView slope, int out_channels, int kernel, int shuffle,
+                   double gain, double low, double high, Algorithm algorithm, double input_inverse, int input_zero) {
+    return {std::move(inputs),
+            output,
+            residual,
+            residual_factor,
+            weight,
+            bias,
+            slope,
+            out_channels,
+            kernel,
+            shuffle,
+            gain,
+            low,
+            high,
+            algorithm,
+            input_inverse,
+            input_zero};
+}
+
+NodeSpec node_spec(std::vector<int> inputs, int output, Operation operation, int factor, int reach, Curve curve,
+                   double low, double high, double eps, std::pair<int, int> inset, std::vector<FloatView> tensors) {
     return {std::move(inputs), output, operation, factor, reach, curve, low, high, eps, inset, std::move(tensors)};
 }
 
@@ -50,7 +68,7 @@ void bind_enums(py::module_& m) {
     py::enum_<Algorithm>(m, "Algorithm", "How a convolution is computed.")
         .value("direct", Algorithm::direct)
         .value("winograd", Algorithm::winograd)
-        .value("narrow", Algorithm::narrow);
+        .value("lowp", Algorithm::lowp);
     py::enum_<Operation>(m, "Operation", "What a node that is no convolution does.")
         .value("affine", Operation::affine)
         .value("activate", Operation::activate)
@@ -94,11 +112,12 @@ void bind_structs(py::module_& m) {
         .def_readonly("loads", &Program::Seconds::loads)
         .def_readonly("waits", &Program::Seconds::waits);
     py::class_<ConvSpec>(m, "ConvSpec", "A convolution that a program is asked for.")
-        .def(py::init(&conv_spec), py::kw_only(), "inputs"_a, "output"_a, "residual"_a, "residual_factor"_a, "weight"_a, "bias"_a, "slope"_a,
-             "out_channels"_a, "kernel"_a, "shuffle"_a, "gain"_a, "low"_a, "high"_a, "algorithm"_a, "input_inverse"_a, "input_zero"_a);
+        .def(py::init(&conv_spec), py::kw_only(), "inputs"_a, "output"_a, "residual"_a, "residual_factor"_a, "weight"_a,
+             "bias"_a, "slope"_a, "out_channels"_a, "kernel"_a, "shuffle"_a, "gain"_a, "low"_a, "high"_a, "algorithm"_a,
+             "input_inverse"_a, "input_zero"_a);
     py::class_<NodeSpec>(m, "NodeSpec", "Any other operation that a program is asked for.")
-        .def(py::init(&node_spec), py::kw_only(), "inputs"_a, "output"_a, "operation"_a, "factor"_a, "reach"_a, "curve"_a, "low"_a, "high"_a,
-             "eps"_a, "inset"_a, "tensors"_a);
+        .def(py::init(&node_spec), py::kw_only(), "inputs"_a, "output"_a, "operation"_a, "factor"_a, "reach"_a,
+             "curve"_a, "low"_a, "high"_a, "eps"_a, "inset"_a, "tensors"_a);
 }
 
 }  // namespace
@@ -107,18 +126,27 @@ PYBIND11_MODULE(_cpu, m) {
     m.doc() = "Compiled CPU kernels; use srfast.kernels.cpu, which checks what it passes.";
     bind_enums(m);
     bind_structs(m);
-    m.def("instruction_sets", [] { return names(usable_kernels()); }, "Those of this build that this CPU runs, fastest first.");
-    m.def("narrow_sets", [] { return names(narrow_kernels()); }, "Those with narrow convolutions: amx, vnni, amx_emulated.");
-    m.def("narrow_fits", &narrow_fits, "kernel"_a, "in_channels"_a);
+    m.def(
+        "instruction_sets", [] { return names(usable_kernels()); },
+        "Those of this build that this CPU runs, fastest first.");
+    m.def(
+        "lowp_sets", [] { return names(lowp_kernels()); },
+        "Those with low-precision convolutions: amx, vnni, amx_emulated.");
+    m.def("lowp_fits", &lowp_fits, "kernel"_a, "in_channels"_a);
     m.def("caches", &find_caches);
     py::class_<Program>(m, "Program", "A network over numbered activations.")
         .def(py::init(&make_program), py::kw_only(), "instruction_set"_a, "cache"_a)
         .def("activation", &Program::add_activation, "channels"_a, py::kw_only(), "is_input"_a, "is_output"_a)
-        .def("conv", [](Program& program, const ConvSpec& spec) { program.add_layer(make_layer(program, spec)); }, "spec"_a)
-        .def("node", [](Program& program, const NodeSpec& spec) { program.add_layer(make_layer(program, spec)); }, "spec"_a)
+        .def(
+            "conv", [](Program& program, const ConvSpec& spec) { program.add_layer(make_layer(program, spec)); },
+            "spec"_a)
+        .def(
+            "node", [](Program& program, const NodeSpec& spec) { program.add_layer(make_layer(program, spec)); },
+            "spec"_a)
         .def("row_floats", &Program::row_floats, "activation"_a, "width"_a)
         .def("layout", &Program::layout, "size"_a, "steps"_a)
         .def("working_bytes", &Program::working_bytes, "size"_a, "steps"_a)
         .def("seconds", &Program::seconds)
-        .def("run", &Program::run, py::kw_only(), "inputs"_a, "outputs"_a, "threads"_a, py::call_guard<py::gil_scoped_release>());
+        .def("run", &Program::run, py::kw_only(), "inputs"_a, "outputs"_a, "threads"_a,
+             py::call_guard<py::gil_scoped_release>());
 }

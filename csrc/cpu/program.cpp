@@ -76,7 +76,7 @@ bool Program::run(const std::vector<Buffer>& inputs, const std::vector<Buffer>& 
     threads = std::max(threads, 1);
     while (static_cast<int>(scratch_.size()) < threads) scratch_.emplace_back(kernels_.scratch);
     Barrier barrier(threads);
-    Run shared{images, {}, inputs, barrier, {Shares(threads), Shares(threads)}};
+    Shared shared{images, {}, inputs, barrier, {Shares(threads), Shares(threads)}};
     for (const Layer& layer : layers_) {
         shared.sources.emplace_back();
         for (const int input : layer.inputs) shared.sources.back().push_back(images[input]);
@@ -95,30 +95,30 @@ bool Program::run(const std::vector<Buffer>& inputs, const std::vector<Buffer>& 
     return finite;
 }
 
-bool Program::work(Run& run, int index, int count) {
-    const std::vector<Image>& images = run.images;
+bool Program::work(Shared& shared, int index, int count) {
+    const std::vector<Image>& images = shared.images;
     bool bad = false;
     unsigned turn = 0;
     for (const Step& step : steps_) {
         // Nobody uses those of the step before: a barrier lies between.
-        Shares &shares = run.shares[turn], &next = run.shares[turn ^= 1];
+        Shares &shares = shared.shares[turn], &next = shared.shares[turn ^= 1];
         next.reset(index);
         const double start = index == 0 ? now() : 0.0;
         if (step.layer < 0) {
             const int target = input_activation(-1 - step.layer), rows = step.last - step.first;
             const int first = step.first + rows * index / count, last = step.first + rows * (index + 1) / count;
             clear_borders(images[target], target, first, last);
-            load(run.inputs[-1 - step.layer], images[target], first, last);
+            load(shared.inputs[-1 - step.layer], images[target], first, last);
         } else {
             const Layer& layer = layers_[step.layer];
             const int r = layer.grow(), rows = (step.last - step.first) * r;
             if (!direct_output(layer.output))
                 clear_borders(images[layer.output], layer.output, step.first * r + rows * index / count,
                               step.first * r + rows * (index + 1) / count);
-            run_layer(run, step, shares, index, count, &bad);
+            run_layer(shared, step, shares, index, count, &bad);
         }
         const double end = index == 0 ? now() : 0.0;
-        run.barrier.wait();
+        shared.barrier.wait();
         if (index > 0) continue;
         (step.layer < 0 ? seconds_.loads : seconds_.layers[static_cast<std::size_t>(step.layer)]) += end - start;
         seconds_.waits += now() - end;
@@ -126,15 +126,17 @@ bool Program::work(Run& run, int index, int count) {
     return !bad;
 }
 
-void Program::run_layer(Run& run, const Step& step, Shares& shares, int index, int count, bool* bad) {
+void Program::run_layer(Shared& shared, const Step& step, Shares& shares, int index, int count, bool* bad) {
     const Layer& layer = layers_[step.layer];
-    const std::vector<Image>& sources = run.sources[step.layer];
-    const Image& out = run.images[layer.output];
+    const std::vector<Image>& sources = shared.sources[step.layer];
+    const Image& out = shared.images[layer.output];
     float* carry = carries_[step.layer].data();
     if (layer.is_node())
-        return kernels_.run_node(layer.node, {sources, out, step.first, step.last, index, count, carry, run.barrier, bad});
-    const Image* residual = layer.residual < 0 ? nullptr : &run.images[layer.residual];
-    kernels_.run(layer.conv, {sources.data(), residual, &out, step.first, step.last, index, count, scratch_[index].data(), carry, &shares, bad, cache_});
+        return kernels_.run_node(layer.node,
+                                 {sources, out, step.first, step.last, index, count, carry, shared.barrier, bad});
+    const Image* residual = layer.residual < 0 ? nullptr : &shared.images[layer.residual];
+    kernels_.run(layer.conv, {sources.data(), residual, &out, step.first, step.last, index, count,
+                              scratch_[index].data(), carry, &shares, bad, cache_});
 }
 
 // The columns left and right of the image, in rows first..last: other activations may have used the memory.
@@ -143,7 +145,8 @@ void Program::clear_borders(const Image& image, int activation, int first, int l
     reach(activation, before, after);
     const std::size_t left = sizeof(float) * static_cast<std::size_t>(before * image.channels);
     const std::ptrdiff_t end = static_cast<std::ptrdiff_t>(image.width) * image.channels;
-    const std::size_t right = sizeof(float) * static_cast<std::size_t>(row_floats(activation, image.width) - end) - left;
+    const std::size_t right =
+        sizeof(float) * static_cast<std::size_t>(row_floats(activation, image.width) - end) - left;
     for (int y = first; y < last; ++y) {
         float* row = image.base + image.slots[y];
         if (left) std::memset(reinterpret_cast<char*>(row) - left, 0, left);
@@ -162,7 +165,8 @@ void Program::load(const Buffer& from, const Image& to, int first, int last) con
     for (int y = first; y < last; ++y) {
         float* row = to.base + to.slots[y];
         if (from.element == Element::float32) {
-            std::memcpy(row, static_cast<const float*>(from.data) + y * values, sizeof(float) * static_cast<std::size_t>(values));
+            std::memcpy(row, static_cast<const float*>(from.data) + y * values,
+                        sizeof(float) * static_cast<std::size_t>(values));
         } else {
             const std::uint8_t* bytes = static_cast<const std::uint8_t*>(from.data) + y * values;
             for (std::ptrdiff_t i = 0; i < values; ++i) row[i] = static_cast<float>(bytes[i]);

@@ -44,7 +44,7 @@ public:
     };
     // Of one run, on the caller's thread.
     struct Seconds {
-        std::vector<double> layers;  // each one's work
+        std::vector<double> layers;       // each one's work
         double loads = 0.0, waits = 0.0;  // loading inputs; waiting for other threads
     };
 
@@ -89,15 +89,15 @@ private:
     void store(const Image& from, float* to) const;
     void load(const Buffer& from, const Image& to, int first, int last) const;
     // What the threads of one run share.
-    struct Run {
+    struct Shared {
         const std::vector<Image>& images;
         std::vector<std::vector<Image>> sources;  // of every layer
         const std::vector<Buffer>& inputs;
         Barrier& barrier;
         Shares shares[2];  // of this step, and of the one before it, to be reset
     };
-    bool work(Run& run, int index, int count);
-    void run_layer(Run& run, const Step& step, Shares& shares, int index, int count, bool* bad);
+    bool work(Shared& shared, int index, int count);
+    void run_layer(Shared& shared, const Step& step, Shares& shares, int index, int count, bool* bad);
 
     const Kernels& kernels_;
     const std::size_t cache_;

@@ -7,7 +7,9 @@
 namespace srfast {
 namespace {
 
-[[noreturn]] void fail(const std::string& field, const std::string& what) { throw std::invalid_argument(field + ": " + what); }
+[[noreturn]] void fail(const std::string& field, const std::string& what) {
+    throw std::invalid_argument(field + ": " + what);
+}
 
 std::string text(long long value) { return std::to_string(value); }
 
@@ -24,22 +26,27 @@ void check_positive(const std::string& field, int value) {
 
 void check_count(const std::string& field, const FloatView& values, std::size_t expected) {
     if (values.count != expected)
-        fail(field, "it has " + text(static_cast<long long>(expected)) + " values, not " + text(static_cast<long long>(values.count)));
+        fail(field, "it has " + text(static_cast<long long>(expected)) + " values, not " +
+                        text(static_cast<long long>(values.count)));
 }
 
 // What only some kernels can do.
 void check_algorithm(const Program& program, const ConvSpec& spec, int in_channels) {
     const std::string shape = text(spec.kernel) + "x" + text(spec.kernel) + " on " + text(in_channels) + " channels";
     if (spec.algorithm == Algorithm::direct) {
-        if (spec.inputs.size() > 1) fail("inputs", "a direct convolution reads 1 activation, not " + text(static_cast<long long>(spec.inputs.size())));
+        if (spec.inputs.size() > 1)
+            fail("inputs",
+                 "a direct convolution reads 1 activation, not " + text(static_cast<long long>(spec.inputs.size())));
         return;
     }
     for (const int input : spec.inputs)
         if (program.channels(input) % 16)
-            fail("inputs", "only direct convolutions read other than multiples of 16 channels, such as " + text(program.channels(input)));
-    if (spec.algorithm == Algorithm::narrow) {
-        if (program.kernels().narrow == Narrow::none) fail("algorithm", "this instruction set has no narrow convolutions");
-        if (!narrow_fits(spec.kernel, in_channels)) fail("algorithm", "no narrow kernel for " + shape);
+            fail("inputs", "only direct convolutions read other than multiples of 16 channels, such as " +
+                               text(program.channels(input)));
+    if (spec.algorithm == Algorithm::lowp) {
+        if (program.kernels().lowp == LowPrecision::none)
+            fail("algorithm", "this instruction set has no low-precision convolutions");
+        if (!lowp_fits(spec.kernel, in_channels)) fail("algorithm", "no low-precision kernel for " + shape);
         return;
     }
     const bool fits = spec.kernel == 3 || spec.kernel == 5 || (spec.kernel == 9 && spec.out_channels <= kSplitSums);
@@ -58,14 +65,18 @@ Program::Layer make_layer(const Program& program, const ConvSpec& spec) {
     check_positive("residual_factor", spec.residual_factor);
     if (spec.kernel < 1 || spec.kernel % 2 == 0) fail("kernel", "it is odd and at least 1, not " + text(spec.kernel));
     if (result * spec.shuffle * spec.shuffle != spec.out_channels)
-        fail("out_channels", text(spec.out_channels) + " shuffled by " + text(spec.shuffle) + " do not make the output's " + text(result) + " channels");
+        fail("out_channels", text(spec.out_channels) + " shuffled by " + text(spec.shuffle) +
+                                 " do not make the output's " + text(result) + " channels");
     if (spec.residual && channels(program, "residual", *spec.residual) != result)
         fail("residual", "it has " + text(program.channels(*spec.residual)) + " channels, the output " + text(result));
     const auto out = static_cast<std::size_t>(spec.out_channels);
-    check_count("weight", spec.weight, out * static_cast<std::size_t>(in_channels) * static_cast<std::size_t>(spec.kernel) * static_cast<std::size_t>(spec.kernel));
+    check_count("weight", spec.weight,
+                out * static_cast<std::size_t>(in_channels) * static_cast<std::size_t>(spec.kernel) *
+                    static_cast<std::size_t>(spec.kernel));
     check_count("bias", spec.bias, out);
     if (spec.slope.count > 1 && spec.slope.count != out)
-        fail("slope", "it has 0, 1 or " + text(spec.out_channels) + " values, not " + text(static_cast<long long>(spec.slope.count)));
+        fail("slope", "it has 0, 1 or " + text(spec.out_channels) + " values, not " +
+                          text(static_cast<long long>(spec.slope.count)));
     check_algorithm(program, spec, in_channels);
 
     Program::Layer layer{{}, spec.inputs, spec.output, spec.residual.value_or(-1), {}};
@@ -83,7 +94,8 @@ Program::Layer make_layer(const Program& program, const ConvSpec& spec) {
     conv.clamp = std::isfinite(spec.low) || std::isfinite(spec.high);
     conv.input_inverse = static_cast<float>(spec.input_inverse);
     conv.input_zero = spec.input_zero;
-    pack(conv, program.kernels(), spec.weight.data, spec.bias.data, spec.slope.data, static_cast<int>(spec.slope.count));
+    pack(conv, program.kernels(), spec.weight.data, spec.bias.data, spec.slope.data,
+         static_cast<int>(spec.slope.count));
     return layer;
 }
 

@@ -1,4 +1,4 @@
-"""Checked access to the compiled CPU kernels: the fused convolutions of ``kernels.conv`` on whole networks, channels last.
+"""Checked access to the compiled CPU kernels: the fused convolutions of ``kernels.reference`` on whole networks, channels last.
 
 The module ``srfast._cpu`` takes addresses; everything it is given is checked here. It is built by ``setup.py`` from
 ``csrc/cpu``; without it, ``unavailable_reason`` says what to do.
@@ -36,17 +36,17 @@ def instruction_sets() -> list[str]:
     return _cpu.instruction_sets() if _cpu is not None else []
 
 
-def narrow_sets() -> list[str]:
-    """Instruction sets with narrow convolutions that this build and this CPU both have, fastest of each type first.
+def lowp_sets() -> list[str]:
+    """Instruction sets with low-precision convolutions that this build and this CPU both have, fastest of each type first.
 
     'amx' is bfloat16, 'amx_int8' and 'vnni' are int8; 'amx_emulated' and 'amx_int8_emulated' compute what AMX would, for tests.
     """
-    return _cpu.narrow_sets() if _cpu is not None else []
+    return _cpu.lowp_sets() if _cpu is not None else []
 
 
-def narrow_fits(kernel: int, in_channels: int) -> bool:
-    """Whether the narrow kernels cover such a convolution: multiples of 32 input channels, kernels that are not too large."""
-    return _cpu is not None and _cpu.narrow_fits(kernel, in_channels)
+def lowp_fits(kernel: int, in_channels: int) -> bool:
+    """Whether the low-precision kernels cover a convolution: multiples of 32 input channels, kernels that are not too large."""
+    return _cpu is not None and _cpu.lowp_fits(kernel, in_channels)
 
 
 @cache
@@ -67,8 +67,8 @@ def caches() -> tuple[int, int]:
 
 
 @dataclass(frozen=True)
-class Narrow:
-    """A convolution in the narrow type of its instruction set. For int8: input x is stored as ``round(x / scale) + zero``.
+class LowPrecision:
+    """A convolution in the low-precision type of its instruction set. For int8: input x is stored as ``round(x / scale) + zero``.
 
     Attributes:
         scale: positive; not used for bfloat16.
@@ -125,7 +125,7 @@ class Network:
     """Fused convolutions and other nodes over numbered activations, run in one call for one image size at a time.
 
     Args:
-        instruction_set: one of ``instruction_sets()`` or ``narrow_sets()``; by default ``default_instruction_set()``.
+        instruction_set: one of ``instruction_sets()`` or ``lowp_sets()``; by default ``default_instruction_set()``.
     """
 
     def __init__(self, instruction_set: str | None = None) -> None:
@@ -159,7 +159,7 @@ class Network:
         residual_factor: int = 1,
         clamp: tuple[float, float] | None = None,
         winograd: bool = False,
-        narrow: Narrow | None = None,
+        lowp: LowPrecision | None = None,
     ) -> None:
         """Adds ``target = clamp(shuffle(prelu(conv(source) + bias)) * gain + residual)``; the tensors are copied.
 
@@ -168,7 +168,7 @@ class Network:
                 direct float32 convolutions cannot.
             residual_factor: the residual is enlarged by it, nearest neighbour.
             winograd: transformed rather than direct; see ``winograd_fits``.
-            narrow: in the narrow type; see ``narrow_fits``.
+            lowp: in the low-precision type; see ``lowp_fits``.
 
         Raises:
             ValueError: names the argument that does not fit the others, the activations or the kernels.
@@ -178,8 +178,8 @@ class Network:
         given = sum(self._activations[i].channels for i in inputs)
         if kernel != width or channels != given or bias.shape != (out,):
             raise ValueError(f"weight {list(weight.shape)} and bias {list(bias.shape)} on {given} channels")
-        if winograd and narrow:
-            raise ValueError("a convolution is transformed or in the narrow type, not both")
+        if winograd and lowp:
+            raise ValueError("a convolution is transformed or in the low-precision type, not both")
         low, high = clamp or (float("-inf"), float("inf"))
         algorithms = _cpu.Algorithm
         kept = [_values(t) for t in (weight, bias, torch.empty(0) if slope is None else slope)]
@@ -197,9 +197,10 @@ class Network:
             gain=gain,
             low=low,
             high=high,
-            algorithm=algorithms.narrow if narrow else algorithms.winograd if winograd else algorithms.direct,
-            input_inverse=1.0 / narrow.scale if narrow else 1.0,
-            input_zero=narrow.zero if narrow else 0,
+            algorithm=algorithms.lowp if lowp else algorithms.winograd if winograd else algorithms.direct,
+            # The kernels multiply: the inverse is rounded once, here, and not at every value.
+            input_inverse=1.0 / lowp.scale if lowp else 1.0,
+            input_zero=lowp.zero if lowp else 0,
         )
         self._program.conv(spec)
 
@@ -217,7 +218,7 @@ class Network:
         inset: tuple[int, int] = (0, 0),
         tensors: Sequence[Tensor] = (),
     ) -> None:
-        """Adds an operation other than a convolution; ``backends.cpu_nodes`` says what the operations take.
+        """Adds an operation other than a convolution; ``backends.cpu.lower`` says what the operations take.
 
         Args:
             sources, target: numbers of activations.
@@ -262,6 +263,7 @@ class Network:
         Raises:
             ValueError: a step would read what is not in memory, or some rows are never written.
         """
+        # Only a layout that was taken counts: one that is refused leaves the program with the one before.
         self._program.layout(*_order(height, width, scales, steps))
         self._scales, self._size = list(scales), (height, width)
 

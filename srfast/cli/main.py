@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import fcntl
 import json
 import logging
 import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TextIO
 
 from srfast._version import __version__
 from srfast.cli import estimate as plan
-from srfast.cli import models, tune, upscale
+from srfast.cli import models, tune, upscale, warm
 from srfast.cli.json_lines import lines_of_json
 from srfast.cli.signals import ends_in_order, exit_code
 from srfast.errors import OutputError, SrfastError, escaped
@@ -27,6 +29,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = _parser().parse_args(argv)
     as_json = getattr(args, "progress", None) == "json"
     logging.basicConfig(level=logging.INFO if args.verbose else logging.WARNING)
+    # The first run on a GPU compiles for up to minutes, which nobody should take for a fault.
+    logging.getLogger("srfast.compiling").setLevel(logging.INFO)
     for handler in logging.getLogger().handlers:
         handler.setFormatter(_Escaped("srfast: %(message)s"))
     with lines_of_json() if as_json else contextlib.nullcontext():
@@ -66,10 +70,21 @@ class _Escaped(logging.Formatter):
 
 
 def _give_streams() -> None:
-    """Programs with windows have no standard output and error: what is written there goes nowhere."""
+    """Programs with windows have no standard output and error: what is written there goes nowhere.
+
+    Where a shell script was started without one, its number may be that of a file that is read.
+    """
     for name in ("stdout", "stderr"):
-        if getattr(sys, name) is None:
+        stream = getattr(sys, name)
+        if stream is None or _is_read_only(stream):
             setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115
+
+
+def _is_read_only(stream: TextIO) -> bool:
+    try:
+        return fcntl.fcntl(stream.fileno(), fcntl.F_GETFL) & os.O_ACCMODE == os.O_RDONLY
+    except (OSError, ValueError):  # no file of the system
+        return False
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -85,6 +100,7 @@ def _parser() -> argparse.ArgumentParser:
     plan.add(commands, common)
     models.add(commands, common)
     tune.add(commands, common)
+    warm.add(commands, common)
     demo = commands.add_parser("demo", parents=[common], help="upscale the clip that comes with srfast")
     demo.add_argument("output", nargs="?", default="demo-output", type=Path, help="folder for the results")
     demo.set_defaults(run=_demo)

@@ -121,10 +121,8 @@ def _without_refused(
     for stream in streams:
         failure = attempt([stream])
         if failure is not None and stream.type != "data":
-            if "--no-copy-" in str(failure):
-                raise failure
-            option = option_of(stream)
-            raise OutputError(f"{failure}; --no-copy-{option} leaves the {stream.type} stream out")
+            # Without the stream the output was whole, so it is the culprit, whatever the message names.
+            raise failure if "--no-copy-" in str(failure) else _of_stream(stream, name, _why(failure))
         (kept if failure is None else refused).append(stream)
     if not refused or (failure := attempt(kept)) is not None:
         raise failure if refused and failure is not None else error
@@ -205,10 +203,19 @@ def _refusal(
             f"{name} cannot hold {settings.codec} with these streams: {why}"
             + ("" if name in MATROSKA else "; write .mkv to keep all")
         )
-    codec = culprit.codec_context.name if culprit.codec_context else culprit.type
+    return _of_stream(culprit, name, why)
+
+
+def _of_stream(stream: Any, name: str, why: str) -> OutputError:
+    codec = stream.codec_context.name if stream.codec_context else stream.type
     return OutputError(
-        f"{name} cannot hold the {codec} {culprit.type} stream ({why}); {way_out(name, option_of(culprit))}"
+        f"{name} cannot hold the {codec} {stream.type} stream ({why}); {way_out(name, option_of(stream))}"
     )
+
+
+def _why(error: OutputError) -> str:
+    """What FFmpeg said, without the muxer's words around it."""
+    return reason(error.__cause__) if error.__cause__ is not None else str(error).rpartition(": ")[2]
 
 
 def _detail(said: list[tuple[int, str, str]]) -> str:

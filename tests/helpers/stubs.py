@@ -33,9 +33,10 @@ def module_names(module: ModuleType) -> dict[str, Signature | None]:
             continue
         found[name] = None
         enumeration = hasattr(value, "__members__")
-        for member, inner in vars(value).items():
+        for member, given in vars(value).items():
             if enumeration and member not in value.__members__:
                 continue
+            inner = getattr(value, member) if isinstance(given, staticmethod) else given
             if member == "__init__":
                 # Of a class that only the module itself makes, the constructor takes anything and refuses it.
                 if "__init__(self: " in (inner.__doc__ or ""):

@@ -9,6 +9,8 @@ from typing import Any
 import torch
 
 Launch = Callable[[], None]
+# Sees to launches before the first of them: compiles their kernels, say.
+Prepare = Callable[[list[Launch]], None]
 
 # One capture at a time in the process: a capture synchronises its device and empties the allocator's cache at its start,
 # which would break another one that is under way.
@@ -33,10 +35,10 @@ def capture(run: Callable[[], object]) -> torch.cuda.CUDAGraph:
 
 
 class Sequence:
-    """The first run launches (and compiles) one by one, later ones replay a CUDA graph of the launches."""
+    """The first run prepares the launches and launches one by one, later ones replay a CUDA graph of the launches."""
 
-    def __init__(self, launches: list[Launch], graphs: bool) -> None:
-        self._launches, self._graphs = launches, graphs
+    def __init__(self, launches: list[Launch], graphs: bool, prepare: Prepare = lambda launches: None) -> None:
+        self._launches, self._graphs, self._prepare = launches, graphs, prepare
         self._graph: torch.cuda.CUDAGraph | None = None
         self._warm = False
 
@@ -46,6 +48,8 @@ class Sequence:
         if self._graph is not None:
             self._graph.replay()
         else:
+            if not self._warm:
+                self._prepare(self._launches)
             self._launch()
             self._warm = True
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from srfast.backends.base import FrameExecutable, PlaneExecutable, TilingTraits
-from srfast.backends.gpu.cuda_graph import Launch, Sequence
+from srfast.backends.gpu.cuda_graph import Launch, Prepare, Sequence
 from srfast.kernels.buffers import Canvas
 from srfast.kernels.planes import PlaneColour, Planes
 from srfast.plan import Plan
@@ -54,6 +54,7 @@ class GpuExecutable(FrameExecutable, PlaneExecutable):
         make: gives the launches for a size.
         graphs: replays CUDA graphs instead of launching kernel by kernel.
         min_pixels: input pixels of one launch that keep the device busy.
+        prepare: sees to a size's launches before the first of them runs.
     """
 
     def __init__(
@@ -63,9 +64,11 @@ class GpuExecutable(FrameExecutable, PlaneExecutable):
         make: Callable[[Size], Program],
         graphs: bool,
         min_pixels: int = 1,
+        prepare: Prepare = lambda launches: None,
     ) -> None:
         super().__init__(TilingTraits.of(plan, min_pixels))
         self._plan, self._device, self._make, self._graphs = plan, device, make, graphs
+        self._prepare = prepare
         self._sizes: OrderedDict[Size, _Ready] = OrderedDict()
         self._last: Any = None  # the stream of the last call
 
@@ -94,7 +97,7 @@ class GpuExecutable(FrameExecutable, PlaneExecutable):
             while len(self._sizes) >= _SIZES:
                 self._sizes.popitem(last=False)
             try:
-                self._sizes[size] = _Ready(self._make(size), self._plan, self._graphs)
+                self._sizes[size] = _Ready(self._make(size), self._plan, self._graphs, self._prepare)
             except torch.OutOfMemoryError:
                 # The caller goes on with smaller images: leave it the memory.
                 self._sizes.clear()
@@ -127,8 +130,8 @@ class GpuExecutable(FrameExecutable, PlaneExecutable):
 class _Ready:
     """The launches for one size, for tensors and for each kind of frames."""
 
-    def __init__(self, program: Program, plan: Plan, graphs: bool) -> None:
-        self._program, self._graphs = program, graphs
+    def __init__(self, program: Program, plan: Plan, graphs: bool, prepare: Prepare) -> None:
+        self._program, self._graphs, self._prepare = program, graphs, prepare
         source = program.source
         self._device = source.data.device
         # The allocator gives memory that is freed to this stream again, whatever other streams still do with it.
@@ -142,7 +145,7 @@ class _Ready:
         """Fills the source, runs, and copies the result out of its fixed place."""
         if self._tensor is None:
             launches, result = self._program.tensor_launches()
-            self._tensor = Sequence(launches, self._graphs), result
+            self._tensor = Sequence(launches, self._graphs, self._prepare), result
         sequence, result = self._tensor
         self._program.source.nchw().copy_(x)
         sequence.run()
@@ -184,4 +187,4 @@ class _Ready:
         def clear() -> None:
             flag.zero_()
 
-        return Sequence([clear, *launches], self._graphs)
+        return Sequence([clear, *launches], self._graphs, self._prepare)

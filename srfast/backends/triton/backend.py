@@ -85,7 +85,10 @@ class TritonExecutable(GpuExecutable):
         # Triton decides when it is imported whether to interpret, and a process that never runs it need not import it.
         from srfast.backends.triton.program import Program
         from srfast.backends.triton.steps import pack_plan
+        from srfast.kernels.launch import compile_all
 
         steps = pack_plan(plan, device_names(device), dtype, device, other)
         min_pixels = _FILL * _multiprocessors(device)
-        super().__init__(plan, device, lambda size: Program(plan, steps, size, dtype, device), graphs, min_pixels)
+        super().__init__(
+            plan, device, lambda size: Program(plan, steps, size, dtype, device), graphs, min_pixels, compile_all
+        )

@@ -132,7 +132,8 @@ def _(node: SpatialGate, inputs: list[Canvas], out: Canvas) -> Launches:
 
 def joined_launches(parts: list[Canvas], out: Canvas) -> Launches:
     """Copies of ``parts``, their channels in a row in ``out``."""
-    copies, first = [], 0
+    copies: Launches = []
+    first = 0
     for part in parts:
         target = out.channel_slice(first, part.channels)
         copies.append(copy_launch(part.nchw().permute(0, 2, 3, 1), target.nchw().permute(0, 2, 3, 1)))

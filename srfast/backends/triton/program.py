@@ -36,7 +36,7 @@ class Program:
         self._slots = row_slots([step.reads[: step.sources] for step in steps], self._shapes)
         self._canvases = Canvases(self._shapes, self._slots, size, dtype, device, self._border_needs(steps))
         self.source = self._canvases.allocate(plan.input)
-        # The last node writes to whatever target is asked for.
+        # The last node writes to whatever target is asked for: a tensor, frames, or a canvas for planes.
         self._last = steps[-1] if steps and steps[-1].node.output == plan.output else None
         self._body: list[Launch] = []
         self._fill_body(steps[:-1] if self._last else steps)
@@ -53,7 +53,7 @@ class Program:
         self, frames: Tensor, out: Tensor, flag: Tensor, gain: float, white: float, bgr: bool
     ) -> list[Launch]:
         """As ``gpu_executable.Program.frame_launches``; a last convolution writes the frames."""
-        start = [load_launch(frames, self.source, gain, bgr), *self._body]
+        start: list[Launch] = [load_launch(frames, self.source, gain, bgr), *self._body]
         if self._last is not None and self._last.conv is not None:
             return [*start, *self._launches(self._last, FrameTarget(out, white, flag, bgr))]
         result = self._canvases.new(self._shapes[self._plan.output])
@@ -64,7 +64,7 @@ class Program:
         """As ``gpu_executable.Program.plane_launches``; a colour difference is made of several pixels, so at the end there
         is one launch more."""
         result = self._canvases.new(self._shapes[self._plan.output])
-        end = [*self._finish(result), store_planes_launch(result, out, white, flag)]
+        end: list[Launch] = [*self._finish(result), store_planes_launch(result, out, white, flag)]
         return [load_planes_launch(planes, self.source, peak), *self._body, *end]
 
     def _finish(self, target: Canvas) -> list[Launch]:

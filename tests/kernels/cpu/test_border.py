@@ -92,7 +92,7 @@ def test_a_convolution_that_fits_is_taken() -> None:
         ("kernel", {"kernel": -3}),
         ("shuffle", {"shuffle": 0}),
         ("algorithm", {"kernel": 7, "weight": 32 * 16 * 49, "algorithm": "winograd"}),
-        ("algorithm", {"algorithm": "narrow"}),
+        ("algorithm", {"algorithm": "lowp"}),
     ],
 )
 def test_an_error_begins_with_the_field(field: str, changes: dict[str, Any]) -> None:
