@@ -64,7 +64,7 @@ class Opaque:
 
     def __call__(self, images: Tensor) -> Tensor:
         alpha = torch.full((*images.shape[:3], 1), _white(images), dtype=torch.float32, device=images.device)
-        return self._run(torch.cat([images, alpha.to(images.dtype)], -1))[..., :3]
+        return self._run(torch.cat([images, alpha.to(images.dtype)], -1))[..., :3].contiguous()
 
     def bgra(self, image: Array) -> Array:
         """[H, W, 4] BGRA, uint8 or uint16, with its own alpha."""
