@@ -193,7 +193,8 @@ def cpu_extension() -> list[Extension]:
 
 
 setup(
-    packages=find_packages(include=["srfast", "srfast.*"]),
+    # The tools of kernel authors compile, read and tune kernels in a checkout; nothing that runs needs them.
+    packages=find_packages(include=["srfast", "srfast.*"], exclude=["srfast.kernels.tools"]),
     ext_modules=[*cpu_extension(), *cuda_extension()],
     cmdclass={"build_ext": BuildCompiled},
 )

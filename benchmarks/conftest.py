@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -32,7 +31,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 @pytest.fixture(scope="session")
-def bench(request: pytest.FixtureRequest) -> Iterator[Session]:
+def bench(request: pytest.FixtureRequest) -> Session:
     """How this run measures."""
     option = request.config.getoption
     path = option("--record")
@@ -40,14 +39,13 @@ def bench(request: pytest.FixtureRequest) -> Iterator[Session]:
     device = default_device()
     if device.type == "cpu":
         torch.set_float32_matmul_precision("highest")
-    with Gate(option("--gate")) as gate:
-        yield Session(
-            path=target,
-            passes=tuple(int(number) for number in option("--run").split(",")),
-            budget=option("--budget"),
-            longest=option("--longest"),
-            gate=gate,
-            device=device,
-            least=option("--least"),
-            without=option("--without"),
-        )
+    return Session(
+        path=target,
+        passes=tuple(int(number) for number in option("--run").split(",")),
+        budget=option("--budget"),
+        longest=option("--longest"),
+        gate=Gate(option("--gate")),
+        device=device,
+        least=option("--least"),
+        without=option("--without"),
+    )

@@ -35,7 +35,7 @@ class Session:
         passes: numbers of the passes to take, each with its own samples; one preparation serves all.
         budget: seconds to spend on a group once it is prepared.
         longest: seconds for one image above which a contender (other than srfast and eager float32) is left out.
-        gate: holds the machine from the first piece to the last; it is given back for a moment now and then.
+        gate: holds the machine while something is timed, not while it is prepared.
         device: where everything runs.
         least: fewest rounds.
         without: contenders whose names have a match of this regular expression are left out.
@@ -89,7 +89,6 @@ class Session:
         images = {c.name: c.images for c in contenders}
         longest = 0.0
         for contender in contenders:
-            self.gate.breathe()
             label = f"{contender.name} ({subject.name}, {size[0]}x{size[1]})"
             if self.without and re.search(self.without, contender.name):
                 missing[label] = f"left out by --without {self.without!r}"
@@ -102,7 +101,8 @@ class Session:
                     raise
                 missing[label] = str(reason) if isinstance(reason, MissingError) else f"failed: {reason!r:.200}"
                 continue
-            seconds = self.clock(run)
+            with self.gate:
+                seconds = self.clock(run)
             if error > contender.tolerance:
                 missing[label] = f"wrong result: differs by {error:.3g} of the largest value"
             elif seconds / contender.images > self.longest and contender.name not in (OURS, EAGER):
@@ -137,7 +137,8 @@ class Session:
         """Times functions that were prepared and checked already, the first one shown by pytest-benchmark."""
         begun = Begun(f"{suite}: {subject} {case}")
         clock = Clock(torch.device("cpu")) if host_clock else self.clock
-        longest = max(clock(run) for run in runs.values())
+        with self.gate:
+            longest = max(clock(run) for run in runs.values())
         found = []
         for number in self.passes:
             samples, load = self._turns(runs, longest, clock, pedantic)
@@ -152,9 +153,10 @@ class Session:
         """Samples of every run and the load; ``longest`` is what the slowest run takes in seconds."""
         rounds = rounds_for(longest * len(runs), self.budget, self.least)
         turns = Turns(runs, clock, self.gate, 0.0 if clock.cuda else min(longest, SLICE))
-        if pedantic:
-            pedantic(turns.first, setup=turns.others, rounds=rounds)
-        turns.take(rounds)
+        with self.gate:
+            if pedantic:
+                pedantic(turns.first, setup=turns.others, rounds=rounds)
+            turns.take(rounds)
         return turns.samples(rounds)
 
     def add(self, found: list[Measurement], missing: dict[str, str], begun: Begun) -> None:

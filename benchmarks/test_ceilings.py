@@ -12,7 +12,8 @@ def test_ceilings(bench: Session) -> None:
     for limit in found:
         limit.run()
     turns = Turns({limit.name: limit.run for limit in found}, bench.clock, bench.gate)
-    turns.take(3 * bench.least)
+    with bench.gate:
+        turns.take(3 * bench.least)
     samples, _ = turns.samples(3 * bench.least)
     ceilings = [Ceiling(c.name, c.unit, [c.work / s for s in samples[c.name]], bench.passes[0]) for c in found]
     bench.add_ceilings(ceilings, missing, begun)

@@ -8,6 +8,8 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from srfast._version import __version__ as __version__
+
 if TYPE_CHECKING:
     from srfast.backends import Backend as Backend
     from srfast.backends.cpu import CpuBackend as CpuBackend
@@ -29,13 +31,14 @@ if TYPE_CHECKING:
     from srfast.upscaler import load as load
     from srfast.video import Encoding as Encoding
     from srfast.video import InputOptions as InputOptions
+    from srfast.video import LiveResult as LiveResult
     from srfast.video import Progress as Progress
     from srfast.video import UpscaledFrame as UpscaledFrame
     from srfast.video import VideoResult as VideoResult
     from srfast.video import iter_video as iter_video
+    from srfast.video import upscale_live as upscale_live
     from srfast.video import upscale_video as upscale_video
 
-__version__ = "0.1.0"
 
 _HOME = {
     "Backend": "srfast.backends",
@@ -48,6 +51,7 @@ _HOME = {
     "FrameLossError": "srfast.errors",
     "InputError": "srfast.errors",
     "InputOptions": "srfast.video",
+    "LiveResult": "srfast.video",
     "LiveUpscaler": "srfast.live",
     "LoadedModel": "srfast.checkpoint",
     "MissingDependencyError": "srfast.errors",
@@ -62,6 +66,7 @@ _HOME = {
     "iter_video": "srfast.video",
     "load": "srfast.upscaler",
     "load_model": "srfast.checkpoint",
+    "upscale_live": "srfast.video",
     "upscale_video": "srfast.video",
 }
 __all__ = sorted(_HOME)

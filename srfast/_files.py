@@ -33,10 +33,11 @@ def check_output(path: Path, overwrite: bool) -> None:
 
 
 @contextlib.contextmanager
-def whole_file(path: Path, overwrite: bool) -> Iterator[Path]:
+def whole_file(path: Path, overwrite: bool, durable: bool = False) -> Iterator[Path]:
     """Gives the name of a hidden file beside ``path``, which takes its place at the end if nothing failed.
 
-    Without ``overwrite`` a file that appeared in the meantime is not touched either.
+    Without ``overwrite`` a file that appeared in the meantime is not touched either. A ``durable`` file's bytes are on the
+    disk before it takes the name, so that a loss of power leaves the old file or the new one.
     """
     check_output(path, overwrite)
     # The suffix stays last: writers choose the format by it.
@@ -47,6 +48,8 @@ def whole_file(path: Path, overwrite: bool) -> Iterator[Path]:
     partial = Path(name)
     try:
         yield partial
+        if durable:
+            _flush(partial)
         partial.chmod(0o666 & ~_umask())
         if overwrite:
             partial.replace(path)
@@ -54,6 +57,14 @@ def whole_file(path: Path, overwrite: bool) -> Iterator[Path]:
             _move_to_free_name(partial, path)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def _flush(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def shortened(name: str, most: int) -> str:

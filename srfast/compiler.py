@@ -17,6 +17,7 @@ from srfast.errors import InputError, SrfastError, UnsupportedModelError
 from srfast.models.bordered import with_border
 from srfast.plan import Plan
 from srfast.plan.passes import optimise
+from srfast.planning import plan_network
 
 
 class CompiledModule(nn.Module):
@@ -89,20 +90,23 @@ def compile_module(
     device: torch.device | str | None = None,
     dtype: torch.dtype | None = None,
     in_channels: int | None = None,
+    strict: bool = False,
 ) -> CompiledModule:
     """Fold and fuse a module once; the result is called like it, on tensors.
 
     The result computes what the module does in eval mode with the weights that it has now: compile it again when they change.
 
     Args:
-        module: takes one [N, C, H, W] image and returns one, of operations that srfast covers; it is left as it is.
+        module: takes one [N, C, H, W] image and returns one; it is left as it is.
         backend: 'auto', a backend's name, or a backend.
         device: by default the first GPU, else the CPU.
         dtype: of weights and activations; by default float32 on CPUs and float16 on GPUs.
         in_channels: C; by default what the layers ask for, and 3 where they take any.
+        strict: refuse a module with an operation that srfast does not cover, instead of leaving that to PyTorch.
 
     Raises:
-        UnsupportedModelError: names the operation that is not covered.
+        UnsupportedModelError: names the operation that is not covered, if ``strict``; else the module is no fixed function of
+            one image.
         BackendError: the backend cannot run the network there.
 
     Examples:
@@ -113,7 +117,7 @@ def compile_module(
         True
     """
     chosen = usable_device(device)
-    plan = optimise(capture(module, in_channels))
+    plan = plan_network(module, in_channels, strict=strict)
     return CompiledModule(plan, backend, chosen, dtype or default_dtype(chosen, plan, FLOATING_BITS))
 
 

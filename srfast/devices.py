@@ -24,6 +24,10 @@ def usable_device(device: torch.device | str | None) -> torch.device:
 
     Raises:
         BackendError: there is no such device, or nothing can be computed on it.
+
+    Examples:
+        >>> usable_device("cpu")
+        device(type='cpu')
     """
     if device is None:
         return default_device()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 
 def escaped(text: object) -> str:
-    """Return text for a terminal or a log: what does not print, but lines and tabs, as an escape sequence.
+    r"""Return text for a terminal or a log: what does not print, but lines and tabs, as an escape sequence.
 
     Names of files and keys in them may hold sequences that clear the screen or type into it, and bytes that are no UTF-8.
 
@@ -21,7 +21,7 @@ def _escape(character: str) -> str:
 
 
 def printable(text: object, longest: int = 60) -> str:
-    """Quotes a name or key from a file for a message: escaped, and cut where it is long.
+    r"""Quote a name or key from a file for a message: escaped, and cut where it is long.
 
     >>> printable("body.0\x1b[2J")
     "'body.0\\x1b[2J'"

@@ -88,9 +88,14 @@ class LiveUpscaler:
         queue: frames that may wait.
 
     Examples:
-        with LiveUpscaler("compact_x4", max_latency=0.04) as live:
-            live.submit(frame)
-            result = live.read()
+        >>> import numpy as np
+        >>> from srfast.models import SRVGGNetCompact
+        >>> module = SRVGGNetCompact(num_feat=8, num_conv=1, upscale=2).eval()
+        >>> with LiveUpscaler(Upscaler(module, device="cpu", dtype="fp32"), max_latency=10.0) as live:
+        ...     live.submit(np.zeros((24, 32, 3), np.uint8))
+        ...     result = live.read()
+        >>> result.image.shape, result.way
+        ((48, 64, 3), 'full')
     """
 
     def __init__(

@@ -16,6 +16,7 @@ PAGES = sorted(
     for path in REPOSITORY.glob(pattern)
 )
 LINK = re.compile(r"\]\((?!https?:|mailto:)([^)#\s]*)(#[^)\s]*)?\)")
+# Blocks of a recipe stand in a list; tests/checkpoint/test_recipe.py follows it.
 BLOCK = re.compile(r"(<!-- not run: [^>]*-->\n)?```python\n(.*?)```", re.DOTALL)
 SOURCES = [
     path
@@ -65,6 +66,13 @@ def test_the_command_line_page_is_made_from_the_parser() -> None:
     code = "import sys; sys.path.insert(0, 'docs'); import make_cli; sys.stdout.write(make_cli.page())"
     done = subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True, check=True)
     assert done.stdout == (REPOSITORY / "docs" / "cli.md").read_text(encoding="utf-8")
+
+
+def test_the_table_of_architectures_is_made_from_their_records() -> None:
+    """Run ``python docs/make_models.py`` after a change of a record."""
+    code = "import sys; sys.path.insert(0, 'docs'); import make_models; sys.stdout.write(make_models.page())"
+    done = subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True, check=True)
+    assert done.stdout == (REPOSITORY / "docs" / "models.md").read_text(encoding="utf-8")
 
 
 def test_every_environment_variable_is_listed() -> None:

@@ -63,15 +63,19 @@ def test_what_ships(tmp_path: Path) -> None:
     }
     wanted = (
         "srfast/py.typed",
+        "srfast/_cpu.pyi",
+        "srfast/_cuda.pyi",
         "srfast/kernels/reference.py",
         "srfast/kernels/configs/triton.json",
         "srfast/kernels/configs/cuda.json",
         "srfast/training/train.py",
+        "srfast/training/mos.html",
         "srfast/weights/srresnet_x4.safetensors",
         "srfast/weights/compact_x4.md",
         "srfast/assets/clip.mp4",
     )
     assert [name for name in wanted if name not in names] == []
+    assert [name for name in names if name.startswith("srfast/kernels/tools/")] == []
     sdist = next(tmp_path.glob("*.tar.gz"))
     with tarfile.open(sdist) as archive:
         inside = {name.partition("/")[2] for name in archive.getnames()}

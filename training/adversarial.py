@@ -22,6 +22,7 @@ KINDS = ("standard", "ragan", "rahinge", "rals", "rcgan", "rchinge", "rcls", "ra
 def _compare(kind: str, real: Tensor, fake: Tensor) -> tuple[Tensor, Tensor]:
     """Logits relative to the others: to their mean (Ra), or to the middle between both means (Rc)."""
     if kind.startswith("ra"):
+        # "More real than the average fake": the gradient of the real images reaches the generator too.
         return real - fake.mean(), fake - real.mean()
     middle = (real.mean() + fake.mean()) / 2
     return real - middle, fake - middle
@@ -46,6 +47,11 @@ def discriminator_loss(kind: str, real: Tensor, fake: Tensor) -> Tensor:
 
     Raises:
         ValueError: ``kind`` is not one of ``KINDS``.
+
+    Examples:
+        >>> real, fake = torch.tensor([2.0]), torch.tensor([-2.0])
+        >>> float(discriminator_loss("rahinge", real, fake))  # both sides are beyond the margin
+        0.0
     """
     _check(kind)
     if kind != "standard":
@@ -58,6 +64,10 @@ def generator_loss(kind: str, real: Tensor | None, fake: Tensor) -> Tensor:
 
     Raises:
         ValueError: ``kind`` is not one of ``KINDS``, or is relativistic and ``real`` is None.
+
+    Examples:
+        >>> round(float(generator_loss("standard", None, torch.tensor([0.0]))), 4)  # -log(1/2)
+        0.6931
     """
     _check(kind)
     if kind == "standard":
@@ -77,7 +87,9 @@ def gradient_penalty(discriminator: Callable[[Tensor], Tensor], real: Tensor, fa
         mix: [N] in 0..1, the share of ``real`` in each point.
     """
     share = mix.view(-1, 1, 1, 1)
+    # The penalty is taken on lines between real and generated images, where the theory wants a slope of 1.
     points = (share * real.detach() + (1 - share) * fake.detach()).requires_grad_(True)
+    # The sum over the batch has each image's own gradient in it, as images do not meet in the discriminator.
     (gradient,) = torch.autograd.grad(discriminator(points).sum(), points, create_graph=True)
     penalty: Tensor = (gradient.flatten(1).norm(dim=1) - 1).square().mean()
     return penalty

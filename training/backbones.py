@@ -41,7 +41,13 @@ def _alexnet() -> nn.Sequential:
 
 
 def phi(kind: str, block: int, conv: int) -> int:
-    """Layer of VGG's phi(block, conv): after the activation of that convolution, before the block-th max pooling."""
+    """Layer of VGG's phi(block, conv): after the activation of that convolution, before the block-th max pooling.
+
+    Examples:
+        >>> phi("vgg16", 1, 1), phi("vgg19", 5, 4)
+        (1, 35)
+    """
+    # A block is two layers for each convolution, then the pooling; the paper counts blocks and convolutions from 1.
     blocks = VGG_BLOCKS.get(kind, ())
     if not 1 <= block <= len(blocks) or not 1 <= conv <= len(blocks[block - 1]):
         raise ValueError(f"{kind} has no phi({block},{conv})")
@@ -69,6 +75,7 @@ class Backbone(nn.Module):
             raise ValueError(f"a backbone is one of {', '.join(KINDS)}, not {kind!r}")
         self.kind = kind
         self.features = _alexnet() if kind == "alex" else _vgg(kind)
+        # Not persistent: the file has no such key, and the state must be what the file holds.
         self.register_buffer("mean", torch.tensor(MEAN).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(STD).view(1, 3, 1, 1), persistent=False)
         if str(source) == "random":
@@ -95,6 +102,7 @@ class Backbone(nn.Module):
                 f"the {self.kind} backbone is missing at {path}: where torchvision is installed, "
                 f"torch.save(torchvision.models.{name}(weights='DEFAULT').state_dict(), FILE), and give that file"
             )
+        # The classifier's dense layers, most of the file, are not needed for features.
         state = {k: v for k, v in _read(path).items() if k.startswith("features.")}
         try:
             self.load_state_dict(state)
@@ -120,6 +128,7 @@ class Backbone(nn.Module):
         out = []
         height, width = x.shape[-2:]
         for index, layer in enumerate(list(self.features)[: indices[-1] + 1]):
+            # Asked before each layer: PyTorch's own message names neither the image nor the network.
             if min(x.shape[-2:]) < _needed(layer):
                 raise ValueError(
                     f"{width}x{height} pixels are too few for the layers of {self.kind}; give larger images"

@@ -47,6 +47,7 @@ class Board:
         for name, value in scalars.items():
             self.writer.add_scalar(name, value, step)  # type: ignore[no-untyped-call]
         if "psnr" in scalars and self.folder is not None:
+            # Folded: the average of the training blocks is shown as the network that will be saved.
             grid = picture_row(folded(trainer.average.module), find_images([self.folder])[0], trainer.config.scale)
             self.writer.add_image("LR, bicubic, result, HR", grid, step, dataformats="HWC")  # type: ignore[no-untyped-call]
         self.writer.flush()  # type: ignore[no-untyped-call]

@@ -94,6 +94,7 @@ def busiest(image: UInt8Image, side: int) -> tuple[int, int]:
     """Top left corner of the ``side`` x ``side`` square with the most fine detail."""
     gray = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY).astype(np.float32)
     detail = cv2.boxFilter(np.abs(cv2.Laplacian(gray, cv2.CV_32F)), -1, (side, side), anchor=(0, 0))
+    # A window that begins further right or down would leave the image.
     inside = detail[: image.shape[0] - side + 1, : image.shape[1] - side + 1]
     y, x = np.unravel_index(int(inside.argmax()), inside.shape)
     return int(y), int(x)
@@ -102,6 +103,7 @@ def busiest(image: UInt8Image, side: int) -> tuple[int, int]:
 def log_spectrum(image: UInt8Image) -> UInt8Image:
     """Log power spectrum of the gray image, frequency zero in the middle, 80 dB from black to white."""
     gray = image.astype(np.float64).mean(2)
+    # Without a window the jump from one border to the opposite one draws a cross over the spectrum.
     window = np.outer(np.hanning(gray.shape[0]), np.hanning(gray.shape[1]))
     power = 20 * np.log10(np.abs(np.fft.fftshift(np.fft.fft2(gray * window))) + 1e-3)
     scaled = np.clip((power - power.max() + 80) / 80, 0, 1)
@@ -112,6 +114,7 @@ def picture(systems: Systems, path: Path) -> UInt8Image:
     """One image's grid: LR, bicubic, each system, HR; crops above and the spectra of the whole images below."""
     hr = modcrop(read_rgb(path), systems.scale)
     images = systems.run(hr)
+    # Each LR pixel as a square: what the networks were given, at the size of what they made of it.
     lr = imresize(hr, 1 / systems.scale).repeat(systems.scale, 0).repeat(systems.scale, 1)
     y, x = busiest(hr, min(TILE, *hr.shape[:2]))
     columns = []
@@ -135,7 +138,12 @@ def write_png(path: Path, image: UInt8Image) -> None:
 
 
 def named(text: str) -> tuple[str, str]:
-    """ "NAME=VALUE" as a pair; a bare path is named by its stem."""
+    """ "NAME=VALUE" as a pair; a bare path is named by its stem.
+
+    Examples:
+        >>> named("mine=runs/a.safetensors"), named("runs/a.safetensors")
+        (('mine', 'runs/a.safetensors'), ('a', 'runs/a.safetensors'))
+    """
     name, equals, value = text.partition("=")
     return (name, value) if equals else (Path(text).stem, text)
 

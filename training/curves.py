@@ -8,16 +8,14 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import cv2
 import numpy as np
 
+from srfast.errors import MissingDependencyError, SrfastError
 from srfast.training.compare import named, write_png
 from srfast.training.metrics import UInt8Image
 
 Curve = Sequence[tuple[float, float]]
-WIDTH, HEIGHT, LEFT, TOP, RIGHT, BOTTOM = 480, 280, 64, 28, 24, 32
-COLOURS = ((31, 119, 180), (214, 39, 40), (44, 160, 44), (148, 103, 189), (255, 127, 14), (23, 190, 207))
-BLACK, GRID = (0, 0, 0), (220, 220, 220)
+WIDTH, HEIGHT, DPI = 480, 280, 100  # pixels of one chart
 
 
 def read_curve(folder: Path, value: str) -> list[tuple[float, float]]:
@@ -34,34 +32,34 @@ def read_curve(folder: Path, value: str) -> list[tuple[float, float]]:
     return sorted(points.items())
 
 
-def chart(curves: Mapping[str, Curve], title: str) -> UInt8Image:
-    """A line chart with one colour for each curve."""
-    points = np.array([p for curve in curves.values() for p in curve])
-    (x0, y0), (x1, y1) = points.min(0), points.max(0)
-    x1, y1 = max(x1, x0 + 1), y1 if y1 > y0 else y0 + 1e-9
-    image = np.full((HEIGHT, WIDTH, 3), 255, np.uint8)
+def charts(curves: Mapping[str, Mapping[str, Curve]]) -> UInt8Image:
+    """Draw line charts side by side, one colour for each run.
 
-    def place(x: float, y: float) -> tuple[int, int]:
-        across = LEFT + (x - x0) / (x1 - x0) * (WIDTH - LEFT - RIGHT)
-        down = HEIGHT - BOTTOM - (y - y0) / (y1 - y0) * (HEIGHT - TOP - BOTTOM)
-        return round(across), round(down)
+    Args:
+        curves: title of a chart -> name of a run -> its points.
 
-    for k in range(5):
-        x, y = x0 + (x1 - x0) * k / 4, y0 + (y1 - y0) * k / 4
-        cv2.line(image, place(x0, y), place(x1, y), GRID)
-        _write(image, f"{y:.4g}", (4, place(x0, y)[1] + 4))
-        _write(image, f"{x:.0f}", (place(x, y0)[0] - 12, HEIGHT - 12))
-    for index, (name, curve) in enumerate(curves.items()):
-        colour = COLOURS[index % len(COLOURS)]
-        line = np.array([place(x, y) for x, y in curve], np.int32)
-        cv2.polylines(image, [line], isClosed=False, color=colour, thickness=2, lineType=cv2.LINE_AA)
-        _write(image, name, (LEFT + 8 + 150 * (index % 3), TOP + 14 + 14 * (index // 3)), colour)
-    _write(image, title, (LEFT, 16))
-    return image
+    Returns:
+        RGB, [280, 480 * number of charts, 3].
 
-
-def _write(image: UInt8Image, text: str, place: tuple[int, int], colour: tuple[int, int, int] = BLACK) -> None:
-    cv2.putText(image, text, place, cv2.FONT_HERSHEY_SIMPLEX, 0.38, colour, 1, cv2.LINE_AA)
+    Raises:
+        MissingDependencyError: matplotlib is not installed.
+    """
+    try:
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise MissingDependencyError("matplotlib is not installed: pip install 'srfast[train]'") from error
+    figure = Figure((WIDTH * len(curves) / DPI, HEIGHT / DPI), dpi=DPI, layout="constrained")
+    canvas = FigureCanvasAgg(figure)  # draws into memory: no display is needed
+    for axes, (title, runs) in zip(figure.subplots(1, len(curves), squeeze=False)[0], curves.items(), strict=True):
+        for name, curve in runs.items():
+            axes.plot(*zip(*curve, strict=True), label=name)
+        axes.set_title(title, fontsize=9)
+        axes.tick_params(labelsize=7)
+        axes.grid(alpha=0.3)
+        axes.legend(fontsize=7)
+    canvas.draw()  # type: ignore[no-untyped-call]
+    return np.array(canvas.buffer_rgba())[..., :3]  # type: ignore[no-untyped-call]
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -73,9 +71,9 @@ def main(arguments: list[str] | None = None) -> int:
     args = p.parse_args(arguments)
     try:
         runs = dict(map(named, args.run))
-        charts = [chart({n: read_curve(Path(f), v) for n, f in runs.items()}, v) for v in args.value]
-        write_png(args.out, np.concatenate(charts, axis=1))
-    except (ValueError, OSError) as error:
+        curves = {v: {n: read_curve(Path(f), v) for n, f in runs.items()} for v in args.value}
+        write_png(args.out, charts(curves))
+    except (SrfastError, ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     return 0

@@ -82,7 +82,13 @@ def to_tensor(image: UInt8Image) -> Tensor:
 
 
 def shrink(image: UInt8Image, scale: int, degradation: str) -> UInt8Image:
-    """The LR image: MATLAB's bicubic, or a Gaussian filter (sigma 0.4 * scale) sampled at the middle of each block."""
+    """The LR image: MATLAB's bicubic, or a Gaussian filter (sigma 0.4 * scale) sampled at the middle of each block.
+
+    Examples:
+        >>> shrink(np.zeros((8, 8, 3), np.uint8), 2, "bicubic").shape
+        (4, 4, 3)
+    """
+    # The published tables shrink by MATLAB's filter, which other libraries do not reproduce bit for bit.
     if degradation == "bicubic":
         return imresize(image, 1 / scale)
     blurred = cv2.GaussianBlur(image.astype(np.float32), (0, 0), 0.4 * scale, borderType=cv2.BORDER_REFLECT)
@@ -115,6 +121,7 @@ class PatchPairs:
         self.classes = len(folders)
         self.left_out: list[str] = []
         self.pairs: list[tuple[UInt8Image, UInt8Image, int]] = []
+        # Fails here, before any photograph is decoded, if there is none at all.
         find_images(folders)
         for label, folder in enumerate(folders):
             for path in sorted(p for p in Path(folder).rglob("*") if p.suffix.lower() in SUFFIXES):
@@ -141,6 +148,7 @@ class PatchPairs:
     def _one(self, rng: random.Random) -> tuple[UInt8Image, UInt8Image, int]:
         (lr, hr, label) = rng.choices(self.pairs, self.weights)[0]
         p, s = self.patch, self.scale
+        # The corner is drawn in LR pixels: at HR pixels the pair would be apart by a fraction of an LR pixel.
         y = rng.randint(0, lr.shape[0] - p)
         x = rng.randint(0, lr.shape[1] - p)
         lr, hr = lr[y : y + p, x : x + p], hr[y * s : (y + p) * s, x * s : (x + p) * s]
@@ -154,6 +162,8 @@ class PatchPairs:
 
     def batch(self, size: int, step: int, rank: int = 0) -> Batch:
         """The patches of iteration ``step`` in process ``rank``."""
+        # A string as seed is hashed whole; sums of numbers would give step 1 of process 0 the data of step 0 of
+        # process 1.
         rng = random.Random(f"{self.seed}/{rank}/{step}")
         lr, hr, label = zip(*(self._one(rng) for _ in range(size)), strict=True)
         return Batch(

@@ -18,6 +18,7 @@ def _stack(in_channels: int, widths: tuple[int, ...], norm: str) -> nn.Sequentia
     for width in widths:
         for stride in (1, 2):
             first = not layers
+            # A normalisation subtracts the mean, and a bias before it with it.
             bias = first or norm == "none"
             layers.append(nn.Conv2d(channels, width, 3, stride, 1, bias=bias))
             layers.append(nn.Identity() if first else normalisation(norm, width))
@@ -42,6 +43,7 @@ class SRGANDiscriminator(nn.Module):
         super().__init__()
         self.size = size
         self.features = _stack(3, (channels, 2 * channels, 4 * channels, 8 * channels), norm)
+        # Four convolutions of stride 2, each of which rounds up.
         side = -(-size // 16)
         self.head = nn.Sequential(nn.Linear(8 * channels * side**2, dense), nn.LeakyReLU(SLOPE), nn.Linear(dense, 1))
 
@@ -114,6 +116,7 @@ class DigitClassifier(nn.Module):
         """[N, in_channels, H, W] in 0..1 -> [N, 128]."""
         x = F.max_pool2d(F.relu(self.conv1(x)), 2)
         x = F.max_pool2d(F.relu(self.conv2(x)), 2)
+        # To 3x3 whatever the size of the image: digits come as 28x28 and as their enlargements.
         x = F.adaptive_max_pool2d(F.relu(self.conv3(x)), 3)
         return F.relu(self.dense(torch.flatten(x, 1)))
 

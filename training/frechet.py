@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from srfast.errors import CheckpointError
+from srfast.errors import CheckpointError, MissingDependencyError
 from srfast.training.backbones import Backbone
 
 
@@ -22,7 +22,8 @@ def frechet_distance(real: Iterable[Tensor], fake: Iterable[Tensor], features: n
             (pt_inception-2015-12-05-6726825d.pth), with which the number is the FID of the literature.
 
     Raises:
-        CheckpointError: torchmetrics, torch-fidelity or the file is missing.
+        CheckpointError: the file is missing.
+        MissingDependencyError: torchmetrics or torch-fidelity is missing.
     """
     try:
         from torchmetrics.image.fid import FrechetInceptionDistance
@@ -37,7 +38,7 @@ def frechet_distance(real: Iterable[Tensor], fake: Iterable[Tensor], features: n
         else:
             metric = FrechetInceptionDistance(feature=features, normalize=True)
     except ImportError as error:
-        raise CheckpointError(f"FID needs torchmetrics, and torch-fidelity for Inception: {error}") from error
+        raise MissingDependencyError(f"FID needs torchmetrics, and torch-fidelity for Inception: {error}") from error
     for batches, is_real in ((real, True), (fake, False)):
         for batch in batches:
             metric.update(batch, real=is_real)

@@ -21,6 +21,8 @@ def _cubic(x: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
 
 def _contributions(length: int, out_length: int, scale: float) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.float64]]:
     """Source indices and weights [out_length, taps] of each output sample; borders are mirrored."""
+    # Shrinking widens the kernel so that it also removes what the smaller image cannot hold (MATLAB's
+    # antialiasing).
     stretch = min(scale, 1.0)
     width = 4.0 / stretch
     centre = (np.arange(out_length) + 1) / scale + 0.5 * (1 - 1 / scale)  # 1-based, as in MATLAB
@@ -28,6 +30,7 @@ def _contributions(length: int, out_length: int, scale: float) -> tuple[npt.NDAr
     index = left[:, None] + np.arange(int(np.ceil(width)) + 2)
     weights = stretch * _cubic(stretch * (centre[:, None] - index))
     weights /= weights.sum(axis=1, keepdims=True)
+    # Beyond a border the image is repeated in reverse, its outermost pixel included.
     mirror = np.concatenate([np.arange(length), np.arange(length)[::-1]])
     return mirror[(index.astype(np.intp) - 1) % (2 * length)], weights
 
@@ -49,7 +52,12 @@ def imresize_float(image: npt.NDArray[np.float64], scale: float) -> npt.NDArray[
 
 
 def imresize(image: UInt8Image, scale: float) -> UInt8Image:
-    """Resizes [H, W] or [H, W, C] uint8 to ceil(scale * H) x ceil(scale * W), rows first and columns second."""
+    """Resizes [H, W] or [H, W, C] uint8 to ceil(scale * H) x ceil(scale * W), rows first and columns second.
+
+    Examples:
+        >>> imresize(np.full((8, 12, 3), 7, np.uint8), 1 / 4).shape
+        (2, 3, 3)
+    """
     if image.dtype != np.uint8 or image.ndim not in (2, 3):
         raise ValueError(f"imresize takes a uint8 [H, W] or [H, W, C] array, not {image.dtype} {list(image.shape)}")
     height, width = (int(np.ceil(scale * n)) for n in image.shape[:2])

@@ -20,6 +20,8 @@ def start_from_interpolation(model: nn.Module) -> None:
     for module in model.modules():
         if isinstance(module, nn.Conv2d):
             with torch.no_grad():
+                # Half of the default: the carried image has to be larger than the noise that the other channels add
+                # to it.
                 module.weight.mul_(0.5)
                 if module.bias is not None:
                     module.bias.zero_()
@@ -36,6 +38,7 @@ def start_from_interpolation(model: nn.Module) -> None:
 def _add_dirac(conv: nn.Conv2d) -> None:
     centre = conv.kernel_size[0] // 2
     for channel in range(min(conv.in_channels, conv.out_channels)):
+        # A Dirac kernel passes its channel on as it is.
         conv.weight[channel, channel, centre, centre] += 1.0
 
 
@@ -50,12 +53,14 @@ def _carry_image(model: SRResNet) -> None:
     branches = [block.rcb for block in model.trunk if isinstance(block, ResidualBlock)]
     for norm in [branch[-1] for branch in [*branches, model.conv2]]:
         assert isinstance(norm, nn.BatchNorm2d)
+        # A branch whose last normalisation multiplies by zero adds nothing: the residual block passes its input on.
         nn.init.zeros_(norm.weight)
     linear = torch.tensor([[0.25, 0.75, 0.0], [0.0, 0.75, 0.25]])  # the two phases of 2x linear interpolation
     for conv in [m for m in model.upsampling.modules() if isinstance(m, nn.Conv2d)]:
         conv.weight[: 4 * colours].zero_()
         for c in range(colours):
             for phase in range(4):
+                # The shuffle takes channels 4c to 4c + 3 as the 2x2 pixels of channel c, row phase first.
                 conv.weight[4 * c + phase, c] = torch.outer(linear[phase // 2], linear[phase % 2])
     model.conv3.weight.mul_(0.2)
     for c in range(colours):
@@ -73,6 +78,8 @@ def forward_train(model: nn.Module, x: Tensor) -> Tensor:
     last = model.upsampling[-1]
     assert isinstance(last, UpsampleBlock)
     out = last.upsample_block[2](last.upsample_block[0](out))  # one shared slope commutes with the shuffle
+    # The 9x9 over the large image becomes a 5x5 over the small one with four times the outputs
+    # (``models.subpixel``).
     out = F.conv2d(out, conv_before_shuffle(model.conv3.weight, 2), padding=2)
     bias = model.conv3.bias
     assert bias is not None

@@ -23,6 +23,11 @@ def interpolate(first: dict[str, Tensor], second: dict[str, Tensor], share: floa
 
     Raises:
         ValueError: the share is not in 0..1, or the names or shapes differ.
+
+    Examples:
+        >>> a, b = {"w": torch.tensor([1.0])}, {"w": torch.tensor([3.0])}
+        >>> interpolate(a, b, 0.25)
+        {'w': tensor([1.5000])}
     """
     if not 0 <= share <= 1:
         raise ValueError(f"the share of the second network is 0 to 1, not {share}")
@@ -32,6 +37,7 @@ def interpolate(first: dict[str, Tensor], second: dict[str, Tensor], share: floa
             f"only networks of one kind and size can be blended; these differ in {', '.join(different[:4])}"
         )
     return {
+        # In float64, so that a share of 0 or 1 gives a network back bit for bit.
         k: torch.lerp(first[k].double(), v.double(), share).to(v.dtype) if v.is_floating_point() else v
         for k, v in second.items()
     }

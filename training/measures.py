@@ -123,6 +123,7 @@ def frechet_vgg16(pairs: Iterable[Pair], backbone: Backbone) -> float:
     kept = [(windows(a), windows(b)) for a, b in pairs]
     if not sum(len(a) for a, _ in kept):
         raise ValueError(f"a Frechet distance needs pictures of {WINDOW}x{WINDOW} pixels at least")
+    # A batch for each picture: all windows at once would not fit in memory.
     fake, real = ([pair[i].float().div(255) for pair in kept if len(pair[i])] for i in (0, 1))
     return frechet_distance(real, fake, VGGFeatures(backbone))
 
@@ -135,12 +136,23 @@ def windows(image: UInt8Image, side: int = WINDOW) -> Tensor:
 
 
 def better(measure: str, new: float, old: float) -> bool:
-    """Whether ``new`` is a better value of a measure (one of ``IN_LOG``'s values) than ``old``; NaN is never better."""
+    """Whether ``new`` is a better value of a measure (one of ``IN_LOG``'s values) than ``old``; NaN is never better.
+
+    Examples:
+        >>> better("psnr", 30.1, 30.0), better("lpips", 0.2, 0.1)
+        (True, False)
+    """
+    # A comparison with NaN is false, so the old value stays.
     return new > old if measure in HIGHER_IS_BETTER else new < old
 
 
 def means(rows: Iterable[Mapping[str, float]]) -> dict[str, float]:
-    """Mean of every measure over pictures; what is missing or not a number is left out, NaN where nothing is left."""
+    """Mean of every measure over pictures; what is missing or not a number is left out, NaN where nothing is left.
+
+    Examples:
+        >>> means([{"NIQE": 4.0}, {"NIQE": 6.0}, {"NIQE": float("nan")}])
+        {'NIQE': 5.0}
+    """
     found: dict[str, list[float]] = {}
     for row in rows:
         for name, value in row.items():

@@ -55,7 +55,13 @@ def _psnr(a: Float, b: Float) -> float:
 
 
 def psnr_y(image: UInt8Image, reference: UInt8Image, crop: int) -> float:
-    """Peak signal-to-noise ratio in dB with a peak of 255; infinite for equal images."""
+    """Peak signal-to-noise ratio in dB with a peak of 255; infinite for equal images.
+
+    Examples:
+        >>> black = np.zeros((16, 16, 3), np.uint8)
+        >>> round(psnr_y(black, black + 255, crop=2), 2)  # luma goes from 16 to 235: 20 log10(255 / 219)
+        1.32
+    """
     a, b = _cropped(image, reference, crop)
     return _psnr(luma(a), luma(b))
 
@@ -68,6 +74,7 @@ def psnr_rgb(image: UInt8Image, reference: UInt8Image, crop: int) -> float:
 
 def _gaussian_valid(x: Float) -> Float:
     """11-tap Gaussian, sigma 1.5, both directions, valid region only."""
+    # The window of the SSIM paper; libraries with another one, or with padded borders, give other numbers.
     taps = np.exp(-((np.arange(WINDOW) - 5.0) ** 2) / (2 * 1.5**2))
     taps /= taps.sum()
     rows = np.lib.stride_tricks.sliding_window_view(x, WINDOW, axis=0) @ taps
@@ -80,6 +87,11 @@ def ssim_y(image: UInt8Image, reference: UInt8Image, crop: int) -> float:
 
     Raises:
         ValueError: less than 11x11 pixels are left, the size of its window.
+
+    Examples:
+        >>> ramp = np.tile(np.arange(32, dtype=np.uint8)[:, None, None], (1, 32, 3))
+        >>> ssim_y(ramp, ramp, crop=4)
+        1.0
     """
     a, b = _cropped(image, reference, crop, WINDOW)
     return _ssim(luma(a), luma(b))

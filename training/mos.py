@@ -20,61 +20,13 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from srfast.errors import SrfastError
+from srfast.errors import MissingDependencyError, SrfastError
 from srfast.training.compare import Systems, load_systems
 from srfast.training.data import find_images, read_rgb
 from srfast.training.metrics import UInt8Image, modcrop
 
-PAGE = """<!doctype html><meta charset="utf-8"><title>Rate the pictures</title>
-<style>
-body { font: 16px sans-serif; text-align: center; background: #777; color: #fff }
-img { max-width: 95vw; max-height: 75vh; image-rendering: pixelated }
-button { font-size: 1.2em; margin: .3em; padding: .4em 1em }
-</style>
-<h1>How good is this picture?</h1><p id="where"></p><p><img id="picture" alt="picture to rate"></p><p id="buttons"></p>
-<p>1 bad, 2 poor, 3 fair, 4 good, 5 excellent. Keys 1 to 5 work too; Backspace goes back.</p>
-<script>
-const items = ITEMS, order = items.map((_, i) => i), ratings = [];
-for (let i = order.length - 1; i > 0; i--) {
-  const j = Math.floor(Math.random() * (i + 1));
-  [order[i], order[j]] = [order[j], order[i]];
-}
-const get = id => document.getElementById(id);
-const done = () => ratings.length == order.length;
-function show() {
-  if (done()) return finish();
-  get("where").textContent = `${ratings.length + 1} of ${order.length}`;
-  get("picture").src = "data:image/png;base64," + items[order[ratings.length]].png;
-}
-function rate(score) {
-  if (done()) return;
-  ratings.push({item: items[order[ratings.length]].item, score});
-  show();
-}
-function finish() {
-  const file = new Blob([JSON.stringify({study: STUDY, ratings})], {type: "application/json"});
-  const link = document.createElement("a");
-  link.href = URL.createObjectURL(file);
-  link.download = `ratings-${Math.random().toString(36).slice(2, 8)}.json`;
-  link.textContent = "Save your ratings";
-  get("picture").remove();
-  get("buttons").replaceChildren(link);
-  get("where").textContent = "Thank you. Please send back the saved file.";
-  link.click();
-}
-for (let score = 1; score <= 5; score++) {
-  const button = document.createElement("button");
-  button.textContent = score;
-  button.onclick = () => rate(score);
-  get("buttons").append(button);
-}
-addEventListener("keydown", event => {
-  if (event.key >= "1" && event.key <= "5") rate(+event.key);
-  if (event.key == "Backspace" && !done()) { ratings.pop(); show(); }
-});
-show();
-</script>
-"""
+# STUDY and ITEMS in it are put in by ``build_page``.
+PAGE = Path(__file__).with_name("mos.html")
 
 
 @dataclass(frozen=True)
@@ -111,7 +63,7 @@ def build_page(
     rng.shuffle(items)
     study = f"{rng.getrandbits(48):012x}"
     # The pictures come last: their base64 may spell any word.
-    page = PAGE.replace("STUDY", json.dumps(study)).replace("ITEMS", json.dumps(items))
+    page = PAGE.read_text().replace("STUDY", json.dumps(study)).replace("ITEMS", json.dumps(items))
     return page, {"study": study, "items": key}
 
 
@@ -157,19 +109,30 @@ def aggregate(key: Mapping[str, object], raters: Sequence[Mapping[str, int]]) ->
             if own:
                 means.append(sum(own) / len(own))
                 count += len(own)
-        n = len(means)
-        margin = student_quantile(n - 1) * float(np.std(means, ddof=1)) / math.sqrt(n) if n > 1 else math.nan
-        opinions[system] = Opinion(float(np.mean(means)) if means else math.nan, margin, n, count)
+        margin = confidence_margin(means)
+        opinions[system] = Opinion(float(np.mean(means)) if means else math.nan, margin, len(means), count)
     return opinions
 
 
-def student_quantile(freedom: int, probability: float = 0.975) -> float:
-    """Quantile of Student's t distribution, by integration of its density."""
-    t = np.linspace(0, 100, 1_000_001)
-    log_norm = math.lgamma((freedom + 1) / 2) - math.lgamma(freedom / 2) - 0.5 * math.log(freedom * math.pi)
-    density = np.exp(log_norm - (freedom + 1) / 2 * np.log1p(t**2 / freedom))
-    cumulative = np.concatenate([[0.0], np.cumsum((density[1:] + density[:-1]) / 2 * (t[1] - t[0]))])
-    return float(np.interp(probability - 0.5, cumulative, t))
+def confidence_margin(means: Sequence[float], confidence: float = 0.95) -> float:
+    """Return half the width of Student's confidence interval of a mean; NaN for fewer than two values.
+
+    Raises:
+        MissingDependencyError: scipy is not installed.
+
+    Examples:
+        >>> round(confidence_margin([3.0, 4.0, 5.0]), 3)  # 4.303 * 1 / sqrt(3)
+        2.484
+    """
+    try:
+        from scipy import stats
+    except ImportError as error:
+        raise MissingDependencyError("scipy is not installed: pip install 'srfast[train]'") from error
+    n = len(means)
+    if n < 2:
+        return math.nan
+    quantile = float(stats.t.ppf((1 + confidence) / 2, n - 1))
+    return quantile * float(np.std(means, ddof=1)) / math.sqrt(n)
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -27,6 +27,8 @@ SHIFTS = ((0, 1), (1, 0), (1, 1), (1, -1))
 @lru_cache(maxsize=1)
 def _shape_table() -> tuple[Float, Float]:
     """Shapes 0.2 to 10 of the generalised Gaussian, and Gamma(2/a)^2 / (Gamma(1/a) Gamma(3/a)) of each."""
+    # The equation has no closed solution; the authors' code searches this grid, and the published parameters follow
+    # from it.
     shapes = np.arange(0.2, 10.001, 0.001)
     ratios = [math.exp(2 * math.lgamma(2 / a) - math.lgamma(1 / a) - math.lgamma(3 / a)) for a in shapes]
     return shapes, np.array(ratios)
@@ -96,6 +98,7 @@ def niqe(image: UInt8Image, parameters: Path, crop: int = 0) -> float:
         ValueError: the image is too small.
     """
     mu, covariance, window = _pristine(Path(parameters))
+    # Rounded, as MATLAB's rgb2gray gives uint8, on which the pristine model was fitted.
     gray = np.rint(luma(image))[crop : image.shape[0] - crop, crop : image.shape[1] - crop]
     rows, columns = gray.shape[0] // BLOCK, gray.shape[1] // BLOCK
     if rows < 1 or columns < 1:
@@ -108,11 +111,13 @@ def niqe(image: UInt8Image, parameters: Path, crop: int = 0) -> float:
         scales.append([_niqe_features(block) for block in blocks])
         gray = imresize_float(gray, 0.5)
     features = np.concatenate(scales, axis=1)
+    # Flat blocks have no distribution to fit.
     whole = features[~np.isnan(features).any(1)]
     if len(whole) == 0:
         return math.nan
     own = np.cov(whole, rowvar=False) if len(whole) > 1 else np.zeros_like(covariance)
     difference = mu.ravel() - whole.mean(0)
+    # A pseudo-inverse, as few blocks leave the covariance singular.
     return float(np.sqrt(difference @ np.linalg.pinv((covariance + own) / 2) @ difference))
 
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from srfast.errors import CheckpointError
+from srfast.errors import CheckpointError, MissingDependencyError
 from srfast.training.backbones import Backbone, phi
 
 
@@ -161,5 +161,5 @@ def _torchmetrics_file(name: str) -> Path:
     try:
         import torchmetrics.functional.image as package
     except ImportError as error:
-        raise CheckpointError("torchmetrics is not installed: pip install 'srfast[train]'") from error
+        raise MissingDependencyError("torchmetrics is not installed: pip install 'srfast[train]'") from error
     return Path(str(package.__file__)).parent / name

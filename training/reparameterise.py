@@ -35,6 +35,7 @@ class Branches(nn.Module):
         self.centre = (height // 2, width // 2)
         self.widen = nn.Parameter(torch.empty(wide, in_channels))
         self.middle = nn.Parameter(torch.empty(wide, wide, height, width))
+        # One factor at zero makes the branch zero, and the others random keep its gradient from being zero as well.
         self.narrow = nn.Parameter(torch.zeros(out_channels, wide))
         self.point = nn.Parameter(torch.zeros(out_channels, in_channels))
         nn.init.orthogonal_(self.widen)
@@ -42,6 +43,7 @@ class Branches(nn.Module):
 
     def forward(self, weight: Tensor) -> Tensor:
         """[out, in, k, k], with the branches in it."""
+        # The product of the factors, not three convolutions: its cost does not depend on the size of the image.
         branch = torch.einsum("ow,wvyx,vi->oiyx", self.narrow, self.middle, self.widen)
         y, x = self.centre
         point = torch.zeros_like(weight)
@@ -53,8 +55,13 @@ def unfold(model: nn.Module, expansion: int) -> None:
     """Gives every 3x3 convolution of a network its branches, in place; what it computes stays the same.
 
     Examples:
-        >>> model = SRVGGNetCompact(num_feat=8, num_conv=2)  # doctest: +SKIP
-        >>> unfold(model, 2)  # doctest: +SKIP
+        >>> from srfast.models import SRVGGNetCompact
+        >>> model, x = SRVGGNetCompact(num_feat=8, num_conv=2).eval(), torch.rand(1, 3, 8, 8)
+        >>> with torch.no_grad():
+        ...     before = model(x)
+        ...     unfold(model, 2)
+        ...     bool(torch.allclose(model(x), before, atol=1e-6))
+        True
     """
     convolutions = [m for m in model.modules() if isinstance(m, nn.Conv2d) and m.kernel_size == (3, 3)]
     for convolution in convolutions:
@@ -65,6 +72,7 @@ def folded(model: nn.Module) -> nn.Module:
     """Returns the network without branches: itself if it has none, else a copy with the sums as its weights."""
     if not any(parametrize.is_parametrized(m) for m in model.modules()):
         return model
+    # A copy: the training goes on with the branches.
     plain = copy.deepcopy(model)
     for parent in list(plain.modules()):
         for name, child in parent.named_children():

@@ -2,36 +2,28 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from srfast.errors import CheckpointError
+from srfast._files import whole_file
+from srfast.errors import CheckpointError, OutputError
 
 
 def save_state(state: Mapping[str, Any], path: Path) -> None:
-    """Writes ``path`` anew; whatever fails on the way, the file that was there stays as it was.
+    """Write ``path`` anew; whatever fails on the way, the file that was there stays as it was.
 
     Raises:
-        CheckpointError: the file could not be written, for instance because the disk is full.
+        OutputError: the file could not be written, for instance because the disk is full.
     """
-    partial = path.with_name(path.name + ".partial")
     try:
-        with open(partial, "wb") as file:
-            torch.save(dict(state), file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(partial, path)
-    except (OSError, RuntimeError) as error:
-        partial.unlink(missing_ok=True)
+        with whole_file(path, overwrite=True, durable=True) as partial:
+            torch.save(dict(state), partial)
+    except (OSError, RuntimeError) as error:  # torch raises RuntimeError where the disk is full
         kept = "the state before it is kept" if path.exists() else "there is none yet"
-        raise CheckpointError(f"cannot write {path}: {error}; {kept}") from error
-    except BaseException:
-        partial.unlink(missing_ok=True)
-        raise
+        raise OutputError(f"cannot write {path}: {error}; {kept}") from error
 
 
 def load_state(path: Path, needs: Sequence[str] = ("config", "step", "networks")) -> dict[str, Any]:

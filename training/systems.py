@@ -101,6 +101,7 @@ class System(nn.Module):
         distance = F.mse_loss if c.pixel == "mse" else F.l1_loss
         terms = {c.pixel: c.pixel_weight * distance(fake, batch.hr)}
         if self.content is not None:
+            # The backbones have seen colour pictures only: gray ones are shown to them three times.
             shown = [x if x.shape[1] == 3 else x.expand(-1, 3, -1, -1) for x in (fake, batch.hr)]
             terms[c.content] = c.content_weight * self.content(*shown)
         if c.frequency != "none":
@@ -127,6 +128,8 @@ class GanSystem(System):
         """Logits of being real, [N]."""
         assert self.discriminator is not None
         if self.config.jitter:
+            # The dense layer fixes the window's size, so the place is drawn anew: the network cannot learn pictures
+            # by their position.
             image = random_windows(image, self.config.patch * self.config.scale - self.config.jitter)
         logits: Tensor = self.discriminator(image)
         return logits.to(image.dtype)  # of half precision

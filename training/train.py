@@ -54,6 +54,7 @@ def open_source(config: Config, folders: list[Path]) -> Source:
 
 def build(config: Config, source: Source, init: str | None, out: Path) -> System:
     """The system with its start: a checkpoint, near interpolation, or PyTorch's own; ``out`` keeps the digits' classifier."""
+    # Before the networks are made: their first weights belong to the seed too.
     torch.manual_seed(config.seed)
     system = SYSTEMS[config.system](config, source.classes)
     if isinstance(system, DigitSystem):
@@ -66,6 +67,7 @@ def build(config: Config, source: Source, init: str | None, out: Path) -> System
         start_from(system.generator, load_model(init).module, source)
     elif isinstance(system.generator, (SRResNet, SRVGGNetCompact)):
         start_from_interpolation(system.generator)
+    # After the start: a checkpoint holds plain convolutions, to which the branches are added.
     if config.expansion:
         unfold(system.generator, config.expansion)
     return system
@@ -99,6 +101,7 @@ def main(arguments: list[str] | None = None) -> int:
         config = PRESETS[args.preset].changed(args.set)
         device = usable_device(args.device)
         use_threads(args.threads)
+        # Set by torchrun for each of its processes.
         if "RANK" in os.environ:
             dist.init_process_group("nccl" if args.device == "cuda" else "gloo")
             if args.device == "cuda":

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from srfast.checkpoint import save_checkpoint
-from srfast.errors import CheckpointError
+from srfast.errors import CheckpointError, OutputError
 from srfast.training.config import Config
 from srfast.training.data import Batch, Source
 from srfast.training.measures import better
@@ -101,10 +101,13 @@ class Trainer:
         self.system = system.to(device)
         self.networks = system.trained()
         for network in self.networks.values():
+            # oneDNN and cuDNN have their fastest convolutions in this layout; autocast keeps it.
             network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.evaluate, self.report = evaluate, report
         self.rank = dist.get_rank() if dist.is_initialized() else 0
         self.optimizers = {
+            # The rate here is a placeholder: every step sets its own, so that no scheduler's state has to be
+            # resumed.
             name: torch.optim.Adam(network.parameters(), lr=1.0, betas=self.config.betas)
             for name, network in self.networks.items()
         }
@@ -137,6 +140,8 @@ class Trainer:
     def advance(self) -> Scores:
         """One iteration: the discriminator if there is one, then the generator. Returns every loss term."""
         config = self.config
+        # Everything random in this iteration follows from (seed, process, iteration): that is what makes resuming
+        # exact.
         torch.manual_seed((config.seed << 32) + (self.rank << 24) + self.step)
         self.system.train()
         if self.step >= self.freeze_from:
@@ -150,9 +155,12 @@ class Trainer:
         with torch.autocast(self.device.type, kind, enabled=config.amp != "no"):
             fake = self.upscale(batch.lr).to(batch.hr.dtype)
             if discriminator is not None:
+                # Detached: the discriminator's step needs no gradient through the generator, which is most of the
+                # work.
                 terms = self.judge(batch, fake.detach())
                 losses.update({f"discriminator/{k}": v.item() for k, v in terms.items()})
                 self._descend("discriminator", terms, config.lr_discriminator)
+                # The generator's loss goes through the discriminator; its weights need no gradient there.
                 discriminator.requires_grad_(False)
             terms = self.system.generator_terms(batch, fake) if generates else {}
         if generates:
@@ -173,9 +181,11 @@ class Trainer:
         parameters = [p for p in self.networks[name].parameters() if p.requires_grad]
         optimizer.param_groups[0]["lr"] = learning_rate(self.config, self.step, peak)
         optimizer.zero_grad(set_to_none=True)
+        # Summed in float32 at least: terms differ by orders of magnitude, and bfloat16 would drop the small ones.
         total: Tensor = torch.stack([t.to(torch.promote_types(t.dtype, torch.float32)) for t in terms.values()]).sum()
         scaler.scale(total).backward()  # type: ignore[no-untyped-call]
         if self.config.clip:
+            # The limit is meant for the gradient itself, not for the gradient times the loss scale.
             scaler.unscale_(optimizer)
             nn.utils.clip_grad_norm_(parameters, self.config.clip)
         scaler.step(optimizer)
@@ -190,6 +200,8 @@ class Trainer:
             False if it was interrupted (Ctrl-C, SIGTERM); the state is saved then too.
         """
         started, sums, counts, stopping = time.perf_counter(), Scores(), Counter[str](), False
+        # Sums and counts are kept by name: a term may begin late (``discriminator_first``) and be a mean of fewer
+        # steps.
         since, since_step, self.seconds_in_data = started, self.step, 0.0
         with self._stop_politely():
             while self.step < self.config.iterations and not stopping:
@@ -233,7 +245,7 @@ class Trainer:
         try:
             save_checkpoint(folded(self.average.module), path)
         except OSError as error:
-            raise CheckpointError(f"cannot write {path}: {error}; the state is whole") from error
+            raise OutputError(f"cannot write {path}: {error}; the state is whole") from error
 
     def _agreed_to_stop(self) -> bool:
         """Whether any process was asked to stop: one that stopped alone would leave the others waiting for its gradients."""
@@ -258,6 +270,7 @@ class Trainer:
             yield
         finally:
             for number, handler in before.items():
+                # A caller, such as a test or a notebook, gets its own handlers back.
                 signal.signal(number, handler)
 
     def _log(self, record: dict[str, Any]) -> None:
@@ -292,6 +305,7 @@ class Trainer:
         theirs = {**plain, **json.loads(state["config"])}  # a setting it does not know yet was not in use
         # A run may be made longer and may report more often; anything else would be another run.
         free = {"save_every", "log_every"}
+        # One cosine over the whole run depends on its length at every step; the other schedules only at their end.
         if self.config.schedule != "cosine" or self.config.period:
             free.add("iterations")
         changed = [k for k in mine if k not in free and theirs[k] != mine[k]]
@@ -313,6 +327,7 @@ class Trainer:
 
     def _share(self) -> None:
         """All processes start from the weights of the first, and average their gradients from then on."""
+        # Batch statistics and the average are part of it: DDP itself would share the parameters only.
         for tensor in [*self.system.state_dict().values(), *self.average.module.state_dict().values()]:
             dist.broadcast(tensor, 0)
         self.upscale = DistributedDataParallel(self.system.upscale)

@@ -25,6 +25,7 @@ def start_from(model: nn.Module, trained: nn.Module, data: Source) -> None:
     mine, theirs = model.state_dict(), trained.state_dict()
     shared = {k: v for k, v in theirs.items() if k in mine and mine[k].shape == v.shape}
     missing = [k for k in mine if k not in shared]
+    # Only what turns features into pixels of one scale may differ; a difference elsewhere is another network.
     last = "conv3." if isinstance(model, SRResNet) else f"body.{len(getattr(model, 'body', ())) - 1}."
     if not shared or any(not k.startswith(last) for k in missing):
         raise ValueError(
@@ -51,6 +52,7 @@ def _average_phases(weight: Tensor, from_scale: int, to_scale: int) -> Tensor:
         raise ValueError(f"the trained scale {from_scale} must be a multiple of {to_scale}")
     f = from_scale // to_scale
     tail = weight.shape[1:]
+    # The shuffle's order is (channel, row phase, column phase): f x f phases make one of the smaller enlargement.
     split = weight.reshape(-1, to_scale, f, to_scale, f, *tail)
     return split.mean((2, 4)).reshape(-1, *tail)
 
@@ -60,6 +62,7 @@ def _fit_last_convolution(model: SRResNet, data: Source, batches: int = 16, side
     channels = model.conv3.in_channels
     colours = model.conv3.out_channels
     size = channels * side**2 + 1
+    # Normal equations, summed over batches in float64: the features of all batches at once would not fit in memory.
     gram, moment = torch.zeros(size, size, dtype=torch.float64), torch.zeros(size, colours, dtype=torch.float64)
     model.eval()
     for step in range(batches):
@@ -70,6 +73,7 @@ def _fit_last_convolution(model: SRResNet, data: Source, batches: int = 16, side
         rows = torch.cat((rows, torch.ones(len(rows), 1)), 1)
         gram += (rows.T @ rows).double()
         moment += (rows.T @ batch.hr.permute(0, 2, 3, 1).reshape(-1, colours)).double()
+    # A little ridge: features of neighbouring taps are nearly equal, and the system nearly singular.
     gram += torch.eye(size, dtype=torch.float64) * gram.diagonal().mean() * 1e-4
     solution = torch.linalg.solve(gram, moment).float()
     margin = (model.conv3.kernel_size[0] - side) // 2

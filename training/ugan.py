@@ -34,6 +34,7 @@ class UGANSystem(GanSystem):
         assert self.discriminator is not None
         validities, labels = zip(*(self.discriminator(x) for x in (batch.hr, fake)), strict=True)
         terms = self.validity_terms(batch, fake, *(v.float() for v in validities))
+        # In float32: the logarithm of a softmax in bfloat16 loses what tells two likely classes apart.
         entropy = torch.stack([F.cross_entropy(logits.float(), batch.label) for logits in labels]).mean()
         terms["class"] = self.config.class_weight * entropy
         return terms

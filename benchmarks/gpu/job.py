@@ -32,6 +32,7 @@ from srfast.kernels import cuda, gluon
 from srfast.kernels.buffers import Canvas
 from srfast.kernels.configs import conv_key, device_names, pair_key
 from srfast.kernels.cuda.conv import conv_launch
+from srfast.kernels.cuda.launch import current_stream
 from srfast.kernels.cuda.pack import pack_conv
 from srfast.kernels.cuda.pair import pair_launch
 from srfast.kernels.cuda.tail import pack_tail, tail_launch
@@ -295,9 +296,15 @@ def matrix(job: Job, bench: Bench) -> None:
     rounds, blocks = (1, 1) if bench.dry else (512, torch.cuda.get_device_properties(0).multi_processor_count)
     source = torch.randn(1 << 15, device=bench.device).half()
     for columns, held in ((64, False), (120, False), (64, True)):
-        arguments = (columns, held, source.data_ptr(), rounds, blocks)
+        arguments = {
+            "columns": columns,
+            "held": held,
+            "source": source.data_ptr(),
+            "rounds": rounds,
+            "blocks": blocks,
+        }
         flops = 2.0 * 64 * columns * 16 * 36 * rounds * 2 * blocks  # two warpgroups a block, 36 instructions a round
-        found = bench.time(partial(_queued, bench, cuda.module().matrix_rate, *arguments), flops, 1)
+        found = bench.time(partial(_queued, bench, cuda.compiled.matrix_rate, **arguments), flops, 1)
         bench.report({f"m64n{columns}k16{' weights held' if held else ''}": found})
 
 
@@ -306,14 +313,19 @@ def memory(job: Job, bench: Bench) -> None:
     for megabytes in (1 / 16,) if bench.dry else (16, 33, 50):
         data = torch.zeros(int(megabytes * 2**18), dtype=torch.int32, device=bench.device)
         sink, rounds = torch.zeros(1, dtype=torch.int32, device=bench.device), 1 if bench.dry else 20
-        arguments = (data.data_ptr(), data.numel() * 4, rounds, sink.data_ptr())
-        found = bench.time(partial(_queued, bench, cuda.module().read_rate, *arguments), 0, 1)
+        arguments = {
+            "data": data.data_ptr(),
+            "size": data.numel() * 4,
+            "rounds": rounds,
+            "sink": sink.data_ptr(),
+        }
+        found = bench.time(partial(_queued, bench, cuda.compiled.read_rate, **arguments), 0, 1)
         bench.report({f"{megabytes:g} MB": {**found, "TB/s": round(megabytes * 2**20 * rounds / found["us"] / 1e6, 3)}})
 
 
-def _queued(bench: Bench, function: Callable[..., object], *arguments: object) -> None:
+def _queued(bench: Bench, function: Callable[..., object], **arguments: object) -> None:
     """Calls one of the module's own measurements on the current stream, which a capture changes."""
-    function(*arguments, cuda.queue(bench.device, False))
+    function(**arguments, stream=current_stream(bench.device))
 
 
 def launches(job: Job, bench: Bench) -> None:

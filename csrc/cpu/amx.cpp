@@ -60,11 +60,13 @@ struct EmulatedTiles {
     }
     template <int T>
     void load(const void* from, std::ptrdiff_t stride) const {
-        for (int r = 0; r < kTileRows; ++r) std::memcpy(tiles[T][r], static_cast<const std::uint8_t*>(from) + r * stride, kTileBytes);
+        for (int r = 0; r < kTileRows; ++r)
+            std::memcpy(tiles[T][r], static_cast<const std::uint8_t*>(from) + r * stride, kTileBytes);
     }
     template <int T>
     void store(void* to, std::ptrdiff_t stride) const {
-        for (int r = 0; r < kTileRows; ++r) std::memcpy(static_cast<std::uint8_t*>(to) + r * stride, tiles[T][r], kTileBytes);
+        for (int r = 0; r < kTileRows; ++r)
+            std::memcpy(static_cast<std::uint8_t*>(to) + r * stride, tiles[T][r], kTileBytes);
     }
     static float element(const std::uint8_t (&row)[kTileBytes], int i) {
         std::uint16_t half;
@@ -85,7 +87,8 @@ struct EmulatedTiles {
                     sums[n] = flush(std::fmaf(element(tiles[A][m], 2 * k + n % 2), element(tiles[B][k], n), sums[n]));
             float row[kTileBytes / 4];
             std::memcpy(row, tiles[C][m], kTileBytes);
-            for (int n = 0; n < kTileBytes / 4; ++n) row[n] = flush(flush(row[n]) + flush(sums[2 * n] + sums[2 * n + 1]));
+            for (int n = 0; n < kTileBytes / 4; ++n)
+                row[n] = flush(flush(row[n]) + flush(sums[2 * n] + sums[2 * n + 1]));
             std::memcpy(tiles[C][m], row, kTileBytes);
         }
     }
@@ -118,13 +121,15 @@ struct Bf16 {
             // To nearest even.
             const __m512i odd = _mm512_and_si512(_mm512_srli_epi32(bits, 16), _mm512_set1_epi32(1));
             const __m512i rounded = _mm512_add_epi32(_mm512_add_epi32(bits, _mm512_set1_epi32(0x7fff)), odd);
-            _mm256_storeu_si256(reinterpret_cast<__m256i*>(to + c), _mm512_cvtepi32_epi16(_mm512_srli_epi32(rounded, 16)));
+            _mm256_storeu_si256(reinterpret_cast<__m256i*>(to + c),
+                                _mm512_cvtepi32_epi16(_mm512_srli_epi32(rounded, 16)));
         }
         return bad == 0;
     }
 
     static std::ptrdiff_t group_bytes(const Conv& conv, const Group& group) {
-        return 2 * static_cast<std::ptrdiff_t>(conv.kernel) * conv.kernel * conv.in_channels * ((group.vectors + 1) / 2 * 32);
+        return 2 * static_cast<std::ptrdiff_t>(conv.kernel) * conv.kernel * conv.in_channels *
+               ((group.vectors + 1) / 2 * 32);
     }
 
     // 32 pixels x 32 outputs at a time: four tiles of sums, two of pixels, two of weights.
@@ -166,7 +171,8 @@ struct Int8 {
     }
 
     static std::ptrdiff_t group_bytes(const Conv& conv, const Group& group) {
-        return static_cast<std::ptrdiff_t>(conv.kernel) * srfast::tile_row_bytes(conv.kernel * conv.in_channels) * ((group.vectors + 1) / 2 * 32);
+        return static_cast<std::ptrdiff_t>(conv.kernel) * srfast::tile_row_bytes(conv.kernel * conv.in_channels) *
+               ((group.vectors + 1) / 2 * 32);
     }
 
     static void products(const Tiles& tiles, const Conv& conv, const Element* const* rows, const std::uint8_t* weights,
@@ -187,7 +193,8 @@ struct Int8 {
                         tiles.template multiply_bytes<2, 5, 6>(), tiles.template multiply_bytes<3, 5, 7>();
                     }
                 tiles.template store<0>(results, pitch), tiles.template store<1>(results + 16, pitch);
-                tiles.template store<2>(results + 16 * kGroup, pitch), tiles.template store<3>(results + 16 * kGroup + 16, pitch);
+                tiles.template store<2>(results + 16 * kGroup, pitch),
+                    tiles.template store<3>(results + 16 * kGroup + 16, pitch);
                 const int vectors = group.vectors - v < 2 ? 1 : 2;
                 for (int m = 0; m < step; ++m)
                     for (int n = 0; n < vectors; ++n)
@@ -201,7 +208,7 @@ struct Int8 {
 
 template <class Type>
 void run_with(const Conv& conv, const Task& task) {
-    conv.algorithm == srfast::Algorithm::narrow ? run_narrow<Type>(conv, task) : run(conv, task);
+    conv.algorithm == srfast::Algorithm::lowp ? run_lowp<Type>(conv, task) : run(conv, task);
 }
 
 }  // namespace
@@ -209,23 +216,27 @@ void run_with(const Conv& conv, const Task& task) {
 namespace srfast {
 
 const Kernels& amx_kernels() {
-    static const Kernels kernels{"amx", Vec::width, kPanel, kScratch, run_with<Bf16<HardwareTiles>>, run_node, Narrow::bf16};
+    static const Kernels kernels{"amx",    Vec::width,        kPanel, kScratch, run_with<Bf16<HardwareTiles>>,
+                                 run_node, LowPrecision::bf16};
     return kernels;
 }
 
 const Kernels& amx_int8_kernels() {
-    static const Kernels kernels{"amx_int8", Vec::width, kPanel, kScratch, run_with<Int8<HardwareTiles>>, run_node, Narrow::int8_tiles};
+    static const Kernels kernels{
+        "amx_int8", Vec::width, kPanel, kScratch, run_with<Int8<HardwareTiles>>, run_node, LowPrecision::int8_tiles};
     return kernels;
 }
 
 const Kernels& emulated_amx_kernels() {
-    static const Kernels kernels{"amx_emulated", Vec::width, kPanel, kScratch, run_with<Bf16<EmulatedTiles>>, run_node, Narrow::bf16};
+    static const Kernels kernels{"amx_emulated", Vec::width,        kPanel, kScratch, run_with<Bf16<EmulatedTiles>>,
+                                 run_node,       LowPrecision::bf16};
     return kernels;
 }
 
 const Kernels& emulated_amx_int8_kernels() {
     static const Kernels kernels{
-        "amx_int8_emulated", Vec::width, kPanel, kScratch, run_with<Int8<EmulatedTiles>>, run_node, Narrow::int8_tiles};
+        "amx_int8_emulated",     Vec::width, kPanel, kScratch, run_with<Int8<EmulatedTiles>>, run_node,
+        LowPrecision::int8_tiles};
     return kernels;
 }
 

@@ -39,7 +39,8 @@ Caches from_processor() {
     for (const unsigned leaf : {4u, 0x8000001du}) {
         unsigned a, b, c, d;
         for (unsigned index = 0; index < 16 && __get_cpuid_count(leaf, index, &a, &b, &c, &d) && (a & 31); ++index) {
-            const std::size_t ways = (b >> 22) + 1, partitions = (b >> 12 & 1023) + 1, line = (b & 4095) + 1, sets = std::size_t{c} + 1;
+            const std::size_t ways = (b >> 22) + 1, partitions = (b >> 12 & 1023) + 1, line = (b & 4095) + 1,
+                              sets = std::size_t{c} + 1;
             if ((a & 31) != 2) add(found, static_cast<int>(a >> 5 & 7), ways * partitions * line * sets);
         }
         if (found.second) break;

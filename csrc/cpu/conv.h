@@ -33,28 +33,30 @@ using Bytes = std::vector<std::uint8_t, CacheLines<std::uint8_t>>;
 // Every row has zeroed columns left and right of the image, as many as its readers reach for.
 struct Image {
     float* base = nullptr;
-    std::uint8_t* bytes = nullptr;  // instead of base: results are stored rounded and saturated
+    std::uint8_t* bytes = nullptr;          // instead of base: results are stored rounded and saturated
     const std::ptrdiff_t* slots = nullptr;  // of every row: floats (bytes) from base to its column 0
-    const float* zeros = nullptr;  // column 0 of a row of zeros
+    const float* zeros = nullptr;           // column 0 of a row of zeros
     int height = 0, width = 0, channels = 0;
 
     const float* row(int y) const { return y < 0 || y >= height ? zeros : base + slots[y]; }
 };
 
-// Narrow: direct, on inputs converted to the narrow type of the instruction set.
-enum class Algorithm { direct = 0, winograd = 1, narrow = 2 };
+// lowp: direct, on inputs converted to the low-precision type of the instruction set.
+enum class Algorithm { direct = 0, winograd = 1, lowp = 2 };
 // int8_tiles: 8 bits in tiles of 64 bytes.
-enum class Narrow { none, int8, int8_tiles, bf16 };
+enum class LowPrecision { none, int8, int8_tiles, bf16 };
 
-// The narrow kernels convert as many pixels of as many rows as fit into so many bytes.
-constexpr int kNarrowBytes = 96 << 10, kMaxKernel = 9, kNarrowStep = 32;
+// The low-precision kernels convert as many pixels of as many rows as fit into so many bytes.
+constexpr int kLowpBytes = 96 << 10, kMaxKernel = 9, kLowpStep = 32;
 
 // Outputs that are computed together.
 constexpr int kGroup = 64;
 
 // Of 9x9 kernels in nine parts: pixels from tile to tile, sums of a pixel, and floats from one row of sums to the next.
 constexpr int kSplitStep = 3, kSplitSums = 3;
-constexpr std::ptrdiff_t split_pitch(int tiles) { return static_cast<std::ptrdiff_t>(tiles) * kSplitStep * kSplitSums + 16; }
+constexpr std::ptrdiff_t split_pitch(int tiles) {
+    return static_cast<std::ptrdiff_t>(tiles) * kSplitStep * kSplitSums + 16;
+}
 
 struct Conv {
     Algorithm algorithm = Algorithm::direct;
@@ -68,7 +70,7 @@ struct Conv {
     // the last to the first, output).
     Floats weights;
     // int8 inputs are round(x * input_inverse) + input_zero; sums are multiplied by `scale` of their output.
-    Bytes narrow_weights;
+    Bytes lowp_weights;
     Floats scale;
     float input_inverse = 1.0f;
     int input_zero = 0;
@@ -83,27 +85,32 @@ struct Conv {
     int step() const { return algorithm != Algorithm::winograd ? 1 : kernel == 9 ? kSplitStep : 4; }
     // Floats that a layer keeps between tasks, for rows of this many pixels.
     std::size_t carry(int width) const {
-        if (split()) return static_cast<std::size_t>(3 * kSplitStep * split_pitch((width + kSplitStep - 1) / kSplitStep));
-        return stacked() ? static_cast<std::size_t>((out_channels + group() - 1) / group()) * 5 * 16 * ((width + 3) / 4 * 4) : 0;
+        if (split())
+            return static_cast<std::size_t>(3 * kSplitStep * split_pitch((width + kSplitStep - 1) / kSplitStep));
+        return stacked()
+                   ? static_cast<std::size_t>((out_channels + group() - 1) / group()) * 5 * 16 * ((width + 3) / 4 * 4)
+                   : 0;
     }
     // Where output `index` of the kernels' order (row phase, column phase, channel) is in PyTorch's (channel, phases).
     int source_output(int index) const {
         const int phases = shuffle * shuffle, channels = out_channels / phases;
         return index % channels * phases + index / channels;
     }
-    int row_run() const { return out_channels / shuffle; }  // floats that one pixel writes into one output row: r * channels
+    int row_run() const {
+        return out_channels / shuffle;
+    }  // floats that one pixel writes into one output row: r * channels
 };
 
 // Rows first..last of a convolution (before the shuffle), for thread `index` of `count`; results do not depend on the split.
 struct Task {
-    const Image* sources;  // whose channels in a row are the input
+    const Image* sources;   // whose channels in a row are the input
     const Image* residual;  // null for none
     const Image* out;
     int first, last, index, count;
-    float* scratch;  // of the thread
-    float* carry;    // of the layer: carry(width) floats, for tasks that follow each other
-    Shares* shares;  // of the threads
-    bool* bad;       // set where a value that was stored as a byte was NaN or infinite
+    float* scratch;     // of the thread
+    float* carry;       // of the layer: carry(width) floats, for tasks that follow each other
+    Shares* shares;     // of the threads
+    bool* bad;          // set where a value that was stored as a byte was NaN or infinite
     std::size_t cache;  // bytes of the L2 of one core
 };
 
@@ -118,11 +125,11 @@ struct Kernels {
     std::size_t scratch;  // floats that run() needs for itself
     void (*run)(const Conv&, const Task&);
     void (*run_node)(const Node&, const NodeTask&);
-    Narrow narrow = Narrow::none;  // the type of its narrow convolutions
+    LowPrecision lowp = LowPrecision::none;  // the type of its low-precision convolutions
 };
 
 const Kernels& portable_kernels();
-const Kernels& avx2_kernels();    // only where the build has SRFAST_X86
+const Kernels& avx2_kernels();  // only where the build has SRFAST_X86
 const Kernels& avx512_kernels();
 const Kernels& vnni_kernels();
 const Kernels& amx_kernels();
@@ -132,17 +139,17 @@ const Kernels& emulated_amx_int8_kernels();
 
 // What this build has and this CPU runs in float32, fastest first.
 std::vector<const Kernels*> usable_kernels();
-// The same for those with narrow convolutions, which need to be asked for.
-std::vector<const Kernels*> narrow_kernels();
+// The same for those with low-precision convolutions, which need to be asked for.
+std::vector<const Kernels*> lowp_kernels();
 
 // Orders, transforms and pads `weight` [O, C, k, k], `bias` [O] and `slope` [slopes] (0, 1 or O) for the kernels. The other
 // fields of `conv` are set before.
 void pack(Conv& conv, const Kernels& kernels, const float* weight, const float* bias, const float* slope, int slopes);
-// Whether the narrow kernels have room for such a convolution.
-bool narrow_fits(int kernel, int in_channels);
+// Whether the low-precision kernels have room for such a convolution.
+bool lowp_fits(int kernel, int in_channels);
 // Bytes of a row of 8-bit taps in whole tiles.
 constexpr int tile_row_bytes(int taps) { return (taps + 63) / 64 * 64; }
-// Rounds the weights to the narrow type: int8 with a scale for every output, whose bias makes up for input_zero, or bfloat16.
-void pack_narrow(Conv& conv, Narrow type, const float* weight);
+// Rounds the weights to the low-precision type: int8 with a scale for every output, whose bias makes up for input_zero, or bfloat16.
+void pack_lowp(Conv& conv, LowPrecision type, const float* weight);
 
 }  // namespace srfast

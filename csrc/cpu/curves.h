@@ -36,7 +36,8 @@ inline float exponential(float x) {
 inline float sigmoid(float x) { return 1.0f / (1.0f + exponential(-x)); }
 
 // `count` pixels of `channels` channels through the curve.
-inline void apply_curve(Curve curve, const float* slope, const float* from, float* to, std::ptrdiff_t count, int channels) {
+inline void apply_curve(Curve curve, const float* slope, const float* from, float* to, std::ptrdiff_t count,
+                        int channels) {
     const std::ptrdiff_t values = count * channels;
     switch (curve) {
         case Curve::prelu:
@@ -56,7 +57,8 @@ inline void apply_curve(Curve curve, const float* slope, const float* from, floa
             for (std::ptrdiff_t i = 0; i < values; ++i) to[i] = from[i] * sigmoid(from[i]);
             break;
         default:
-            for (std::ptrdiff_t i = 0; i < values; ++i) to[i] = 0.5f * from[i] * (1.0f + std::erf(from[i] * 0.70710678f));
+            for (std::ptrdiff_t i = 0; i < values; ++i)
+                to[i] = 0.5f * from[i] * (1.0f + std::erf(from[i] * 0.70710678f));
     }
 }
 

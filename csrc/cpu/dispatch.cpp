@@ -51,7 +51,7 @@ std::vector<const Kernels*> usable_kernels() {
     return found;
 }
 
-std::vector<const Kernels*> narrow_kernels() {
+std::vector<const Kernels*> lowp_kernels() {
     std::vector<const Kernels*> found;
 #if defined(SRFAST_X86)
     __builtin_cpu_init();

@@ -10,8 +10,8 @@ namespace {
 
 // Pixels x..x + pixels of row y; sums, `pitch` floats a pixel, are the convolution without bias.
 template <bool Prelu, bool Residual>
-SRFAST_INLINE void finish_vectors(const Conv& conv, const Task& task, int y, int x, int pixels, const float* sums, int pitch,
-                                  const Group& group) {
+SRFAST_INLINE void finish_vectors(const Conv& conv, const Task& task, int y, int x, int pixels, const float* sums,
+                                  int pitch, const Group& group) {
     const Image& out = *task.out;
     const Image* residual = task.residual;
     const int run = conv.row_run();
@@ -44,7 +44,8 @@ inline std::uint8_t to_byte(float value) {
 }
 
 // The general form, for outputs that do not fill vectors, for enlarged residuals and for bytes.
-void finish_scalars(const Conv& conv, const Task& task, int y, int x, int pixels, float* sums, int pitch, const Group& group) {
+void finish_scalars(const Conv& conv, const Task& task, int y, int x, int pixels, float* sums, int pitch,
+                    const Group& group) {
     const Image& out = *task.out;
     const Image* residual = task.residual;
     const int run = conv.row_run(), channels = out.channels, factor = conv.residual_factor;
@@ -66,7 +67,8 @@ void finish_scalars(const Conv& conv, const Task& task, int y, int x, int pixels
                 // One division for a run: for every value they would take most of the time.
                 const int column = (x + p) * conv.shuffle + offset / channels;
                 int channel = offset % channels, repeated = column % factor;
-                const float* add = residual->row(row / factor) + static_cast<std::ptrdiff_t>(column / factor) * channels;
+                const float* add =
+                    residual->row(row / factor) + static_cast<std::ptrdiff_t>(column / factor) * channels;
                 for (int i = 0; i < length; ++i) {
                     sums[value - sums + i] += add[channel];
                     if (++channel < channels) continue;
@@ -95,7 +97,8 @@ void finish_scalars(const Conv& conv, const Task& task, int y, int x, int pixels
 
 // Whether the outputs of a group are whole vectors in memory, of float32, and a residual of the same size is added.
 inline bool fills_vectors(const Conv& conv, const Image& out, const Group& group) {
-    return conv.row_run() % Vec::width == 0 && group.outputs % Vec::width == 0 && !out.bytes && conv.residual_factor == 1;
+    return conv.row_run() % Vec::width == 0 && group.outputs % Vec::width == 0 && !out.bytes &&
+           conv.residual_factor == 1;
 }
 
 SRFAST_INLINE void finish(const Conv& conv, const Task& task, int y, int x, int pixels, float* sums, int pitch,

@@ -56,7 +56,8 @@ void sum_rows(const Node& node, const NodeTask& task, const Moments& moments, bo
 double average(const Node& node, const Image& in, const Moments& moments, int channel) {
     double sum = 0.0;
     const int outside = node.before + node.after;
-    for (int y = node.before; y < in.height - node.after; ++y) sum += static_cast<double>(moments.rows[static_cast<std::ptrdiff_t>(y) * in.channels + channel]);
+    for (int y = node.before; y < in.height - node.after; ++y)
+        sum += static_cast<double>(moments.rows[static_cast<std::ptrdiff_t>(y) * in.channels + channel]);
     return sum / (static_cast<double>(in.height - outside) * (in.width - outside));
 }
 
@@ -66,7 +67,8 @@ void gate_gains(const Node& node, const Moments& moments, int channels) {
     const int middle = static_cast<int>(t[1].size());
     std::vector<float> hidden(t[1].begin(), t[1].end());
     for (int m = 0; m < middle; ++m) {
-        for (int c = 0; c < channels; ++c) hidden[m] += t[0][static_cast<std::size_t>(m) * channels + c] * moments.mean[c];
+        for (int c = 0; c < channels; ++c)
+            hidden[m] += t[0][static_cast<std::size_t>(m) * channels + c] * moments.mean[c];
         hidden[m] = hidden[m] < 0.0f ? hidden[m] * t[4][m] : hidden[m];
     }
     for (int c = 0; c < channels; ++c) {
@@ -92,7 +94,8 @@ void measure(const Node& node, const NodeTask& task) {
         task.barrier.wait();
         if (task.index == 0)
             for (int c = 0; c < in.channels; ++c)
-                moments.gain[c] = static_cast<float>(node.tensors[0][c] / std::sqrt(average(node, in, moments, c) + node.eps));
+                moments.gain[c] =
+                    static_cast<float>(node.tensors[0][c] / std::sqrt(average(node, in, moments, c) + node.eps));
     }
     task.barrier.wait();
 }
@@ -129,8 +132,11 @@ void run_spatial_gate(const Node& node, const NodeTask& task, int first, int las
     const Image& in = task.sources[0];
     const int reach = node.reach, taps = 2 * reach + 1, width = in.width, channels = in.channels;
     const std::ptrdiff_t pitch = width + 2 * reach;
-    std::vector<float> moments(static_cast<std::size_t>(2 * taps * pitch), 0.0f), gains(static_cast<std::size_t>(width));
-    const auto slot = [&](int kind, int y) { return moments.data() + (kind * taps + (y + taps) % taps) * pitch + reach; };
+    std::vector<float> moments(static_cast<std::size_t>(2 * taps * pitch), 0.0f),
+        gains(static_cast<std::size_t>(width));
+    const auto slot = [&](int kind, int y) {
+        return moments.data() + (kind * taps + (y + taps) % taps) * pitch + reach;
+    };
     const auto fill = [&](int y) {
         float *means = slot(0, y), *largest = slot(1, y);
         const bool outside = y < 0 || y >= in.height;
@@ -158,7 +164,8 @@ void run_spatial_gate(const Node& node, const NodeTask& task, int first, int las
         float* to = writer.begin(y);
         for (int x = 0; x < width; ++x, row += channels, to += channels) {
             int c = 0;
-            for (; c + Vec::width <= channels; c += Vec::width) (Vec::load(row + c) * Vec::set1(gains[x])).store(to + c);
+            for (; c + Vec::width <= channels; c += Vec::width)
+                (Vec::load(row + c) * Vec::set1(gains[x])).store(to + c);
             for (; c < channels; ++c) to[c] = row[c] * gains[x];
         }
         writer.end(y);

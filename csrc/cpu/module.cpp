@@ -1,17 +1,18 @@
-// Python's view of the kernels: addresses and sizes only. srfast/kernels/cpu/__init__.py checks the tensors.
+// Python's view of the kernels, as srfast/_cpu.pyi has it. srfast/kernels/cpu/__init__.py checks the tensors whose addresses
+// come here; spec.cpp checks everything else.
 #include "caches.h"
-#include "program.h"
+#include "spec.h"
 
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
-#include <array>
-#include <cmath>
+#include <memory>
 #include <stdexcept>
 #include <string>
-#include <utility>
+#include <vector>
 
 namespace py = pybind11;
+using namespace py::literals;
 using namespace srfast;
 
 namespace {
@@ -22,120 +23,130 @@ std::vector<std::string> names(const std::vector<const Kernels*>& found) {
     return result;
 }
 
-const Kernels& find(const std::string& name) {
-    for (const auto& found : {usable_kernels(), narrow_kernels()})
+std::unique_ptr<Program> make_program(const std::string& instruction_set, std::size_t cache) {
+    for (const auto& found : {usable_kernels(), lowp_kernels()})
         for (const Kernels* kernels : found)
-            if (name == kernels->name) return *kernels;
-    throw std::invalid_argument("this build or CPU has no kernels for '" + name + "'");
+            if (instruction_set == kernels->name) return std::make_unique<Program>(*kernels, cache);
+    throw std::invalid_argument("instruction_set: this build or CPU has no kernels for '" + instruction_set + "'");
 }
 
-const float* floats(std::uintptr_t address) { return reinterpret_cast<const float*>(address); }
-
-void add_conv(Program& program, const std::vector<int>& inputs, int output, int residual, int residual_factor, std::uintptr_t weight,
-              std::uintptr_t bias, std::uintptr_t slope, int slopes, int out_channels, int kernel, int shuffle, double gain,
-              double low, double high, int algorithm, double input_inverse, int input_zero) {
-    Program::Layer layer{{}, inputs, output, residual, {}};
-    Conv& conv = layer.conv;
-    conv.algorithm = static_cast<Algorithm>(algorithm);
-    conv.input_inverse = static_cast<float>(input_inverse), conv.input_zero = input_zero;
-    const bool winograd = conv.algorithm == Algorithm::winograd, direct = conv.algorithm == Algorithm::direct;
-    if (conv.algorithm == Algorithm::narrow && program.kernels().narrow == Narrow::none)
-        throw std::invalid_argument("this instruction set has no narrow convolutions");
-    for (const int input : inputs) conv.in_channels += program.channels(input);
-    conv.out_channels = out_channels;
-    conv.kernel = kernel, conv.shuffle = shuffle, conv.residual_factor = residual_factor;
-    if (inputs.empty() || (inputs.size() > 1 && direct))
-        throw std::invalid_argument("a direct convolution has one input, others have some");
-    for (const int input : inputs)
-        if (!direct && program.channels(input) % 16)
-            throw std::invalid_argument("only direct convolutions read other than multiples of 16 channels");
-    const bool fits = kernel == 3 || kernel == 5 || (kernel == 9 && out_channels <= kSplitSums);
-    if (winograd && (!fits || conv.in_channels % 16))
-        throw std::invalid_argument("the Winograd kernels are 3x3, 5x5 or 9x9 to three channels, on a multiple of 16 channels");
-    if (!winograd && !direct && !narrow_fits(kernel, conv.in_channels))
-        throw std::invalid_argument("no narrow kernel for such a convolution");
-    if (shuffle < 1 || program.channels(output) * shuffle * shuffle != out_channels || residual_factor < 1 || kernel % 2 == 0)
-        throw std::invalid_argument("a convolution's channels do not fit its output");
-    if (residual >= 0 && program.channels(residual) != program.channels(output))
-        throw std::invalid_argument("a residual has other channels than its output");
-    conv.prelu = slopes > 0;
-    conv.gain = static_cast<float>(gain), conv.low = static_cast<float>(low), conv.high = static_cast<float>(high);
-    conv.clamp = std::isfinite(low) || std::isfinite(high);
-    pack(conv, program.kernels(), floats(weight), floats(bias), floats(slope), slopes);
-    program.add_layer(std::move(layer));
+FloatView float_view(std::uintptr_t address, std::size_t count) {
+    return {reinterpret_cast<const float*>(address), count};
 }
 
-void add_node(Program& program, const std::vector<int>& inputs, int output, int operation, int factor, int reach, int curve,
-              double low, double high, double eps, std::pair<int, int> inset,
-              const std::vector<std::pair<std::uintptr_t, std::size_t>>& tensors) {
-    Program::Layer layer{{}, inputs, output, -1, {}};
-    Node& node = layer.node;
-    if (operation <= 0 || operation >= static_cast<int>(Operation::count) || curve < 0 || curve >= static_cast<int>(Curve::count))
-        throw std::invalid_argument("there is no such operation");
-    node.operation = static_cast<Operation>(operation), node.curve = static_cast<Curve>(curve);
-    node.factor = factor, node.reach = reach;
-    node.low = static_cast<float>(low), node.high = static_cast<float>(high), node.eps = static_cast<float>(eps);
-    node.before = inset.first, node.after = inset.second;
-    if (node.before < 0 || node.after < 0) throw std::invalid_argument("an inset is not negative");
-    for (const auto& [address, size] : tensors) node.tensors.emplace_back(floats(address), floats(address) + size);
-    std::vector<int> channels;
-    for (const int input : inputs) channels.push_back(program.channels(input));
-    if (node.out_channels(channels) != program.channels(output)) throw std::invalid_argument("a node does not fit its activations");
-    program.add_layer(std::move(layer));
+Program::Buffer buffer(std::uintptr_t address, Program::Element element) {
+    return {reinterpret_cast<void*>(address), element};
 }
 
-using Steps = std::vector<std::array<int, 3>>;
-
-std::vector<Program::Step> in_order(const Steps& steps) {
-    std::vector<Program::Step> order;
-    for (const auto& s : steps) order.push_back({s[0], s[1], s[2]});
-    return order;
+ConvSpec conv_spec(std::vector<int> inputs, int output, std::optional<int> residual, int residual_factor,
+                   FloatView weight, FloatView bias, FloatView slope, int out_channels, int kernel, int shuffle,
+                   double gain, double low, double high, Algorithm algorithm, double input_inverse, int input_zero) {
+    return {std::move(inputs),
+            output,
+            residual,
+            residual_factor,
+            weight,
+            bias,
+            slope,
+            out_channels,
+            kernel,
+            shuffle,
+            gain,
+            low,
+            high,
+            algorithm,
+            input_inverse,
+            input_zero};
 }
 
-void layout(Program& program, int height, int width, const std::vector<int>& scales, const Steps& steps) {
-    program.layout({height, width, scales}, in_order(steps));
+NodeSpec node_spec(std::vector<int> inputs, int output, Operation operation, int factor, int reach, Curve curve,
+                   double low, double high, double eps, std::pair<int, int> inset, std::vector<FloatView> tensors) {
+    return {std::move(inputs), output, operation, factor, reach, curve, low, high, eps, inset, std::move(tensors)};
 }
 
-std::size_t working_bytes(const Program& program, int height, int width, const std::vector<int>& scales, const Steps& steps) {
-    return program.working_bytes({height, width, scales}, in_order(steps));
+void bind_enums(py::module_& m) {
+    py::enum_<Algorithm>(m, "Algorithm", "How a convolution is computed.")
+        .value("direct", Algorithm::direct)
+        .value("winograd", Algorithm::winograd)
+        .value("lowp", Algorithm::lowp);
+    py::enum_<Operation>(m, "Operation", "What a node that is no convolution does.")
+        .value("affine", Operation::affine)
+        .value("activate", Operation::activate)
+        .value("clamp", Operation::clamp)
+        .value("add", Operation::add)
+        .value("multiply", Operation::multiply)
+        .value("concat", Operation::concat)
+        .value("shuffle", Operation::shuffle)
+        .value("unshuffle", Operation::unshuffle)
+        .value("average_pool", Operation::average_pool)
+        .value("max_pool", Operation::max_pool)
+        .value("resize", Operation::resize)
+        .value("instance_norm", Operation::instance_norm)
+        .value("channel_gate", Operation::channel_gate)
+        .value("spatial_gate", Operation::spatial_gate);
+    py::enum_<Curve>(m, "Curve", "An activation function.")
+        .value("prelu", Curve::prelu)
+        .value("tanh", Curve::tanh)
+        .value("sigmoid", Curve::sigmoid)
+        .value("silu", Curve::silu)
+        .value("gelu", Curve::gelu);
+    py::enum_<Program::Element>(m, "Element", "The type of a buffer's values.")
+        .value("float32", Program::Element::float32)
+        .value("uint8", Program::Element::uint8);
 }
 
-using Address = std::pair<std::uintptr_t, bool>;  // of a tensor, and whether it is uint8 rather than float32
-
-std::vector<Program::External> externals(const std::vector<Address>& addresses) {
-    std::vector<Program::External> result;
-    for (const auto& [address, bytes] : addresses)
-        result.push_back({reinterpret_cast<void*>(address), bytes ? Program::Type::uint8 : Program::Type::float32});
-    return result;
-}
-
-bool run(Program& program, const std::vector<Address>& inputs, const std::vector<Address>& outputs, int threads) {
-    return program.run(externals(inputs), externals(outputs), threads);
+void bind_structs(py::module_& m) {
+    py::class_<Caches>(m, "Caches", "Bytes of this machine's caches.")
+        .def_readonly("second", &Caches::second, "the L2 of one core")
+        .def_readonly("last", &Caches::last, "the last level, which cores share");
+    py::class_<FloatView>(m, "FloatView", "Float32 values of the caller; nothing keeps them alive.")
+        .def(py::init(&float_view), py::kw_only(), "address"_a, "count"_a);
+    py::class_<Program::Buffer>(m, "Buffer", "An input or output: [H, W, C], contiguous; nothing keeps it alive.")
+        .def(py::init(&buffer), py::kw_only(), "address"_a, "element"_a);
+    py::class_<Program::Step>(m, "Step", "Rows of a layer, or for layer -1 - i, of input i being loaded.")
+        .def(py::init<int, int, int>(), "layer"_a, "first"_a, "last"_a);
+    py::class_<Program::Size>(m, "Size", "Pixels of activations of scale 1, and the scale of every activation.")
+        .def(py::init<int, int, std::vector<int>>(), py::kw_only(), "height"_a, "width"_a, "scales"_a);
+    py::class_<Program::Seconds>(m, "Seconds", "Of one run, on the thread that called it.")
+        .def_readonly("layers", &Program::Seconds::layers)
+        .def_readonly("loads", &Program::Seconds::loads)
+        .def_readonly("waits", &Program::Seconds::waits);
+    py::class_<ConvSpec>(m, "ConvSpec", "A convolution that a program is asked for.")
+        .def(py::init(&conv_spec), py::kw_only(), "inputs"_a, "output"_a, "residual"_a, "residual_factor"_a, "weight"_a,
+             "bias"_a, "slope"_a, "out_channels"_a, "kernel"_a, "shuffle"_a, "gain"_a, "low"_a, "high"_a, "algorithm"_a,
+             "input_inverse"_a, "input_zero"_a);
+    py::class_<NodeSpec>(m, "NodeSpec", "Any other operation that a program is asked for.")
+        .def(py::init(&node_spec), py::kw_only(), "inputs"_a, "output"_a, "operation"_a, "factor"_a, "reach"_a,
+             "curve"_a, "low"_a, "high"_a, "eps"_a, "inset"_a, "tensors"_a);
 }
 
 }  // namespace
 
 PYBIND11_MODULE(_cpu, m) {
     m.doc() = "Compiled CPU kernels; use srfast.kernels.cpu, which checks what it passes.";
-    m.def("narrow_sets", [] { return names(narrow_kernels()); }, "Those with narrow convolutions: amx, vnni, amx_emulated.");
-    m.def("instruction_sets", [] { return names(usable_kernels()); }, "Those of this build that this CPU runs, fastest first.");
-    m.def("caches", [] { const Caches found = find_caches(); return std::make_pair(found.second, found.last); },
-          "Bytes of the L2 of one core and of the last level.");
-    m.def("narrow_fits", &narrow_fits, py::arg("kernel"), py::arg("in_channels"));
-    py::class_<Program>(m, "Program")
-        .def(py::init([](const std::string& name, std::size_t cache) { return std::make_unique<Program>(find(name), cache); }),
-             py::arg("instruction_set"), py::arg("cache"))
-        .def("activation", &Program::add_activation, py::arg("channels"), py::arg("input"), py::arg("output"))
-        .def("conv", &add_conv, py::kw_only(), py::arg("inputs"), py::arg("output"), py::arg("residual"),
-             py::arg("residual_factor"), py::arg("weight"), py::arg("bias"), py::arg("slope"), py::arg("slopes"),
-             py::arg("out_channels"), py::arg("kernel"), py::arg("shuffle"), py::arg("gain"), py::arg("low"), py::arg("high"),
-             py::arg("algorithm"), py::arg("input_inverse"), py::arg("input_zero"))
-        .def("node", &add_node, py::kw_only(), py::arg("inputs"), py::arg("output"), py::arg("operation"), py::arg("factor"),
-             py::arg("reach"), py::arg("curve"), py::arg("low"), py::arg("high"), py::arg("eps"), py::arg("inset"), py::arg("tensors"))
-        .def("row_floats", &Program::row_floats, py::arg("activation"), py::arg("width"))
-        .def("layout", &layout, py::kw_only(), py::arg("height"), py::arg("width"), py::arg("scales"), py::arg("steps"))
-        .def("working_bytes", &working_bytes, py::kw_only(), py::arg("height"), py::arg("width"), py::arg("scales"), py::arg("steps"))
+    bind_enums(m);
+    bind_structs(m);
+    m.def(
+        "instruction_sets", [] { return names(usable_kernels()); },
+        "Those of this build that this CPU runs, fastest first.");
+    m.def(
+        "lowp_sets", [] { return names(lowp_kernels()); },
+        "Those with low-precision convolutions: amx, vnni, amx_emulated.");
+    m.def("lowp_fits", &lowp_fits, "kernel"_a, "in_channels"_a);
+    m.def("caches", &find_caches);
+    py::class_<Program>(m, "Program", "A network over numbered activations.")
+        .def(py::init(&make_program), py::kw_only(), "instruction_set"_a, "cache"_a)
+        .def("activation", &Program::add_activation, "channels"_a, py::kw_only(), "is_input"_a, "is_output"_a)
+        .def(
+            "conv", [](Program& program, const ConvSpec& spec) { program.add_layer(make_layer(program, spec)); },
+            "spec"_a)
+        .def(
+            "node", [](Program& program, const NodeSpec& spec) { program.add_layer(make_layer(program, spec)); },
+            "spec"_a)
+        .def("row_floats", &Program::row_floats, "activation"_a, "width"_a)
+        .def("layout", &Program::layout, "size"_a, "steps"_a)
+        .def("working_bytes", &Program::working_bytes, "size"_a, "steps"_a)
         .def("seconds", &Program::seconds)
-        .def("run", &run, py::kw_only(), py::arg("inputs"), py::arg("outputs"), py::arg("threads"),
+        .def("run", &Program::run, py::kw_only(), "inputs"_a, "outputs"_a, "threads"_a,
              py::call_guard<py::gil_scoped_release>());
 }

@@ -54,7 +54,8 @@ SRFAST_INLINE void clear(Vec (&acc)[M][N]) {
 template <int M, int N, bool Add>
 void multiply_rows(int depth, const float* a, const float* b, float* out, const Touch& next) {
     const char *in = next.in, *to = next.out, *add = next.add;
-    constexpr int lines = 4, steps = 4;  // of a pixel that is fetched; between two lines. Depths are multiples of both together.
+    constexpr int lines = 4,
+                  steps = 4;  // of a pixel that is fetched; between two lines. Depths are multiples of both together.
     Vec acc[M][N];
     if (Add) {
 #pragma GCC unroll 24
@@ -90,7 +91,8 @@ void multiply_panel(int depth, const float* a, int tiles, const float* b, float*
     for (int t = 0; t < tiles; t += M) {
         const float* rows = a + t * kGroup;
         float* result = out + t * kGroup;
-        add ? multiply_rows<M, N, true>(depth, rows, b, result, next()) : multiply_rows<M, N, false>(depth, rows, b, result, next());
+        add ? multiply_rows<M, N, true>(depth, rows, b, result, next())
+            : multiply_rows<M, N, false>(depth, rows, b, result, next());
     }
 }
 
@@ -106,11 +108,12 @@ void multiply_any(int vectors, int depth, const float* a, int tiles, const float
 
 // All panels of `vectors` vectors: a block of rows times weights [panel][k of `stride`][columns], from row k on.
 template <class Next>
-void multiply_block(int vectors, int depth, const float* a, int tiles, const float* weights, int stride, int k, float* out,
-                    Next& next) {
+void multiply_block(int vectors, int depth, const float* a, int tiles, const float* weights, int stride, int k,
+                    float* out, Next& next) {
     for (int v = 0; v < vectors; v += Vec::columns) {
         const int wide = vectors - v < Vec::columns ? vectors - v : Vec::columns;
-        const float* panel = weights + (static_cast<std::ptrdiff_t>(v) * stride + static_cast<std::ptrdiff_t>(k) * wide) * Vec::width;
+        const float* panel =
+            weights + (static_cast<std::ptrdiff_t>(v) * stride + static_cast<std::ptrdiff_t>(k) * wide) * Vec::width;
         multiply_any(wide, depth, a, tiles, panel, out + v * Vec::width, k > 0, next);
     }
 }
@@ -138,7 +141,9 @@ struct Parts {
     int count;
 
     Parts(long total, long whole, long size, int index, int threads)
-        : range(part(total, whole, index, threads)), unit(whole), count(static_cast<int>((range.last - range.first + size - 1) / size)) {}
+        : range(part(total, whole, index, threads)),
+          unit(whole),
+          count(static_cast<int>((range.last - range.first + size - 1) / size)) {}
 
     Range at(int p) const {
         const Range within = part(range.last - range.first, unit, p, count);

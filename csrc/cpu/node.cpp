@@ -22,12 +22,14 @@ int Node::out_channels(const std::vector<int>& channels) const {
     switch (operation) {
         case Operation::affine:
         case Operation::instance_norm: return one && sized(*this, {first, first}) ? first : -1;
-        case Operation::activate: return one && (curve == Curve::prelu ? sized(*this, {first}) : sized(*this, {})) ? first : -1;
+        case Operation::activate:
+            return one && (curve == Curve::prelu ? sized(*this, {first}) : sized(*this, {})) ? first : -1;
         case Operation::clamp:
         case Operation::average_pool:
         case Operation::max_pool: return one ? first : -1;
         case Operation::add: return channels.size() == 2 && channels[1] == first ? first : -1;
-        case Operation::multiply: return channels.size() == 2 && (channels[1] == first || channels[1] == 1) ? first : -1;
+        case Operation::multiply:
+            return channels.size() == 2 && (channels[1] == first || channels[1] == 1) ? first : -1;
         case Operation::concat: return std::accumulate(channels.begin(), channels.end(), 0);
         case Operation::shuffle: return one && first % square == 0 ? first / square : -1;
         case Operation::unshuffle: return one ? first * square : -1;

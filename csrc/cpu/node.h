@@ -7,8 +7,22 @@
 namespace srfast {
 
 enum class Operation {
-    none, affine, activate, clamp, add, multiply, concat, shuffle, unshuffle, average_pool, max_pool, resize, instance_norm,
-    channel_gate, spatial_gate, count
+    none,
+    affine,
+    activate,
+    clamp,
+    add,
+    multiply,
+    concat,
+    shuffle,
+    unshuffle,
+    average_pool,
+    max_pool,
+    resize,
+    instance_norm,
+    channel_gate,
+    spatial_gate,
+    count
 };
 enum class Curve { prelu, tanh, sigmoid, silu, gelu, count };
 
@@ -18,7 +32,8 @@ struct Node {
     int reach = 0;   // rows and columns that are read beyond each pixel, on each side
     Curve curve = Curve::prelu;
     float low = 0.0f, high = 0.0f, eps = 0.0f;
-    int before = 0, after = 0;  // rows and columns that a channel_gate's means leave out, at the top and left, and at the others
+    int before = 0,
+        after = 0;  // rows and columns that a channel_gate's means leave out, at the top and left, and at the others
     // affine: scale [C], shift [C]; prelu: slope [C]; resize: weights [factor, 2 * reach + 1]; instance_norm: scale [C],
     // shift [C]; channel_gate: squeeze [M, C], its bias [M], expand [C, M], its bias [C], slope [M]; spatial_gate: weight
     // [2, k, k] with k = 2 * reach + 1, bias [1].
@@ -26,7 +41,8 @@ struct Node {
 
     // Rows are counted where `shrink` rows of the input make one and `grow` rows of the output come from one.
     bool shrinks() const {
-        return operation == Operation::unshuffle || operation == Operation::average_pool || operation == Operation::max_pool;
+        return operation == Operation::unshuffle || operation == Operation::average_pool ||
+               operation == Operation::max_pool;
     }
     int shrink() const { return shrinks() ? factor : 1; }
     int grow() const { return operation == Operation::shuffle || operation == Operation::resize ? factor : 1; }

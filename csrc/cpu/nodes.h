@@ -14,20 +14,23 @@ void shrunk_row(const Node& node, const Image& in, int y, int width, float* to) 
         for (int x = 0; x < width; ++x)
             for (int j = 0; j < r; ++j, row += channels) {
                 if (keep) {
-                    for (int c = 0; c < channels; ++c) to[static_cast<std::ptrdiff_t>(x * channels + c) * r * r + i * r + j] = row[c];
+                    for (int c = 0; c < channels; ++c)
+                        to[static_cast<std::ptrdiff_t>(x * channels + c) * r * r + i * r + j] = row[c];
                     continue;
                 }
                 float* pixel = to + static_cast<std::ptrdiff_t>(x) * channels;
                 if (i + j == 0)
                     for (int c = 0; c < channels; ++c) pixel[c] = row[c];
                 else if (largest)
-                    for (int c = 0; c < channels; ++c) pixel[c] = row[c] > pixel[c] || row[c] != row[c] ? row[c] : pixel[c];
+                    for (int c = 0; c < channels; ++c)
+                        pixel[c] = row[c] > pixel[c] || row[c] != row[c] ? row[c] : pixel[c];
                 else
                     for (int c = 0; c < channels; ++c) pixel[c] += row[c];
             }
     }
     if (node.operation != Operation::average_pool) return;
-    for (std::ptrdiff_t i = 0; i < static_cast<std::ptrdiff_t>(width) * channels; ++i) to[i] /= static_cast<float>(r * r);
+    for (std::ptrdiff_t i = 0; i < static_cast<std::ptrdiff_t>(width) * channels; ++i)
+        to[i] /= static_cast<float>(r * r);
 }
 
 void shuffled_row(const Node& node, const Image& in, int y, float* to) {
@@ -81,7 +84,8 @@ void resized_row(const Node& node, const Image& in, int y, float* blended, float
         blend(&node.tensors[0][static_cast<std::size_t>(phase * taps)], taps, values, column,
               [&](int t) { return blended + t * channels; });
         for (int x = 0; x < in.width; ++x)
-            for (int c = 0; c < channels; ++c) to[static_cast<std::ptrdiff_t>(x * r + phase) * channels + c] = column[x * channels + c];
+            for (int c = 0; c < channels; ++c)
+                to[static_cast<std::ptrdiff_t>(x * r + phase) * channels + c] = column[x * channels + c];
     }
 }
 
@@ -101,17 +105,21 @@ void plain_row(const Node& node, const NodeTask& task, int y, float* to) {
                 if (plus) value = value + Vec::load(plus + c);
                 value.store(to + c);
             }
-            for (; c < channels; ++c) to[c] = (from[c] - (minus ? minus[c] : 0.0f)) * times[c] + (plus ? plus[c] : 0.0f);
+            for (; c < channels; ++c)
+                to[c] = (from[c] - (minus ? minus[c] : 0.0f)) * times[c] + (plus ? plus[c] : 0.0f);
         }
     };
     switch (node.operation) {
         case Operation::affine: return per_channel(nullptr, node.tensors[0].data(), node.tensors[1].data());
-        case Operation::instance_norm: return per_channel(Moments(task).mean, Moments(task).gain, node.tensors[1].data());
+        case Operation::instance_norm:
+            return per_channel(Moments(task).mean, Moments(task).gain, node.tensors[1].data());
         case Operation::channel_gate: return per_channel(nullptr, Moments(task).gain, nullptr);
         case Operation::activate:
-            return apply_curve(node.curve, node.tensors.empty() ? nullptr : node.tensors[0].data(), from, to, width, channels);
+            return apply_curve(node.curve, node.tensors.empty() ? nullptr : node.tensors[0].data(), from, to, width,
+                               channels);
         case Operation::clamp:
-            for (std::ptrdiff_t i = 0; i < values; ++i) to[i] = from[i] < node.low ? node.low : (from[i] > node.high ? node.high : from[i]);
+            for (std::ptrdiff_t i = 0; i < values; ++i)
+                to[i] = from[i] < node.low ? node.low : (from[i] > node.high ? node.high : from[i]);
             return;
         default: break;
     }
@@ -130,11 +138,13 @@ void run_node(const Node& node, const NodeTask& task) {
     if (node.whole() && task.first == 0) measure(node, task);
     const int grow = node.grow();
     const Range range = part(static_cast<long>(task.last - task.first) * grow, 1, task.index, task.count);
-    const int first = task.first * grow + static_cast<int>(range.first), last = task.first * grow + static_cast<int>(range.last);
+    const int first = task.first * grow + static_cast<int>(range.first),
+              last = task.first * grow + static_cast<int>(range.last);
     if (node.operation == Operation::spatial_gate) return run_spatial_gate(node, task, first, last);
     const Image& in = task.sources[0];
     std::vector<float> blended;
-    if (node.operation == Operation::resize) blended.resize(static_cast<std::size_t>(2 * (in.width + node.reach) * in.channels));
+    if (node.operation == Operation::resize)
+        blended.resize(static_cast<std::size_t>(2 * (in.width + node.reach) * in.channels));
     RowWriter writer(task);
     for (int y = first; y < last; ++y) {
         float* to = writer.begin(y);

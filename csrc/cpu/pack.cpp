@@ -49,19 +49,22 @@ int round_up(int n, int unit) { return (n + unit - 1) / unit * unit; }
 void pack(Conv& conv, const Kernels& kernels, const float* weight, const float* bias, const float* slope, int slopes) {
     const int taps = conv.kernel * conv.kernel, in = conv.in_channels, out = conv.out_channels;
     const bool winograd = conv.algorithm == Algorithm::winograd;
-    const int slices = conv.slices(), depth = winograd ? in : in * taps, rows = conv.stacked() ? conv.kernel : conv.split() ? 9 : 1;
+    const int slices = conv.slices(), depth = winograd ? in : in * taps,
+              rows = conv.stacked() ? conv.kernel
+                     : conv.split() ? 9
+                                    : 1;
     const auto g = weight_transform(winograd ? conv.kernel : 3);
     std::size_t group_start = 0;
     conv.bias.assign(round_up(out, 16) + 16, 0.0f);
     conv.slope.assign(round_up(out, 16) + 16, 0.0f);
     conv.weights.clear();
-    if (conv.algorithm == Algorithm::narrow) {
+    if (conv.algorithm == Algorithm::lowp) {
         for (int o = 0; o < out; ++o) {
             const int source = conv.source_output(o);
             conv.bias[o] = bias[source];
             conv.slope[o] = slopes ? slope[slopes == 1 ? 0 : source] : 0.0f;
         }
-        return pack_narrow(conv, kernels.narrow, weight);
+        return pack_lowp(conv, kernels.lowp, weight);
     }
     for (int first = 0; first < out; first += conv.group()) {
         const int outputs = out - first < conv.group() ? out - first : conv.group();
@@ -88,7 +91,8 @@ void pack(Conv& conv, const Kernels& kernels, const float* weight, const float* 
                 if (conv.split()) {
                     for (int part = 0; part < 9; ++part) {
                         const auto u = transformed(w + part / 3 * 3 * 9 + part % 3 * 3, 3, 9, 5, g);
-                        for (int f = 0; f < slices; ++f) at((part / 3 * 3 + 2 - part % 3) * places + o, f, c) = static_cast<float>(u[f]);
+                        for (int f = 0; f < slices; ++f)
+                            at((part / 3 * 3 + 2 - part % 3) * places + o, f, c) = static_cast<float>(u[f]);
                     }
                     continue;
                 }

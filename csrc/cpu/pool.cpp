@@ -26,7 +26,8 @@ void Barrier::wait() {
         round_.store(round + 1, std::memory_order_release);
         return;
     }
-    for (int i = 0; round_.load(std::memory_order_acquire) == round; ++i) i < kSpins ? pause_briefly() : std::this_thread::yield();
+    for (int i = 0; round_.load(std::memory_order_acquire) == round; ++i)
+        i < kSpins ? pause_briefly() : std::this_thread::yield();
 }
 
 Pool& Pool::instance() {

@@ -54,7 +54,7 @@ Image Program::image(int activation) const {
     return image;
 }
 
-bool Program::run(const std::vector<External>& inputs, const std::vector<External>& outputs, int threads) {
+bool Program::run(const std::vector<Buffer>& inputs, const std::vector<Buffer>& outputs, int threads) {
     if (steps_.empty()) fail("a program needs a layout before it runs");
     std::vector<Image> images;
     std::size_t given = 0, taken = 0;
@@ -63,78 +63,80 @@ bool Program::run(const std::vector<External>& inputs, const std::vector<Externa
         taken += activations_[i].input;
         if (!activations_[i].output) continue;
         if (given == outputs.size()) fail("an output is missing");
-        const External& to = outputs[given++];
+        const Buffer& to = outputs[given++];
         Image& out = images.back();
         if (!direct_output(static_cast<int>(i))) {
-            if (to.type != Type::float32) fail("an output that is also read must be float32");
+            if (to.element != Element::float32) fail("an output that is also read must be float32");
             continue;
         }
-        out.base = to.type == Type::float32 ? static_cast<float*>(to.data) : nullptr;
-        out.bytes = to.type == Type::uint8 ? static_cast<std::uint8_t*>(to.data) : nullptr;
+        out.base = to.element == Element::float32 ? static_cast<float*>(to.data) : nullptr;
+        out.bytes = to.element == Element::uint8 ? static_cast<std::uint8_t*>(to.data) : nullptr;
     }
     if (given != outputs.size() || taken != inputs.size()) fail("wrong number of inputs or outputs");
     threads = std::max(threads, 1);
     while (static_cast<int>(scratch_.size()) < threads) scratch_.emplace_back(kernels_.scratch);
     Barrier barrier(threads);
-    Run shared{images, {}, inputs, barrier, {Shares(threads), Shares(threads)}};
+    Shared shared{images, {}, inputs, barrier, {Shares(threads), Shares(threads)}};
     for (const Layer& layer : layers_) {
         shared.sources.emplace_back();
         for (const int input : layer.inputs) shared.sources.back().push_back(images[input]);
     }
     std::atomic<bool> finite{true};
-    seconds_.assign(layers_.size() + 2, 0.0);
+    seconds_ = {std::vector<double>(layers_.size(), 0.0)};
     Pool::instance().run(threads, [&](int index) {
         if (!work(shared, index, threads)) finite = false;
     });
     given = 0;
     for (std::size_t i = 0; i < activations_.size(); ++i) {
         if (!activations_[i].output) continue;
-        const External& to = outputs[given++];
+        const Buffer& to = outputs[given++];
         if (!direct_output(static_cast<int>(i))) store(images[i], static_cast<float*>(to.data));
     }
     return finite;
 }
 
-bool Program::work(Run& run, int index, int count) {
-    const std::vector<Image>& images = run.images;
+bool Program::work(Shared& shared, int index, int count) {
+    const std::vector<Image>& images = shared.images;
     bool bad = false;
     unsigned turn = 0;
     for (const Step& step : steps_) {
         // Nobody uses those of the step before: a barrier lies between.
-        Shares &shares = run.shares[turn], &next = run.shares[turn ^= 1];
+        Shares &shares = shared.shares[turn], &next = shared.shares[turn ^= 1];
         next.reset(index);
         const double start = index == 0 ? now() : 0.0;
         if (step.layer < 0) {
             const int target = input_activation(-1 - step.layer), rows = step.last - step.first;
             const int first = step.first + rows * index / count, last = step.first + rows * (index + 1) / count;
             clear_borders(images[target], target, first, last);
-            load(run.inputs[-1 - step.layer], images[target], first, last);
+            load(shared.inputs[-1 - step.layer], images[target], first, last);
         } else {
             const Layer& layer = layers_[step.layer];
             const int r = layer.grow(), rows = (step.last - step.first) * r;
             if (!direct_output(layer.output))
                 clear_borders(images[layer.output], layer.output, step.first * r + rows * index / count,
                               step.first * r + rows * (index + 1) / count);
-            run_layer(run, step, shares, index, count, &bad);
+            run_layer(shared, step, shares, index, count, &bad);
         }
         const double end = index == 0 ? now() : 0.0;
-        run.barrier.wait();
+        shared.barrier.wait();
         if (index > 0) continue;
-        seconds_[step.layer < 0 ? layers_.size() : static_cast<std::size_t>(step.layer)] += end - start;
-        seconds_.back() += now() - end;
+        (step.layer < 0 ? seconds_.loads : seconds_.layers[static_cast<std::size_t>(step.layer)]) += end - start;
+        seconds_.waits += now() - end;
     }
     return !bad;
 }
 
-void Program::run_layer(Run& run, const Step& step, Shares& shares, int index, int count, bool* bad) {
+void Program::run_layer(Shared& shared, const Step& step, Shares& shares, int index, int count, bool* bad) {
     const Layer& layer = layers_[step.layer];
-    const std::vector<Image>& sources = run.sources[step.layer];
-    const Image& out = run.images[layer.output];
+    const std::vector<Image>& sources = shared.sources[step.layer];
+    const Image& out = shared.images[layer.output];
     float* carry = carries_[step.layer].data();
     if (layer.is_node())
-        return kernels_.run_node(layer.node, {sources, out, step.first, step.last, index, count, carry, run.barrier, bad});
-    const Image* residual = layer.residual < 0 ? nullptr : &run.images[layer.residual];
-    kernels_.run(layer.conv, {sources.data(), residual, &out, step.first, step.last, index, count, scratch_[index].data(), carry, &shares, bad, cache_});
+        return kernels_.run_node(layer.node,
+                                 {sources, out, step.first, step.last, index, count, carry, shared.barrier, bad});
+    const Image* residual = layer.residual < 0 ? nullptr : &shared.images[layer.residual];
+    kernels_.run(layer.conv, {sources.data(), residual, &out, step.first, step.last, index, count,
+                              scratch_[index].data(), carry, &shares, bad, cache_});
 }
 
 // The columns left and right of the image, in rows first..last: other activations may have used the memory.
@@ -143,7 +145,8 @@ void Program::clear_borders(const Image& image, int activation, int first, int l
     reach(activation, before, after);
     const std::size_t left = sizeof(float) * static_cast<std::size_t>(before * image.channels);
     const std::ptrdiff_t end = static_cast<std::ptrdiff_t>(image.width) * image.channels;
-    const std::size_t right = sizeof(float) * static_cast<std::size_t>(row_floats(activation, image.width) - end) - left;
+    const std::size_t right =
+        sizeof(float) * static_cast<std::size_t>(row_floats(activation, image.width) - end) - left;
     for (int y = first; y < last; ++y) {
         float* row = image.base + image.slots[y];
         if (left) std::memset(reinterpret_cast<char*>(row) - left, 0, left);
@@ -157,12 +160,13 @@ void Program::store(const Image& from, float* to) const {
         std::memcpy(to + y * values, from.row(y), sizeof(float) * static_cast<std::size_t>(values));
 }
 
-void Program::load(const External& from, const Image& to, int first, int last) const {
+void Program::load(const Buffer& from, const Image& to, int first, int last) const {
     const std::ptrdiff_t values = static_cast<std::ptrdiff_t>(to.width) * to.channels;
     for (int y = first; y < last; ++y) {
         float* row = to.base + to.slots[y];
-        if (from.type == Type::float32) {
-            std::memcpy(row, static_cast<const float*>(from.data) + y * values, sizeof(float) * static_cast<std::size_t>(values));
+        if (from.element == Element::float32) {
+            std::memcpy(row, static_cast<const float*>(from.data) + y * values,
+                        sizeof(float) * static_cast<std::size_t>(values));
         } else {
             const std::uint8_t* bytes = static_cast<const std::uint8_t*>(from.data) + y * values;
             for (std::ptrdiff_t i = 0; i < values; ++i) row[i] = static_cast<float>(bytes[i]);

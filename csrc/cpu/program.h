@@ -36,15 +36,22 @@ public:
         int height = 0, width = 0;
         std::vector<int> scales;
     };
-    enum class Type { float32, uint8 };
-    struct External {
+    enum class Element { float32, uint8 };
+    // The caller's memory of an input or output.
+    struct Buffer {
         void* data;  // [H, W, C], contiguous
-        Type type;
+        Element element;
+    };
+    // Of one run, on the caller's thread.
+    struct Seconds {
+        std::vector<double> layers;       // each one's work
+        double loads = 0.0, waits = 0.0;  // loading inputs; waiting for other threads
     };
 
     int add_activation(int channels, bool input, bool output);
     void add_layer(Layer layer) { layers_.push_back(std::move(layer)); }
     const Kernels& kernels() const { return kernels_; }
+    int activations() const { return static_cast<int>(activations_.size()); }
     int channels(int activation) const { return activations_.at(activation).channels; }
 
     // Floats of one row of an activation `width` pixels wide, with the columns beyond its borders.
@@ -57,10 +64,10 @@ public:
 
     // Inputs and outputs in the order in which their activations were added.
     // False if a value that was stored as a byte was NaN or infinite.
-    bool run(const std::vector<External>& inputs, const std::vector<External>& outputs, int threads);
+    bool run(const std::vector<Buffer>& inputs, const std::vector<Buffer>& outputs, int threads);
 
-    // Of the last run on the caller's thread, in seconds: every layer's work, then all loads, then waiting for other threads.
-    const std::vector<double>& seconds() const { return seconds_; }
+    // Of the last run.
+    const Seconds& seconds() const { return seconds_; }
 
 private:
     struct Activation {
@@ -80,17 +87,17 @@ private:
     Image image(int activation) const;
     void clear_borders(const Image& image, int activation, int first, int last) const;
     void store(const Image& from, float* to) const;
-    void load(const External& from, const Image& to, int first, int last) const;
+    void load(const Buffer& from, const Image& to, int first, int last) const;
     // What the threads of one run share.
-    struct Run {
+    struct Shared {
         const std::vector<Image>& images;
         std::vector<std::vector<Image>> sources;  // of every layer
-        const std::vector<External>& inputs;
+        const std::vector<Buffer>& inputs;
         Barrier& barrier;
         Shares shares[2];  // of this step, and of the one before it, to be reset
     };
-    bool work(Run& run, int index, int count);
-    void run_layer(Run& run, const Step& step, Shares& shares, int index, int count, bool* bad);
+    bool work(Shared& shared, int index, int count);
+    void run_layer(Shared& shared, const Step& step, Shares& shares, int index, int count, bool* bad);
 
     const Kernels& kernels_;
     const std::size_t cache_;
@@ -102,7 +109,7 @@ private:
     Floats arena_, zeros_;
     std::vector<Floats> scratch_;  // of every thread
     std::vector<Floats> carries_;  // of every layer
-    std::vector<double> seconds_;
+    Seconds seconds_;
 };
 
 }  // namespace srfast

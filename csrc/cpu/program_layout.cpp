@@ -38,7 +38,8 @@ void Program::layout(Size size, std::vector<Step> steps) {
         widest = std::max(widest, static_cast<std::size_t>(row_floats(activation, width)));
         if (!direct_output(activation)) continue;
         const std::ptrdiff_t pitch = static_cast<std::ptrdiff_t>(width) * channels(activation);
-        for (std::size_t y = 0; y < laid_out.slots[i].size(); ++y) laid_out.slots[i][y] = static_cast<std::ptrdiff_t>(y) * pitch;
+        for (std::size_t y = 0; y < laid_out.slots[i].size(); ++y)
+            laid_out.slots[i][y] = static_cast<std::ptrdiff_t>(y) * pitch;
     }
     std::vector<Floats> carries;
     for (const Layer& layer : layers_) {
@@ -46,7 +47,8 @@ void Program::layout(Size size, std::vector<Step> steps) {
         carries.emplace_back(layer.is_node() ? layer.node.carry(size.height * scale, channels(input))
                                              : layer.conv.carry(size.width * scale));
     }
-    if (arena_.size() < static_cast<std::size_t>(laid_out.floats)) arena_ = Floats(static_cast<std::size_t>(laid_out.floats));
+    if (arena_.size() < static_cast<std::size_t>(laid_out.floats))
+        arena_ = Floats(static_cast<std::size_t>(laid_out.floats));
     if (zeros_.size() < widest) zeros_ = Floats(widest);
     // Only now: where there was no memory, the layout before goes on in its own.
     carries_ = std::move(carries), layout_ = std::move(laid_out), size_ = std::move(size), steps_ = std::move(steps);
@@ -61,7 +63,8 @@ std::vector<Storage> Program::storage(const Size& size) const {
     for (std::size_t i = 0; i < activations_.size(); ++i) {
         const int activation = static_cast<int>(i), scale = size.scales[i];
         const bool direct = direct_output(activation);
-        result.push_back({size.height * scale, direct ? 0 : row_floats(activation, size.width * scale), activations_[i].output});
+        result.push_back(
+            {size.height * scale, direct ? 0 : row_floats(activation, size.width * scale), activations_[i].output});
     }
     return result;
 }
@@ -84,7 +87,8 @@ Layout Program::plan(const Size& size, const std::vector<Step>& steps) const {
         written[rows.activation] = rows.last;
     }
     for (std::size_t i = 0; i < activations_.size(); ++i)
-        if (written[i] != size.height * size.scales[i]) fail("activation " + std::to_string(i) + " is not written to its end");
+        if (written[i] != size.height * size.scales[i])
+            fail("activation " + std::to_string(i) + " is not written to its end");
     return lay_out(storage(size), accesses);
 }
 
@@ -107,7 +111,8 @@ Access Program::access(const Size& size, const Step& step) const {
     for (const int input : layer.inputs) {
         if (size.scales[input] != scale * shrink) fail("a layer's scales do not fit");
         const int end = size.height * size.scales[input];
-        result.reads.push_back({input, whole ? 0 : std::max(step.first * shrink - half, 0), whole ? end : std::min(tiles_end * shrink + half, end)});
+        result.reads.push_back({input, whole ? 0 : std::max(step.first * shrink - half, 0),
+                                whole ? end : std::min(tiles_end * shrink + half, end)});
     }
     if (layer.residual >= 0) {
         const int factor = layer.conv.residual_factor;

@@ -14,7 +14,9 @@ public:
     void reset(int index) { taken_[static_cast<std::size_t>(index)].count.store(0, std::memory_order_relaxed); }
 
     // The next part of thread `owner`'s share; any number from the share's size on when all are taken.
-    int take(int owner) { return taken_[static_cast<std::size_t>(owner)].count.fetch_add(1, std::memory_order_relaxed); }
+    int take(int owner) {
+        return taken_[static_cast<std::size_t>(owner)].count.fetch_add(1, std::memory_order_relaxed);
+    }
 
 private:
     struct alignas(64) Count {

@@ -82,19 +82,33 @@ template <class F>
 inline Vec each(F f) {
     return {{f(0), f(1), f(2), f(3)}};
 }
-inline Vec operator+(Vec a, Vec b) { return each([&](int i) { return a.v[i] + b.v[i]; }); }
-inline Vec operator-(Vec a, Vec b) { return each([&](int i) { return a.v[i] - b.v[i]; }); }
-inline Vec operator*(Vec a, Vec b) { return each([&](int i) { return a.v[i] * b.v[i]; }); }
-inline Vec fma(Vec a, Vec b, Vec c) { return each([&](int i) { return a.v[i] * b.v[i] + c.v[i]; }); }
-inline Vec fnma(Vec a, Vec b, Vec c) { return each([&](int i) { return c.v[i] - a.v[i] * b.v[i]; }); }
+inline Vec operator+(Vec a, Vec b) {
+    return each([&](int i) { return a.v[i] + b.v[i]; });
+}
+inline Vec operator-(Vec a, Vec b) {
+    return each([&](int i) { return a.v[i] - b.v[i]; });
+}
+inline Vec operator*(Vec a, Vec b) {
+    return each([&](int i) { return a.v[i] * b.v[i]; });
+}
+inline Vec fma(Vec a, Vec b, Vec c) {
+    return each([&](int i) { return a.v[i] * b.v[i] + c.v[i]; });
+}
+inline Vec fnma(Vec a, Vec b, Vec c) {
+    return each([&](int i) { return c.v[i] - a.v[i] * b.v[i]; });
+}
 inline Vec clamp(Vec x, Vec low, Vec high) {
     return each([&](int i) { return x.v[i] < low.v[i] ? low.v[i] : (x.v[i] > high.v[i] ? high.v[i] : x.v[i]); });
 }
-inline Vec prelu(Vec x, Vec slope) { return each([&](int i) { return x.v[i] < 0 ? x.v[i] * slope.v[i] : x.v[i]; }); }
+inline Vec prelu(Vec x, Vec slope) {
+    return each([&](int i) { return x.v[i] < 0 ? x.v[i] * slope.v[i] : x.v[i]; });
+}
 inline Vec maximum(Vec a, Vec b) {
     return each([&](int i) { return a.v[i] > b.v[i] ? a.v[i] : b.v[i]; });
 }
-inline Vec round_even(Vec x) { return each([&](int i) { return std::nearbyintf(x.v[i]); }); }
+inline Vec round_even(Vec x) {
+    return each([&](int i) { return std::nearbyintf(x.v[i]); });
+}
 inline void store_bytes(Vec x, std::uint8_t* to) {
     for (int i = 0; i < Vec::width; ++i)
         to[i] = static_cast<std::uint8_t>(x.v[i] > 0.0f ? std::lrintf(x.v[i] < 255.0f ? x.v[i] : 255.0f) : 0);

@@ -13,9 +13,9 @@ namespace {
 using srfast::kSplitStep;
 using srfast::kSplitSums;
 
-constexpr int kFive = 5;            // pixels of a tile that are read, along each side
+constexpr int kFive = 5;  // pixels of a tile that are read, along each side
 constexpr int kSplitPlanes = 25;
-constexpr int kSplitBlock = 24;     // tiles of a block, at most
+constexpr int kSplitBlock = 24;  // tiles of a block, at most
 constexpr int kSplitPitch = kSplitBlock * kGroup + 16;
 constexpr int kThird = kSplitStep * kSplitSums;  // sums of one tile in a row; outputs of one third of the kernel's rows
 constexpr int kLanes = 3 * kThird + Vec::width;  // of a pixel, with room for whole vectors
@@ -33,8 +33,9 @@ void split_in(const Piece& piece, int y, int x, int count, float* to) {
 // The products of one tile as 3x3 pixels of kLanes values.
 SRFAST_INLINE void split_tile_out(const float* from, int vectors, float* to) {
     for (int v = 0; v < vectors; ++v)
-        tile_out<kFive, kSplitStep, kSplitPitch>(
-            from + v * Vec::width, [&](int i, int x, Vec value) { value.store(to + (i * kSplitStep + x) * kLanes + v * Vec::width); });
+        tile_out<kFive, kSplitStep, kSplitPitch>(from + v * Vec::width, [&](int i, int x, Vec value) {
+            value.store(to + (i * kSplitStep + x) * kLanes + v * Vec::width);
+        });
 }
 
 // Adds three pixels of one third of the kernel's rows, [pixel][tile, channel], to three tiles of sums, [tile][pixel][channel].
@@ -54,7 +55,8 @@ SRFAST_INLINE void add_three_tiles(const float* from, float* to) {
 #else
     for (int tile = 0; tile < 3; ++tile)
         for (int x = 0; x < kSplitStep; ++x)
-            for (int c = 0; c < kSplitSums; ++c) to[(tile * kSplitStep + x) * kSplitSums + c] += from[x * kLanes + tile * kSplitSums + c];
+            for (int c = 0; c < kSplitSums; ++c)
+                to[(tile * kSplitStep + x) * kSplitSums + c] += from[x * kLanes + tile * kSplitSums + c];
 #endif
 }
 
@@ -62,7 +64,8 @@ SRFAST_INLINE void add_three_tiles(const float* from, float* to) {
 inline void add_some_tiles(const float* from, int from_tile, int to_tile, float* to) {
     for (int tile = from_tile; tile < to_tile; ++tile)
         for (int x = 0; x < kSplitStep; ++x)
-            for (int c = 0; c < kSplitSums; ++c) to[(tile * kSplitStep + x) * kSplitSums + c] += from[x * kLanes + tile * kSplitSums + c];
+            for (int c = 0; c < kSplitSums; ++c)
+                to[(tile * kSplitStep + x) * kSplitSums + c] += from[x * kLanes + tile * kSplitSums + c];
 }
 
 // Rows of sums in the carry: a ring of three rows of tiles.
@@ -83,9 +86,9 @@ struct FetchTiles {
         Touch touch{idle, idle, idle, 0, 0};
         if (call < count * kSplitStep) {  // three new rows of every tile, three new pixels in each
             const Image& image = *next.image;
-            touch.in = reinterpret_cast<const char*>(image.row(y * kSplitStep - 2 + call % kSplitStep) +
-                                                     static_cast<std::ptrdiff_t>((x + call / kSplitStep) * kSplitStep - 2) * image.channels +
-                                                     next.channel);
+            touch.in = reinterpret_cast<const char*>(
+                image.row(y * kSplitStep - 2 + call % kSplitStep) +
+                static_cast<std::ptrdiff_t>((x + call / kSplitStep) * kSplitStep - 2) * image.channels + next.channel);
             touch.in_step = static_cast<std::ptrdiff_t>(sizeof(float)) * image.channels;
         }
         ++call;
@@ -94,7 +97,8 @@ struct FetchTiles {
 };
 
 // Tiles x .. x + count of row y, added to the sums of tiles first .. last of the rows of tiles above.
-void split_block(const Conv& conv, const Task& task, int y, int x, int count, const Range& range, int tile_rows, const Sums& sums) {
+void split_block(const Conv& conv, const Task& task, int y, int x, int count, const Range& range, int tile_rows,
+                 const Sums& sums) {
     const int vectors = (3 * kThird + Vec::width - 1) / Vec::width;
     const bool in_place = vectors <= Vec::columns && conv.in_channels <= kGroup;
     float *transformed = task.scratch, *products = in_place ? transformed : transformed + kSplitPlanes * kSplitPitch;
@@ -102,13 +106,15 @@ void split_block(const Conv& conv, const Task& task, int y, int x, int count, co
     const char* idle = reinterpret_cast<const char*>(conv.bias.data());
     for (int chunk = 0; chunk < conv.in_channels; chunk += kGroup) {
         const int depth = conv.in_channels - chunk < kGroup ? conv.in_channels - chunk : kGroup;
-        each_piece(task, chunk, depth, [&](const Piece& piece, int at) { split_in(piece, y, x, count, transformed + at); });
+        each_piece(task, chunk, depth,
+                   [&](const Piece& piece, int at) { split_in(piece, y, x, count, transformed + at); });
         const bool last = chunk + depth == conv.in_channels;
         const int after = static_cast<int>(range.last) + 2 - (x + count);
-        FetchTiles next{idle, first_piece(task, last ? 0 : chunk + depth), y, x + count, last ? (after < count ? after : count) : 0};
+        FetchTiles next{idle, first_piece(task, last ? 0 : chunk + depth), y, x + count,
+                        last ? (after < count ? after : count) : 0};
         for (int f = 0; f < kSplitPlanes; ++f)
-            multiply_block(vectors, depth, transformed + f * kSplitPitch, count, conv.weights.data() + f * slice, conv.in_channels, chunk,
-                           products + f * kSplitPitch, next);
+            multiply_block(vectors, depth, transformed + f * kSplitPitch, count, conv.weights.data() + f * slice,
+                           conv.in_channels, chunk, products + f * kSplitPitch, next);
     }
     alignas(64) float pixels[kSplitStep * kSplitStep * kLanes + Vec::width];
     for (int t = 0; t < count; ++t) {
@@ -130,10 +136,12 @@ void split_block(const Conv& conv, const Task& task, int y, int x, int count, co
 // Bias and activation of a run of sums that begins with output 0 of a pixel.
 struct Finish {
     const Conv& conv;
-    float bias[kSplitSums + Vec::width], slope[kSplitSums + Vec::width];  // of the outputs that follow each other in memory
+    float bias[kSplitSums + Vec::width],
+        slope[kSplitSums + Vec::width];  // of the outputs that follow each other in memory
 
     explicit Finish(const Conv& c) : conv(c) {
-        for (int i = 0; i < kSplitSums + Vec::width; ++i) bias[i] = c.bias[i % kSplitSums], slope[i] = c.slope[i % kSplitSums];
+        for (int i = 0; i < kSplitSums + Vec::width; ++i)
+            bias[i] = c.bias[i % kSplitSums], slope[i] = c.slope[i % kSplitSums];
     }
 
     SRFAST_INLINE Vec operator()(Vec sums, int output) const {
@@ -184,7 +192,8 @@ void finish_pixels(const Conv& conv, const Task& task, int y, int x, int end, co
 // Three rows of complete sums to results, tiles range.first .. range.last.
 void split_finish(const Conv& conv, const Task& task, int tile_row, const Range& range, const Sums& sums) {
     const int first = static_cast<int>(range.first) * kSplitStep, width = task.sources[0].width;
-    const int end = static_cast<int>(range.last) * kSplitStep < width ? static_cast<int>(range.last) * kSplitStep : width;
+    const int end =
+        static_cast<int>(range.last) * kSplitStep < width ? static_cast<int>(range.last) * kSplitStep : width;
     const Finish finished(conv);
     const Image& out = *task.out;
     for (int y = tile_row * kSplitStep; y < (tile_row + 1) * kSplitStep && y < task.last; ++y) {
@@ -209,7 +218,8 @@ void run_split(const Conv& conv, const Task& task) {
     const std::ptrdiff_t pitch = srfast::split_pitch(columns);
     // Tiles -2 and -1 are never written.
     const Sums sums{task.carry, pitch};
-    const int begin = task.first == 0 ? 0 : task.first / kSplitStep + 2, end = (task.last + kSplitStep - 1) / kSplitStep + 2;
+    const int begin = task.first == 0 ? 0 : task.first / kSplitStep + 2,
+              end = (task.last + kSplitStep - 1) / kSplitStep + 2;
     const auto share_of = [&](int index) {
         Parts share(columns, 1, kSplitPart, index, task.count);
         share.unit = kSplitPart;
@@ -217,11 +227,13 @@ void run_split(const Conv& conv, const Task& task) {
     };
     each_part(task, share_of, [&](const Parts& share, int p) {
         const Range range = share.at(p);
-        const int tiles = static_cast<int>(range.last - range.first) + 2, blocks = (tiles + kSplitBlock - 1) / kSplitBlock;
+        const int tiles = static_cast<int>(range.last - range.first) + 2,
+                  blocks = (tiles + kSplitBlock - 1) / kSplitBlock;
         for (int y = begin; y < end; ++y) {
             if (y < tile_rows)
                 for (int line = 0; line < kSplitStep; ++line)
-                    std::memset(sums.row(y, line) + range.first * kThird, 0, sizeof(float) * static_cast<std::size_t>(range.last - range.first) * kThird);
+                    std::memset(sums.row(y, line) + range.first * kThird, 0,
+                                sizeof(float) * static_cast<std::size_t>(range.last - range.first) * kThird);
             for (int b = 0; b < blocks; ++b) {
                 const int first = tiles * b / blocks, last = tiles * (b + 1) / blocks;
                 split_block(conv, task, y, static_cast<int>(range.first) + first, last - first, range, tile_rows, sums);

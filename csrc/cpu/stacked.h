@@ -8,11 +8,11 @@
 
 namespace {
 
-constexpr int kLine = 8;       // pixels of a tile that are read
+constexpr int kLine = 8;        // pixels of a tile that are read
 constexpr int kLineBlock = 24;  // tiles of a block, at most
 constexpr int kLinePitch = kLineBlock * kGroup + 16;
-constexpr int kRows = 5;       // of the kernel, and of the carry
-constexpr int kCarried = 16;   // floats of a pixel in the carry, for one group
+constexpr int kRows = 5;      // of the kernel, and of the carry
+constexpr int kCarried = 16;  // floats of a pixel in the carry, for one group
 
 SRFAST_INLINE void line_in(const Piece& piece, int y, int x, int count, float* to) {
     const std::ptrdiff_t channels = piece.image->channels;
@@ -75,21 +75,22 @@ struct FetchLine {
 };
 
 // Row y of `count` tiles from column x: products, and their sums in the carry.
-void line(const Conv& conv, const Task& task, const Group& group, int y, int x, int count, const float* weights, float* carry,
-          std::ptrdiff_t slot) {
+void line(const Conv& conv, const Task& task, const Group& group, int y, int x, int count, const float* weights,
+          float* carry, std::ptrdiff_t slot) {
     float *transformed = task.scratch, *products = task.scratch + kLine * kLinePitch;
     const int vectors = (kRows * group.outputs + Vec::width - 1) / Vec::width;
     const std::ptrdiff_t slice = static_cast<std::ptrdiff_t>(vectors) * Vec::width * conv.in_channels;
     const char* idle = reinterpret_cast<const char*>(conv.bias.data());
     for (int chunk = 0; chunk < conv.in_channels; chunk += kGroup) {
         const int depth = conv.in_channels - chunk < kGroup ? conv.in_channels - chunk : kGroup;
-        each_piece(task, chunk, depth, [&](const Piece& piece, int at) { line_in(piece, y, x, count, transformed + at); });
+        each_piece(task, chunk, depth,
+                   [&](const Piece& piece, int at) { line_in(piece, y, x, count, transformed + at); });
         const bool last = chunk + depth == conv.in_channels;
         const bool more = !last || y + 1 < task.sources[0].height;
         FetchLine next{idle, first_piece(task, last ? 0 : chunk + depth), y + last, x, more ? count : 0};
         for (int f = 0; f < kLine; ++f)
-            multiply_block(vectors, depth, transformed + f * kLinePitch, count, weights + f * slice, conv.in_channels, chunk,
-                           products + f * kLinePitch, next);
+            multiply_block(vectors, depth, transformed + f * kLinePitch, count, weights + f * slice, conv.in_channels,
+                           chunk, products + f * kLinePitch, next);
     }
     for (int t = 0; t < count; ++t)
         line_out(group, vectors, y, task.sources[0].height, products + t * kGroup, carry + t * kStep * kCarried, slot);
@@ -103,7 +104,9 @@ void run_stacked(const Conv& conv, const Task& task) {
     const int whole = (kRows * group_of(conv, 0).outputs + Vec::width - 1) / Vec::width;
     const std::ptrdiff_t group_weights = static_cast<std::ptrdiff_t>(kLine) * whole * Vec::width * conv.in_channels;
     // Parts are columns, so that the thread that begins a row's sums finishes them.
-    const auto share_of = [&](int index) { return GroupedParts(Parts(columns, unit, kLineBlock, index, task.count), groups(conv)); };
+    const auto share_of = [&](int index) {
+        return GroupedParts(Parts(columns, unit, kLineBlock, index, task.count), groups(conv));
+    };
     each_part(task, share_of, [&](const GroupedParts& share, int p) {
         const int g = share.group(p);
         const Group group = group_of(conv, g);

@@ -75,7 +75,8 @@ SRFAST_INLINE void transform_out(const Vec (&m)[5], Vec (&y)[3]) {
 
 // In both directions: one vector of channels of one tile, whose rows begin at rows[i] + offset; frequencies `Pitch` floats apart.
 template <int Tile, int Pitch>
-SRFAST_INLINE void tile_in(const float* const (&rows)[Tile], std::ptrdiff_t offset, std::ptrdiff_t channels, float* to) {
+SRFAST_INLINE void tile_in(const float* const (&rows)[Tile], std::ptrdiff_t offset, std::ptrdiff_t channels,
+                           float* to) {
     Vec t[Tile][Tile];
 #pragma GCC unroll 8
     for (int i = 0; i < Tile; ++i) {

@@ -25,7 +25,8 @@ struct Int8 {
     }
 
     template <int N>
-    static void panel(const Conv& conv, const Element* const* rows, const std::uint8_t* weights, int output, int count, float* sums) {
+    static void panel(const Conv& conv, const Element* const* rows, const std::uint8_t* weights, int output, int count,
+                      float* sums) {
         constexpr int M = step;
         const std::ptrdiff_t channels = conv.in_channels, taps = conv.kernel * channels;
         for (int p = 0; p < count; p += M, sums += M * kGroup) {
@@ -59,8 +60,8 @@ struct Int8 {
         }
     }
 
-    static void products(const Unit&, const Conv& conv, const Element* const* rows, const std::uint8_t* weights, const Group& group,
-                         int count, float* sums) {
+    static void products(const Unit&, const Conv& conv, const Element* const* rows, const std::uint8_t* weights,
+                         const Group& group, int count, float* sums) {
         const std::ptrdiff_t vector = static_cast<std::ptrdiff_t>(conv.kernel) * conv.kernel * conv.in_channels * 16;
         for (int v = 0; v < group.vectors; v += columns, weights += columns * vector) {
             const int output = group.first + v * 16;
@@ -71,7 +72,7 @@ struct Int8 {
 };
 
 void run_with_int8(const Conv& conv, const Task& task) {
-    conv.algorithm == srfast::Algorithm::narrow ? run_narrow<Int8>(conv, task) : run(conv, task);
+    conv.algorithm == srfast::Algorithm::lowp ? run_lowp<Int8>(conv, task) : run(conv, task);
 }
 
 }  // namespace
@@ -79,7 +80,7 @@ void run_with_int8(const Conv& conv, const Task& task) {
 namespace srfast {
 
 const Kernels& vnni_kernels() {
-    static const Kernels kernels{"vnni", Vec::width, kPanel, kScratch, run_with_int8, run_node, Narrow::int8};
+    static const Kernels kernels{"vnni", Vec::width, kPanel, kScratch, run_with_int8, run_node, LowPrecision::int8};
     return kernels;
 }
 

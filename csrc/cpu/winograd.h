@@ -7,10 +7,10 @@
 
 namespace {
 
-constexpr int kTile = 6;     // pixels of a tile that are read, along each side
-constexpr int kPlanes = 36;  // frequencies
+constexpr int kTile = 6;        // pixels of a tile that are read, along each side
+constexpr int kPlanes = 36;     // frequencies
 constexpr int kChunk = kGroup;  // input channels at a time
-constexpr int kBlock = 24;   // tiles of a block, at most
+constexpr int kBlock = 24;      // tiles of a block, at most
 constexpr int kBand = 12;
 // Odd in cache lines, so that the frequencies of a tile fall into different sets.
 constexpr int kPitch = kBlock * kChunk + 16;
@@ -51,7 +51,8 @@ void block_in(const Piece& piece, const Places& places, float* to) {
     for (int t = 0; t < places.count; ++t) {
         if (t == 0 || places.y[t] != places.y[t - 1])
             for (int i = 0; i < kTile; ++i) rows[i] = piece.image->row(places.y[t] - 1 + i) + piece.channel;
-        for (int c = 0; c < piece.depth; c += Vec::width) tile_in<kTile, kPitch>(rows, (places.x[t] - 1) * channels + c, channels, to + t * kChunk + c);
+        for (int c = 0; c < piece.depth; c += Vec::width)
+            tile_in<kTile, kPitch>(rows, (places.x[t] - 1) * channels + c, channels, to + t * kChunk + c);
     }
 }
 
@@ -79,7 +80,8 @@ struct Targets {
 
 // Every output of a whole tile, finished in registers; `at` is its first column's offset.
 template <bool Prelu, bool Residual>
-void whole_tile_out(const Conv& conv, const Targets& targets, std::ptrdiff_t at, const Group& group, const float* from) {
+void whole_tile_out(const Conv& conv, const Targets& targets, std::ptrdiff_t at, const Group& group,
+                    const float* from) {
     const std::ptrdiff_t run = conv.row_run();
     const Vec gain = Vec::set1(conv.gain);
     for (int v = 0; v < group.vectors; ++v) {
@@ -114,8 +116,9 @@ void block_out(const Conv& conv, const Task& task, const Places& places, const G
             continue;
         }
         for (int v = 0; v < group.vectors; ++v)
-            tile_out<kTile, kStep, kPitch>(tile + v * Vec::width,
-                     [&](int i, int j, Vec value) { value.store(sums + (i * kStep + j) * kGroup + v * Vec::width); });
+            tile_out<kTile, kStep, kPitch>(tile + v * Vec::width, [&](int i, int j, Vec value) {
+                value.store(sums + (i * kStep + j) * kGroup + v * Vec::width);
+            });
         const int wide = x + kStep <= width ? kStep : width - x;
         for (int i = 0; i < kStep && y + i < task.last; ++i)
             finish(conv, task, y + i, x, wide, sums + i * kStep * kGroup, kGroup, group);
@@ -126,12 +129,12 @@ void block_out(const Conv& conv, const Task& task, const Places& places, const G
 // overwrite and are added to. As late as possible: the weights that pass through L2 after it would drive it out again.
 struct Fetch {
     const Piece next;
-    const Places& in;    // tiles of the next transform
+    const Places& in;  // tiles of the next transform
     const Conv& conv;
     const Task& task;
-    const Places* out;   // tiles of the results, if they are fetched
+    const Places* out;  // tiles of the results, if they are fetched
     const Group& group;
-    int left;            // calls
+    int left;  // calls
 
     Touch operator()() {
         const char* idle = reinterpret_cast<const char*>(conv.bias.data());
@@ -145,8 +148,9 @@ struct Fetch {
     void fetch_tile(int index, Touch& touch) const {
         const int t = index / kTile;
         const Image& image = *next.image;
-        touch.in = reinterpret_cast<const char*>(image.row(in.y[t] - 1 + index % kTile) +
-                                                 static_cast<std::ptrdiff_t>(in.x[t] + 1) * image.channels + next.channel);
+        touch.in =
+            reinterpret_cast<const char*>(image.row(in.y[t] - 1 + index % kTile) +
+                                          static_cast<std::ptrdiff_t>(in.x[t] + 1) * image.channels + next.channel);
         touch.in_step = static_cast<std::ptrdiff_t>(sizeof(float)) * image.channels;
     }
 
@@ -163,13 +167,17 @@ struct Fetch {
 };
 
 // Whether products overwrite the transforms they are made from: with one panel and one chunk.
-bool in_place(const Conv& conv, const Group& group) { return group.vectors <= Vec::columns && conv.in_channels <= kChunk; }
+bool in_place(const Conv& conv, const Group& group) {
+    return group.vectors <= Vec::columns && conv.in_channels <= kChunk;
+}
 
 // One block of tiles for one group of outputs; `after` is the next one. Weights and transforms hardly fit into L2 together with
 // what is fetched meanwhile. Every other block takes the weights `backwards`, those first that are still there.
-void winograd_block(const Conv& conv, const Task& task, int g, const Places& here, const Places& after, bool backwards) {
+void winograd_block(const Conv& conv, const Task& task, int g, const Places& here, const Places& after,
+                    bool backwards) {
     const Group group = group_of(conv, g);
-    const float* weights = conv.weights.data() + static_cast<std::ptrdiff_t>(g) * kPlanes * conv.group() * conv.in_channels;
+    const float* weights =
+        conv.weights.data() + static_cast<std::ptrdiff_t>(g) * kPlanes * conv.group() * conv.in_channels;
     float *transformed = task.scratch, *products = in_place(conv, group) ? transformed : transformed + kPlanes * kPitch;
     const std::ptrdiff_t slice = static_cast<std::ptrdiff_t>(group.vectors) * Vec::width * conv.in_channels;
     const bool fetch_results = fills_vectors(conv, *task.out, group);
@@ -177,12 +185,17 @@ void winograd_block(const Conv& conv, const Task& task, int g, const Places& her
         const int depth = conv.in_channels - chunk < kChunk ? conv.in_channels - chunk : kChunk;
         each_piece(task, chunk, depth, [&](const Piece& piece, int at) { block_in(piece, here, transformed + at); });
         const bool last = chunk + depth == conv.in_channels;
-        Fetch next{first_piece(task, last ? 0 : chunk + depth), last ? after : here, conv, task, last && fetch_results ? &here : nullptr,
-                   group, kPlanes * calls_of(group.vectors, here.count)};
+        Fetch next{first_piece(task, last ? 0 : chunk + depth),
+                   last ? after : here,
+                   conv,
+                   task,
+                   last && fetch_results ? &here : nullptr,
+                   group,
+                   kPlanes * calls_of(group.vectors, here.count)};
         for (int i = 0; i < kPlanes; ++i) {
             const int f = backwards ? kPlanes - 1 - i : i;
-            multiply_block(group.vectors, depth, transformed + f * kPitch, here.count, weights + f * slice, conv.in_channels, chunk,
-                           products + f * kPitch, next);
+            multiply_block(group.vectors, depth, transformed + f * kPitch, here.count, weights + f * slice,
+                           conv.in_channels, chunk, products + f * kPitch, next);
         }
     }
     block_out(conv, task, here, group, products);
@@ -214,8 +227,10 @@ struct Share {
     int groups, count;
 
     Share(const Conv& conv, const Walk& tiles, std::size_t cache, int index, int threads)
-        : walk(tiles), whole(blocks(walk, conv, group_of(conv, 0), cache, index, threads)),
-          last(blocks(walk, conv, group_of(conv, ::groups(conv) - 1), cache, index, threads)), groups(::groups(conv)),
+        : walk(tiles),
+          whole(blocks(walk, conv, group_of(conv, 0), cache, index, threads)),
+          last(blocks(walk, conv, group_of(conv, ::groups(conv) - 1), cache, index, threads)),
+          groups(::groups(conv)),
           count((groups - 1) * whole.count + last.count) {}
 
     int group(int p) const { return p < (groups - 1) * whole.count ? p / whole.count : groups - 1; }
@@ -230,13 +245,16 @@ struct Share {
 };
 
 void run_winograd(const Conv& conv, const Task& task) {
-    const Walk walk{task.first, (task.last - task.first + kStep - 1) / kStep, (task.sources[0].width + kStep - 1) / kStep};
+    const Walk walk{task.first, (task.last - task.first + kStep - 1) / kStep,
+                    (task.sources[0].width + kStep - 1) / kStep};
     bool backwards = false;
-    each_part(task, [&](int index) { return Share(conv, walk, task.cache, index, task.count); }, [&](const Share& share, int p) {
-        // The next block is what this thread does next if nobody else takes it.
-        winograd_block(conv, task, share.group(p), share.block(p), share.block(p + 1), backwards);
-        backwards = !backwards;
-    });
+    each_part(
+        task, [&](int index) { return Share(conv, walk, task.cache, index, task.count); },
+        [&](const Share& share, int p) {
+            // The next block is what this thread does next if nobody else takes it.
+            winograd_block(conv, task, share.group(p), share.block(p), share.block(p + 1), backwards);
+            backwards = !backwards;
+        });
 }
 
 constexpr std::size_t kWinogradScratch = 2 * kPlanes * kPitch;

@@ -22,9 +22,10 @@ struct HeldParams {
 struct HeldShape {
     static constexpr int N = 64, BOX = N + 2, PITCH = 67;
     static constexpr int PLANE_BYTES = PITCH * 16, ROW_BYTES = 8 * PLANE_BYTES;
-    static constexpr int RING = 8, LATE = 2;            // LATE: rows that are copied while the warp goes on
+    static constexpr int RING = 8, LATE = 2;  // LATE: rows that are copied while the warp goes on
     static constexpr int PART = N, SUMS_BYTES = N * 64 * 4;
-    static constexpr int SUMS = RING * ROW_BYTES, BARRIERS = SUMS + 2 * SUMS_BYTES, SHARED = BARRIERS + Ring<RING>::BYTES;
+    static constexpr int SUMS = RING * ROW_BYTES, BARRIERS = SUMS + 2 * SUMS_BYTES,
+                         SHARED = BARRIERS + Ring<RING>::BYTES;
     static_assert(RING >= 3 + LATE, "a window and what is under way");
 };
 
@@ -37,20 +38,23 @@ SRFAST_DEVICE uint64_t planes_at(uint32_t address) {
 // Starts copying 64 channels of `columns` pixels of a row from (y, x0) on as planes; zeros outside the image.
 // THREADS threads share the work; this one is number `index`.
 template <int PITCH, int THREADS>
-SRFAST_DEVICE void fetch_planes(const View& x, int image, int y, int x0, int columns, int height, int width, uint32_t to, int index) {
-    const uint16_t* row = static_cast<const uint16_t*>(x.data) + image * x.image + y * x.row;
+SRFAST_DEVICE void fetch_planes(const View& x, int image, int y, int x0, int columns, int height, int width,
+                                uint32_t to, int index) {
+    const uint16_t* row = static_cast<const uint16_t*>(x.data) + image * x.image_stride + y * x.row_stride;
     const bool inside = y >= 0 && y < height;
 #pragma unroll 1
     for (int i = index; i < columns * 8; i += THREADS) {
         const int chunk = i % 8, pixel = i / 8, px = x0 + pixel;
         const bool valid = inside && px >= 0 && px < width;
-        cp_async<16>(to + (chunk * PITCH + pixel) * 16, valid ? row + static_cast<long long>(px) * x.pixel + chunk * 8 : x.data, valid);
+        cp_async<16>(to + (chunk * PITCH + pixel) * 16,
+                     valid ? row + static_cast<long long>(px) * x.pixel_stride + chunk * 8 : x.data, valid);
     }
 }
 
 // The rows of all strips of a block with REACH rows and columns more on each side, into the ring; strips are `columns` wide.
 template <int REACH>
-SRFAST_DEVICE void copy_planes(const ConvParams& c, int rows, int columns, uint32_t rows_at, const Ring<HeldShape::RING>& ring, const Share& share) {
+SRFAST_DEVICE void copy_planes(const ConvParams& c, int rows, int columns, uint32_t rows_at,
+                               const Ring<HeldShape::RING>& ring, const Share& share) {
     using H = HeldShape;
     int count = 0;
     for (int item = share.first; item < share.items; item += share.step) {
@@ -58,7 +62,8 @@ SRFAST_DEVICE void copy_planes(const ConvParams& c, int rows, int columns, uint3
         for (int row = -REACH; row < s.rows + REACH; ++row, ++count) {
             ring.await_empty(count);
             const uint32_t to = rows_at + count % H::RING * H::ROW_BYTES;
-            fetch_planes<H::PITCH, 128>(c.x, s.image, s.y0 + row, s.x0 - REACH, H::BOX, c.height, c.width, to, thread());
+            fetch_planes<H::PITCH, 128>(c.x, s.image, s.y0 + row, s.x0 - REACH, H::BOX, c.height, c.width, to,
+                                        thread());
             cp_async_commit();
             cp_async_wait<H::LATE>();
             if (count >= H::LATE) ring.publish(count - H::LATE);
@@ -81,7 +86,8 @@ SRFAST_DEVICE void hold_weights(HeldWeights& held, const void* weight) {
 // The sums of the row whose window is the ring's row `slot` and the two behind it, in the order of conv_wgmma. Calls meanwhile()
 // while the products are under way.
 template <class T, class F>
-SRFAST_DEVICE void multiply_held(float (&acc)[HeldShape::N / 2], const HeldWeights& held, uint32_t rows_at, int slot, const F& meanwhile) {
+SRFAST_DEVICE void multiply_held(float (&acc)[HeldShape::N / 2], const HeldWeights& held, uint32_t rows_at, int slot,
+                                 const F& meanwhile) {
     using H = HeldShape;
     clear_sums(acc);
     wgmma_fence();
@@ -90,7 +96,8 @@ SRFAST_DEVICE void multiply_held(float (&acc)[HeldShape::N / 2], const HeldWeigh
         const uint32_t pixels = rows_at + Ring<H::RING>::behind(slot, dy) * H::ROW_BYTES;
 #pragma unroll
         for (int step = 0; step < 12; ++step)  // tap of the row, sixteen channels
-            wgmma<T, H::N>(acc, held.step[dy * 12 + step].w, planes_at<H::PITCH>(pixels + step / 4 * 16 + step % 4 * 2 * H::PLANE_BYTES));
+            wgmma<T, H::N>(acc, held.step[dy * 12 + step].w,
+                           planes_at<H::PITCH>(pixels + step / 4 * 16 + step % 4 * 2 * H::PLANE_BYTES));
     }
     wgmma_commit();
     meanwhile();
@@ -99,7 +106,8 @@ SRFAST_DEVICE void multiply_held(float (&acc)[HeldShape::N / 2], const HeldWeigh
 }
 
 template <class T, Ending E>
-SRFAST_KERNEL(384, 1) conv_held(SRFAST_PARAM HeldParams p) {
+SRFAST_KERNEL(384, 1)
+conv_held(SRFAST_PARAM HeldParams p) {
     using H = HeldShape;
     const uint32_t shared = shared_base();
     const Ring<H::RING> ring{shared + H::BARRIERS};
@@ -113,30 +121,37 @@ SRFAST_KERNEL(384, 1) conv_held(SRFAST_PARAM HeldParams p) {
     const int role = uniform(thread() / 128);
     if (role == 0) {
         fewer_registers<40>();
-        if (p.conv.early) wait_for_kernel_in_front();
+        if (p.conv.programmatic) wait_for_kernel_in_front();
         copy_planes<1>(p.conv, p.rows, H::N, shared, ring, share);
     } else {
         more_registers<232>();
         HeldWeights held;
-        hold_weights(held, static_cast<const char*>(p.conv.weight) + static_cast<long long>(block_o) * kHeldSteps * 128 * 16);
-        if (p.conv.early) wait_for_kernel_in_front();
-        const auto multiply = [&](float (&acc)[H::N / 2], int slot, const auto& meanwhile) { multiply_held<T>(acc, held, shared, slot, meanwhile); };
-        make_rows<T, H, E>(p.conv, p.rows, shared + H::SUMS + (role - 1) * H::SUMS_BYTES, ring, share, block_o, role - 1, multiply);
+        hold_weights(held,
+                     static_cast<const char*>(p.conv.weight) + static_cast<long long>(block_o) * kHeldSteps * 128 * 16);
+        if (p.conv.programmatic) wait_for_kernel_in_front();
+        const auto multiply = [&](float (&acc)[H::N / 2], int slot, const auto& meanwhile) {
+            multiply_held<T>(acc, held, shared, slot, meanwhile);
+        };
+        make_rows<T, H, E>(p.conv, p.rows, shared + H::SUMS + (role - 1) * H::SUMS_BYTES, ring, share, block_o,
+                           role - 1, multiply);
     }
-    if (p.conv.early) let_next_kernel_start();
+    if (p.conv.programmatic) let_next_kernel_start();
 }
 
 // The matrix units alone, as matrix_rate in conv_wgmma.cuh: weights from registers, pixels as planes that stay as they are.
 template <class T>
-SRFAST_KERNEL(256, 1) matrix_rate_held(SRFAST_PARAM RateParams p) {
+SRFAST_KERNEL(256, 1)
+matrix_rate_held(SRFAST_PARAM RateParams p) {
     using H = HeldShape;
     const uint32_t shared = shared_base();
-    for (int i = thread(); i < 4096; i += 256) sts128(shared + i * 16, ldg128(static_cast<const char*>(p.source) + i * 16));
+    for (int i = thread(); i < 4096; i += 256)
+        sts128(shared + i * 16, ldg128(static_cast<const char*>(p.source) + i * 16));
     copies_see_writes();
     sync_block();
     HeldWeights held;
 #pragma unroll
-    for (int i = 0; i < kHeldSteps; ++i) held.step[i] = ldg128(static_cast<const char*>(p.source) + (i % 32 * 128 + thread() % 128) * 16);
+    for (int i = 0; i < kHeldSteps; ++i)
+        held.step[i] = ldg128(static_cast<const char*>(p.source) + (i % 32 * 128 + thread() % 128) * 16);
     float acc[H::N / 2], sum = 0.f;
 #pragma unroll 1
     for (int round = 0; round < p.rounds; ++round) {

@@ -36,25 +36,29 @@ struct MmaShape {
 
 // Starts copying rows of `chunks` chunks of a halo tile whose first pixel is (y0, x0); zeros outside the image.
 template <int CHUNKS, int THREADS>
-SRFAST_DEVICE void fetch_halo(const View& x, int image, int y0, int x0, int rows, int columns, int height, int width, int first_channel,
-                              int channels, uint32_t to) {
-    const uint16_t* base = static_cast<const uint16_t*>(x.data) + image * x.image + first_channel;
+SRFAST_DEVICE void fetch_halo(const View& x, int image, int y0, int x0, int rows, int columns, int height, int width,
+                              int first_channel, int channels, uint32_t to) {
+    const uint16_t* base = static_cast<const uint16_t*>(x.data) + image * x.image_stride + first_channel;
     for (int i = thread(); i < rows * columns * CHUNKS; i += THREADS) {
         const int chunk = i % CHUNKS, pixel = i / CHUNKS, row = pixel / columns;
         const int py = y0 + row, px = x0 + pixel - row * columns;
         const bool valid = py >= 0 && py < height && px >= 0 && px < width && first_channel + chunk * 8 < channels;
-        cp_async<16>(to + swizzled<CHUNKS>(pixel, chunk), valid ? base + py * x.row + static_cast<long long>(px) * x.pixel + chunk * 8 : x.data, valid);
+        cp_async<16>(
+            to + swizzled<CHUNKS>(pixel, chunk),
+            valid ? base + py * x.row_stride + static_cast<long long>(px) * x.pixel_stride + chunk * 8 : x.data, valid);
     }
 }
 
 template <int BYTES, int THREADS>
 SRFAST_DEVICE void fetch_weights(const void* from, uint32_t to) {
-    for (int i = thread(); i < BYTES / 16; i += THREADS) cp_async<16>(to + static_cast<uint32_t>(i * 16), static_cast<const char*>(from) + i * 16, true);
+    for (int i = thread(); i < BYTES / 16; i += THREADS)
+        cp_async<16>(to + static_cast<uint32_t>(i * 16), static_cast<const char*>(from) + i * 16, true);
 }
 
 // acc += the tap's products. pixels: of each fragment, the lane's row in the halo tile at this tap.
 template <class T, class S, int FRAGS_P>
-SRFAST_DEVICE void multiply_tap(float (&acc)[FRAGS_P][S::FRAGS_O][4], const int (&pixels)[FRAGS_P], uint32_t halo, uint32_t weights, int first_o) {
+SRFAST_DEVICE void multiply_tap(float (&acc)[FRAGS_P][S::FRAGS_O][4], const int (&pixels)[FRAGS_P], uint32_t halo,
+                                uint32_t weights, int first_o) {
     const int lane = thread() % 32;
     // ldmatrix: lanes 0-15 address the fragment's 16 rows, 16-31 the same rows eight channels on. Of weights, lanes 0-7 and
     // 8-15 address eight channels and the eight after, 16-31 the next eight outputs. Sixteen channels on, only the bits of
@@ -89,7 +93,8 @@ SRFAST_DEVICE void spread_sums(const float (&acc)[S::FRAGS_P][S::FRAGS_O][4], ui
         for (int j = 0; j < S::FRAGS_O; ++j)
 #pragma unroll
             for (int h = 0; h < 2; ++h)
-                sts64((first ^ (j * 32)) + (i * 16 + h * 8) * S::BO * 4, as_bits(acc[i][j][h * 2]), as_bits(acc[i][j][h * 2 + 1]));
+                sts64((first ^ (j * 32)) + (i * 16 + h * 8) * S::BO * 4, as_bits(acc[i][j][h * 2]),
+                      as_bits(acc[i][j][h * 2 + 1]));
 }
 
 template <int TILE_H, int TILE_W>
@@ -102,25 +107,30 @@ SRFAST_DEVICE Tile tile_of(const ConvParams& p, int blocks_o) {
 
 // Two blocks of the larger tile would have too few registers.
 template <class T, class S>
-SRFAST_KERNEL(S::THREADS, S::THREADS > 128 ? 1 : 2) conv_mma(SRFAST_PARAM ConvParams p) {
+SRFAST_KERNEL(S::THREADS, S::THREADS > 128 ? 1 : 2)
+conv_mma(SRFAST_PARAM ConvParams p) {
     const int kernel = S::KERNEL ? S::KERNEL : p.kernel, taps = kernel * kernel, pitch = S::TILE_W + kernel - 1;
     const int blocks_o = (p.end.channels + S::BO - 1) / S::BO, steps = p.blocks_c * taps;
     const Tile tile = tile_of<S::TILE_H, S::TILE_W>(p, blocks_o);
     const uint32_t halo_size = static_cast<uint32_t>(S::halo_bytes(kernel)), halos = shared_base();
     const uint32_t ring = halos + halo_size * (p.blocks_c > 1 ? 2 : 1);
-    const char* weights = static_cast<const char*>(p.weight) + static_cast<long long>(tile.block_o) * steps * S::WEIGHT_BYTES;
+    const char* weights =
+        static_cast<const char*>(p.weight) + static_cast<long long>(tile.block_o) * steps * S::WEIGHT_BYTES;
 
     const auto fetch_block = [&](int c) {
-        fetch_halo<S::CHUNKS, S::THREADS>(p.x, tile.image, tile.y0 - kernel / 2, tile.x0 - kernel / 2, S::TILE_H + kernel - 1, pitch, p.height,
-                                          p.width, c * S::CB, p.in_channels, halos + (c % 2) * halo_size);
+        fetch_halo<S::CHUNKS, S::THREADS>(p.x, tile.image, tile.y0 - kernel / 2, tile.x0 - kernel / 2,
+                                          S::TILE_H + kernel - 1, pitch, p.height, p.width, c * S::CB, p.in_channels,
+                                          halos + (c % 2) * halo_size);
     };
     const auto fetch_step = [&](int s) {
-        if (s < steps) fetch_weights<S::WEIGHT_BYTES, S::THREADS>(weights + static_cast<long long>(s) * S::WEIGHT_BYTES, ring + s % kStages * S::WEIGHT_BYTES);
+        if (s < steps)
+            fetch_weights<S::WEIGHT_BYTES, S::THREADS>(weights + static_cast<long long>(s) * S::WEIGHT_BYTES,
+                                                       ring + s % kStages * S::WEIGHT_BYTES);
     };
 
     // Group g holds the weights of step g. Weights are nobody's result: they are read before the kernel in front ends.
     fetch_step(0);
-    if (p.early) wait_for_kernel_in_front();
+    if (p.programmatic) wait_for_kernel_in_front();
     fetch_block(0);
     cp_async_commit();
 #pragma unroll
@@ -158,12 +168,13 @@ SRFAST_KERNEL(S::THREADS, S::THREADS > 128 ? 1 : 2) conv_mma(SRFAST_PARAM ConvPa
         int pixels[S::FRAGS_P];
 #pragma unroll
         for (int i = 0; i < S::FRAGS_P; ++i) pixels[i] = corner[i] + shift;
-        multiply_tap<T, S>(acc, pixels, halos + c % 2 * halo_size, ring + static_cast<uint32_t>(s % kStages * S::WEIGHT_BYTES), first_o);
+        multiply_tap<T, S>(acc, pixels, halos + c % 2 * halo_size,
+                           ring + static_cast<uint32_t>(s % kStages * S::WEIGHT_BYTES), first_o);
         ++tap, ++shift;
         if (++dx == kernel) dx = 0, shift += pitch - kernel;
         if (tap == taps) tap = 0, shift = 0, ++c;
     }
-    if (p.early) let_next_kernel_start();
+    if (p.programmatic) let_next_kernel_start();
     sync_block();
     spread_sums<S>(acc, halos, first_p, first_o);
     sync_block();

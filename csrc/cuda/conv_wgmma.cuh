@@ -22,15 +22,15 @@ struct alignas(64) HopperParams {
 template <Window WINDOW>
 struct WgmmaShape {
     static constexpr bool SHIFTED = WINDOW != Window::copied, OFFSET = WINDOW == Window::offset;
-    static constexpr int N = SHIFTED ? 120 : 64;        // pixels of an instruction, columns of a strip
-    static constexpr int BOX = SHIFTED ? N + 2 : N;     // pixels of a copy
+    static constexpr int N = SHIFTED ? 120 : 64;     // pixels of an instruction, columns of a strip
+    static constexpr int BOX = SHIFTED ? N + 2 : N;  // pixels of a copy
     static constexpr int COPIES = SHIFTED ? 1 : 3;
     static constexpr int COPY_BYTES = (BOX * 128 + 1023) / 1024 * 1024;
     static constexpr int ROW_BYTES = COPIES * COPY_BYTES;
     static constexpr int RING = SHIFTED ? 7 : 5;
     static constexpr int TAP_BYTES = 64 * 64 * 2, WEIGHT_BYTES = 9 * TAP_BYTES;
-    static constexpr int PART = 64;                     // pixels of a row that are stored at a time
-    static constexpr int SUMS_BYTES = PART * 64 * 4;    // of one warpgroup
+    static constexpr int PART = 64;                   // pixels of a row that are stored at a time
+    static constexpr int SUMS_BYTES = PART * 64 * 4;  // of one warpgroup
     static constexpr int ROWS = WEIGHT_BYTES, SUMS = ROWS + RING * ROW_BYTES, BARRIERS = SUMS + 2 * SUMS_BYTES;
     static constexpr int SHARED = BARRIERS + Ring<RING>::BYTES + 8;
     static_assert(SHARED <= 232448, "the shared memory of a block on Hopper");
@@ -46,7 +46,8 @@ SRFAST_DEVICE void copy_rows(const HopperParams& p, uint32_t rows_at, const Ring
             mbarrier_expect(ring.full(count), W::COPIES * W::BOX * 128);
 #pragma unroll
             for (int c = 0; c < W::COPIES; ++c)
-                copy_box(rows_at + count % W::RING * W::ROW_BYTES + c * W::COPY_BYTES, p.map, ring.full(count), 0, s.x0 - 1 + c, s.y0 + row, s.image);
+                copy_box(rows_at + count % W::RING * W::ROW_BYTES + c * W::COPY_BYTES, p.map, ring.full(count), 0,
+                         s.x0 - 1 + c, s.y0 + row, s.image);
         }
     }
 }
@@ -54,7 +55,8 @@ SRFAST_DEVICE void copy_rows(const HopperParams& p, uint32_t rows_at, const Ring
 // The sums of the row whose window is the ring's row `slot` and the two behind it. Calls meanwhile() while the products are
 // under way.
 template <class T, class W, class F>
-SRFAST_DEVICE void multiply_row(float (&acc)[W::N / 2], uint32_t weights, uint32_t rows_at, int slot, const F& meanwhile) {
+SRFAST_DEVICE void multiply_row(float (&acc)[W::N / 2], uint32_t weights, uint32_t rows_at, int slot,
+                                const F& meanwhile) {
     clear_sums(acc);
     wgmma_fence();
 #pragma unroll
@@ -62,9 +64,11 @@ SRFAST_DEVICE void multiply_row(float (&acc)[W::N / 2], uint32_t weights, uint32
         const uint32_t pixels = rows_at + Ring<W::RING>::behind(slot, dy) * W::ROW_BYTES;
 #pragma unroll
         for (int dx = 0; dx < 3; ++dx) {
-            const uint32_t window = pixels + dx * (W::SHIFTED ? 128 : W::COPY_BYTES), tap = weights + (dy * 3 + dx) * W::TAP_BYTES;
+            const uint32_t window = pixels + dx * (W::SHIFTED ? 128 : W::COPY_BYTES),
+                           tap = weights + (dy * 3 + dx) * W::TAP_BYTES;
 #pragma unroll
-            for (int k = 0; k < 4; ++k) wgmma<T, W::N>(acc, matrix_at(tap + k * 32), matrix_at<W::OFFSET>(window + k * 32));
+            for (int k = 0; k < 4; ++k)
+                wgmma<T, W::N>(acc, matrix_at(tap + k * 32), matrix_at<W::OFFSET>(window + k * 32));
         }
     }
     wgmma_commit();
@@ -74,7 +78,8 @@ SRFAST_DEVICE void multiply_row(float (&acc)[W::N / 2], uint32_t weights, uint32
 }
 
 template <class T, Window WINDOW, Ending E>
-SRFAST_KERNEL(384, 1) conv_wgmma(SRFAST_PARAM HopperParams p) {
+SRFAST_KERNEL(384, 1)
+conv_wgmma(SRFAST_PARAM HopperParams p) {
     using W = WgmmaShape<WINDOW>;
     const uint32_t shared = shared_base(), rows_at = shared + W::ROWS;
     const Ring<W::RING> ring{shared + W::BARRIERS};
@@ -86,10 +91,11 @@ SRFAST_KERNEL(384, 1) conv_wgmma(SRFAST_PARAM HopperParams p) {
         mbarrier_init(loaded, 1);
         mbarrier_publish();
         mbarrier_expect(loaded, W::WEIGHT_BYTES);
-        copy_bulk(shared, static_cast<const char*>(p.conv.weight) + static_cast<long long>(block_o) * W::WEIGHT_BYTES, W::WEIGHT_BYTES, loaded);
+        copy_bulk(shared, static_cast<const char*>(p.conv.weight) + static_cast<long long>(block_o) * W::WEIGHT_BYTES,
+                  W::WEIGHT_BYTES, loaded);
     }
     sync_block();
-    if (p.conv.early) wait_for_kernel_in_front();
+    if (p.conv.programmatic) wait_for_kernel_in_front();
     const int role = uniform(thread() / 128);
     if (role == 0) {
         fewer_registers<40>();
@@ -97,17 +103,22 @@ SRFAST_KERNEL(384, 1) conv_wgmma(SRFAST_PARAM HopperParams p) {
     } else {
         more_registers<232>();
         mbarrier_wait(loaded, 0);
-        const auto multiply = [&](float (&acc)[W::N / 2], int slot, const auto& meanwhile) { multiply_row<T, W>(acc, shared, rows_at, slot, meanwhile); };
-        make_rows<T, W, E>(p.conv, p.rows, shared + W::SUMS + (role - 1) * W::SUMS_BYTES, ring, share, block_o, role - 1, multiply);
+        const auto multiply = [&](float (&acc)[W::N / 2], int slot, const auto& meanwhile) {
+            multiply_row<T, W>(acc, shared, rows_at, slot, meanwhile);
+        };
+        make_rows<T, W, E>(p.conv, p.rows, shared + W::SUMS + (role - 1) * W::SUMS_BYTES, ring, share, block_o,
+                           role - 1, multiply);
     }
-    if (p.conv.early) let_next_kernel_start();
+    if (p.conv.programmatic) let_next_kernel_start();
 }
 
 // The matrix units alone: two warpgroups, both operands from shared memory that stays as it is.
 template <int N>
-SRFAST_KERNEL(256, 1) matrix_rate(SRFAST_PARAM RateParams p) {
+SRFAST_KERNEL(256, 1)
+matrix_rate(SRFAST_PARAM RateParams p) {
     const uint32_t shared = shared_base();
-    for (int i = thread(); i < 4096; i += 256) sts128(shared + i * 16, ldg128(static_cast<const char*>(p.source) + i * 16));
+    for (int i = thread(); i < 4096; i += 256)
+        sts128(shared + i * 16, ldg128(static_cast<const char*>(p.source) + i * 16));
     copies_see_writes();
     sync_block();
     const uint32_t pixels = shared + 8192 + uniform(thread() / 128) * 16384;
@@ -117,7 +128,8 @@ SRFAST_KERNEL(256, 1) matrix_rate(SRFAST_PARAM RateParams p) {
     for (int round = 0; round < p.rounds; ++round) {
         wgmma_fence();
 #pragma unroll
-        for (int i = 0; i < 36; ++i) wgmma<Half, N>(acc, matrix_at(shared + i % 4 * 32), matrix_at(pixels + i % 4 * 32));
+        for (int i = 0; i < 36; ++i)
+            wgmma<Half, N>(acc, matrix_at(shared + i % 4 * 32), matrix_at(pixels + i % 4 * 32));
         wgmma_commit();
         wgmma_wait<0>();
     }

@@ -35,13 +35,15 @@ SRFAST_DEVICE float activate(float v, float slope, Act act) {
 
 // act(sums + bias) of eight channels of a pixel.
 template <int BO>
-SRFAST_DEVICE void activated(float (&v)[8], uint32_t sums, int pixel, int unit, const float* bias, const float* slope, Act act) {
+SRFAST_DEVICE void activated(float (&v)[8], uint32_t sums, int pixel, int unit, const float* bias, const float* slope,
+                             Act act) {
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
         const Words4 given = lds128(sums + sums_at<BO>(pixel, unit) + half * 16);
         const Words4 b = ldg128(bias + half * 4), s = ldg128(slope + half * 4);
 #pragma unroll
-        for (int i = 0; i < 4; ++i) v[half * 4 + i] = activate(as_float(given.w[i]) + as_float(b.w[i]), as_float(s.w[i]), act);
+        for (int i = 0; i < 4; ++i)
+            v[half * 4 + i] = activate(as_float(given.w[i]) + as_float(b.w[i]), as_float(s.w[i]), act);
     }
 }
 
@@ -51,7 +53,7 @@ SRFAST_DEVICE Words4 pack8(const float (&v)[8]) {
 }
 
 SRFAST_DEVICE long long offset_of(const View& v, int image, int y, int x, int channel) {
-    return image * v.image + y * v.row + static_cast<long long>(x) * v.pixel + channel;
+    return image * v.image_stride + y * v.row_stride + static_cast<long long>(x) * v.pixel_stride + channel;
 }
 
 // A block's part of the image; `height` and `width` are the image's.
@@ -64,7 +66,8 @@ struct Tile {
 template <class T>
 SRFAST_DEVICE void store_chunk(const Epilogue& e, int image, int y, int x, int channel, float (&v)[8]) {
     if (e.residual.data) {
-        const Words4 r = ldg128_written(static_cast<const uint16_t*>(e.residual.data) + offset_of(e.residual, image, y, x, channel));
+        const Words4 r =
+            ldg128_written(static_cast<const uint16_t*>(e.residual.data) + offset_of(e.residual, image, y, x, channel));
 #pragma unroll
         for (int i = 0; i < 4; ++i) {
             const Floats2 f = unpack2<T>(r.w[i]);
@@ -82,17 +85,19 @@ template <class T>
 SRFAST_DEVICE void store_value(const Epilogue& e, int image, int y, int x, int channel, float v) {
     if (e.residual.data) {
         const uint16_t* source = static_cast<const uint16_t*>(e.residual.data);
-        v = rounded_sum(v, unpack2<T>(source[offset_of(e.residual, image, y / e.residual_up, x / e.residual_up, channel)]).lo);
+        v = rounded_sum(
+            v,
+            unpack2<T>(source[offset_of(e.residual, image, y / e.residual_factor, x / e.residual_factor, channel)]).lo);
     }
     if (e.clamp) v = limit(v, e.low, e.high);
     const long long offset = offset_of(e.out, image, y, x, channel);
-    if (e.kind == Out::same) {
+    if (e.out_type == OutType::same) {
         static_cast<uint16_t*>(e.out.data)[offset] = static_cast<uint16_t>(pack2<T>(v, 0.f));
         return;
     }
     if (!finite(v)) raise_flag(e.flag);
-    const int steps = round_int(limit(v * e.steps, 0.f, e.kind == Out::uint8 ? 255.f : 65535.f));
-    if (e.kind == Out::uint8)
+    const int steps = round_int(limit(v * e.steps, 0.f, e.out_type == OutType::uint8 ? 255.f : 65535.f));
+    if (e.out_type == OutType::uint8)
         static_cast<uint8_t*>(e.out.data)[offset] = static_cast<uint8_t>(steps);
     else
         static_cast<uint16_t*>(e.out.data)[offset] = static_cast<uint16_t>(steps);
@@ -101,10 +106,11 @@ SRFAST_DEVICE void store_value(const Epilogue& e, int image, int y, int x, int c
 // The sums of a tile, [TILE_H * WIDTH][BO] in shared memory, to the result. Rows of sums are WIDTH pixels of which
 // the first `columns` count, and `rows` of them. THREADS threads share the work; this one is number `index`.
 template <class T, int BO, int WIDTH, int THREADS>
-SRFAST_DEVICE void finish_tile(const Epilogue& e, const Tile& t, uint32_t sums, int rows, int columns, int index = thread()) {
+SRFAST_DEVICE void finish_tile(const Epilogue& e, const Tile& t, uint32_t sums, int rows, int columns,
+                               int index = thread()) {
     constexpr int units = BO / 8;
     const int plane = e.channels / (e.shuffle * e.shuffle);
-    const bool whole = e.kind == Out::same && plane % 8 == 0 && e.residual_up == 1;
+    const bool whole = e.out_type == OutType::same && plane % 8 == 0 && e.residual_factor == 1;
 #pragma unroll 1
     for (int i = index; i < rows * WIDTH * units; i += THREADS) {
         const int pixel = i / units, unit = i % units, packed = t.block_o * BO + unit * 8;
@@ -116,13 +122,15 @@ SRFAST_DEVICE void finish_tile(const Epilogue& e, const Tile& t, uint32_t sums, 
         for (int c = 0; c < 8; ++c) v[c] = rounded_product(v[c], e.gain);
         if (whole) {
             const int phase = packed / plane;
-            store_chunk<T>(e, t.image, y * e.shuffle + phase / e.shuffle, x * e.shuffle + phase % e.shuffle, packed - phase * plane, v);
+            store_chunk<T>(e, t.image, y * e.shuffle + phase / e.shuffle, x * e.shuffle + phase % e.shuffle,
+                           packed - phase * plane, v);
             continue;
         }
 #pragma unroll 1
         for (int c = 0; c < 8 && packed + c < e.channels; ++c) {
             const int phase = (packed + c) / plane;
-            store_value<T>(e, t.image, y * e.shuffle + phase / e.shuffle, x * e.shuffle + phase % e.shuffle, packed + c - phase * plane, pick(v, c));
+            store_value<T>(e, t.image, y * e.shuffle + phase / e.shuffle, x * e.shuffle + phase % e.shuffle,
+                           packed + c - phase * plane, pick(v, c));
         }
     }
 }

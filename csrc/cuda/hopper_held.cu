@@ -1,4 +1,4 @@
 #include "hopper.cuh"
 
-template int srfast::run_window<srfast::Half, srfast::Window::held>(const ConvParams&, int, int, const Queue&);
-template int srfast::run_window<srfast::Bfloat16, srfast::Window::held>(const ConvParams&, int, int, const Queue&);
+template int srfast::run_window<srfast::Half, srfast::Window::held>(const ConvParams&, int, int, const Stream&);
+template int srfast::run_window<srfast::Bfloat16, srfast::Window::held>(const ConvParams&, int, int, const Stream&);

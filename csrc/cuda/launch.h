@@ -21,12 +21,14 @@ inline void check(cudaError_t error, const char* what) {
     if (error != cudaSuccess) throw std::runtime_error(std::string(what) + ": " + cudaGetErrorString(error));
 }
 
-// Where and how to launch. device -1: nowhere, only the need of shared memory is wanted. early: while the kernel in front still runs (compute capability 9.0 and later).
-struct Queue {
+// Where and how to launch. device -1: nowhere, only the need of shared memory is wanted. programmatic: while the kernel in
+// front still runs (programmatic dependent launch, compute capability 9.0 and later); it is waited for inside the kernel.
+struct Stream {
     int device;
-    std::uintptr_t stream;
-    bool early;
+    std::uintptr_t handle;  // cudaStream_t
+    bool programmatic;
 };
+constexpr Stream kNowhere{-1, 0, false};
 
 // Makes a device current for a while.
 class OnDevice {
@@ -53,23 +55,28 @@ inline void allow_shared(const void* kernel, int device, int shared) {
     if (found == allowed.end()) {
         int most = 0;
         cudaFuncAttributes fixed{};
-        check(cudaDeviceGetAttribute(&most, cudaDevAttrMaxSharedMemoryPerBlockOptin, device), "cudaDeviceGetAttribute (shared memory)");
+        check(cudaDeviceGetAttribute(&most, cudaDevAttrMaxSharedMemoryPerBlockOptin, device),
+              "cudaDeviceGetAttribute (shared memory)");
         check(cudaFuncGetAttributes(&fixed, kernel), "cudaFuncGetAttributes");
         most -= static_cast<int>(fixed.sharedSizeBytes);
-        check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, most), "cudaFuncSetAttribute (shared memory)");
+        check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, most),
+              "cudaFuncSetAttribute (shared memory)");
         found = allowed.emplace(std::make_pair(kernel, device), most).first;
     }
     if (shared > found->second)
-        throw std::invalid_argument("the kernel needs " + std::to_string(shared) + " bytes of shared memory for a block, this GPU has " + std::to_string(found->second));
+        throw std::invalid_argument("the kernel needs " + std::to_string(shared) +
+                                    " bytes of shared memory for a block, this GPU has " +
+                                    std::to_string(found->second));
 }
 
 // Returns the bytes of shared memory of a block; on device -1 that is all it does.
 template <class... Params>
-int launch(void (*kernel)(Params...), long long blocks, int threads, int shared, const Queue& queue, const Params&... params) {
-    if (queue.device < 0 || blocks < 1) return shared;
+int launch(void (*kernel)(Params...), long long blocks, int threads, int shared, const Stream& stream,
+           const Params&... params) {
+    if (stream.device < 0 || blocks < 1) return shared;
     if (blocks > 0x7fffffffLL) throw std::invalid_argument("the image has too many tiles for one launch");
-    const OnDevice guard(queue.device);
-    allow_shared(reinterpret_cast<const void*>(kernel), queue.device, shared);
+    const OnDevice guard(stream.device);
+    allow_shared(reinterpret_cast<const void*>(kernel), stream.device, shared);
     cudaLaunchAttribute attribute{};
     attribute.id = cudaLaunchAttributeProgrammaticStreamSerialization;
     attribute.val.programmaticStreamSerializationAllowed = 1;
@@ -77,9 +84,9 @@ int launch(void (*kernel)(Params...), long long blocks, int threads, int shared,
     config.gridDim = dim3(static_cast<unsigned>(blocks));
     config.blockDim = dim3(static_cast<unsigned>(threads));
     config.dynamicSmemBytes = static_cast<std::size_t>(shared);
-    config.stream = reinterpret_cast<cudaStream_t>(queue.stream);
+    config.stream = reinterpret_cast<cudaStream_t>(stream.handle);
     config.attrs = &attribute;
-    config.numAttrs = queue.early ? 1 : 0;
+    config.numAttrs = stream.programmatic ? 1 : 0;
     check(cudaLaunchKernelEx(&config, kernel, params...), "cudaLaunchKernelEx");
     return shared;
 }

@@ -1,4 +1,5 @@
-// Python's view of the kernels: addresses, sizes and a stream. srfast/kernels/cuda/__init__.py checks the tensors.
+// Python's view of the kernels, as srfast/_cuda.pyi has it: addresses, sizes and a stream. srfast/kernels/cuda/ checks the
+// tensors whose addresses come here.
 #include "hopper.h"
 
 #include <pybind11/pybind11.h>
@@ -6,10 +7,12 @@
 
 #include <algorithm>
 #include <array>
-#include <tuple>
-#include <vector>
+#include <optional>
+#include <string>
+#include <utility>
 
 namespace py = pybind11;
+using namespace py::literals;
 using namespace srfast;
 
 #ifndef SRFAST_MODULE
@@ -18,8 +21,12 @@ using namespace srfast;
 
 namespace {
 
-View view(const std::array<long long, 4>& v) {  // address, image, row, pixel
-    return {reinterpret_cast<void*>(v[0]), v[1], v[2], static_cast<int>(v[3])};
+[[noreturn]] void fail(const std::string& field, const std::string& what) {
+    throw std::invalid_argument(field + ": " + what);
+}
+
+void check_positive(const char* field, int value) {
+    if (value < 1) fail(field, "it is at least 1, not " + std::to_string(value));
 }
 
 template <class V>
@@ -27,160 +34,342 @@ V* pointer(std::uintptr_t address) {
     return reinterpret_cast<V*>(address);
 }
 
-Epilogue epilogue(const py::dict& d) {
+View view(std::uintptr_t address, long long image_stride, long long row_stride, int pixel_stride) {
+    return {pointer<void>(address), image_stride, row_stride, pixel_stride};
+}
+
+Epilogue epilogue(std::uintptr_t bias, std::uintptr_t slope, const std::optional<View>& residual, int residual_factor,
+                  const View& out, OutType out_type, float steps, std::uintptr_t flag, Act act, int channels,
+                  int shuffle, float gain, const std::optional<std::pair<float, float>>& clamp) {
+    check_positive("channels", channels);
+    check_positive("shuffle", shuffle);
+    check_positive("residual_factor", residual_factor);
+    if (channels % (shuffle * shuffle))
+        fail("channels", std::to_string(channels) + " cannot be shuffled by " + std::to_string(shuffle));
+    if (out_type != OutType::same && !flag) fail("flag", "integer outputs need one");
     Epilogue e{};
-    e.bias = pointer<const float>(d["bias"].cast<std::uintptr_t>());
-    e.slope = pointer<const float>(d["slope"].cast<std::uintptr_t>());
-    e.residual = view(d["residual"].cast<std::array<long long, 4>>());
-    e.out = view(d["out"].cast<std::array<long long, 4>>());
-    e.flag = pointer<int>(d["flag"].cast<std::uintptr_t>());
-    e.act = static_cast<Act>(d["act"].cast<int>());
-    e.kind = static_cast<Out>(d["kind"].cast<int>());
-    e.channels = d["channels"].cast<int>();
-    e.shuffle = d["shuffle"].cast<int>();
-    e.residual_up = d["residual_up"].cast<int>();
-    e.clamp = d["clamp"].cast<bool>();
-    e.gain = d["gain"].cast<float>();
-    e.low = d["low"].cast<float>(), e.high = d["high"].cast<float>();
-    e.steps = d["steps"].cast<float>();
+    e.bias = pointer<const float>(bias);
+    e.slope = pointer<const float>(slope);
+    if (residual) e.residual = *residual;
+    e.out = out;
+    e.flag = pointer<int>(flag);
+    e.act = act;
+    e.out_type = out_type;
+    e.channels = channels;
+    e.shuffle = shuffle;
+    e.residual_factor = residual_factor;
+    e.clamp = clamp.has_value();
+    e.gain = gain;
+    e.low = clamp ? clamp->first : 0.f;
+    e.high = clamp ? clamp->second : 0.f;
+    e.steps = steps;
     return e;
 }
 
-ConvParams conv_params(const py::dict& d, int tile_h, int tile_w) {
+ConvParams conv_params(const View& x, std::uintptr_t weight, const Epilogue& end, int images, int height, int width,
+                       int kernel, int blocks_c, int in_channels) {
+    check_positive("images", images);
+    check_positive("height", height);
+    check_positive("width", width);
+    check_positive("blocks_c", blocks_c);
+    check_positive("in_channels", in_channels);
+    if (kernel < 1 || kernel % 2 == 0) fail("kernel", "it is odd and at least 1, not " + std::to_string(kernel));
     ConvParams p{};
-    p.x = view(d["x"].cast<std::array<long long, 4>>());
-    p.weight = pointer<const void>(d["weight"].cast<std::uintptr_t>());
-    p.end = epilogue(d);
-    p.images = d["images"].cast<int>(), p.height = d["height"].cast<int>(), p.width = d["width"].cast<int>();
-    p.kernel = d["kernel"].cast<int>(), p.blocks_c = d["blocks_c"].cast<int>(), p.in_channels = d["in_channels"].cast<int>();
-    if (p.kernel < 1 || p.kernel % 2 == 0 || p.blocks_c < 1 || p.end.shuffle < 1 || p.end.channels % (p.end.shuffle * p.end.shuffle) || p.end.residual_up < 1)
-        throw std::invalid_argument("a convolution's kernel, channels or shuffle cannot be");
-    p.tiles_y = (p.height + tile_h - 1) / tile_h, p.tiles_x = (p.width + tile_w - 1) / tile_w;
+    p.x = x;
+    p.weight = pointer<const void>(weight);
+    p.end = end;
+    p.images = images;
+    p.height = height;
+    p.width = width;
+    p.kernel = kernel;
+    p.blocks_c = blocks_c;
+    p.in_channels = in_channels;
     return p;
 }
 
-Queue queue(const std::tuple<int, std::uintptr_t, bool>& q) { return {std::get<0>(q), std::get<1>(q), std::get<2>(q)}; }
-
-template <class F>
-int by_type(int type, const F& run) {
-    return type == 0 ? run(Half{}) : run(Bfloat16{});
+// How many tiles cover the image; the kernels number their blocks by them.
+ConvParams in_tiles(ConvParams p, int tile_h, int tile_w) {
+    check_positive("tile_h", tile_h);
+    check_positive("tile_w", tile_w);
+    p.tiles_y = (p.height + tile_h - 1) / tile_h;
+    p.tiles_x = (p.width + tile_w - 1) / tile_w;
+    return p;
 }
 
-// A prepared launch: everything is read from Python once. Several threads may run it at a time, as ``run`` lets go of the
+FrameParams frame_params(const View& frame, const std::optional<View>& chroma, const View& image, bool wide, int shift,
+                         int images, int height, int width, int channels, bool swap, const std::array<float, 9>& matrix,
+                         const std::array<float, 3>& offset, float gain, float peak, std::uintptr_t flag) {
+    check_positive("images", images);
+    check_positive("height", height);
+    check_positive("width", width);
+    check_positive("channels", channels);
+    if (shift < 0 || shift > 15) fail("shift", "it is 0 to 15, not " + std::to_string(shift));
+    FrameParams p{};
+    p.frame = frame;
+    if (chroma) p.chroma = *chroma;
+    p.image = image;
+    p.wide = wide;
+    p.shift = shift;
+    p.images = images;
+    p.height = height;
+    p.width = width;
+    p.channels = channels;
+    p.swap = swap;
+    std::copy(matrix.begin(), matrix.end(), p.matrix);
+    std::copy(offset.begin(), offset.end(), p.offset);
+    p.gain = gain;
+    p.peak = peak;
+    p.flag = pointer<int>(flag);
+    return p;
+}
+
+template <class F>
+int by_type(DType dtype, const F& run) {
+    return dtype == DType::float16 ? run(Half{}) : run(Bfloat16{});
+}
+
+// Prepared launches: everything is read from Python once. Several threads may run one at a time, as ``run`` lets go of the
 // interpreter: it is const, and what differs from run to run goes into a copy.
+
 class ConvLaunch {
 public:
-    ConvLaunch(int type, const std::array<int, 6>& v, const py::dict& given)
-        : type_(type), variant_{v[0], v[1], v[2], v[3], v[4], v[5]}, params_(conv_params(given, v[3], v[4])) {}
+    ConvLaunch(DType dtype, const Variant& variant, const ConvParams& params)
+        : dtype_(dtype), variant_(variant), params_(in_tiles(params, variant.tile_h, variant.tile_w)) {
+        shared_bytes(variant, params.kernel, params.blocks_c);  // refuses a variant that is not compiled
+    }
 
-    int run(const std::tuple<int, std::uintptr_t, bool>& where) const {
-        const Queue q = queue(where);
+    // Of a block; throws where no kernel is compiled for the variant.
+    static int shared_bytes(const Variant& variant, int kernel, int blocks_c) {
+        ConvParams p{};
+        p.kernel = kernel;
+        p.blocks_c = blocks_c;
+        return run_conv<Half>(variant, p, kNowhere);
+    }
+
+    int run(const Stream& stream) const {
         ConvParams params = params_;
-        params.early = q.early;
-        return by_type(type_, [&](auto t) { return run_conv<decltype(t)>(variant_, params, q); });
+        params.programmatic = stream.programmatic;
+        return by_type(dtype_, [&](auto t) { return run_conv<decltype(t)>(variant_, params, stream); });
     }
 
 private:
-    int type_;
+    DType dtype_;
     Variant variant_;
     ConvParams params_;
 };
 
-// The Hopper convolution. The copy engine's descriptor is made at each launch, a matter of nanoseconds.
+// The copy engine's descriptor is made at each launch, a matter of nanoseconds.
 class HopperLaunch {
 public:
-    HopperLaunch(int type, int window, int rows, int blocks, const py::dict& given)
-        : type_(type), window_(static_cast<Window>(window)), rows_(rows), blocks_(blocks), params_(conv_params(given, 1, 1)) {}
+    HopperLaunch(DType dtype, Window window, int rows, int blocks, const ConvParams& params)
+        : dtype_(dtype), window_(window), rows_(rows), blocks_(blocks), params_(in_tiles(params, 1, 1)) {
+        check_positive("rows", rows);
+        check_positive("blocks", blocks);
+    }
 
-    int run(const std::tuple<int, std::uintptr_t, bool>& where) const {
-        const Queue q = queue(where);
+    int run(const Stream& stream) const {
         ConvParams params = params_;
-        params.early = q.early;
-        return by_type(type_, [&](auto t) { return run_conv_hopper<decltype(t)>(params, window_, rows_, blocks_, q); });
+        params.programmatic = stream.programmatic;
+        return by_type(dtype_,
+                       [&](auto t) { return run_conv_hopper<decltype(t)>(params, window_, rows_, blocks_, stream); });
     }
 
 private:
-    int type_;
+    DType dtype_;
     Window window_;
     int rows_, blocks_;
     ConvParams params_;
 };
 
-// blocks 0: the kernel with mma.sync, which has tiles of its own; else that of Hopper in strips of `rows` rows.
+// The kernel with mma.sync has tiles of its own; that of Hopper goes in strips of `rows` rows.
 class PairLaunch {
 public:
-    PairLaunch(int type, int rows, int blocks, const py::dict& given) : type_(type), rows_(rows), blocks_(blocks) {
-        params_.second = conv_params(given, 14, 14);
-        params_.first_weight = pointer<const void>(given["first_weight"].cast<std::uintptr_t>());
-        params_.first_bias = pointer<const float>(given["first_bias"].cast<std::uintptr_t>());
-        params_.first_slope = pointer<const float>(given["first_slope"].cast<std::uintptr_t>());
-        if (params_.second.kernel != 3 || params_.second.in_channels != 64 || params_.second.end.channels != 64)
-            throw std::invalid_argument("the fused pair is of two 3x3 convolutions of 64 channels");
+    PairLaunch(DType dtype, PairForm form, int rows, int blocks, const ConvParams& second, std::uintptr_t first_weight,
+               std::uintptr_t first_bias, std::uintptr_t first_slope)
+        : dtype_(dtype), form_(form), rows_(rows), blocks_(blocks) {
+        if (second.kernel != 3) fail("kernel", "the fused pair is of two 3x3 convolutions");
+        if (second.in_channels != 64) fail("in_channels", "the fused pair is of two convolutions of 64 channels");
+        if (second.end.channels != 64) fail("channels", "the fused pair is of two convolutions of 64 channels");
+        if (form == PairForm::pair_wgmma) {
+            check_positive("rows", rows);
+            check_positive("blocks", blocks);
+        }
+        params_.second = in_tiles(second, 14, 14);
+        params_.first_weight = pointer<const void>(first_weight);
+        params_.first_bias = pointer<const float>(first_bias);
+        params_.first_slope = pointer<const float>(first_slope);
     }
 
-    int run(const std::tuple<int, std::uintptr_t, bool>& where) const {
-        const Queue q = queue(where);
+    int run(const Stream& stream) const {
         PairParams params = params_;
-        params.second.early = q.early;
-        return by_type(type_, [&](auto t) { return blocks_ ? run_pair_hopper<decltype(t)>(params, rows_, blocks_, q) : run_pair<decltype(t)>(params, q); });
+        params.second.programmatic = stream.programmatic;
+        return by_type(dtype_, [&](auto t) {
+            return form_ == PairForm::pair_wgmma ? run_pair_hopper<decltype(t)>(params, rows_, blocks_, stream)
+                                                 : run_pair<decltype(t)>(params, stream);
+        });
     }
 
 private:
-    int type_;
+    DType dtype_;
+    PairForm form_;
     int rows_, blocks_;
     PairParams params_{};
 };
 
 class TailLaunch {
 public:
-    TailLaunch(int type, bool wide, bool hopper, int rows, const py::dict& given) : type_(type), wide_(wide), hopper_(hopper) {
-        params_.second = conv_params(given, 1, 1);
-        params_.first_bias = pointer<const float>(given["first_bias"].cast<std::uintptr_t>());
-        params_.first_slope = pointer<const float>(given["first_slope"].cast<std::uintptr_t>());
-        params_.chunks = params_.second.blocks_c, params_.rows = rows;
-        if (rows < 1 || params_.second.kernel > 7 || params_.second.kernel * params_.second.end.channels > 64)
-            throw std::invalid_argument("a fused tail's second convolution has at most 64 taps of a row times outputs");
+    TailLaunch(DType dtype, TailForm form, int rows, const ConvParams& second, std::uintptr_t first_bias,
+               std::uintptr_t first_slope)
+        : dtype_(dtype), form_(form) {
+        check_positive("rows", rows);
+        if (second.kernel > 7 || second.kernel * second.end.channels > 64)
+            fail("kernel",
+                 "a fused tail's second convolution is at most 7x7, with at most 64 taps of a row times outputs");
+        params_.second = in_tiles(second, 1, 1);
+        params_.first_bias = pointer<const float>(first_bias);
+        params_.first_slope = pointer<const float>(first_slope);
+        params_.chunks = second.blocks_c;
+        params_.rows = rows;
     }
 
-    int run(const std::tuple<int, std::uintptr_t, bool>& where) const {
-        const Queue q = queue(where);
+    // Of a block, where `chunks` times 64 channels lie between the two convolutions.
+    static int shared_bytes(TailForm form, int kernel, int chunks) {
+        check_positive("chunks", chunks);
+        TailParams p{};
+        p.second.kernel = kernel;
+        p.chunks = chunks;
+        p.rows = 1;
+        return launch<Half>(form, p, kNowhere);
+    }
+
+    int run(const Stream& stream) const {
         TailParams params = params_;
-        params.second.early = q.early;
-        return by_type(type_, [&](auto t) { return hopper_ ? run_tail_hopper<decltype(t)>(params, q) : run_tail<decltype(t)>(params, wide_, q); });
+        params.second.programmatic = stream.programmatic;
+        return by_type(dtype_, [&](auto t) { return launch<decltype(t)>(form_, params, stream); });
     }
 
 private:
-    int type_;
-    bool wide_, hopper_;
+    template <class T>
+    static int launch(TailForm form, const TailParams& params, const Stream& stream) {
+        return form == TailForm::tail_wgmma ? run_tail_hopper<T>(params, stream)
+                                            : run_tail<T>(params, form == TailForm::tail_wide, stream);
+    }
+
+    DType dtype_;
+    TailForm form_;
     TailParams params_{};
 };
 
 class FrameLaunch {
 public:
-    FrameLaunch(int type, int job, const py::dict& d) : type_(type), job_(static_cast<FrameJob>(job)) {
-        params_.frame = view(d["frame"].cast<std::array<long long, 4>>());
-        params_.chroma = view(d["chroma"].cast<std::array<long long, 4>>());
-        params_.image = view(d["image"].cast<std::array<long long, 4>>());
-        params_.wide = d["wide"].cast<bool>(), params_.shift = d["shift"].cast<int>();
-        params_.images = d["images"].cast<int>(), params_.height = d["height"].cast<int>(), params_.width = d["width"].cast<int>();
-        params_.channels = d["channels"].cast<int>(), params_.swap = d["swap"].cast<bool>();
-        const auto matrix = d["matrix"].cast<std::array<float, 9>>();
-        const auto offset = d["offset"].cast<std::array<float, 3>>();
-        std::copy(matrix.begin(), matrix.end(), params_.matrix);
-        std::copy(offset.begin(), offset.end(), params_.offset);
-        params_.gain = d["gain"].cast<float>(), params_.peak = d["peak"].cast<float>();
-        params_.flag = pointer<int>(d["flag"].cast<std::uintptr_t>());
+    FrameLaunch(DType dtype, FrameJob job, const FrameParams& params) : dtype_(dtype), job_(job), params_(params) {
+        const bool planes = job == FrameJob::yuv_in || job == FrameJob::yuv_out,
+                   out = job == FrameJob::packed_out || job == FrameJob::yuv_out;
+        if (planes != (params.chroma.data != nullptr)) fail("chroma", "planes have chroma, packed frames have not");
+        if (out && !params.flag) fail("flag", "frames that are written need one");
     }
 
-    int run(const std::tuple<int, std::uintptr_t, bool>& where) const {
-        return by_type(type_, [&](auto t) { return run_frames<decltype(t)>(job_, params_, queue(where)); });
+    int run(const Stream& stream) const {
+        return by_type(dtype_, [&](auto t) { return run_frames<decltype(t)>(job_, params_, stream); });
     }
 
 private:
-    int type_;
+    DType dtype_;
     FrameJob job_;
-    FrameParams params_{};
+    FrameParams params_;
 };
+
+void bind_enums(py::module_& m) {
+    py::enum_<DType>(m, "DType", "The type of a network's values.")
+        .value("float16", DType::float16)
+        .value("bfloat16", DType::bfloat16);
+    py::enum_<Act>(m, "Act", "What follows a convolution's sums.")
+        .value("none", Act::none)
+        .value("prelu", Act::prelu)
+        .value("tanh", Act::tanh)
+        .value("sigmoid", Act::sigmoid);
+    py::enum_<OutType>(m, "OutType", "The type of a convolution's result: the network's, or a frame's.")
+        .value("same", OutType::same)
+        .value("uint8", OutType::uint8)
+        .value("uint16", OutType::uint16);
+    py::enum_<Window>(m, "Window", "How a Hopper kernel's window moves across the pixels.")
+        .value("copied", Window::copied)
+        .value("shifted", Window::shifted)
+        .value("held", Window::held)
+        .value("offset", Window::offset);
+    py::enum_<PairForm>(m, "PairForm", "Kernels of two fused 3x3 convolutions.")
+        .value("pair", PairForm::pair)
+        .value("pair_wgmma", PairForm::pair_wgmma);
+    py::enum_<TailForm>(m, "TailForm", "Kernels of a network's fused tail.")
+        .value("tail", TailForm::tail)
+        .value("tail_wide", TailForm::tail_wide)
+        .value("tail_wgmma", TailForm::tail_wgmma);
+    py::enum_<FrameJob>(m, "FrameJob", "From frames to the network's image and back.")
+        .value("packed_in", FrameJob::packed_in)
+        .value("packed_out", FrameJob::packed_out)
+        .value("yuv_in", FrameJob::yuv_in)
+        .value("yuv_out", FrameJob::yuv_out);
+}
+
+void bind_structs(py::module_& m) {
+    py::class_<View>(m, "View", "An image batch, channels side by side; strides in elements. Nothing keeps it alive.")
+        .def(py::init(&view), py::kw_only(), "address"_a, "image_stride"_a, "row_stride"_a, "pixel_stride"_a);
+    py::class_<Stream>(m, "Stream",
+                       "Where a kernel is launched, and whether it starts while the one in front still runs.")
+        .def(py::init<int, std::uintptr_t, bool>(), py::kw_only(), "device"_a, "handle"_a, "programmatic"_a);
+    py::class_<Variant>(m, "Variant", "How a convolution is cut up.")
+        .def(py::init<int, int, int, int, int, int>(), py::kw_only(), "block_c"_a, "block_o"_a, "kernel"_a, "tile_h"_a,
+             "tile_w"_a, "pixel_stride"_a);
+    py::class_<Epilogue>(m, "Epilogue", "What follows a convolution's sums, and where the result goes.")
+        .def(py::init(&epilogue), py::kw_only(), "bias"_a, "slope"_a, "residual"_a, "residual_factor"_a, "out"_a,
+             "out_type"_a, "steps"_a, "flag"_a, "act"_a, "channels"_a, "shuffle"_a, "gain"_a, "clamp"_a);
+    py::class_<ConvParams>(m, "ConvParams", "A convolution: clamp(shuffle(act(conv(x) + bias)) * gain + residual).")
+        .def(py::init(&conv_params), py::kw_only(), "x"_a, "weight"_a, "epilogue"_a, "images"_a, "height"_a, "width"_a,
+             "kernel"_a, "blocks_c"_a, "in_channels"_a);
+    py::class_<FrameParams>(m, "FrameParams", "Frames and an image of the same size.")
+        .def(py::init(&frame_params), py::kw_only(), "frame"_a, "chroma"_a, "image"_a, "wide"_a, "shift"_a, "images"_a,
+             "height"_a, "width"_a, "channels"_a, "swap"_a, "matrix"_a, "offset"_a, "gain"_a, "peak"_a, "flag"_a);
+}
+
+void bind_launches(py::module_& m) {
+    const py::call_guard<py::gil_scoped_release> unlocked;
+    py::class_<ConvLaunch>(m, "ConvLaunch")
+        .def(py::init<DType, const Variant&, const ConvParams&>(), py::kw_only(), "dtype"_a, "variant"_a, "params"_a)
+        .def_static("shared_bytes", &ConvLaunch::shared_bytes, py::kw_only(), "variant"_a, "kernel"_a, "blocks_c"_a)
+        .def("run", &ConvLaunch::run, "stream"_a, unlocked);
+    py::class_<HopperLaunch>(m, "HopperLaunch")
+        .def(py::init<DType, Window, int, int, const ConvParams&>(), py::kw_only(), "dtype"_a, "window"_a, "rows"_a,
+             "blocks"_a, "params"_a)
+        .def("run", &HopperLaunch::run, "stream"_a, unlocked);
+    py::class_<PairLaunch>(m, "PairLaunch")
+        .def(py::init<DType, PairForm, int, int, const ConvParams&, std::uintptr_t, std::uintptr_t, std::uintptr_t>(),
+             py::kw_only(), "dtype"_a, "form"_a, "rows"_a, "blocks"_a, "second"_a, "first_weight"_a, "first_bias"_a,
+             "first_slope"_a)
+        .def("run", &PairLaunch::run, "stream"_a, unlocked);
+    py::class_<TailLaunch>(m, "TailLaunch")
+        .def(py::init<DType, TailForm, int, const ConvParams&, std::uintptr_t, std::uintptr_t>(), py::kw_only(),
+             "dtype"_a, "form"_a, "rows"_a, "second"_a, "first_bias"_a, "first_slope"_a)
+        .def_static("shared_bytes", &TailLaunch::shared_bytes, py::kw_only(), "form"_a, "kernel"_a, "chunks"_a)
+        .def("run", &TailLaunch::run, "stream"_a, unlocked);
+    py::class_<FrameLaunch>(m, "FrameLaunch")
+        .def(py::init<DType, FrameJob, const FrameParams&>(), py::kw_only(), "dtype"_a, "job"_a, "params"_a)
+        .def("run", &FrameLaunch::run, "stream"_a, unlocked);
+}
+
+void bind_measurements(py::module_& m) {
+    m.def(
+        "read_rate",
+        [](std::uintptr_t data, long long bytes, int rounds, std::uintptr_t sink, const Stream& stream) {
+            return read_rate(pointer<const void>(data), bytes, rounds, pointer<int>(sink), stream);
+        },
+        py::kw_only(), "data"_a, "size"_a, "rounds"_a, "sink"_a, "stream"_a);
+    m.def(
+        "matrix_rate",
+        [](int columns, bool held, std::uintptr_t source, int rounds, int blocks, const Stream& stream) {
+            return matrix_rate_hopper(columns, held, pointer<const void>(source), rounds, blocks, stream);
+        },
+        py::kw_only(), "columns"_a, "held"_a, "source"_a, "rounds"_a, "blocks"_a, "stream"_a);
+}
 
 }  // namespace
 
@@ -195,25 +384,8 @@ PYBIND11_MODULE(SRFAST_MODULE, m) {
     m.attr("architectures") = SRFAST_ARCHITECTURES;
     m.attr("toolkit") = CUDART_VERSION;
 #endif
-    py::class_<ConvLaunch>(m, "Conv")
-        .def(py::init<int, const std::array<int, 6>&, const py::dict&>(), py::arg("type"), py::arg("variant"), py::arg("params"))
-        .def("run", &ConvLaunch::run, py::arg("queue"), py::call_guard<py::gil_scoped_release>());
-    py::class_<PairLaunch>(m, "Pair")
-        .def(py::init<int, int, int, const py::dict&>(), py::arg("type"), py::arg("rows"), py::arg("blocks"), py::arg("params"))
-        .def("run", &PairLaunch::run, py::arg("queue"), py::call_guard<py::gil_scoped_release>());
-    py::class_<TailLaunch>(m, "Tail")
-        .def(py::init<int, bool, bool, int, const py::dict&>(), py::arg("type"), py::arg("wide"), py::arg("hopper"), py::arg("rows"), py::arg("params"))
-        .def("run", &TailLaunch::run, py::arg("queue"), py::call_guard<py::gil_scoped_release>());
-    py::class_<FrameLaunch>(m, "Frames")
-        .def(py::init<int, int, const py::dict&>(), py::arg("type"), py::arg("job"), py::arg("params"))
-        .def("run", &FrameLaunch::run, py::arg("queue"), py::call_guard<py::gil_scoped_release>());
-    py::class_<HopperLaunch>(m, "Hopper")
-        .def(py::init<int, int, int, int, const py::dict&>(), py::arg("type"), py::arg("window"), py::arg("rows"), py::arg("blocks"), py::arg("params"))
-        .def("run", &HopperLaunch::run, py::arg("queue"), py::call_guard<py::gil_scoped_release>());
-    m.def("read_rate", [](std::uintptr_t data, long long bytes, int rounds, std::uintptr_t sink, const std::tuple<int, std::uintptr_t, bool>& where) {
-        return read_rate(pointer<const void>(data), bytes, rounds, pointer<int>(sink), queue(where));
-    });
-    m.def("matrix_rate", [](int columns, bool held, std::uintptr_t source, int rounds, int blocks, const std::tuple<int, std::uintptr_t, bool>& where) {
-        return matrix_rate_hopper(columns, held, pointer<const void>(source), rounds, blocks, queue(where));
-    });
+    bind_enums(m);
+    bind_structs(m);
+    bind_launches(m);
+    bind_measurements(m);
 }

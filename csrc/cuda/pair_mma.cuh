@@ -20,10 +20,11 @@ struct PairShape {
 // bias and PReLU of a warp's sums, rounded, to the middle, whose first pixel is t's; zeros outside the image, where the
 // second one pads.
 template <class T, class S>
-SRFAST_DEVICE void fill_middle(const float (&acc)[S::FRAGS_P][S::FRAGS_O][4], const float* biases, const float* slopes, const Tile& t, uint32_t middle,
-                               int first_p, int first_o) {
+SRFAST_DEVICE void fill_middle(const float (&acc)[S::FRAGS_P][S::FRAGS_O][4], const float* biases, const float* slopes,
+                               const Tile& t, uint32_t middle, int first_p, int first_o) {
     const int lane = thread() % 32;
-    const uint32_t first = middle + swizzled<S::CHUNKS>(first_p + lane / 4, first_o / 8) + lane % 4 * 4;  // see spread_sums
+    const uint32_t first =
+        middle + swizzled<S::CHUNKS>(first_p + lane / 4, first_o / 8) + lane % 4 * 4;  // see spread_sums
 #pragma unroll
     for (int j = 0; j < S::FRAGS_O; ++j) {
         const int column = first_o + j * 8 + lane % 4 * 2;
@@ -44,7 +45,8 @@ SRFAST_DEVICE void fill_middle(const float (&acc)[S::FRAGS_P][S::FRAGS_O][4], co
 }
 
 template <class T>
-SRFAST_KERNEL(256, 1) pair_mma(SRFAST_PARAM PairParams p) {
+SRFAST_KERNEL(256, 1)
+pair_mma(SRFAST_PARAM PairParams p) {
     using P = PairShape;
     using S = P::S;
     const ConvParams& c = p.second;
@@ -52,11 +54,14 @@ SRFAST_KERNEL(256, 1) pair_mma(SRFAST_PARAM PairParams p) {
     const uint32_t halo = shared_base(), ring = halo + P::RING, middle = halo + P::MIDDLE;
     const auto fetch_step = [&](int s) {
         const char* from = static_cast<const char*>(s < 9 ? p.first_weight : c.weight) + s % 9 * S::WEIGHT_BYTES;
-        if (s < P::STEPS) fetch_weights<S::WEIGHT_BYTES, S::THREADS>(from, ring + static_cast<uint32_t>(s % kStages * S::WEIGHT_BYTES));
+        if (s < P::STEPS)
+            fetch_weights<S::WEIGHT_BYTES, S::THREADS>(from,
+                                                       ring + static_cast<uint32_t>(s % kStages * S::WEIGHT_BYTES));
     };
     fetch_step(0);
-    if (c.early) wait_for_kernel_in_front();
-    fetch_halo<S::CHUNKS, S::THREADS>(c.x, tile.image, tile.y0 - 2, tile.x0 - 2, 18, 18, c.height, c.width, 0, 64, halo);
+    if (c.programmatic) wait_for_kernel_in_front();
+    fetch_halo<S::CHUNKS, S::THREADS>(c.x, tile.image, tile.y0 - 2, tile.x0 - 2, 18, 18, c.height, c.width, 0, 64,
+                                      halo);
     cp_async_commit();
     fetch_step(1);
     cp_async_commit();
@@ -88,12 +93,13 @@ SRFAST_KERNEL(256, 1) pair_mma(SRFAST_PARAM PairParams p) {
             int pixels[S::FRAGS_P];
 #pragma unroll
             for (int i = 0; i < S::FRAGS_P; ++i) pixels[i] = corner[i] + tap / 3 * pitch + tap % 3;
-            multiply_tap<T, S>(acc, pixels, phase ? middle : halo, ring + static_cast<uint32_t>(s % kStages * S::WEIGHT_BYTES), first_o);
+            multiply_tap<T, S>(acc, pixels, phase ? middle : halo,
+                               ring + static_cast<uint32_t>(s % kStages * S::WEIGHT_BYTES), first_o);
         }
         const Tile around{tile.image, tile.y0 - 1, tile.x0 - 1, tile.height, tile.width, 0};
         if (phase == 0) fill_middle<T, S>(acc, p.first_bias, p.first_slope, around, middle, first_p, first_o);
     }
-    if (c.early) let_next_kernel_start();
+    if (c.programmatic) let_next_kernel_start();
     cp_async_wait<0>();
     sync_block();
     spread_sums<S>(acc, halo, first_p, first_o);
@@ -102,8 +108,9 @@ SRFAST_KERNEL(256, 1) pair_mma(SRFAST_PARAM PairParams p) {
 }
 
 template <class T>
-int run_pair(const PairParams& p, const Queue& queue) {
-    return launch(pair_mma<T>, 1LL * p.second.images * p.second.tiles_y * p.second.tiles_x, 256, PairShape::SHARED, queue, p);
+int run_pair(const PairParams& p, const Stream& stream) {
+    return launch(pair_mma<T>, 1LL * p.second.images * p.second.tiles_y * p.second.tiles_x, 256, PairShape::SHARED,
+                  stream, p);
 }
 
 }  // namespace srfast

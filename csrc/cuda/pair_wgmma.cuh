@@ -34,7 +34,8 @@ SRFAST_DEVICE MiddleEpilogue middle_epilogue(const float* bias, const float* slo
 // bias and PReLU of a warpgroup's sums of a row, rounded, to planes; zeros outside the image, where the second one pads. The
 // first pixel is (y, x0) of an image of height x width.
 template <class T, int PITCH, int REGISTERS>
-SRFAST_DEVICE void fill_planes(const float (&acc)[REGISTERS], const MiddleEpilogue& e, int y, int x0, int height, int width, uint32_t to) {
+SRFAST_DEVICE void fill_planes(const float (&acc)[REGISTERS], const MiddleEpilogue& e, int y, int x0, int height,
+                               int width, uint32_t to) {
     const int t = thread() % 128, lane = t % 32;
     // Lanes 0-15 address eight pixels of the warp's first eight channels and eight of the others.
     const uint32_t column = to + ((t / 32 * 2 + lane / 8 % 2) * PITCH + lane % 8) * 16;
@@ -58,8 +59,8 @@ SRFAST_DEVICE void fill_planes(const float (&acc)[REGISTERS], const MiddleEpilog
 }
 
 template <class T>
-SRFAST_DEVICE void make_middle(const PairRowsParams& p, uint32_t rows_at, const Ring<HeldShape::RING>& source, uint32_t middle_at,
-                               const Ring<HeldShape::RING>& middle, const Share& share) {
+SRFAST_DEVICE void make_middle(const PairRowsParams& p, uint32_t rows_at, const Ring<HeldShape::RING>& source,
+                               uint32_t middle_at, const Ring<HeldShape::RING>& middle, const Share& share) {
     using H = HeldShape;
     const ConvParams& c = p.pair.second;
     HeldWeights held;
@@ -75,7 +76,8 @@ SRFAST_DEVICE void make_middle(const PairRowsParams& p, uint32_t rows_at, const 
             multiply_held<T>(acc, held, rows_at, read % H::RING, [] {});
             source.release(read++);
             middle.await_empty(made);
-            fill_planes<T, H::PITCH>(acc, epilogue, s.y0 + row, s.x0 - 1, c.height, c.width, middle_at + made % H::RING * H::ROW_BYTES);
+            fill_planes<T, H::PITCH>(acc, epilogue, s.y0 + row, s.x0 - 1, c.height, c.width,
+                                     middle_at + made % H::RING * H::ROW_BYTES);
             middle.publish(made);
         }
         for (int last = 0; last < 2; ++last) source.release(read++);
@@ -83,12 +85,13 @@ SRFAST_DEVICE void make_middle(const PairRowsParams& p, uint32_t rows_at, const 
 }
 
 template <class T, Ending E>
-SRFAST_DEVICE void make_result(const PairRowsParams& p, uint32_t middle_at, const Ring<HeldShape::RING>& middle, uint32_t sums, const Share& share) {
+SRFAST_DEVICE void make_result(const PairRowsParams& p, uint32_t middle_at, const Ring<HeldShape::RING>& middle,
+                               uint32_t sums, const Share& share) {
     using H = HeldShape;
     const ConvParams& c = p.pair.second;
     HeldWeights held;
     hold_weights(held, c.weight);
-    if (c.early) wait_for_kernel_in_front();
+    if (c.programmatic) wait_for_kernel_in_front();
     RowEnd<T, E == Ending::general ? Ending::plain : E, H::N> end(c.end, 0, sums, 0, 1);
     static_assert(decltype(end)::SHARED <= H::SUMS_BYTES, "rows of 16-bit values take the place of the sums");
     int read = 0;
@@ -111,14 +114,16 @@ SRFAST_DEVICE void make_result(const PairRowsParams& p, uint32_t middle_at, cons
             sync_group(1, 128);
             spread_pixels<0, H::N>(acc, sums);
             sync_group(1, 128);
-            finish_tile<T, 64, H::N, 128>(c.end, {s.image, s.y0 + row, s.x0, c.height, c.width, 0}, sums, 1, PairRowsShape::COLUMNS, thread() % 128);
+            finish_tile<T, 64, H::N, 128>(c.end, {s.image, s.y0 + row, s.x0, c.height, c.width, 0}, sums, 1,
+                                          PairRowsShape::COLUMNS, thread() % 128);
         }
         for (int last = 0; last < 2; ++last) middle.release(read++);
     }
 }
 
 template <class T, Ending E>
-SRFAST_KERNEL(384, 1) pair_wgmma(SRFAST_PARAM PairRowsParams p) {
+SRFAST_KERNEL(384, 1)
+pair_wgmma(SRFAST_PARAM PairRowsParams p) {
     using P = PairRowsShape;
     using H = HeldShape;
     const ConvParams& c = p.pair.second;
@@ -131,13 +136,14 @@ SRFAST_KERNEL(384, 1) pair_wgmma(SRFAST_PARAM PairRowsParams p) {
         mbarrier_publish();
     }
     // Pixels 64 and 65 of the middle's rows, which only columns without use are made of.
-    for (int i = thread(); i < H::RING * 8 * 2; i += 384) sts128(middle_at + i / 2 * H::PLANE_BYTES + (H::N + i % 2) * 16, {{0, 0, 0, 0}});
+    for (int i = thread(); i < H::RING * 8 * 2; i += 384)
+        sts128(middle_at + i / 2 * H::PLANE_BYTES + (H::N + i % 2) * 16, {{0, 0, 0, 0}});
     copies_see_writes();
     sync_block();
     const int role = uniform(thread() / 128);
     if (role == 0) {
         fewer_registers<40>();
-        if (c.early) wait_for_kernel_in_front();
+        if (c.programmatic) wait_for_kernel_in_front();
         copy_planes<2>(c, p.rows, P::COLUMNS, shared, source, share);
     } else if (role == 1) {
         more_registers<232>();
@@ -146,7 +152,7 @@ SRFAST_KERNEL(384, 1) pair_wgmma(SRFAST_PARAM PairRowsParams p) {
         more_registers<232>();
         make_result<T, E>(p, middle_at, middle, shared + P::SUMS, share);
     }
-    if (c.early) let_next_kernel_start();
+    if (c.programmatic) let_next_kernel_start();
 }
 
 }  // namespace srfast

@@ -12,24 +12,24 @@ struct Bfloat16 {};
 // An image batch, channels side by side.
 struct View {
     void* data;
-    long long image, row;  // elements from one to the next
-    int pixel;
+    long long image_stride, row_stride;  // elements from one to the next
+    int pixel_stride;
 };
 
 enum class Act : int { none = 0, prelu = 1, tanh = 2, sigmoid = 3 };
-enum class Out : int { same = 0, uint8 = 1, uint16 = 2 };
+enum class OutType : int { same = 0, uint8 = 1, uint16 = 2 };
 
 struct Epilogue {
     const float* bias;   // [blocks_o * BO]
     const float* slope;  // the same
-    View residual;       // data null: none; enlarged residual_up times by nearest neighbour
+    View residual;       // data null: none; enlarged residual_factor times by nearest neighbour
     View out;
     int* flag;  // set to 1 where an integer output is not finite
     Act act;
-    Out kind;
+    OutType out_type;
     int channels;  // before the shuffle, in the order (row phase, column phase, channel)
     int shuffle;
-    int residual_up;
+    int residual_factor;
     int clamp;
     float gain, low, high;
     float steps;  // integer steps per unit
@@ -45,7 +45,7 @@ struct ConvParams {
     int blocks_c;  // of CB input channels
     int in_channels;
     int tiles_y, tiles_x;
-    int early;  // launched before the kernel in front has ended (programmatic dependent launch)
+    int programmatic;  // launched before the kernel in front has ended (programmatic dependent launch)
 };
 
 // Two convolutions, the first with bias and PReLU only.
@@ -58,7 +58,8 @@ struct PairParams {
 
 // Two convolutions, the first of 3x3 and 64 channels with bias and PReLU, the second to few channels; see tail_mma.cuh.
 struct TailParams {
-    ConvParams second;  // x, images, height and width are the tail's; weight: [chunks][9 + kernel][64][64], both convolutions'
+    ConvParams
+        second;  // x, images, height and width are the tail's; weight: [chunks][9 + kernel][64][64], both convolutions'
     const float* first_bias;
     const float* first_slope;
     int chunks;  // of 64 channels between the two

@@ -18,9 +18,11 @@ enum class Ending : int { general = 0, plain = 1, prelu = 2, residual = 3, prelu
 template <class T, Ending E, int N>
 class RowEnd {
 public:
-    static constexpr bool PRELU = E == Ending::prelu || E == Ending::prelu_residual, RESIDUAL = E == Ending::residual || E == Ending::prelu_residual;
+    static constexpr bool PRELU = E == Ending::prelu || E == Ending::prelu_residual,
+                          RESIDUAL = E == Ending::residual || E == Ending::prelu_residual;
     static constexpr int ROW_BYTES = N * 128;
-    static constexpr int BUFFERS = N <= 64 ? 2 : 1;  // in turn: with two, a row's stores need not wait for those of the row before
+    static constexpr int BUFFERS =
+        N <= 64 ? 2 : 1;  // in turn: with two, a row's stores need not wait for those of the row before
     static constexpr int SHARED = BUFFERS * ROW_BYTES;
 
     // group: the warpgroup's number, for its barrier; rows: from one to its next.
@@ -38,8 +40,9 @@ public:
         const int plane = e.channels / (e.shuffle * e.shuffle), phase = block_o * 64 / plane;
         y_ = phase / e.shuffle, x_ = phase % e.shuffle + t / 8 * e.shuffle;
         channel_ = block_o * 64 - phase * plane + t % 8 * 8;
-        out_row_ = 2LL * rows * e.shuffle * e.out.row, residual_row_ = 2LL * rows * e.shuffle * e.residual.row;
-        out_step_ = 32 * e.shuffle * e.out.pixel, residual_step_ = 32 * e.shuffle * e.residual.pixel;
+        out_row_ = 2LL * rows * e.shuffle * e.out.row_stride,
+        residual_row_ = 2LL * rows * e.shuffle * e.residual.row_stride;
+        out_step_ = 32 * e.shuffle * e.out.pixel_stride, residual_step_ = 32 * e.shuffle * e.residual.pixel_stride;
         keep(out_row_), keep(out_step_);
         if (RESIDUAL) keep(residual_row_), keep(residual_step_);
     }
@@ -110,12 +113,13 @@ private:
     float bias_[2], slope_[2], gain_;
     uint32_t buffers_, fragments_, chunk_;
     int group_, left_, y_, x_, channel_;
-    char *out_, *residual_;  // the thread's first eight channels of a row
+    char *out_, *residual_;             // the thread's first eight channels of a row
     long long out_row_, residual_row_;  // bytes from row to row
     int out_step_, residual_step_;      // and from its eight channels to its next
 
     SRFAST_DEVICE char* at(const View& v, int image, int y, int x0) const {
-        return static_cast<char*>(v.data) + 2 * offset_of(v, image, y * e_.shuffle + y_, x0 * e_.shuffle + x_, channel_);
+        return static_cast<char*>(v.data) +
+               2 * offset_of(v, image, y * e_.shuffle + y_, x0 * e_.shuffle + x_, channel_);
     }
 
     // Two neighbouring pixels of a channel.

@@ -35,7 +35,9 @@ SRFAST_DEVICE Strip strip_of(const ConvParams& c, int rows, int columns, int ite
 struct Share {
     int first, items, step;
 };
-SRFAST_DEVICE Share share_of(const ConvParams& c, int block, int blocks) { return {block, c.images * c.tiles_y * c.tiles_x, blocks}; }
+SRFAST_DEVICE Share share_of(const ConvParams& c, int block, int blocks) {
+    return {block, c.images * c.tiles_y * c.tiles_x, blocks};
+}
 
 // SLOTS rows in shared memory, written and read in turn; `count` numbers rows from the first that the block copies.
 template <int SLOTS>
@@ -56,12 +58,12 @@ struct Ring {
             const bool wraps = slot == 0;
             slot = wraps ? SLOTS - 1 : slot - 1, odd ^= wraps;
         }
-        SRFAST_DEVICE void move(int rows) {
-            odd = (odd + (slot + rows) / SLOTS) % 2, slot = (slot + rows) % SLOTS;
-        }
+        SRFAST_DEVICE void move(int rows) { odd = (odd + (slot + rows) / SLOTS) % 2, slot = (slot + rows) % SLOTS; }
     };
     // The row `rows` rows behind one, fewer than there are.
-    SRFAST_DEVICE static int behind(int slot, int rows) { return slot + rows < SLOTS ? slot + rows : slot + rows - SLOTS; }
+    SRFAST_DEVICE static int behind(int slot, int rows) {
+        return slot + rows < SLOTS ? slot + rows : slot + rows - SLOTS;
+    }
     SRFAST_DEVICE void await_full(const Turn& t) const { mbarrier_wait(barriers + t.slot * 8, t.odd); }
     SRFAST_DEVICE void release(const Turn& t) const {
         if (thread() % 32 == 0) mbarrier_arrive(barriers + (SLOTS + t.slot) * 8);
@@ -109,7 +111,8 @@ SRFAST_DEVICE void spread_pixels(const float (&acc)[REGISTERS], uint32_t sums) {
 // multiply(acc, slot, meanwhile) makes a row's sums of the ring's row `slot` and the two behind it, and calls meanwhile() while
 // the products are under way. W: see WgmmaShape. `buffers`: W::SUMS_BYTES of the group's own.
 template <class T, class W, Ending E, class F>
-SRFAST_DEVICE void make_rows(const ConvParams& c, int rows, uint32_t buffers, const Ring<W::RING>& ring, const Share& share, int block_o, int group, const F& multiply) {
+SRFAST_DEVICE void make_rows(const ConvParams& c, int rows, uint32_t buffers, const Ring<W::RING>& ring,
+                             const Share& share, int block_o, int group, const F& multiply) {
     using Rows = Ring<W::RING>;
     using End = RowEnd<T, E == Ending::general ? Ending::plain : E, W::N>;
     static_assert(End::SHARED <= W::SUMS_BYTES, "rows of 16-bit values take the place of the sums");
@@ -152,7 +155,8 @@ SRFAST_DEVICE void make_rows(const ConvParams& c, int rows, uint32_t buffers, co
                         spread_pixels<W::PART, W::N - W::PART>(acc, buffers);
                     sync_group(1 + group, 128);
                     const Tile here{s.image, s.y0 + row, s.x0 + part * W::PART, c.height, c.width, block_o};
-                    finish_tile<T, 64, W::PART, 128>(c.end, here, buffers, 1, columns < W::PART ? columns : W::PART, thread() % 128);
+                    finish_tile<T, 64, W::PART, 128>(c.end, here, buffers, 1, columns < W::PART ? columns : W::PART,
+                                                     thread() % 128);
                 }
             }
         }

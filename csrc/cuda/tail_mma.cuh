@@ -18,7 +18,8 @@ struct TailShape {
     static constexpr int ROWS = 8, COLUMNS = COLUMNS_;
     using S = MmaShape<64, 64, 3, ROWS, COLUMNS, 4, 2>;
     static constexpr int PIXEL_BYTES = S::CB * 2, PART = S::PIXELS / 2;  // pixels of a pass that are stored at a time
-    static constexpr uint32_t RING = S::halo_bytes(3), MIDDLE = RING + kStages * S::WEIGHT_BYTES, CARRY = MIDDLE + S::PIXELS * PIXEL_BYTES;
+    static constexpr uint32_t RING = S::halo_bytes(3), MIDDLE = RING + kStages * S::WEIGHT_BYTES,
+                              CARRY = MIDDLE + S::PIXELS * PIXEL_BYTES;
     static_assert(PART * S::BO * 4 <= S::PIXELS * PIXEL_BYTES, "the sums of a part take the place of the middle");
     static_assert(PART % (S::FRAGS_P * 16) == 0, "a warp's pixels lie in one part");
 
@@ -37,10 +38,12 @@ SRFAST_DEVICE int window_row(int row, int chunk, int carried) {
 // Leaves the last rows of the middle for the next pass.
 template <class P>
 SRFAST_DEVICE void leave_rows(uint32_t middle, int chunk, int carried) {
-    const int pixels = carried * P::COLUMNS, from = (P::ROWS - carried) * P::COLUMNS, to = (P::ROWS + chunk * carried) * P::COLUMNS;
+    const int pixels = carried * P::COLUMNS, from = (P::ROWS - carried) * P::COLUMNS,
+              to = (P::ROWS + chunk * carried) * P::COLUMNS;
     for (int i = thread(); i < pixels * P::S::CHUNKS; i += P::S::THREADS) {
         const int pixel = i / P::S::CHUNKS, part = i % P::S::CHUNKS;
-        sts128(middle + swizzled<P::S::CHUNKS>(to + pixel, part), lds128(middle + swizzled<P::S::CHUNKS>(from + pixel, part)));
+        sts128(middle + swizzled<P::S::CHUNKS>(to + pixel, part),
+               lds128(middle + swizzled<P::S::CHUNKS>(from + pixel, part)));
     }
 }
 
@@ -52,7 +55,8 @@ struct Band {
 // Adds up the taps of a row and stores PIXELS pixels of a pass, whose first row is y0, from [PIXELS][64] float32. THREADS
 // threads share the work; this one is number `index`.
 template <class T, int COLUMNS, int PIXELS, int THREADS>
-SRFAST_DEVICE void finish_part(const ConvParams& c, const Tile& t, const Band& band, int y0, uint32_t sums, int index = thread()) {
+SRFAST_DEVICE void finish_part(const ConvParams& c, const Tile& t, const Band& band, int y0, uint32_t sums,
+                               int index = thread()) {
     const Epilogue& e = c.end;
     const int useful = COLUMNS - c.kernel + 1, plane = e.channels / (e.shuffle * e.shuffle);
 #pragma unroll 1
@@ -66,7 +70,8 @@ SRFAST_DEVICE void finish_part(const ConvParams& c, const Tile& t, const Band& b
             v += as_float(lds32(sums + sums_at<64>(row * COLUMNS + column + dx, at / 8) + at % 8 * 4));
         v = rounded_product(activate(v + ldg_float(e.bias + o), ldg_float(e.slope + o), e.act), e.gain);
         const int phase = o / plane;
-        store_value<T>(e, t.image, y * e.shuffle + phase / e.shuffle, x * e.shuffle + phase % e.shuffle, o - phase * plane, v);
+        store_value<T>(e, t.image, y * e.shuffle + phase / e.shuffle, x * e.shuffle + phase % e.shuffle,
+                       o - phase * plane, v);
     }
 }
 
@@ -81,7 +86,8 @@ SRFAST_DEVICE void clear(float (&acc)[S::FRAGS_P][S::FRAGS_O][4]) {
 }
 
 template <class T, class P>
-SRFAST_KERNEL(P::S::THREADS, 1) tail_mma(SRFAST_PARAM TailParams p) {
+SRFAST_KERNEL(P::S::THREADS, 1)
+tail_mma(SRFAST_PARAM TailParams p) {
     using S = typename P::S;
     const ConvParams& c = p.second;
     const int half = c.kernel / 2, carried = c.kernel - 1, steps = p.chunks * (9 + c.kernel);
@@ -96,20 +102,23 @@ SRFAST_KERNEL(P::S::THREADS, 1) tail_mma(SRFAST_PARAM TailParams p) {
 
     int step = 0, slot = 0;  // of the weights to copy next
     const auto fetch_step = [&] {
-        fetch_weights<S::WEIGHT_BYTES, S::THREADS>(static_cast<const char*>(c.weight) + step * S::WEIGHT_BYTES, ring + static_cast<uint32_t>(slot * S::WEIGHT_BYTES));
+        fetch_weights<S::WEIGHT_BYTES, S::THREADS>(static_cast<const char*>(c.weight) + step * S::WEIGHT_BYTES,
+                                                   ring + static_cast<uint32_t>(slot * S::WEIGHT_BYTES));
         if (++step == steps) step = 0;
         if (++slot == kStages) slot = 0;
     };
     const auto fetch_pass = [&](int pass) {
-        fetch_halo<S::CHUNKS, S::THREADS>(c.x, tile.image, y0 - half + pass * P::ROWS - 1, x0 - half - 1, P::ROWS + 2, P::COLUMNS + 2, c.height, c.width, 0, 64, halo);
+        fetch_halo<S::CHUNKS, S::THREADS>(c.x, tile.image, y0 - half + pass * P::ROWS - 1, x0 - half - 1, P::ROWS + 2,
+                                          P::COLUMNS + 2, c.height, c.width, 0, 64, halo);
     };
     fetch_step();
-    if (c.early) wait_for_kernel_in_front();
+    if (c.programmatic) wait_for_kernel_in_front();
     fetch_pass(0);
     cp_async_commit();
     fetch_step();
     cp_async_commit();
-    for (int i = thread(); i < p.chunks * carried * P::COLUMNS * S::CHUNKS; i += S::THREADS) sts128(halo + P::CARRY + i * 16, Words4{{0u, 0u, 0u, 0u}});
+    for (int i = thread(); i < p.chunks * carried * P::COLUMNS * S::CHUNKS; i += S::THREADS)
+        sts128(halo + P::CARRY + i * 16, Words4{{0u, 0u, 0u, 0u}});
 
     const int warp = thread() / 32, lane = thread() % 32;
     const int first_p = warp / S::WARPS_O * S::FRAGS_P * 16, first_o = warp % S::WARPS_O * S::FRAGS_O * 8;
@@ -120,7 +129,9 @@ SRFAST_KERNEL(P::S::THREADS, 1) tail_mma(SRFAST_PARAM TailParams p) {
         sync_block();
         fetch_step();
     };
-    const auto turn_ring = [&] { weights = weights == (kStages - 1) * S::WEIGHT_BYTES ? 0 : weights + S::WEIGHT_BYTES; };
+    const auto turn_ring = [&] {
+        weights = weights == (kStages - 1) * S::WEIGHT_BYTES ? 0 : weights + S::WEIGHT_BYTES;
+    };
     float few[S::FRAGS_P][S::FRAGS_O][4], many[S::FRAGS_P][S::FRAGS_O][4];
     int pixels[S::FRAGS_P];
 #pragma unroll 1
@@ -143,7 +154,8 @@ SRFAST_KERNEL(P::S::THREADS, 1) tail_mma(SRFAST_PARAM TailParams p) {
                 turn_ring();
             }
             const Tile here{tile.image, y0 - half + pass * P::ROWS, x0 - half, c.height, c.width, 0};
-            fill_middle<T, S>(many, p.first_bias + chunk * 64, p.first_slope + chunk * 64, here, middle, first_p, first_o);
+            fill_middle<T, S>(many, p.first_bias + chunk * 64, p.first_slope + chunk * 64, here, middle, first_p,
+                              first_o);
 #pragma unroll 1
             for (int dy = 0; dy < c.kernel; ++dy) {
                 next_step();
@@ -152,7 +164,8 @@ SRFAST_KERNEL(P::S::THREADS, 1) tail_mma(SRFAST_PARAM TailParams p) {
 #pragma unroll
                 for (int i = 0; i < S::FRAGS_P; ++i) {
                     const int pixel = first_p + i * 16 + lane % 16;
-                    pixels[i] = window_row<P>(pixel / P::COLUMNS + dy, chunk, carried) * P::COLUMNS + pixel % P::COLUMNS;
+                    pixels[i] =
+                        window_row<P>(pixel / P::COLUMNS + dy, chunk, carried) * P::COLUMNS + pixel % P::COLUMNS;
                 }
                 multiply_tap<T, S>(few, pixels, middle, ring + weights, first_o);
                 turn_ring();
@@ -160,29 +173,31 @@ SRFAST_KERNEL(P::S::THREADS, 1) tail_mma(SRFAST_PARAM TailParams p) {
         }
         sync_block();
         leave_rows<P>(middle, p.chunks - 1, carried);
-        if (c.early && pass + 1 == passes) let_next_kernel_start();
+        if (c.programmatic && pass + 1 == passes) let_next_kernel_start();
 #pragma unroll 1
         for (int part = 0; part < 2; ++part) {
             sync_block();
             if (first_p / P::PART == part) spread_sums<S>(few, middle, first_p - part * P::PART, first_o);
             sync_block();
-            finish_part<T, P::COLUMNS, P::PART, S::THREADS>(c, tile, band, y0 + pass * P::ROWS - carried + part * (P::PART / P::COLUMNS), middle);
+            finish_part<T, P::COLUMNS, P::PART, S::THREADS>(
+                c, tile, band, y0 + pass * P::ROWS - carried + part * (P::PART / P::COLUMNS), middle);
         }
     }
     cp_async_wait<0>();
 }
 
 template <class T, class P>
-int launch_tail(TailParams p, const Queue& queue) {
+int launch_tail(TailParams p, const Stream& stream) {
     ConvParams& c = p.second;
     const int useful = P::COLUMNS - c.kernel + 1;
     c.tiles_x = (c.width + useful - 1) / useful, c.tiles_y = (c.height + p.rows - 1) / p.rows;
-    return launch(tail_mma<T, P>, 1LL * c.images * c.tiles_y * c.tiles_x, P::S::THREADS, P::shared_bytes(c.kernel, p.chunks), queue, p);
+    return launch(tail_mma<T, P>, 1LL * c.images * c.tiles_y * c.tiles_x, P::S::THREADS,
+                  P::shared_bytes(c.kernel, p.chunks), stream, p);
 }
 
 template <class T>
-int run_tail(const TailParams& p, bool wide, const Queue& queue) {
-    return wide ? launch_tail<T, TailShape<32>>(p, queue) : launch_tail<T, TailShape<16>>(p, queue);
+int run_tail(const TailParams& p, bool wide, const Stream& stream) {
+    return wide ? launch_tail<T, TailShape<32>>(p, stream) : launch_tail<T, TailShape<16>>(p, stream);
 }
 
 }  // namespace srfast

@@ -13,8 +13,8 @@
 namespace srfast {
 
 struct TailRowsShape {
-    static constexpr int N = 56, ROWS = 4;               // pixels of an instruction, columns of a strip; rows of a pass
-    static constexpr int BOX = N + 2, PITCH = 59;        // of the input
+    static constexpr int N = 56, ROWS = 4;         // pixels of an instruction, columns of a strip; rows of a pass
+    static constexpr int BOX = N + 2, PITCH = 59;  // of the input
     static constexpr int ROW_BYTES = PITCH * 128, SOURCE_RING = ROWS + 2;
     static constexpr int STEP_BYTES = 64 * 64 * 2, STEPS = 5;
     static constexpr int MIDDLE_ROW = N * 128, PLACE_BYTES = ROWS * MIDDLE_ROW;
@@ -39,19 +39,22 @@ SRFAST_DEVICE TailStrip tail_strip(const TailParams& p) {
     return {{s.image, s.y0, s.x0, c.height, c.width, 0}, {s.y0, s.y0 + s.rows}, passes};
 }
 
-SRFAST_DEVICE void copy_steps(const TailParams& p, int passes, uint32_t shared, const Ring<TailRowsShape::STEPS>& ring) {
+SRFAST_DEVICE void copy_steps(const TailParams& p, int passes, uint32_t shared,
+                              const Ring<TailRowsShape::STEPS>& ring) {
     using R = TailRowsShape;
     const int steps = p.chunks * (9 + p.second.kernel);
     int step = 0;
     for (int count = 0; count < passes * steps; ++count) {
         ring.await_empty(count);
         mbarrier_expect(ring.full(count), R::STEP_BYTES);
-        copy_bulk(shared + count % R::STEPS * R::STEP_BYTES, static_cast<const char*>(p.second.weight) + step * R::STEP_BYTES, R::STEP_BYTES, ring.full(count));
+        copy_bulk(shared + count % R::STEPS * R::STEP_BYTES,
+                  static_cast<const char*>(p.second.weight) + step * R::STEP_BYTES, R::STEP_BYTES, ring.full(count));
         if (++step == steps) step = 0;
     }
 }
 
-SRFAST_DEVICE void copy_source(const TailParams& p, const TailStrip& s, uint32_t rows_at, const Ring<TailRowsShape::SOURCE_RING>& ring) {
+SRFAST_DEVICE void copy_source(const TailParams& p, const TailStrip& s, uint32_t rows_at,
+                               const Ring<TailRowsShape::SOURCE_RING>& ring) {
     using R = TailRowsShape;
     const ConvParams& c = p.second;
     const int half = c.kernel / 2;
@@ -60,8 +63,8 @@ SRFAST_DEVICE void copy_source(const TailParams& p, const TailStrip& s, uint32_t
         const int end = (pass + 1) * R::ROWS + 2;
         for (int row = count; row < end; ++row) {
             ring.await_empty(row);
-            fetch_planes<R::PITCH, 96>(c.x, s.tile.image, s.tile.y0 - half - 1 + row, s.tile.x0 - half - 1, R::BOX, c.height, c.width,
-                                       rows_at + row % R::SOURCE_RING * R::ROW_BYTES, thread() - 32);
+            fetch_planes<R::PITCH, 96>(c.x, s.tile.image, s.tile.y0 - half - 1 + row, s.tile.x0 - half - 1, R::BOX,
+                                       c.height, c.width, rows_at + row % R::SOURCE_RING * R::ROW_BYTES, thread() - 32);
         }
         // A pass frees and needs its rows all at once.
         cp_async_commit();
@@ -78,13 +81,16 @@ SRFAST_DEVICE void multiply_step(float (&acc)[2][TailRowsShape::N / 2], uint32_t
 #pragma unroll
     for (int k = 0; k < 4; ++k)
 #pragma unroll
-        for (int r = 0; r < 2; ++r) wgmma<T, TailRowsShape::N>(acc[r], matrix_at(weights + k * 32), planes_at<PITCH>(pixels[r] + k * 2 * PITCH * 16));
+        for (int r = 0; r < 2; ++r)
+            wgmma<T, TailRowsShape::N>(acc[r], matrix_at(weights + k * 32),
+                                       planes_at<PITCH>(pixels[r] + k * 2 * PITCH * 16));
     wgmma_commit();
 }
 
 // `steps` steps, whose pixels at(step, row) are; `count` numbers the steps of the block.
 template <class T, int PITCH, class F>
-SRFAST_DEVICE void multiply_steps(float (&acc)[2][TailRowsShape::N / 2], int steps, uint32_t shared, const Ring<TailRowsShape::STEPS>& ring, int& count, const F& at) {
+SRFAST_DEVICE void multiply_steps(float (&acc)[2][TailRowsShape::N / 2], int steps, uint32_t shared,
+                                  const Ring<TailRowsShape::STEPS>& ring, int& count, const F& at) {
     using R = TailRowsShape;
     const auto multiply = [&](int step) {
         ring.await_full(count);
@@ -106,7 +112,10 @@ SRFAST_DEVICE void multiply_steps(float (&acc)[2][TailRowsShape::N / 2], int ste
 
 // A convolution of 5x5 to 12 channels, shuffled by 2 to 3, with neither activation nor residual: the tail of the networks that enlarge by
 // 2 or 4. Known sizes need no divisions; the arithmetic is that of finish_part.
-inline bool few_of(const ConvParams& c) { return c.kernel == 5 && c.end.channels == 12 && c.end.shuffle == 2 && c.end.act == Act::none && !c.end.residual.data; }
+inline bool few_of(const ConvParams& c) {
+    return c.kernel == 5 && c.end.channels == 12 && c.end.shuffle == 2 && c.end.act == Act::none &&
+           !c.end.residual.data;
+}
 
 // Stores the six values of output row PHASE, two pixels, that come of a pixel of the sums.
 template <class T, int PHASE>
@@ -126,37 +135,45 @@ SRFAST_DEVICE void finish_six(const Epilogue& e, int image, int y, int x, int co
 #pragma unroll
         for (int i = 0; i < 6; ++i) v[i] = limit(v[i], e.low, e.high);
     const long long offset = offset_of(e.out, image, y * 2 + PHASE, x * 2, 0);
-    if (e.kind == Out::same) {
+    if (e.out_type == OutType::same) {
         uint16_t* out = static_cast<uint16_t*>(e.out.data) + offset;
 #pragma unroll
-        for (int i = 0; i < 6; ++i) out[i / 3 * e.out.pixel + i % 3] = static_cast<uint16_t>(pack2<T>(v[i], 0.f));
+        for (int i = 0; i < 6; ++i)
+            out[i / 3 * e.out.pixel_stride + i % 3] = static_cast<uint16_t>(pack2<T>(v[i], 0.f));
         return;
     }
     bool whole = true;
 #pragma unroll
     for (int i = 0; i < 6; ++i) whole = whole && finite(v[i]);
     if (!whole) raise_flag(e.flag);
-    if (e.kind == Out::uint8) {
+    if (e.out_type == OutType::uint8) {
         uint8_t* out = static_cast<uint8_t*>(e.out.data) + offset;
 #pragma unroll
-        for (int i = 0; i < 6; ++i) out[i / 3 * e.out.pixel + i % 3] = static_cast<uint8_t>(round_int(limit(v[i] * e.steps, 0.f, 255.f)));
+        for (int i = 0; i < 6; ++i)
+            out[i / 3 * e.out.pixel_stride + i % 3] =
+                static_cast<uint8_t>(round_int(limit(v[i] * e.steps, 0.f, 255.f)));
     } else {
         uint16_t* out = static_cast<uint16_t*>(e.out.data) + offset;
 #pragma unroll
-        for (int i = 0; i < 6; ++i) out[i / 3 * e.out.pixel + i % 3] = static_cast<uint16_t>(round_int(limit(v[i] * e.steps, 0.f, 65535.f)));
+        for (int i = 0; i < 6; ++i)
+            out[i / 3 * e.out.pixel_stride + i % 3] =
+                static_cast<uint16_t>(round_int(limit(v[i] * e.steps, 0.f, 65535.f)));
     }
 }
 
 // FEW: see few_of.
 template <class T, bool FEW>
-SRFAST_DEVICE void make_tail(const TailParams& p, const TailStrip& s, uint32_t shared, const Ring<TailRowsShape::STEPS>& weights,
-                             const Ring<TailRowsShape::SOURCE_RING>& source, int group) {
+SRFAST_DEVICE void make_tail(const TailParams& p, const TailStrip& s, uint32_t shared,
+                             const Ring<TailRowsShape::STEPS>& weights, const Ring<TailRowsShape::SOURCE_RING>& source,
+                             int group) {
     using R = TailRowsShape;
     const ConvParams& c = p.second;
     const int half = c.kernel / 2, carried = c.kernel - 1, first_row = group * 2;
-    int count = 0;     // steps so far
+    int count = 0;      // steps so far
     int old_place = 0;  // of the rows of the pass before; the place behind it is free
-    const auto place = [&](int i) { return shared + R::MIDDLE + (i > p.chunks ? i - p.chunks - 1 : i) * R::PLACE_BYTES; };
+    const auto place = [&](int i) {
+        return shared + R::MIDDLE + (i > p.chunks ? i - p.chunks - 1 : i) * R::PLACE_BYTES;
+    };
     float few[2][R::N / 2], many[2][R::N / 2];
 #pragma unroll 1
     for (int pass = 0; pass < s.passes; ++pass) {
@@ -170,7 +187,8 @@ SRFAST_DEVICE void make_tail(const TailParams& p, const TailStrip& s, uint32_t s
             clear_sums(many[0]);
             clear_sums(many[1]);
             multiply_steps<T, R::PITCH>(many, 9, shared, weights, count, [&](int tap, int r) {
-                return shared + R::SOURCE + (pass * R::ROWS + first_row + r + tap / 3) % R::SOURCE_RING * R::ROW_BYTES + tap % 3 * 16;
+                return shared + R::SOURCE + (pass * R::ROWS + first_row + r + tap / 3) % R::SOURCE_RING * R::ROW_BYTES +
+                       tap % 3 * 16;
             });
             if (chunk + 1 == p.chunks)
                 for (int row = 0; row < R::ROWS; ++row) source.release(pass * R::ROWS + row);
@@ -179,7 +197,8 @@ SRFAST_DEVICE void make_tail(const TailParams& p, const TailStrip& s, uint32_t s
 #pragma unroll
             for (int r = 0; r < 2; ++r) {
                 const int y = s.tile.y0 - half + pass * R::ROWS + first_row + r;
-                fill_planes<T, R::N>(many[r], epilogue, y, s.tile.x0 - half, c.height, c.width, fresh + (first_row + r) * R::MIDDLE_ROW);
+                fill_planes<T, R::N>(many[r], epilogue, y, s.tile.x0 - half, c.height, c.width,
+                                     fresh + (first_row + r) * R::MIDDLE_ROW);
             }
             copies_see_writes();
             sync_group(1, 256);
@@ -197,7 +216,8 @@ SRFAST_DEVICE void make_tail(const TailParams& p, const TailStrip& s, uint32_t s
             spread_pixels<0, R::N>(few[r], sums);
             sync_group(2 + group, 128);
             if constexpr (FEW) {
-                const int y = s.tile.y0 + pass * R::ROWS - carried + first_row + r, column = thread() % 64, x = s.tile.x0 + column;
+                const int y = s.tile.y0 + pass * R::ROWS - carried + first_row + r, column = thread() % 64,
+                          x = s.tile.x0 + column;
                 if (y < s.band.begin || y >= s.band.end || column >= R::N - 4 || x >= s.tile.width) continue;
                 if (uniform(thread() % 128 / 64))
                     finish_six<T, 1>(c.end, s.tile.image, y, x, column, sums);
@@ -205,13 +225,15 @@ SRFAST_DEVICE void make_tail(const TailParams& p, const TailStrip& s, uint32_t s
                     finish_six<T, 0>(c.end, s.tile.image, y, x, column, sums);
                 continue;
             }
-            finish_part<T, R::N, R::N, 128>(c, s.tile, s.band, s.tile.y0 + pass * R::ROWS - carried + first_row + r, sums, thread() % 128);
+            finish_part<T, R::N, R::N, 128>(c, s.tile, s.band, s.tile.y0 + pass * R::ROWS - carried + first_row + r,
+                                            sums, thread() % 128);
         }
     }
 }
 
 template <class T, bool FEW>
-SRFAST_KERNEL(384, 1) tail_wgmma(SRFAST_PARAM TailParams p) {
+SRFAST_KERNEL(384, 1)
+tail_wgmma(SRFAST_PARAM TailParams p) {
     using R = TailRowsShape;
     const uint32_t shared = shared_base();
     const Ring<R::STEPS> weights{shared + R::BARRIERS};
@@ -222,21 +244,22 @@ SRFAST_KERNEL(384, 1) tail_wgmma(SRFAST_PARAM TailParams p) {
         source.init(3, 8);
         mbarrier_publish();
     }
-    for (int i = thread(); i < p.chunks * R::PLACE_BYTES / 16; i += 384) sts128(shared + R::MIDDLE + i * 16, {{0, 0, 0, 0}});
+    for (int i = thread(); i < p.chunks * R::PLACE_BYTES / 16; i += 384)
+        sts128(shared + R::MIDDLE + i * 16, {{0, 0, 0, 0}});
     copies_see_writes();
     sync_block();
     const int role = uniform(thread() / 128);
     if (role == 0) {
         fewer_registers<40>();
-        if (p.second.early) wait_for_kernel_in_front();
+        if (p.second.programmatic) wait_for_kernel_in_front();
         if (thread() == 0) copy_steps(p, s.passes, shared, weights);
         if (thread() >= 32) copy_source(p, s, shared + R::SOURCE, source);
     } else {
         more_registers<232>();
-        if (p.second.early) wait_for_kernel_in_front();
+        if (p.second.programmatic) wait_for_kernel_in_front();
         make_tail<T, FEW>(p, s, shared, weights, source, role - 1);
     }
-    if (p.second.early) let_next_kernel_start();
+    if (p.second.programmatic) let_next_kernel_start();
 }
 
 }  // namespace srfast

@@ -17,8 +17,8 @@ namespace srfast {
 
 struct alignas(64) TensorMap {
     const uint16_t* data;
-    long long image, row;
-    int pixel, images, height, width, channels, box;  // box: pixels of a row that are copied at a time
+    long long image_stride, row_stride;
+    int pixel_stride, images, height, width, channels, box;  // box: pixels of a row that are copied at a time
 };
 
 inline void mbarrier_init(uint32_t a, int count) {
@@ -59,7 +59,8 @@ inline void mbarrier_wait(uint32_t a, uint32_t parity) {
 }
 
 // Copies under way: made when every thread waits.
-inline void copy_later(uint32_t dst, std::vector<char> (*gather)(const void*, const int*), const void* source, const int (&at)[4], int bytes, uint32_t barrier) {
+inline void copy_later(uint32_t dst, std::vector<char> (*gather)(const void*, const int*), const void* source,
+                       const int (&at)[4], int bytes, uint32_t barrier) {
     Block& block = here();
     block.begin_copy(dst, bytes);
     std::array<int, 4> place{at[0], at[1], at[2], at[3]};
@@ -83,7 +84,8 @@ inline void copy_box(uint32_t dst, const TensorMap& map, uint32_t barrier, int c
             for (int p = 0; p < m.box; ++p) {
                 const int px = at[1] + p, py = at[2];
                 if (px < 0 || px >= m.width || py < 0 || py >= m.height || at[3] >= m.images) continue;
-                const uint16_t* from = m.data + at[3] * m.image + py * m.row + static_cast<long long>(px) * m.pixel + at[0];
+                const uint16_t* from = m.data + at[3] * m.image_stride + py * m.row_stride +
+                                       static_cast<long long>(px) * m.pixel_stride + at[0];
                 for (int c = 0; c < 8; ++c) std::memcpy(values.data() + p * 128 + (c ^ p % 8) * 16, from + c * 8, 16);
             }
             return values;
@@ -92,8 +94,11 @@ inline void copy_box(uint32_t dst, const TensorMap& map, uint32_t barrier, int c
 }
 inline void copy_bulk(uint32_t dst, const void* src, int bytes, uint32_t barrier) {
     copy_later(
-        dst, [](const void* source, const int* at) { return std::vector<char>(static_cast<const char*>(source), static_cast<const char*>(source) + at[0]); }, src,
-        {bytes, 0, 0, 0}, bytes, barrier);
+        dst,
+        [](const void* source, const int* at) {
+            return std::vector<char>(static_cast<const char*>(source), static_cast<const char*>(source) + at[0]);
+        },
+        src, {bytes, 0, 0, 0}, bytes, barrier);
 }
 
 template <int>
@@ -162,11 +167,14 @@ template <class T>
 void read_row(uint64_t descriptor, int row, float* to) {
     const bool swizzled = descriptor >> 62 == 1;
     const uint32_t base = static_cast<uint32_t>(descriptor >> 49 & 7);
-    if (descriptor >> 62 > 1 || (base && !swizzled)) throw std::runtime_error("only descriptors with the 128-byte swizzle or none are modelled, and a base offset only with it");
+    if (descriptor >> 62 > 1 || (base && !swizzled))
+        throw std::runtime_error(
+            "only descriptors with the 128-byte swizzle or none are modelled, and a base offset only with it");
     const auto field = [&](int first) { return static_cast<uint32_t>(descriptor >> first & 0x3fff) << 4; };
     for (int half = 0; half < 2; ++half) {
         uint32_t a = field(0) + static_cast<uint32_t>(row / 8) * field(32);
-        a += static_cast<uint32_t>(swizzled ? row % 8 * 128 + half * 16 : row % 8 * 16) + (swizzled ? 0 : static_cast<uint32_t>(half) * field(16));
+        a += static_cast<uint32_t>(swizzled ? row % 8 * 128 + half * 16 : row % 8 * 16) +
+             (swizzled ? 0 : static_cast<uint32_t>(half) * field(16));
         if (swizzled) a ^= (base ? (static_cast<uint32_t>(row) + base) & 7 : a >> 7 & 7) << 4;
         uint16_t values[8];
         here().read(a, values, 16, true);
@@ -176,7 +184,8 @@ void read_row(uint64_t descriptor, int row, float* to) {
 
 // The warpgroup's product under way; read_left(values) reads the 64 x 16 on the left when it is made.
 template <class T, int N, class F>
-void multiply_later(emulation::Block::Matrix& pending, void** slots, float* (*sums_of)(void*), uint64_t b, const F& read_left) {
+void multiply_later(emulation::Block::Matrix& pending, void** slots, float* (*sums_of)(void*), uint64_t b,
+                    const F& read_left) {
     std::vector<float*> sums;
     for (int i = 0; i < 128; ++i) sums.push_back(sums_of(slots[i]));
     pending.open.push_back([=] {
@@ -206,9 +215,11 @@ void wgmma(float (&d)[N / 2], uint64_t a, uint64_t b) {
             const Lane& l = *static_cast<Lane*>(slots[i]);
             if (l.a != a || l.b != b) throw std::runtime_error("the threads of a warpgroup give different descriptors");
         }
-        multiply_later<T, N>(pending, slots, [](void* slot) { return static_cast<Lane*>(slot)->d; }, b, [a](float* left) {
-            for (int r = 0; r < 64; ++r) read_row<T>(a, r, left + r * 16);
-        });
+        multiply_later<T, N>(
+            pending, slots, [](void* slot) { return static_cast<Lane*>(slot)->d; }, b,
+            [a](float* left) {
+                for (int r = 0; r < 64; ++r) read_row<T>(a, r, left + r * 16);
+            });
     });
 }
 
@@ -229,14 +240,16 @@ void wgmma(float (&d)[N / 2], const uint32_t (&a)[4], uint64_t b) {
             if (l.b != b) throw std::runtime_error("the threads of a warpgroup give different descriptors");
             held.push_back(l.a);
         }
-        multiply_later<T, N>(pending, slots, [](void* slot) { return static_cast<Lane*>(slot)->d; }, b, [held](float* left) {
-            for (int t = 0; t < 128; ++t)
-                for (int i = 0; i < 4; ++i) {
-                    const int row = t / 32 * 16 + t % 32 / 4 + i % 2 * 8, column = t % 4 * 2 + i / 2 * 8;
-                    const Floats2 f = unpack2<T>(held[t][i]);
-                    left[row * 16 + column] = f.lo, left[row * 16 + column + 1] = f.hi;
-                }
-        });
+        multiply_later<T, N>(
+            pending, slots, [](void* slot) { return static_cast<Lane*>(slot)->d; }, b,
+            [held](float* left) {
+                for (int t = 0; t < 128; ++t)
+                    for (int i = 0; i < 4; ++i) {
+                        const int row = t / 32 * 16 + t % 32 / 4 + i % 2 * 8, column = t % 4 * 2 + i / 2 * 8;
+                        const Floats2 f = unpack2<T>(held[t][i]);
+                        left[row * 16 + column] = f.lo, left[row * 16 + column + 1] = f.hi;
+                    }
+            });
     });
 }
 

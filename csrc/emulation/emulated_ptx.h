@@ -57,7 +57,8 @@ inline float widen<Half>(uint16_t bits) {
     const int exponent = bits >> 10 & 31, fraction = bits & 1023;
     const float sign = bits & 0x8000 ? -1.f : 1.f;
     if (exponent == 31) return fraction ? NAN : sign * INFINITY;
-    return sign * (exponent ? std::ldexp(1024.f + static_cast<float>(fraction), exponent - 25) : std::ldexp(static_cast<float>(fraction), -24));
+    return sign * (exponent ? std::ldexp(1024.f + static_cast<float>(fraction), exponent - 25)
+                            : std::ldexp(static_cast<float>(fraction), -24));
 }
 
 // Rounds to nearest even.
@@ -117,7 +118,8 @@ inline void sts64(uint32_t a, uint32_t lo, uint32_t hi) {
 inline void sts128(uint32_t a, Words4 v) { here().write(a, &v, 16); }
 
 inline void check_aligned(const void* p) {
-    if (reinterpret_cast<uintptr_t>(p) % 16) throw std::runtime_error("a 16-byte access to a global address that is not aligned to 16");
+    if (reinterpret_cast<uintptr_t>(p) % 16)
+        throw std::runtime_error("a 16-byte access to a global address that is not aligned to 16");
 }
 inline Words4 ldg128(const void* p) {
     check_aligned(p);
@@ -139,7 +141,8 @@ inline void raise_flag(int* p) { *p = 1; }
 
 template <int BYTES>
 void cp_async(uint32_t dst, const void* src, bool valid) {
-    if (valid && reinterpret_cast<uintptr_t>(src) % BYTES) throw std::runtime_error("cp.async from an address that is not aligned to its size");
+    if (valid && reinterpret_cast<uintptr_t>(src) % BYTES)
+        throw std::runtime_error("cp.async from an address that is not aligned to its size");
     Block& b = here();
     b.begin_copy(dst, BYTES);
     // Read when it completes: what changes in between is seen.
@@ -198,7 +201,8 @@ void ldmatrix_transposed(uint32_t (&r)[COUNT], uint32_t a) {
         for (int l = 0; l < 32; ++l)
             for (int m = 0; m < COUNT; ++m) {
                 const auto value = [&](int c) { return static_cast<Column*>(slots[m * 8 + c])->values[l / 4]; };
-                static_cast<Column*>(slots[l])->result[m] = value(l % 4 * 2) | static_cast<uint32_t>(value(l % 4 * 2 + 1)) << 16;
+                static_cast<Column*>(slots[l])->result[m] =
+                    value(l % 4 * 2) | static_cast<uint32_t>(value(l % 4 * 2 + 1)) << 16;
             }
     });
 }

@@ -44,7 +44,7 @@ struct Fiber {
     Wait wait;
     bool done = false;
     std::vector<std::vector<std::function<void()>>> groups;  // committed cp.async groups
-    std::vector<std::function<void()>> open;                  // copies not committed yet
+    std::vector<std::function<void()>> open;                 // copies not committed yet
 };
 
 // A collective of a warp (or of four): the last to arrive computes for all.
@@ -70,8 +70,9 @@ struct Mbarrier {
 class Block {
 public:
     Block(int threads, std::size_t shared, int index, int count)
-        : index(index), count(count), threads_(threads), warps_((threads + 31) / 32),
-          shared_(shared, warps_, [this] { return "thread " + std::to_string(running_) + " of block " + std::to_string(this->index); }) {
+        : index(index), count(count), threads_(threads), warps_((threads + 31) / 32), shared_(shared, warps_, [this] {
+              return "thread " + std::to_string(running_) + " of block " + std::to_string(this->index);
+          }) {
         collectives.resize(warps_ * 2);
         matrix.resize(warps_ / 4 + 1);
     }
@@ -84,8 +85,8 @@ public:
         std::vector<std::function<void()>> open;
         std::vector<std::vector<std::function<void()>>> committed;
     };
-    std::vector<Matrix> matrix;  // products under way, of each warpgroup
-    uint32_t copies = 0;         // made in the background
+    std::vector<Matrix> matrix;                    // products under way, of each warpgroup
+    uint32_t copies = 0;                           // made in the background
     std::deque<std::function<void()>> background;  // copies of the engines, made when nothing else can go on
 
     static Block*& current() {
@@ -118,11 +119,13 @@ public:
         }
         current() = nullptr;
         if (error_) std::rethrow_exception(error_);
-        if (!background.empty()) throw std::runtime_error("the kernel ended with copies under way that nothing waited for");
+        if (!background.empty())
+            throw std::runtime_error("the kernel ended with copies under way that nothing waited for");
         for (const auto& f : fibers_)
             if (!f->open.empty() || !f->groups.empty())
                 for (const auto& group : f->groups)
-                    if (!group.empty()) throw std::runtime_error("the kernel ended with cp.async copies that nothing waited for");
+                    if (!group.empty())
+                        throw std::runtime_error("the kernel ended with cp.async copies that nothing waited for");
     }
 
     // The running fiber stops until *word differs from value.
@@ -136,7 +139,8 @@ public:
     void collective(int slot, int size, const void* operation, void* argument, int lane, const F& all) {
         Collective& c = collectives[slot];
         if (c.arrived == 0) c.operation = operation;
-        if (c.operation != operation) throw std::runtime_error("lanes of a warp are in different collective instructions");
+        if (c.operation != operation)
+            throw std::runtime_error("lanes of a warp are in different collective instructions");
         c.slots[lane] = argument;
         if (++c.arrived == size) {
             c.arrived = 0;
@@ -170,10 +174,14 @@ public:
         for (int i = 0; i < kClocks; ++i) into[i] = std::max(into[i], other[i]);
     }
 
-    void read(uint32_t address, void* to, int bytes, bool asynchronous = false) { shared_.read(warp(), address, to, bytes, asynchronous); }
+    void read(uint32_t address, void* to, int bytes, bool asynchronous = false) {
+        shared_.read(warp(), address, to, bytes, asynchronous);
+    }
     void write(uint32_t address, const void* from, int bytes) { shared_.write(warp(), address, from, bytes); }
     void begin_copy(uint32_t address, int bytes) { shared_.begin_copy(warp(), address, bytes); }
-    void end_copy(uint32_t address, const void* from, int bytes, int writer, uint32_t clock) { shared_.end_copy(address, from, bytes, writer, clock); }
+    void end_copy(uint32_t address, const void* from, int bytes, int writer, uint32_t clock) {
+        shared_.end_copy(address, from, bytes, writer, clock);
+    }
     std::vector<char>& memory() { return shared_.bytes(); }
 
 private:
@@ -196,7 +204,8 @@ public:
 private:
     [[noreturn]] void deadlock() {
         for (const auto& f : fibers_)
-            if (!f->done) throw std::runtime_error("deadlock: thread " + std::to_string(f->index) + " waits for " + f->wait.what);
+            if (!f->done)
+                throw std::runtime_error("deadlock: thread " + std::to_string(f->index) + " waits for " + f->wait.what);
         throw std::runtime_error("deadlock");
     }
 

@@ -66,7 +66,10 @@ void diverge() {
 // Pairs of a column, 8 x 8 of them in each of two matrices, stored transposed: byte offset 16 * row + 2 * column.
 void transpose() {
     const int lane = thread();
-    const auto at = [&](int matrix) { return pack2<Half>(source[matrix * 64 + lane / 4 * 8 + lane % 4 * 2], source[matrix * 64 + lane / 4 * 8 + lane % 4 * 2 + 1]); };
+    const auto at = [&](int matrix) {
+        return pack2<Half>(source[matrix * 64 + lane / 4 * 8 + lane % 4 * 2],
+                           source[matrix * 64 + lane / 4 * 8 + lane % 4 * 2 + 1]);
+    };
     stmatrix_transposed(static_cast<uint32_t>(lane % 16 * 16), at(0), at(1));
     sync_warp();
     for (int i = lane; i < 128; i += 32) result[i] = unpack2<Half>(lds16(static_cast<uint32_t>(i * 2))).lo;
@@ -77,7 +80,8 @@ void hold(bool fence, bool barrier) {
     const int t = thread();
     for (int i = t; i < 65 * 16; i += 128) {
         const int pixel = i / 16, channel = i % 16;
-        sts16(static_cast<uint32_t>((channel / 8 * 65 + pixel) * 16 + channel % 8 * 2), pack2<Half>(source[(pixel * 3 + channel) % 256], 0.f));
+        sts16(static_cast<uint32_t>((channel / 8 * 65 + pixel) * 16 + channel % 8 * 2),
+              pack2<Half>(source[(pixel * 3 + channel) % 256], 0.f));
     }
     if (fence) copies_see_writes();
     if (barrier) sync_block();
@@ -92,7 +96,8 @@ void hold(bool fence, bool barrier) {
     wgmma_commit();
     wgmma_wait<0>();
     wgmma_settle(d);
-    for (int i = 0; i < 32; ++i) result[(t / 32 * 16 + t % 32 / 4 + i / 2 % 2 * 8) * 64 + i / 4 * 8 + t % 4 * 2 + i % 2] = d[i];
+    for (int i = 0; i < 32; ++i)
+        result[(t / 32 * 16 + t % 32 / 4 + i / 2 % 2 * 8) * 64 + i / 4 * 8 + t % 4 * 2 + i % 2] = d[i];
 }
 
 const std::map<std::string, std::function<void()>> kernels = {
@@ -135,7 +140,8 @@ std::vector<float> run(const std::string& name, int threads, const std::vector<f
 
 std::vector<float> rounded(const std::vector<float>& values, bool brain) {
     std::vector<float> out;
-    for (const float v : values) out.push_back(brain ? widen<Bfloat16>(narrow<Bfloat16>(v)) : widen<Half>(narrow<Half>(v)));
+    for (const float v : values)
+        out.push_back(brain ? widen<Bfloat16>(narrow<Bfloat16>(v)) : widen<Half>(narrow<Half>(v)));
     return out;
 }
 

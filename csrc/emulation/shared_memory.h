@@ -36,8 +36,10 @@ public:
         for (int i = 0; i < bytes; ++i) {
             State& s = state_[address + i];
             if (!s.written) fail("reads shared memory that nothing wrote", address + i);
-            if (s.writer != w && clocks[w][s.writer] < s.write_clock) fail("reads what another warp wrote without a barrier between", address + i);
-            if (asynchronous && s.writer != kAsync && fences[s.writer] <= s.fence) fail("is read by the asynchronous proxy without a proxy fence", address + i);
+            if (s.writer != w && clocks[w][s.writer] < s.write_clock)
+                fail("reads what another warp wrote without a barrier between", address + i);
+            if (asynchronous && s.writer != kAsync && fences[s.writer] <= s.fence)
+                fail("is read by the asynchronous proxy without a proxy fence", address + i);
             note_read(s, w);
         }
         std::memcpy(to, memory_.data() + address, bytes);
@@ -92,8 +94,10 @@ private:
         for (int i = 0; i < bytes; ++i) {
             const State& s = state_[address + i];
             const auto unordered = [&](int other, uint32_t clock) { return other != w && clocks[w][other] < clock; };
-            if (s.write_clock && unordered(s.writer, s.write_clock)) fail("overwrites what another warp wrote without a barrier between", address + i);
-            if (s.reader != 255 && unordered(s.reader, s.read_clock)) fail("overwrites what another warp may still read", address + i);
+            if (s.write_clock && unordered(s.writer, s.write_clock))
+                fail("overwrites what another warp wrote without a barrier between", address + i);
+            if (s.reader != 255 && unordered(s.reader, s.read_clock))
+                fail("overwrites what another warp may still read", address + i);
             if (s.readers)
                 for (const auto& [other, clock] : *s.readers)
                     if (unordered(other, clock)) fail("overwrites what another warp may still read", address + i);
@@ -102,8 +106,11 @@ private:
 
     void check_range(uint32_t address, int bytes, const char* verb) {
         if (address + static_cast<std::size_t>(bytes) > memory_.size())
-            throw std::runtime_error("shared address " + std::to_string(address) + " is " + verb + ", the block has " + std::to_string(memory_.size()));
-        if (address % static_cast<uint32_t>(std::min(bytes, 16))) throw std::runtime_error("shared address " + std::to_string(address) + " is not aligned to " + std::to_string(bytes) + " bytes");
+            throw std::runtime_error("shared address " + std::to_string(address) + " is " + verb + ", the block has " +
+                                     std::to_string(memory_.size()));
+        if (address % static_cast<uint32_t>(std::min(bytes, 16)))
+            throw std::runtime_error("shared address " + std::to_string(address) + " is not aligned to " +
+                                     std::to_string(bytes) + " bytes");
     }
 
     [[noreturn]] void fail(const std::string& what, uint32_t address) {

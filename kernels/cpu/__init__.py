@@ -1,4 +1,4 @@
-"""Checked access to the compiled CPU kernels: the fused convolutions of ``kernels.conv`` on whole networks, channels last.
+"""Checked access to the compiled CPU kernels: the fused convolutions of ``kernels.reference`` on whole networks, channels last.
 
 The module ``srfast._cpu`` takes addresses; everything it is given is checked here. It is built by ``setup.py`` from
 ``csrc/cpu``; without it, ``unavailable_reason`` says what to do.
@@ -6,31 +6,22 @@ The module ``srfast._cpu`` takes addresses; everything it is given is checked he
 
 from __future__ import annotations
 
-import importlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import Any
+from typing import NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
 
 from srfast.kernels.cpu.classes import cpu_class, sets_of
 
-_cpu: Any = None
 _error = ""
 try:
-    # By name: the module need not be there, for type checkers either.
-    _cpu = importlib.import_module("srfast._cpu")
+    import srfast._cpu as _cpu  # what it holds: srfast/_cpu.pyi
 except ImportError as error:
+    _cpu = None  # type: ignore[assignment]
     _error = str(error)
-
-# In the order of csrc/cpu/node.h.
-OPERATIONS = (
-    *("affine", "activate", "clamp", "add", "multiply", "concat", "shuffle", "unshuffle", "average_pool", "max_pool"),
-    *("resize", "instance_norm", "channel_gate", "spatial_gate"),
-)
-CURVES = ("prelu", "tanh", "sigmoid", "silu", "gelu")
 
 
 def unavailable_reason() -> str | None:
@@ -42,20 +33,20 @@ def unavailable_reason() -> str | None:
 
 def instruction_sets() -> list[str]:
     """Instruction sets that this build and this CPU both have, fastest first; empty without the module."""
-    return list(_cpu.instruction_sets()) if _cpu is not None else []
+    return _cpu.instruction_sets() if _cpu is not None else []
 
 
-def narrow_sets() -> list[str]:
-    """Instruction sets with narrow convolutions that this build and this CPU both have, fastest of each type first.
+def lowp_sets() -> list[str]:
+    """Instruction sets with low-precision convolutions that this build and this CPU both have, fastest of each type first.
 
     'amx' is bfloat16, 'amx_int8' and 'vnni' are int8; 'amx_emulated' and 'amx_int8_emulated' compute what AMX would, for tests.
     """
-    return list(_cpu.narrow_sets()) if _cpu is not None else []
+    return _cpu.lowp_sets() if _cpu is not None else []
 
 
-def narrow_fits(kernel: int, in_channels: int) -> bool:
-    """Whether the narrow kernels cover such a convolution: multiples of 32 input channels, kernels that are not too large."""
-    return _cpu is not None and bool(_cpu.narrow_fits(kernel, in_channels))
+def lowp_fits(kernel: int, in_channels: int) -> bool:
+    """Whether the low-precision kernels cover a convolution: multiples of 32 input channels, kernels that are not too large."""
+    return _cpu is not None and _cpu.lowp_fits(kernel, in_channels)
 
 
 @cache
@@ -71,13 +62,13 @@ def caches() -> tuple[int, int]:
     """
     if _cpu is None:
         return 1 << 20, 32 << 20
-    second, last = _cpu.caches()
-    return int(second), int(last)
+    found = _cpu.caches()
+    return found.second, found.last
 
 
 @dataclass(frozen=True)
-class Narrow:
-    """A convolution in the narrow type of its instruction set. For int8: input x is stored as ``round(x / scale) + zero``.
+class LowPrecision:
+    """A convolution in the low-precision type of its instruction set. For int8: input x is stored as ``round(x / scale) + zero``.
 
     Attributes:
         scale: positive; not used for bfloat16.
@@ -108,6 +99,21 @@ def winograd_tile(kernel: int) -> int:
     return 3 if kernel == 9 else 4
 
 
+_Member = TypeVar("_Member")
+
+
+class Step(NamedTuple):
+    """Rows ``first`` .. ``last`` of a layer (before its shuffle), computed in one go.
+
+    Attributes:
+        layer: the number of the layer in the order in which they were added; -1 - i loads input i.
+    """
+
+    layer: int
+    first: int
+    last: int
+
+
 @dataclass(frozen=True)
 class _Activation:
     channels: int
@@ -119,7 +125,7 @@ class Network:
     """Fused convolutions and other nodes over numbered activations, run in one call for one image size at a time.
 
     Args:
-        instruction_set: one of ``instruction_sets()`` or ``narrow_sets()``; by default ``default_instruction_set()``.
+        instruction_set: one of ``instruction_sets()`` or ``lowp_sets()``; by default ``default_instruction_set()``.
     """
 
     def __init__(self, instruction_set: str | None = None) -> None:
@@ -127,7 +133,7 @@ class Network:
         if reason:
             raise RuntimeError(reason)
         self.instruction_set = instruction_set or default_instruction_set()
-        self._program = _cpu.Program(self.instruction_set, caches()[0])
+        self._program = _cpu.Program(instruction_set=self.instruction_set, cache=caches()[0])
         self._activations: list[_Activation] = []
         self._scales: list[int] = []
         self._size = (0, 0)
@@ -137,7 +143,7 @@ class Network:
         if channels < 1:
             raise ValueError(f"an activation has at least 1 channel, not {channels}")
         self._activations.append(_Activation(channels, input, output))
-        return int(self._program.activation(channels, input, output))
+        return self._program.activation(channels, is_input=input, is_output=output)
 
     def conv(
         self,
@@ -153,7 +159,7 @@ class Network:
         residual_factor: int = 1,
         clamp: tuple[float, float] | None = None,
         winograd: bool = False,
-        narrow: Narrow | None = None,
+        lowp: LowPrecision | None = None,
     ) -> None:
         """Adds ``target = clamp(shuffle(prelu(conv(source) + bias)) * gain + residual)``; the tensors are copied.
 
@@ -162,53 +168,41 @@ class Network:
                 direct float32 convolutions cannot.
             residual_factor: the residual is enlarged by it, nearest neighbour.
             winograd: transformed rather than direct; see ``winograd_fits``.
-            narrow: in the narrow type; see ``narrow_fits``.
+            lowp: in the low-precision type; see ``lowp_fits``.
+
+        Raises:
+            ValueError: names the argument that does not fit the others, the activations or the kernels.
         """
         out, channels, kernel, width = weight.shape
         inputs = [sources] if isinstance(sources, int) else list(sources)
-        given = [self._activations[i].channels for i in inputs]
-        if kernel != width or kernel % 2 == 0 or channels != sum(given) or bias.shape != (out,):
-            raise ValueError(f"weight {list(weight.shape)} and bias {list(bias.shape)} on {sum(given)} channels")
-        if out != self._activations[target].channels * shuffle**2:
-            raise ValueError(
-                f"{out} outputs shuffled by {shuffle} do not make {self._activations[target].channels} channels"
-            )
-        if slope is not None and slope.shape not in ((1,), (out,)):
-            raise ValueError(f"a PReLU of {out} channels needs 1 or {out} slopes, not {list(slope.shape)}")
-        if residual is not None and self._activations[residual].channels != self._activations[target].channels:
-            raise ValueError(
-                f"a residual of {self._activations[residual].channels} channels on {self._activations[target]}"
-            )
-        if winograd and not all(winograd_fits(kernel, c, out) for c in given):
-            raise ValueError(f"no Winograd kernel for {kernel}x{kernel} on {given} channels")
-        if narrow and (winograd or not narrow_fits(kernel, channels)):
-            raise ValueError(f"no narrow kernel for {kernel}x{kernel} on {given} channels")
-        if len(given) > 1 and not winograd and not narrow:
-            raise ValueError(f"a direct convolution reads 1 activation, not {len(given)}")
+        given = sum(self._activations[i].channels for i in inputs)
+        if kernel != width or channels != given or bias.shape != (out,):
+            raise ValueError(f"weight {list(weight.shape)} and bias {list(bias.shape)} on {given} channels")
+        if winograd and lowp:
+            raise ValueError("a convolution is transformed or in the low-precision type, not both")
         low, high = clamp or (float("-inf"), float("inf"))
-        tensors = [
-            t.detach().to("cpu", torch.float32).contiguous()
-            for t in (weight, bias, torch.empty(0) if slope is None else slope)
-        ]
-        self._program.conv(
+        algorithms = _cpu.Algorithm
+        kept = [_values(t) for t in (weight, bias, torch.empty(0) if slope is None else slope)]
+        spec = _cpu.ConvSpec(
             inputs=inputs,
             output=target,
-            residual=-1 if residual is None else residual,
+            residual=residual,
             residual_factor=residual_factor,
-            weight=tensors[0].data_ptr(),
-            bias=tensors[1].data_ptr(),
-            slope=tensors[2].data_ptr(),
-            slopes=tensors[2].numel(),
+            weight=_view(kept[0]),
+            bias=_view(kept[1]),
+            slope=_view(kept[2]),
             out_channels=out,
             kernel=kernel,
             shuffle=shuffle,
             gain=gain,
             low=low,
             high=high,
-            algorithm=2 if narrow else int(winograd),
-            input_inverse=1.0 / narrow.scale if narrow else 1.0,
-            input_zero=narrow.zero if narrow else 0,
+            algorithm=algorithms.lowp if lowp else algorithms.winograd if winograd else algorithms.direct,
+            # The kernels multiply: the inverse is rounded once, here, and not at every value.
+            input_inverse=1.0 / lowp.scale if lowp else 1.0,
+            input_zero=lowp.zero if lowp else 0,
         )
+        self._program.conv(spec)
 
     def node(
         self,
@@ -224,56 +218,58 @@ class Network:
         inset: tuple[int, int] = (0, 0),
         tensors: Sequence[Tensor] = (),
     ) -> None:
-        """Adds an operation other than a convolution; ``backends.cpu_nodes`` says what the operations take.
+        """Adds an operation other than a convolution; ``backends.cpu.lower`` says what the operations take.
 
         Args:
             sources, target: numbers of activations.
-            operation: one of ``OPERATIONS``.
+            operation: the name of a member of ``srfast._cpu.Operation``.
             factor: of shuffles, pools and resizes.
             reach: rows and columns read beyond each pixel by a resize or a spatial gate.
-            curve: of an activation, one of ``CURVES``.
+            curve: of an activation, the name of a member of ``srfast._cpu.Curve``.
             inset: rows and columns that a channel gate's means leave out, at the top and left, and at the others.
             tensors: weights, which are copied; the module checks their sizes.
 
         Raises:
             ValueError: the activations or tensors do not fit the operation.
         """
-        copies = [t.detach().to("cpu", torch.float32).contiguous() for t in tensors]
-        self._program.node(
+        kept = [_values(t) for t in tensors]
+        spec = _cpu.NodeSpec(
             inputs=list(sources),
             output=target,
-            operation=1 + OPERATIONS.index(operation),
+            operation=_member("operation", _cpu.Operation.__members__, operation),
             factor=factor,
             reach=reach,
-            curve=CURVES.index(curve),
+            curve=_member("curve", _cpu.Curve.__members__, curve),
             low=clamp[0],
             high=clamp[1],
             eps=eps,
             inset=inset,
-            tensors=[(t.data_ptr(), t.numel()) for t in copies],
+            tensors=[_view(t) for t in kept],
         )
+        self._program.node(spec)
 
     def row_floats(self, activation: int, width: int) -> int:
         """Floats that one row of ``width`` pixels takes in memory, with the zeros beside it."""
-        return int(self._program.row_floats(activation, width))
+        return self._program.row_floats(activation, width)
 
-    def layout(self, height: int, width: int, *, scales: list[int], steps: list[tuple[int, int, int]]) -> None:
+    def layout(self, height: int, width: int, *, scales: Sequence[int], steps: Sequence[Step]) -> None:
         """Fixes image size and order of execution.
 
         Args:
             height, width: pixels of activations of scale 1.
             scales: of every activation, pixels for each of those along one side.
-            steps: (layer, first row, last row), or (-1 - i, ...) to load input i.
+            steps: in the order of execution.
 
         Raises:
             ValueError: a step would read what is not in memory, or some rows are never written.
         """
-        self._program.layout(height=height, width=width, scales=scales, steps=steps)
+        # Only a layout that was taken counts: one that is refused leaves the program with the one before.
+        self._program.layout(*_order(height, width, scales, steps))
         self._scales, self._size = list(scales), (height, width)
 
-    def working_bytes(self, height: int, width: int, *, scales: list[int], steps: list[tuple[int, int, int]]) -> int:
+    def working_bytes(self, height: int, width: int, *, scales: Sequence[int], steps: Sequence[Step]) -> int:
         """Bytes that the activations of such a layout take, for which rows share memory when they are not in use."""
-        return int(self._program.working_bytes(height=height, width=width, scales=scales, steps=steps))
+        return self._program.working_bytes(*_order(height, width, scales, steps))
 
     def run(self, inputs: list[Tensor], outputs: list[Tensor], threads: int) -> bool:
         """Runs the network on one image; False if a value of an uint8 output was NaN or infinite.
@@ -285,16 +281,16 @@ class Network:
         """
         sources = [i for i, a in enumerate(self._activations) if a.input]
         targets = [i for i, a in enumerate(self._activations) if a.output]
-        given = [self._address(t, i) for t, i in zip(inputs, sources, strict=True)]
-        wanted = [self._address(t, i) for t, i in zip(outputs, targets, strict=True)]
-        return bool(self._program.run(inputs=given, outputs=wanted, threads=max(1, threads)))
+        given = [self._buffer(t, i) for t, i in zip(inputs, sources, strict=True)]
+        wanted = [self._buffer(t, i) for t, i in zip(outputs, targets, strict=True)]
+        return self._program.run(inputs=given, outputs=wanted, threads=max(1, threads))
 
     def seconds(self) -> tuple[list[float], float, float]:
         """Of the last run, on the thread that called it: seconds of every layer, of loading inputs, of waiting for threads."""
-        *layers, loads, waits = self._program.seconds()
-        return layers, loads, waits
+        found = self._program.seconds()
+        return found.layers, found.loads, found.waits
 
-    def _address(self, tensor: Tensor, activation: int) -> tuple[int, bool]:
+    def _buffer(self, tensor: Tensor, activation: int) -> _cpu.Buffer:
         height, width = self._size
         scale = self._scales[activation]
         expected = (height * scale, width * scale, self._activations[activation].channels)
@@ -305,4 +301,31 @@ class Network:
             )
         if tensor.dtype not in (torch.float32, torch.uint8):
             raise ValueError(f"activations are float32 or uint8, not {tensor.dtype}")
-        return tensor.data_ptr(), tensor.dtype == torch.uint8
+        element = _cpu.Element.uint8 if tensor.dtype == torch.uint8 else _cpu.Element.float32
+        return _cpu.Buffer(address=tensor.data_ptr(), element=element)
+
+
+def _values(tensor: Tensor) -> Tensor:
+    """Return the values as the module reads them."""
+    return tensor.detach().to("cpu", torch.float32).contiguous()
+
+
+def _view(values: Tensor) -> _cpu.FloatView:
+    """Point to ``_values``, which the caller keeps until they are copied."""
+    return _cpu.FloatView(address=values.data_ptr(), count=values.numel())
+
+
+def _order(height: int, width: int, scales: Sequence[int], steps: Sequence[Step]) -> tuple[_cpu.Size, list[_cpu.Step]]:
+    """Return image size and order of execution as the module takes them."""
+    return _cpu.Size(height=height, width=width, scales=list(scales)), [_cpu.Step(*step) for step in steps]
+
+
+def _member(field: str, members: Mapping[str, _Member], name: str) -> _Member:
+    """Return the member of an enumeration of the module.
+
+    Raises:
+        ValueError: it has none of that name.
+    """
+    if name not in members:
+        raise ValueError(f"{field}: {name!r} is none of {', '.join(members)}")
+    return members[name]

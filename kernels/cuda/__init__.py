@@ -1,4 +1,4 @@
-"""Checked access to the compiled CUDA kernels: the fused convolution of ``kernels.conv`` on NHWC canvases.
+"""Checked access to the compiled CUDA kernels: the fused convolution of ``kernels.reference`` on NHWC canvases.
 
 The module ``srfast._cuda`` takes addresses; everything it is given is checked here. ``setup.py`` builds it from
 ``csrc/cuda``; without it, ``unavailable_reason`` says what to do.
@@ -6,18 +6,22 @@ The module ``srfast._cuda`` takes addresses; everything it is given is checked h
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable
-from typing import Any
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
-_module: Any = None
+if TYPE_CHECKING:
+    import srfast._cuda
+
+    compiled = srfast._cuda  # the module in use; what it holds: srfast/_cuda.pyi
+
+_module: ModuleType | None = None
 _error = ""
 try:
-    # By name: the module need not be there, for type checkers either.
-    _module = importlib.import_module("srfast._cuda")
+    import srfast._cuda as _module  # type: ignore[no-redef]
 except ImportError as error:
     _error = str(error)
 
@@ -35,22 +39,24 @@ def unavailable_reason() -> str | None:
     return None
 
 
-def module() -> Any:
-    """The compiled module.
+def __getattr__(name: str) -> Any:
+    """Give ``compiled``, the module in use, which ``use_module`` may change.
 
     Raises:
         RuntimeError: it is not there.
     """
+    if name != "compiled":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     reason = unavailable_reason()
     if reason:
         raise RuntimeError(reason)
     return _module
 
 
-def use_module(compiled: Any) -> Any:
-    """Puts another compiled module in its place (the emulated one, for tests) and returns the one before."""
+def use_module(other: ModuleType | None) -> ModuleType | None:
+    """Put another compiled module in its place (the emulated one, for tests) and return the one before."""
     global _module
-    before, _module = _module, compiled
+    before, _module = _module, other
     return before
 
 
@@ -62,14 +68,6 @@ def architectures() -> tuple[str, ...]:
 def emulated() -> bool:
     """Whether the kernels run on the host, for tests."""
     return _module is not None and bool(_module.emulated)
-
-
-def queue(device: torch.device, early: bool) -> tuple[int, int, bool]:
-    """Device number, stream and whether kernels start before the one in front has ended."""
-    if device.type != "cuda":
-        return 0, 0, False
-    index = torch.cuda.current_device() if device.index is None else device.index
-    return index, torch.cuda.current_stream(index).cuda_stream, early
 
 
 def check_device(tensor: Tensor) -> None:

@@ -1,7 +1,7 @@
 """The 3x3 convolution of 64 channels for Hopper GPUs (wgmma), with checked launches, in four forms.
 
-They give the same bits, but differ from ``cuda_conv`` in the order in which the matrix units add. Its twin in plain torch is
-``conv.conv_reference``.
+They give the same bits, but differ from ``kernels.cuda.conv`` in the order in which the matrix units add. Its reference in
+plain torch is ``kernels.reference.conv_reference``.
 """
 
 from __future__ import annotations
@@ -10,11 +10,17 @@ import torch
 
 from srfast.kernels import cuda
 from srfast.kernels.buffers import Canvas
-from srfast.kernels.cuda.conv import epilogue, inputs, run
+from srfast.kernels.cuda.conv import conv_params, epilogue
+from srfast.kernels.cuda.launch import dtype_of, launch_of, member
 from srfast.kernels.cuda.pack import CudaConv
 
-# How the window moves over the pixels, as csrc/cuda/hopper.h numbers it, and the columns of a strip.
-FORMS = {"wgmma": (0, 64), "wgmma_shifted": (1, 120), "wgmma_held": (2, 64), "wgmma_offset": (3, 120)}
+# How the window moves over the pixels, as csrc/cuda/hopper.h names it, and the columns of a strip.
+FORMS = {
+    "wgmma": ("copied", 64),
+    "wgmma_shifted": ("shifted", 120),
+    "wgmma_held": ("held", 64),
+    "wgmma_offset": ("offset", 120),
+}
 
 
 def hopper_reason(device: torch.device) -> str | None:
@@ -54,7 +60,7 @@ def hopper_launch(
     blocks: int | None = None,
     early: bool = False,
 ) -> cuda.Launch:
-    """A function that runs ``conv.conv_reference``; arguments as of ``cuda_conv.conv_launch``.
+    """A function that runs ``kernels.reference.conv_reference``; arguments as of ``kernels.cuda.conv.conv_launch``.
 
     Args:
         form: "wgmma" copies each row three times; "wgmma_shifted" moves the window inside a swizzled tile (experiment E1 says
@@ -74,8 +80,11 @@ def hopper_launch(
     window, columns = FORMS[form]
     rows = strip_rows(x.images, x.height, x.width, columns, max(1, blocks // -(-conv.channels // 64)))
     weight = conv.fragments if form == "wgmma_held" else conv.weight
-    params = {**inputs(x, conv), **epilogue(x, conv, out, residual), "weight": weight.data_ptr()}
-    kind = cuda.DTYPES.index(x.data.dtype)
-    prepared = cuda.module().Hopper(type=kind, window=window, rows=rows, blocks=blocks, params=params)
-    kept = (x, conv, out, residual)
-    return lambda: run(prepared, kept, x.data.device, early)
+    prepared = cuda.compiled.HopperLaunch(
+        dtype=dtype_of(x.data),
+        window=member("window", cuda.compiled.Window.__members__, window),
+        rows=rows,
+        blocks=blocks,
+        params=conv_params(x, conv, epilogue(x, conv, out, residual), weight=weight),
+    )
+    return launch_of(prepared, (x, conv, out, residual, weight), x.data.device, early)

@@ -9,7 +9,10 @@ import torch
 from torch import Tensor
 
 from srfast.kernels import cuda
-from srfast.kernels.packing import ACTS, check_conv, padded, phase_order
+from srfast.kernels.packing import check_conv, padded, phase_order
+
+# What the kernels do with a convolution's sums, as csrc/cuda/params.h names it.
+ACTS = ("none", "prelu", "tanh", "sigmoid")
 
 
 @dataclass(frozen=True)
@@ -21,7 +24,7 @@ class Variant:
         block_o: output channels of a block of threads.
         kernel: side of the kernel that it was compiled for; 0 takes any.
         tile_h, tile_w: pixels of a block of threads.
-        pixel: elements of a pixel of a narrow image (at most 8 channels), else 0.
+        pixel_stride: elements from one pixel to the next of an image of at most 8 channels, else 0.
     """
 
     block_c: int
@@ -29,10 +32,7 @@ class Variant:
     kernel: int = 0
     tile_h: int = 8
     tile_w: int = 16
-    pixel: int = 0
-
-    def fields(self) -> tuple[int, ...]:
-        return self.block_c, self.block_o, self.kernel, self.tile_h, self.tile_w, self.pixel
+    pixel_stride: int = 0
 
 
 VARIANTS = (
@@ -40,15 +40,15 @@ VARIANTS = (
     Variant(64, 64, 3, 16, 16),
     *(Variant(c, o) for o in (64, 32) for c in (64, 32, 16)),
     *(Variant(c, 16) for c in (64, 16)),
-    Variant(16, 32, pixel=4),
-    Variant(16, 32, pixel=8),
+    Variant(16, 32, pixel_stride=4),
+    Variant(16, 32, pixel_stride=8),
 )
 
 
 def choose_variant(channels: int, out: int, kernel: int) -> Variant:
     """The kernel for a shape: the least padding, blocks of 64 where that is equal."""
     if channels <= 8:
-        return Variant(16, 32, pixel=4 if channels <= 4 else 8)
+        return Variant(16, 32, pixel_stride=4 if channels <= 4 else 8)
     block_o = 16 if out <= 16 else 32 if out <= 32 else 64
     sizes = (64, 16) if block_o == 16 else (64, 32, 16)
     # A part of the last block is copied as zeros, so padding costs only its multiplications.
@@ -64,7 +64,7 @@ class CudaConv:
 
     Attributes:
         weight: [blocks_o, blocks_c, taps, block_o, block_c], the 16-byte chunks of each row as ``swizzle`` has them. Of
-            narrow images a tap is a slice of 16 products of a kernel's row.
+            images of at most 8 channels a tap is a slice of 16 products of a kernel's row.
         bias, slope: [blocks_o * block_o] float32.
     """
 
@@ -76,13 +76,13 @@ class CudaConv:
     in_channels: int
     channels: int
     blocks_c: int
-    act: int
+    act: str
     shuffle: int
     gain: float
     clamp: tuple[float, float] | None
 
     @property
-    def planes(self) -> int:
+    def out_channels(self) -> int:
         """Output channels after the shuffle."""
         return self.channels // self.shuffle**2
 
@@ -119,12 +119,14 @@ def pack_conv(
     out, channels, kernel = check_conv(weight, bias, act, slope, shuffle)
     if dtype not in cuda.DTYPES:
         raise ValueError(f"the CUDA kernels compute in float16 or bfloat16, not {dtype}")
+    if act not in ACTS:
+        raise ValueError(f"the CUDA kernels end in {', '.join(ACTS)}, not {act!r}")
     variant = variant or choose_variant(channels, out, kernel)
-    if variant not in VARIANTS or variant.kernel not in (0, kernel) or bool(variant.pixel) != (channels <= 8):
+    if variant not in VARIANTS or variant.kernel not in (0, kernel) or bool(variant.pixel_stride) != (channels <= 8):
         raise ValueError(f"{variant} does not run a {kernel}x{kernel} convolution of {channels} channels")
     order = phase_order(out, shuffle)
     ordered = weight.detach().float().cpu()[order]
-    blocks = _narrow_blocks(ordered, variant) if variant.pixel else _wide_blocks(ordered, variant)
+    blocks = _few_channels_blocks(ordered, variant) if variant.pixel_stride else _many_channels_blocks(ordered, variant)
     slopes = torch.zeros(out) if slope is None else slope.detach().float().cpu().expand(out)
     length = blocks.shape[0] * variant.block_o
     return CudaConv(
@@ -136,7 +138,7 @@ def pack_conv(
         channels,
         out,
         blocks.shape[1],
-        ACTS[act],
+        act,
         shuffle,
         gain,
         clamp,
@@ -145,6 +147,8 @@ def pack_conv(
 
 def swizzle(rows: Tensor) -> Tensor:
     """[..., R, C]: chunk c of 16 bytes of row r goes to c ^ (r / (8 / chunks) % chunks), as ``swizzled`` in csrc/cuda."""
+    # ldmatrix reads 16 bytes of eight rows at a time. Rows of 128 bytes begin in the same bank of shared memory, so the
+    # eight reads would wait for each other; moved by the row's number they lie in eight different places of a row.
     chunks = rows.shape[-1] // 8
     row = torch.arange(rows.shape[-2])
     source = torch.arange(chunks)[None, :] ^ (row // (8 // chunks) % chunks)[:, None]
@@ -153,7 +157,7 @@ def swizzle(rows: Tensor) -> Tensor:
     return moved.reshape(rows.shape)
 
 
-def _wide_blocks(weight: Tensor, variant: Variant) -> Tensor:
+def _many_channels_blocks(weight: Tensor, variant: Variant) -> Tensor:
     """[blocks_o, blocks_c, taps, block_o, block_c], padded with zeros."""
     out, channels, kernel, _ = weight.shape
     rows, columns = -(-out // variant.block_o), -(-channels // variant.block_c)
@@ -163,12 +167,12 @@ def _wide_blocks(weight: Tensor, variant: Variant) -> Tensor:
     return split.permute(0, 2, 4, 1, 3)
 
 
-def _narrow_blocks(weight: Tensor, variant: Variant) -> Tensor:
+def _few_channels_blocks(weight: Tensor, variant: Variant) -> Tensor:
     """[blocks_o, 1, kernel rows * slices, block_o, 16]: the taps of a row side by side, as the pixels are."""
     out, channels, kernel, _ = weight.shape
-    rows, slices = -(-out // variant.block_o), -(-kernel * variant.pixel // 16)
+    rows, slices = -(-out // variant.block_o), -(-kernel * variant.pixel_stride // 16)
     pixels = torch.zeros(rows * variant.block_o, kernel, slices * 16)
-    taps = torch.zeros(out, kernel, kernel, variant.pixel)
+    taps = torch.zeros(out, kernel, kernel, variant.pixel_stride)
     taps[..., :channels] = weight.permute(0, 2, 3, 1)
-    pixels[:out, :, : kernel * variant.pixel] = taps.flatten(2)
+    pixels[:out, :, : kernel * variant.pixel_stride] = taps.flatten(2)
     return pixels.view(rows, variant.block_o, 1, kernel * slices, 16).permute(0, 2, 3, 1, 4)

@@ -14,10 +14,11 @@ from torch import Tensor
 
 from srfast.kernels import cuda
 from srfast.kernels.buffers import Canvas
-from srfast.kernels.cuda.conv import epilogue, inputs, no_image, run
+from srfast.kernels.cuda.conv import conv_params, epilogue
 from srfast.kernels.cuda.hopper import block_count, hopper_reason
+from srfast.kernels.cuda.launch import dtype_of, launch_of, member
 from srfast.kernels.cuda.pack import CudaConv, swizzle
-from srfast.kernels.packing import ACTS, phase_order
+from srfast.kernels.packing import phase_order
 from srfast.kernels.targets import FrameTarget
 
 # Columns of a strip and rows of a pass down it, see csrc/cuda/tail_mma.cuh and tail_wgmma.cuh.
@@ -47,7 +48,7 @@ def tail_fits(first: CudaConv, second: CudaConv, form: str = "tail") -> str | No
         return f"its first convolution is 3x3 of 64 channels, not {first.kernel}x{first.kernel} of {first.in_channels}"
     if first.channels % 64 or first.channels != second.in_channels:
         return f"between the two there are blocks of 64 channels, not {first.channels} and {second.in_channels}"
-    if first.act not in (ACTS["none"], ACTS["prelu"]) or first.shuffle != 1 or first.gain != 1.0 or first.clamp:
+    if first.act not in ("none", "prelu") or first.shuffle != 1 or first.gain != 1.0 or first.clamp:
         return "the first of two fused convolutions has a bias and a PReLU only"
     if second.kernel not in (3, 5, 7) or second.kernel * second.channels > PACKED:
         return (
@@ -80,7 +81,7 @@ def pack_tail(first: CudaConv, second: CudaConv, weight: Tensor) -> CudaTail:
     packed = swizzle(rows.to(first.weight.dtype)).to(first.weight.device)
     # The first one's blocks of outputs are the second's blocks of inputs.
     both = torch.cat([first.weight.view(-1, 9, 64, 64), packed], 1).contiguous()
-    slope = first.slope if first.act == ACTS["prelu"] else torch.ones_like(first.slope)
+    slope = first.slope if first.act == "prelu" else torch.ones_like(first.slope)
     return CudaTail(first, second, both, slope)
 
 
@@ -106,7 +107,7 @@ def tail_launch(
     rows: int | None = None,
     early: bool = False,
 ) -> cuda.Launch:
-    """A function that runs ``second(first(x))``; arguments as of ``cuda_conv.conv_launch``.
+    """A function that runs ``second(first(x))``; arguments as of ``kernels.cuda.conv.conv_launch``.
 
     Args:
         out: other memory than the input's: blocks read what lies around their own pixels.
@@ -130,29 +131,29 @@ def tail_launch(
         blocks = block_count(x.data.device)
         rows = strip_rows(x.images, x.height, x.width, tail.second.kernel, form, blocks)
     _check_memory(x, tail_bytes(tail.second, form))
-    params = {
-        **inputs(x, tail.first),
-        **epilogue(x, tail.second, out, residual),
-        "kernel": tail.second.kernel,
-        "blocks_c": tail.weight.shape[0],
-        "weight": tail.weight.data_ptr(),
-        "first_bias": tail.first.bias.data_ptr(),
-        "first_slope": tail.slope.data_ptr(),
-    }
-    prepared = _prepared(cuda.DTYPES.index(x.data.dtype), form, rows, params)
-    kept = (x, tail, out, residual)
-    return lambda: run(prepared, kept, x.data.device, early)
+    end = epilogue(x, tail.second, out, residual)
+    prepared = cuda.compiled.TailLaunch(
+        dtype=dtype_of(x.data),
+        form=_form(form),
+        rows=rows,
+        second=conv_params(
+            x, tail.first, end, weight=tail.weight, kernel=tail.second.kernel, blocks_c=tail.weight.shape[0]
+        ),
+        first_bias=tail.first.bias.data_ptr(),
+        first_slope=tail.slope.data_ptr(),
+    )
+    return launch_of(prepared, (x, tail, out, residual), x.data.device, early)
 
 
 def tail_bytes(second: CudaConv, form: str) -> int:
     """Bytes of shared memory that a block needs."""
-    params = {**no_image(second), "blocks_c": second.in_channels // 64, "first_bias": 0, "first_slope": 0}
-    return int(_prepared(0, form, 1, params).run((-1, 0, False)))
+    return cuda.compiled.TailLaunch.shared_bytes(
+        form=_form(form), kernel=second.kernel, chunks=second.in_channels // 64
+    )
 
 
-def _prepared(kind: int, form: str, rows: int, params: dict[str, Any]) -> Any:
-    wide, hopper = form == "tail_wide", form == "tail_wgmma"
-    return cuda.module().Tail(type=kind, wide=wide, hopper=hopper, rows=rows, params=params)
+def _form(form: str) -> cuda.compiled.TailForm:
+    return member("form", cuda.compiled.TailForm.__members__, form)
 
 
 def _check_memory(x: Canvas, need: int) -> None:

@@ -33,7 +33,7 @@ REGISTERS = 65_536
 # Kernels, and the instructions that each must have.
 WANTED = {
     "conv_mma": ("HMMA", "LDSM", r"LDGSTS\S*\.128", r"STG\S*\.128"),
-    "conv_narrow": ("HMMA", r"LDGSTS\S*\.128", r"STG\S*\.128"),
+    "conv_few_channels": ("HMMA", r"LDGSTS\S*\.128", r"STG\S*\.128"),
     "pair_mma": ("HMMA", "LDSM", r"LDGSTS\S*\.128", r"STG\S*\.128"),
     "tail_mma": ("HMMA", "LDSM", r"LDGSTS\S*\.128"),
     "conv_wgmma": ("HGMMA", "UTMALDG", r"STG\S*\.128"),
@@ -145,15 +145,15 @@ def shared_faults(arch: str) -> Iterator[str]:
     ):
         for variant in VARIANTS:
             if (
-                bool(variant.pixel) != (channels <= 8)
+                bool(variant.pixel_stride) != (channels <= 8)
                 or variant.kernel not in (0, kernel)
-                or 0 < variant.pixel < channels
+                or 0 < variant.pixel_stride < channels
             ):
                 continue
             weight = torch.zeros(out, channels, kernel, kernel)
             conv = pack_conv(weight, torch.zeros(out), variant=variant)
             need = shared_bytes(conv)
-            common = (variant.tile_h, variant.block_c) == (8, 64) or variant.pixel == 4
+            common = (variant.tile_h, variant.block_c) == (8, 64) or variant.pixel_stride == 4
             if need > SHARED_LIMIT[arch] and common and kernel < 9:
                 yield f"sm_{arch} {variant} for {kernel}x{kernel} {channels}->{out} needs {need} bytes of shared memory"
     for form, (columns, _) in FORMS.items():
@@ -193,7 +193,7 @@ def main(arguments: list[str] | None = None) -> int:
     if reason and not options.module:
         print(f"nothing to check: {reason}")
         return 0
-    module = options.module or Path(cuda.module().__file__)
+    module = options.module or Path(cuda.compiled.__file__)
     every: list[str] = []
     for arch in options.arch.split(",") if options.arch else architectures(module):
         lines, bad = check(module, arch)

@@ -6,19 +6,20 @@ import logging
 
 import torch
 
-from srfast.backends.base import Backend, Executable, FrameExecutable
+from srfast.backends.base import Backend, Executable, FrameExecutable, has_no_kernel
 from srfast.backends.cpu import CpuBackend
 from srfast.backends.cpu.choice import Choice, choose
 from srfast.backends.cpu.ways import KINDS, network_kind
 from srfast.backends.cuda import CudaBackend
 from srfast.backends.kernel_choice import preferred
 from srfast.backends.mixed import MixedBackend
+from srfast.backends.parts import PartsBackend
 from srfast.backends.reference import ReferenceBackend
 from srfast.backends.triton import TritonBackend
 from srfast.devices import default_device
 from srfast.errors import BackendError
 from srfast.kernels.configs import device_names
-from srfast.plan import Plan
+from srfast.plan import Eager, Plan, Resize
 
 __all__ = [
     "BACKENDS",
@@ -58,7 +59,8 @@ def default_dtype(device: torch.device, plan: Plan | None = None, bits: int = 8)
         bits: of a sample, from 1; floating images count as 10.
 
     Examples:
-        default_dtype(torch.device("cpu"), plan, bits=10)
+        >>> default_dtype(torch.device("cpu"), bits=16)
+        torch.float32
     """
     if device.type == "cpu":
         kinds = KINDS if plan is None else (network_kind(plan),)
@@ -83,7 +85,17 @@ def select_backend(plan: Plan, device: torch.device, dtype: torch.dtype, backend
 
     Raises:
         BackendError: no such backend, or it cannot run the plan; the message has its reasons.
+
+    Examples:
+        >>> from torch import nn
+        >>> from srfast.capture import capture
+        >>> plan = capture(nn.Conv2d(3, 3, 3, padding=1))
+        >>> select_backend(plan, torch.device("cpu"), torch.float32, "reference").name
+        'reference'
     """
+    if _in_parts(plan, device, backend):
+        _log.info("compiled segments (%s) with PyTorch between them on %s", backend, device)
+        return PartsBackend(select_backend, backend)
     asked = backend != "auto"
     passed: list[str] = []
     for candidate in [_named(backend)] if asked else _ordered(plan, device):
@@ -95,6 +107,20 @@ def select_backend(plan: Plan, device: torch.device, dtype: torch.dtype, backend
             return candidate
         passed.append(f"{candidate.name}: {', '.join(reasons)}")
     raise BackendError(f"cannot run on {device} in {str(dtype).removeprefix('torch.')}: {'; '.join(passed)}")
+
+
+def _in_parts(plan: Plan, device: torch.device, backend: str | Backend) -> bool:
+    """Whether compiled segments with PyTorch between them run a plan: what no kernel covers is PyTorch's own, or a resize.
+
+    The CPU backend would run such a plan node by node.
+    """
+    if not isinstance(backend, str) and not isinstance(backend, CpuBackend):
+        return False
+    if any(isinstance(node, Eager) for node in plan.nodes):
+        return backend != ReferenceBackend.name
+    on_cpu = device.type == "cpu" and (backend in ("auto", CpuBackend.name) or isinstance(backend, CpuBackend))
+    without = [node for node in plan.nodes if has_no_kernel(node)]
+    return on_cpu and bool(without) and all(isinstance(node, Resize) for node in without)
 
 
 def _named(backend: str | Backend) -> Backend:

@@ -13,11 +13,10 @@ def faster_in_cuda(node: Conv, names: tuple[str, ...]) -> CudaConfig | None:
 
     Args:
         node: the convolution.
-        names: under which measurements are looked up, from ``triton_config.device_names``.
+        names: under which measurements are looked up, from ``kernels.configs.device_names``.
     """
-    out, channels, kernel, _ = node.weight.shape
     config = config_of(node, names)
-    return config if config.speedup > 1 and conv_reason(out, channels, kernel) is None else None
+    return config if config.speedup > 1 and conv_reason(node) is None else None
 
 
 def preferred(plan: Plan, names: tuple[str, ...]) -> str:

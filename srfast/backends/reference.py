@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import singledispatch
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -23,6 +24,7 @@ from srfast.plan import (
     Clamp,
     Concat,
     Conv,
+    Eager,
     GroupNorm,
     InstanceNorm,
     Multiply,
@@ -37,6 +39,7 @@ from srfast.plan import (
     SpatialGate,
     Unshuffle,
 )
+from srfast.plan.nodes import tensors
 
 
 @dataclass(frozen=True)
@@ -49,7 +52,7 @@ class ReferenceBackend:
         return [] if dtype.is_floating_point else [f"{dtype} is not a floating type"]
 
     def compile(self, plan: Plan, device: torch.device, dtype: torch.dtype) -> Executable:
-        plan = plan.map_tensors(lambda t: t.to(device, dtype))
+        plan = placed(plan, device, dtype)
         release = release_after(plan)
 
         @torch.inference_mode()
@@ -62,6 +65,19 @@ class ReferenceBackend:
             return values[plan.output]
 
         return FunctionExecutable(run, TilingTraits.of(plan))
+
+
+def placed(plan: Plan, device: torch.device, dtype: torch.dtype) -> Plan:
+    """Return the plan with all its weights, those of modules that PyTorch runs too, on a device in a dtype."""
+    return plan.with_nodes([placed_node(node, device, dtype) for node in plan.nodes], check=False)
+
+
+def placed_node(node: Node, device: torch.device, dtype: torch.dtype) -> Node:
+    """Return one node so."""
+    fields: dict[str, Any] = {name: tensor.to(device, dtype) for name, tensor in tensors(node).items()}
+    if isinstance(node, Eager):
+        fields["module"] = copy.deepcopy(node.module).to(device, dtype)
+    return replace(node, **fields) if fields else node
 
 
 @singledispatch
@@ -92,6 +108,13 @@ def _(node: Conv, values: Mapping[str, Tensor]) -> Tensor:
         residual=None if node.residual is None else values[node.residual],
         clamp=node.clamp,
     )
+
+
+@run_node.register
+def _(node: Eager, values: Mapping[str, Tensor]) -> Tensor:
+    given = [values[name].contiguous() for name in node.inputs]  # as networks expect, which view them
+    y: Tensor = node.module(*given)
+    return y.to(given[0].dtype)
 
 
 @run_node.register

@@ -54,6 +54,8 @@ class Names:
     def change(self, node: fx.Node, source: fx.Node, value: Value) -> None:
         """``node`` gives ``source`` other values."""
         self.share(node, source, certain=True)
+        # Every name of the changed tensor means the new activation; a name that only may share its memory means
+        # nothing certain.
         for other, memory in self._memory.items():
             if self._tensors[other] is self._tensors[source]:
                 self._values[other] = value

@@ -36,23 +36,28 @@ def capture(module: nn.Module, in_channels: int | None = None, *, input_may_chan
 
     Raises:
         UnsupportedModelError: names the operation that no node covers.
+
+    Examples:
+        >>> plan = capture(nn.Sequential(nn.Conv2d(3, 12, 3, padding=1), nn.PixelShuffle(2)))
+        >>> [type(node).__name__ for node in plan.nodes], plan.scale
+        (['Conv', 'Shuffle'], 2)
     """
     name = type(module).__name__
     module = settled_copy(module)
-    builder = _Builder(module, input_may_change)
+    builder = Builder(module, input_may_change)
     for node in trace(module).nodes:
         builder.add(node)
     wrong: list[ValueError] = []
     for channels in possible_channels(builder.nodes, builder.input) if in_channels is None else (in_channels,):
         try:
             plan = Plan(tuple(builder.nodes), builder.input, builder.output, channels)
-            return _with_border(plan.with_nodes(builder.nodes), module, builder.place(builder.output))
+            return with_border(plan.with_nodes(builder.nodes), module, builder.place(builder.output))
         except ValueError as error:
             wrong.append(error)
     raise UnsupportedModelError(f"{name} does not make a plan: {wrong[0]}") from wrong[0]
 
 
-def _with_border(plan: Plan, module: nn.Module, place: Place) -> Plan:
+def with_border(plan: Plan, module: nn.Module, place: Place) -> Plan:
     """The plan with the border that the module takes, whose pixels must be those that its result is short of.
 
     Raises:
@@ -71,7 +76,7 @@ def _with_border(plan: Plan, module: nn.Module, place: Place) -> Plan:
     return replace(plan, border=border)
 
 
-class _Builder:
+class Builder:
     """Turns fx nodes into plan nodes, one at a time."""
 
     def __init__(self, module: nn.Module, input_may_change: bool) -> None:
@@ -121,6 +126,7 @@ class _Builder:
         check_called_as_written(leaf, f"module {node.target}")
 
         def call(*args: Any, **kwargs: Any) -> Value:
+            # Bound by PyTorch's own signature: an option given by position is found as well as one given by name.
             x, *others = inspect.signature(leaf.forward).bind(*args, **kwargs).arguments.values()
             if any(value is not None for value in others):
                 raise UnsupportedModelError(

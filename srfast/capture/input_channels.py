@@ -15,6 +15,7 @@ from srfast.plan.nodes import (
     Clamp,
     Concat,
     Conv,
+    Eager,
     GroupNorm,
     InstanceNorm,
     Multiply,
@@ -56,6 +57,8 @@ def possible_channels(nodes: list[Node], name: str) -> tuple[int, ...]:
     for node in nodes:
         asked, channels[node.output] = channels_of(node, channels)
         for given, count in asked:
+            # The first node that fixes a number decides: two that disagree make no plan, which is found when it is
+            # made.
             if given.share:
                 found = (count - given.fixed) / given.share
                 return (int(found),) if found.denominator == 1 and found > 0 else _USUAL
@@ -72,6 +75,12 @@ def channels_of(node: Node, known: _Known) -> tuple[list[tuple[_Channels, int]],
 def _(node: Conv, known: _Known) -> tuple[list[tuple[_Channels, int]], _Channels]:
     written = _Channels(Fraction(0), Fraction(node.weight.shape[0], node.shuffle**2))
     return [(known[node.input], node.weight.shape[1])], written
+
+
+@channels_of.register
+def _(node: Eager, known: _Known) -> tuple[list[tuple[_Channels, int]], _Channels]:
+    asked = [(known[name], count) for name, count in zip(node.inputs, node.given, strict=True)]
+    return asked, _Channels(Fraction(0), Fraction(node.channels))
 
 
 @channels_of.register(Affine)

@@ -97,14 +97,44 @@ def trace(module: nn.Module) -> fx.Graph:
     Raises:
         UnsupportedModelError: it cannot be traced, or tracing would not see all that a call does.
     """
+    return _traced(module, _Tracer(module))
+
+
+def trace_with_leaves(module: nn.Module) -> fx.Graph:
+    """The same, with modules that cannot be traced as single operations: their code depends on what sizes are.
+
+    Raises:
+        UnsupportedModelError: the module's own forward() cannot be traced.
+    """
+    leaves: set[str] = set()
+    # A parent can be traced once the children that cannot are single operations in it.
+    for name, part in reversed(list(module.named_modules())):  # children before their parents
+        if name and not fx.Tracer().is_leaf_module(part, name) and not _can_be_traced(part, name, leaves):
+            leaves.add(name)
+    return _traced(module, _Tracer(module, frozenset(leaves)))
+
+
+def _can_be_traced(part: nn.Module, name: str, leaves: set[str]) -> bool:
+    if part._forward_hooks or part._forward_pre_hooks or "forward" in vars(part):
+        return False
+    inside = frozenset(leaf.removeprefix(f"{name}.") for leaf in leaves if leaf.startswith(f"{name}."))
+    try:
+        _Tracer(part, inside).trace(part)
+    except Exception:  # the module's own code runs here
+        return False
+    return True
+
+
+def _traced(module: nn.Module, tracer: _Tracer) -> fx.Graph:
     check_called_as_written(module, "the network")
     for hook in (*hooks_of_all._global_forward_pre_hooks.values(), *hooks_of_all._global_forward_hooks.values()):
         raise UnsupportedModelError(
             f"the forward hook {_name(hook)} is on all modules, and a plan does not run it: remove it"
         )
+    # A module that draws numbers while it is traced would be frozen with those numbers in it.
     random_state = torch.random.get_rng_state()
     try:
-        graph = _Tracer(module).trace(module)
+        graph = tracer.trace(module)
     except UnsupportedModelError:
         raise
     except Exception as error:  # the module's own code runs here
@@ -138,13 +168,18 @@ for _operator in _OPERATORS:
 
 
 class _Tracer(fx.Tracer):
-    def __init__(self, module: nn.Module) -> None:
+    def __init__(self, module: nn.Module, leaves: frozenset[str] = frozenset()) -> None:
         super().__init__()
+        self._leaves = leaves
         if isinstance(module, Bordered):  # the engine gives the border and takes it away
             self.traced_func_name = "body"
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        return isinstance(m, PixelNorm2d) or super().is_leaf_module(m, module_qualified_name)
+        return (
+            module_qualified_name in self._leaves
+            or isinstance(m, PixelNorm2d)
+            or super().is_leaf_module(m, module_qualified_name)
+        )
 
     def proxy(self, node: fx.Node) -> fx.Proxy:
         return _Proxy(node, self)

@@ -24,8 +24,9 @@ from srfast.checkpoint.formats.ncnn.text import MAGIC as NCNN_MAGIC
 from srfast.checkpoint.formats.onnx.reader import input_channels, read_onnx
 from srfast.checkpoint.formats.safetensors import read_safetensors
 from srfast.checkpoint.formats.torch import LEGACY_MAGIC, read_torch
-from srfast.checkpoint.recipe import MAX_BLOCKS, MODULES, Hints, Layout, Recipe
-from srfast.checkpoint.registry import check_weights, detect, unwrapped
+from srfast.checkpoint.other import HINT, Adapted, Other, facts, is_installed, read_other
+from srfast.checkpoint.recipe import MAX_BLOCKS, Hints, Layout, Recipe
+from srfast.checkpoint.registry import BY_MODULE, UnknownArchitectureError, check_weights, detect, unwrapped
 from srfast.errors import CheckpointError, escaped
 
 __all__ = ["Hints", "LoadedModel", "load_model", "read_tensors", "save_checkpoint", "shipped_models"]
@@ -84,8 +85,13 @@ def load_model(
         res_scale: of EDSR's blocks; by default 0.1 from 256 channels on, else 1, as published.
 
     Raises:
-        CheckpointError: no such file or name, not a checkpoint, of no known architecture, or not safe to open; or it is
-            not of the scale, activation or gain that was given.
+        CheckpointError: no such file or name, not a checkpoint, not safe to open, or of no architecture that srfast or an
+            installed spandrel knows; or it is not of the scale, activation or gain that was given.
+
+    Examples:
+        >>> model = load_model("compact_x2")
+        >>> model.scale, type(model.module).__name__
+        (2, 'SRVGGNetCompact')
     """
     if not isinstance(source, (str, os.PathLike)):
         raise CheckpointError(f"a checkpoint is a file's path or a shipped model's name, not {type(source).__name__}")
@@ -107,7 +113,14 @@ def load_model(
         layout, recipe = _recipe(state, metadata, Hints(scale, act, res_scale))
         module = _built(recipe)
     except CheckpointError as error:
-        raise CheckpointError(f"{path}: {error}") from error
+        other = None if METADATA in metadata else _other(path, content, error)
+        if other is None:
+            raise CheckpointError(f"{path}: {error}") from error
+        if (scale or other.module.scale, act, res_scale) != (other.module.scale, None, None):
+            raise CheckpointError(
+                f"{path}: {other.architecture} is of scale {other.module.scale}, without hints"
+            ) from error
+        return LoadedModel(**facts(other), name=path.stem, file_kind=kind)
     found = int(getattr(module, "scale", 1))
     if scale not in (None, found):
         raise CheckpointError(f"{path}: its keys and shapes are those of scale {found}, not {scale}")
@@ -120,6 +133,26 @@ def load_model(
     return LoadedModel(
         module, layout.architecture, found, path.stem, layout.origin, layout.values, recipe.arguments, kind
     )
+
+
+def _other(path: Path, content: Any, error: CheckpointError) -> Other | None:
+    """What spandrel makes of a file that srfast does not know.
+
+    Raises:
+        CheckpointError: it would be worth a try, or spandrel says why not.
+    """
+    if not is_installed():
+        if isinstance(error, UnknownArchitectureError):
+            raise CheckpointError(f"{path}: {error}; {HINT}") from error
+        return None
+    try:
+        state = unwrapped(content, search=False)
+    except CheckpointError:
+        return None
+    try:
+        return read_other(state)
+    except CheckpointError as other:
+        raise CheckpointError(f"{path}: {other}") from error
 
 
 def read_tensors(source: str | os.PathLike[str]) -> Iterator[tuple[str, Tensor]]:
@@ -241,18 +274,18 @@ def _described(state: dict[str, Tensor], text: str) -> tuple[Layout, Recipe]:
     """From the metadata of a file that srfast wrote, as distrustful as of any other."""
     try:
         facts = json.loads(text)
-        module, arguments = facts["module"], facts["arguments"]
-        known = set(inspect.signature(MODULES[module]).parameters)
+        record, arguments = BY_MODULE[facts["module"]], facts["arguments"]
+        known = set(inspect.signature(record.module).parameters)
         if not set(arguments) <= known or not all(map(_modest, arguments.values())):
             raise ValueError(f"arguments {str(arguments)[:120]}")
-        blocks = [value for key, value in arguments.items() if key in ("num_block", "num_blocks", "num_conv", "blocks")]
-        if any(value > MAX_BLOCKS for value in blocks):
-            raise ValueError(f"{max(blocks)} blocks, at most {MAX_BLOCKS}")
+        blocks = [arguments[key] for key in record.depth if key in arguments]
+        if any(value > MAX_BLOCKS for value in blocks) or math.prod(blocks) > len(state):
+            raise ValueError(f"{math.prod(blocks)} blocks of {len(state)} tensors, at most {MAX_BLOCKS} in a row")
         architecture, origin, values = (escaped(facts[name])[:120] for name in ("architecture", "layout", "values"))
         layout = Layout(architecture[:60], origin[:60], (), _unread, values)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise CheckpointError(f"its metadata is not what srfast writes: {error}") from error
-    return layout, Recipe(module, arguments, state)
+    return layout, Recipe(record.module, arguments, state)
 
 
 def _unread(state: Any, hints: Hints) -> Recipe:
@@ -293,9 +326,9 @@ def _built(recipe: Recipe) -> nn.Module:
         *(AttributeError, ZeroDivisionError, OverflowError),
     ) as error:
         reason = " ".join(str(error).split())[:300]
-        raise CheckpointError(f"it looks like {recipe.module} but does not fit it: {reason}") from error
+        raise CheckpointError(f"it looks like {recipe.module.__name__} but does not fit it: {reason}") from error
     except CheckpointError as error:
-        raise CheckpointError(f"it looks like {recipe.module} but does not fit it: {error}") from error
+        raise CheckpointError(f"it looks like {recipe.module.__name__} but does not fit it: {error}") from error
     return module.requires_grad_(False).eval()
 
 
@@ -315,8 +348,18 @@ def save_checkpoint(
         path: the file to write; an existing one is replaced.
         dtype: type that convolution weights are stored in; everything else stays float32.
         facts: what the file that the module came from told; goes into the metadata, for networks whose keys do not tell all.
+
+    Examples:
+        >>> import tempfile
+        >>> from srfast.models import SRVGGNetCompact
+        >>> path = Path(tempfile.mkdtemp()) / "net.safetensors"
+        >>> save_checkpoint(SRVGGNetCompact(num_feat=8, num_conv=1, upscale=2), path)
+        >>> load_model(path).scale
+        2
     """
     path = Path(path)
+    if isinstance(module, Adapted):
+        raise CheckpointError(f"{path}: a network that spandrel reads is not converted; its file is read as it is")
     if isinstance(module, NcnnNetwork):
         halved = {k: v for k, v in module.numbers.items() if k.endswith(".weight") and v.is_floating_point()}
         numbers = module.numbers | {k: v.to(dtype) for k, v in halved.items()}

@@ -12,34 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from srfast.errors import CheckpointError
-from srfast.models import (
-    RCAN,
-    SPAN,
-    SPANF3,
-    SRUGAN,
-    ArtCNN,
-    RealCUGAN,
-    RealPLKSR,
-    ResidualSR,
-    RRDBNet,
-    SRResNet,
-    SRVGGNetCompact,
-)
 
 StateDict = Mapping[str, Tensor]
-MODULES: dict[str, type[nn.Module]] = {
-    "ArtCNN": ArtCNN,
-    "RCAN": RCAN,
-    "RRDBNet": RRDBNet,
-    "RealCUGAN": RealCUGAN,
-    "RealPLKSR": RealPLKSR,
-    "ResidualSR": ResidualSR,
-    "SPAN": SPAN,
-    "SPANF3": SPANF3,
-    "SRResNet": SRResNet,
-    "SRUGAN": SRUGAN,
-    "SRVGGNetCompact": SRVGGNetCompact,
-}
 MAX_BLOCKS = 256  # of one kind; the deepest public network has 32
 
 
@@ -64,18 +38,18 @@ GUESSED_ACT = "ReLU and leaky ReLU, and ReLU was taken; for the other give --act
 
 @dataclass(frozen=True)
 class Recipe:
-    """A module by class and arguments, and its state_dict with the keys of that class.
+    """A module's class and arguments, and its state_dict with the keys of that class.
 
     ``guesses`` says what neither keys, shapes nor hints told, and how to tell it.
     """
 
-    module: str
+    module: type[nn.Module]
     arguments: dict[str, Any]
     state: dict[str, Tensor] = field(repr=False)
     guesses: tuple[str, ...] = ()
 
     def build(self) -> nn.Module:
-        return MODULES[self.module](**self.arguments)
+        return self.module(**self.arguments)
 
 
 @dataclass(frozen=True)
@@ -96,6 +70,45 @@ class Layout:
     read: Callable[[StateDict, Hints], Recipe]
     values: str = "0..1"
 
+
+@dataclass(frozen=True)
+class Row:
+    """A line of the table in ``docs/models.md``.
+
+    Attributes:
+        name: of the architecture, as people call it.
+        writers: programs that write such files.
+        tiles: "exact", with the receptive field where it is one number, or "none" and why.
+        hint: what only a hint tells, as an option of the command.
+        files: kinds of files that hold it.
+    """
+
+    name: str
+    writers: str
+    tiles: str
+    hint: str = "-"
+    files: str = "`.pth`, `.safetensors`"
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """All that srfast has to know of a network beside its module; ``registry`` collects these from ``readers``.
+
+    Attributes:
+        module: the network's class in ``srfast.models``.
+        layouts: of the files that hold its weights.
+        depth: arguments of the class that count blocks in one another or in a row. A file that names its network itself
+            may not ask for more than ``MAX_BLOCKS`` of each, nor for more of them together than it has tensors.
+        rows: of the table of architectures in the documentation.
+    """
+
+    module: type[nn.Module]
+    layouts: tuple[Layout, ...]
+    depth: tuple[str, ...] = ()
+    rows: tuple[Row, ...] = ()
+
+
+UNSIGNED = "0..1; the result is limited to it"
 
 Rule = tuple[str, str | Callable[[re.Match[str]], str]]
 
@@ -134,6 +147,20 @@ def count(state: StateDict, pattern: str) -> int:
         if n > MAX_BLOCKS:
             raise CheckpointError(f"more than {MAX_BLOCKS} layers are called {pattern.format('N')}")
     return n
+
+
+def count_from_one(state: StateDict, pattern: str) -> int:
+    """Number of consecutive N from 1 for which ``pattern.format(N)`` is a key."""
+    return count({pattern.format(0): torch.empty(0), **state}, pattern) - 1
+
+
+def planes_shuffled(shuffled: int, likely: int) -> int:
+    """Colour planes of a result that is shuffled into a square of pixels: as many as come in, if that fits, else 3 or 1."""
+    for planes in (likely, 3, 1):
+        root = round((shuffled / planes) ** 0.5)
+        if root >= 1 and root * root * planes == shuffled:
+            return planes
+    raise CheckpointError(f"its last convolution has {shuffled} channels, no square of pixels")
 
 
 def side(name: str, square: float) -> int:

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import difflib
+import importlib
+import pkgutil
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from srfast.checkpoint.readers import basicsr, modern
-from srfast.checkpoint.readers import rrdbnet as rrdb
-from srfast.checkpoint.readers import srresnet as residual
-from srfast.checkpoint.recipe import Layout, StateDict
+from srfast.checkpoint import readers
+from srfast.checkpoint.recipe import Architecture, Layout, StateDict
 from srfast.errors import CheckpointError, printable
 
 # The first that is there is opened, and what is in it again.
@@ -32,169 +32,23 @@ GENERATORS = ("generator_ema.", "generator.", "netG.", "net_g.")
 # Left by wrappers of modules.
 PREFIXES = ("module.", "_orig_mod.", "net.", "model.")
 _DEPTH, _PARTS = 4, 64  # of wrappers and prefixes in one another, and of networks beside each other
-_UNSIGNED = "0..1; the result is limited to it"
-_TANH = "0..1 in; tanh out, -1..1"
-_SIGNED = "-1..1 in; tanh out, -1..1"
-_IMAGENET = "ImageNet's mean and deviation in"
 
-# The order matters where the marks of one are among the keys of another: the more special first.
-LAYOUTS: tuple[Layout, ...] = (
-    Layout("ESRGAN+", "nESRGANplus", ("model.1.sub.0.RDB1.conv1x1.weight",), rrdb.read_esrgan_old),
-    Layout("RRDBNet", "ESRGAN, first", ("model.1.sub.0.RDB1.conv1.0.weight",), rrdb.read_esrgan_old),
-    Layout("RRDBNet", "ESRGAN, BSRGAN, RealSR", ("RRDB_trunk.0.RDB1.conv1.weight",), rrdb.read_esrgan_middle),
-    Layout("RRDBNet", "BasicSR, Real-ESRGAN, mmagic", ("body.0.rdb1.conv1.weight", "conv_body.weight"), rrdb.read_rrdb),
-    Layout("MSRResNet", "BasicSR", ("body.0.conv1.weight", "upconv1.weight", "conv_hr.weight"), basicsr.read_msrresnet),
-    Layout(
-        "MSRResNet",
-        "BasicSR before 2020, KAIR",
-        ("recon_trunk.0.conv1.weight", "HRconv.weight"),
-        basicsr.read_msrresnet,
-    ),
-    Layout(
-        "MSRResNet",
-        "mmagic",
-        ("trunk_net.0.conv1.weight", "upsample1.upsample_conv.weight"),
-        basicsr.read_mmagic_msrresnet,
-    ),
-    Layout(
-        "SRResNet",
-        "BasicSR, first, and KAIR",
-        ("model.0.weight", "model.1.sub.0.res.0.weight"),
-        basicsr.read_old_srresnet,
-    ),
-    Layout(
-        "SPANF3",
-        "traiNNer-redux",
-        ("block_1.att_conv.weight", "to_pixel.eval_conv.weight", "conv_cat.weight"),
-        modern.read_spanf3,
-    ),
-    Layout(
-        "SPAN",
-        "SPAN, neosr, traiNNer-redux",
-        ("block_1.c1_r.eval_conv.weight", "conv_cat.weight", "conv_2.eval_conv.weight", "upsampler.0.weight"),
-        modern.read_span,
-        "0..255 less the mean colour of DIV2K; 0..1 where the keys have no_norm",
-    ),
-    Layout(
-        "Real-CUGAN",
-        "Real-CUGAN, traiNNer-redux",
-        ("unet1.conv1.conv.0.weight", "unet2.conv3.conv.0.weight", "unet2.conv_bottom.weight"),
-        modern.read_cugan,
-        "0..1; 0.15..0.85 of the models called pro",
-    ),
-    Layout(
-        "RealPLKSR",
-        "neosr, traiNNer-redux",
-        ("feats.0.weight", "feats.1.channel_mixer.0.weight", "feats.1.lk.conv.weight", "feats.1.refine.weight"),
-        modern.read_plksr,
-    ),
-    Layout(
-        "RCAN",
-        "RCAN, traiNNer-redux",
-        ("body.0.body.0.body.3.conv_du.0.weight", "tail.1.weight"),
-        modern.read_rcan,
-        "0..255 less the mean colour of DIV2K, or 0..1",
-    ),
-    Layout(
-        "ArtCNN",
-        "ArtCNN-PyTorch, traiNNer-redux",
-        ("conv0.weight", "res_block.0.conv.0.0.weight", "depth_to_space.upscale.0.weight"),
-        modern.read_artcnn,
-    ),
-    Layout(
-        "EDSR",
-        "BasicSR",
-        ("conv_after_body.weight", "body.0.conv1.weight", "upsample.0.weight"),
-        basicsr.read_basicsr_edsr,
-        "0..255 less the mean colour of DIV2K",
-    ),
-    Layout(
-        "EDSR",
-        "EDSR-PyTorch",
-        ("head.0.weight", "body.0.body.0.weight", "tail.0.0.weight"),
-        basicsr.read_edsr,
-        "0..255 (or as its mean shift says) less the mean colour of DIV2K",
-    ),
-    Layout("SRVGGNetCompact", "Real-ESRGAN", ("body.0.weight", "body.2.weight", "body.2.bias"), rrdb.read_compact),
-    Layout(
-        "SRResNet",
-        "leftthomas/SRGAN",
-        ("block1.0.weight", "block2.conv1.weight", "block2.prelu.weight"),
-        residual.read_leftthomas,
-        _TANH,
-    ),
-    Layout(
-        "SRResNet",
-        "srfast, SRGAN-PyTorch since 2022-10",
-        ("conv1.0.weight", "trunk.0.rcb.0.weight", "upsampling.0.upsample_block.0.weight", "conv3.weight"),
-        rrdb.read_srresnet,
-        _UNSIGNED,
-    ),
-    Layout(
-        "SRResNet",
-        "SRGAN-PyTorch 2022",
-        ("conv_block1.0.weight", "trunk.0.rcb.0.weight"),
-        residual.read_lornatang,
-        _UNSIGNED,
-    ),
-    Layout(
-        "SRResNet",
-        "SRGAN-PyTorch 2021-09",
-        ("conv_block1.0.weight", "trunk.0.rc_block.0.weight"),
-        residual.read_lornatang,
-        "0..1; the result is limited to it, by tanh where the key is conv_block3.0",
-    ),
-    Layout(
-        "SRResNet",
-        "SRGAN-PyTorch 2021-08",
-        ("conv_block1.0.weight", "residual_blocks.0.conv_block.0.weight"),
-        residual.read_lornatang,
-        _UNSIGNED,
-    ),
-    Layout(
-        "SRResNet",
-        "sgrvinod's tutorial",
-        ("conv_block1.conv_block.0.weight", "residual_blocks.0.conv_block1.conv_block.0.weight"),
-        residual.read_sgrvinod,
-        f"{_IMAGENET}; tanh out, -1..1",
-    ),
-    Layout(
-        "SRResNet",
-        "twtygqyy/pytorch-SRResNet",
-        ("conv_input.weight", "residual.0.conv1.weight", "conv_output.weight"),
-        residual.read_twtygqyy,
-    ),
-    Layout(
-        "SRResNet",
-        "aitorzip/PyTorch-SRGAN",
-        ("conv1.weight", "residual_block1.conv1.weight", "upsample1.conv.weight"),
-        residual.read_aitorzip,
-        f"{_IMAGENET} and out",
-    ),
-    Layout(
-        "SRResNet",
-        "dongheehand/SRGAN-PyTorch",
-        ("conv01.body.0.weight", "body.0.body.0.body.0.weight", "last_conv.body.0.weight"),
-        residual.read_dongheehand,
-        _SIGNED,
-    ),
-    Layout(
-        "Fast-SRGAN",
-        "HasnainRaz/Fast-SRGAN",
-        ("neck.0.weight", "stem.0.conv1.weight", "upsampling.0.conv.weight"),
-        residual.read_fast_srgan,
-        _SIGNED,
-    ),
-    Layout(
-        "Swift-SRGAN",
-        "Koushik0901/Swift-SRGAN",
-        ("initial.cnn.depthwise.weight", "final_conv.pointwise.weight"),
-        residual.read_swift,
-        _TANH,
-    ),
-    Layout("SR-UGAN", "srfast", ("down1.conv1.weight", "bottom.conv1.weight", "tail.weight"), rrdb.read_ugan),
-    Layout("ResidualSR", "srfast", ("head.weight", "blocks.0.conv1.weight", "tail.weight"), residual.read_own),
-)
+
+def _architectures() -> tuple[Architecture, ...]:
+    """The records of all files in ``readers``: who adds one there needs no entry anywhere else."""
+    names = sorted(module.name for module in pkgutil.iter_modules(readers.__path__))
+    modules = [importlib.import_module(f"{readers.__name__}.{name}") for name in names]
+    return tuple(record for module in modules for record in module.ARCHITECTURES)
+
+
+ARCHITECTURES = _architectures()
+LAYOUTS: tuple[Layout, ...] = tuple(layout for record in ARCHITECTURES for layout in record.layouts)
+# By the class's name, which stands in the files that srfast writes.
+BY_MODULE: dict[str, Architecture] = {record.module.__name__: record for record in ARCHITECTURES}
+
+
+class UnknownArchitectureError(CheckpointError):
+    """The keys are those of no architecture that srfast reads."""
 
 
 def unwrapped(content: Any, search: bool = True) -> dict[str, Tensor]:
@@ -253,8 +107,14 @@ def _takes_images(state: StateDict) -> bool:
     return first is not None and first.shape[1] in (1, 3, 4, 12, 16, 48)
 
 
+def fitting(state: StateDict) -> list[Layout]:
+    """Layouts whose marks are all there, without those whose marks are only a part of another's."""
+    found = [layout for layout in LAYOUTS if all(mark in state for mark in layout.marks)]
+    return [layout for layout in found if not any(set(layout.marks) < set(other.marks) for other in found)]
+
+
 def _layout(state: StateDict) -> Layout | None:
-    return next((layout for layout in LAYOUTS if all(mark in state for mark in layout.marks)), None)
+    return next(iter(fitting(state)), None)
 
 
 def _by_known_names(content: Any) -> dict[str, Tensor]:
@@ -302,7 +162,7 @@ def _distinct(pairs: Any) -> dict[str, Tensor]:
 
 
 def detect(state: StateDict) -> Layout:
-    """The first layout whose marks are all there.
+    """The layout whose marks are all there.
 
     Raises:
         CheckpointError: there is none; says which is the nearest and what that lacks.
@@ -313,7 +173,7 @@ def detect(state: StateDict) -> Layout:
     nearest = max(LAYOUTS, key=lambda layout: _likeness(layout, state))
     found = ", ".join(printable(key, 40) for key in list(state)[:2])
     missing = ", ".join(mark for mark in nearest.marks if mark not in state)
-    raise CheckpointError(
+    raise UnknownArchitectureError(
         f"it is of no known architecture: {len(state)} tensors from {found} on; nearest is {nearest.architecture} "
         f"({nearest.origin}), without {missing}; 'srfast inspect --keys FILE' lists all"
     )

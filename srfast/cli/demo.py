@@ -6,11 +6,11 @@ import sys
 from pathlib import Path
 
 import cv2
-import numpy as np
 
 from srfast.cli.progress import Reporter
 from srfast.images import write_image
 from srfast.images.arrays import Array
+from srfast.images.comparison import side_by_side
 from srfast.upscaler import Upscaler
 from srfast.video import VideoResult, upscale_video
 from srfast.video.reader import RgbFrame, VideoReader
@@ -50,7 +50,4 @@ def comparison(image: Array, upscaler: Upscaler) -> Array:
     ours = upscaler(image)
     height, width = ours.shape[:2]
     bicubic = cv2.resize(image, (width, height), interpolation=cv2.INTER_CUBIC)
-    for picture, label in ((bicubic, "bicubic"), (ours, f"srfast {upscaler.name}")):
-        cv2.rectangle(picture, (0, 0), (24 + 12 * len(label), 36), (0, 0, 0), cv2.FILLED)
-        cv2.putText(picture, label, (12, 26), cv2.FONT_HERSHEY_SIMPLEX, 0.7, (255, 255, 255), 1, cv2.LINE_AA)
-    return np.hstack([bicubic, ours])
+    return side_by_side([(bicubic, "bicubic"), (ours, f"srfast {upscaler.name}")])

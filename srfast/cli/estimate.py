@@ -10,15 +10,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from srfast.cli.options import (
-    add_model,
-    add_video,
-    copied_from,
-    encoding_from,
-    input_from,
-    size_in_bytes,
-    upscaler_from,
-)
+from srfast.cli.options import ModelOptions, VideoOptions, add_model, add_video, options_of, upscaler_from
+from srfast.cli.video import preview_path, write_preview
 from srfast.errors import InputError, escaped
 
 
@@ -38,28 +31,27 @@ def add(commands: Any, common: argparse.ArgumentParser) -> None:
 
 def _plan(args: argparse.Namespace) -> int:
     from srfast.video.estimate import forecast
-    from srfast.video.memory import engine_budget
     from srfast.video.reader import VideoReader
     from srfast.video.source import can_reopen
 
-    options, memory = input_from(args), None
+    model, video = options_of(ModelOptions, args), options_of(VideoOptions, args)
     if not can_reopen(args.input):
         raise InputError("a plan reads the first frames more than once: give a file, not a pipe or a camera")
-    with VideoReader(args.input, options) as reader:
+    with VideoReader(args.input, video.input()) as reader:
         size = (reader.height, reader.width)
-    if args.max_memory:
-        memory = engine_budget(size_in_bytes(args.max_memory), size, args.outscale)
-    upscaler = upscaler_from(args, "video", memory)
+    upscaler = upscaler_from(model, "video", model.memory(size))
     target = Path(args.output)
     result = forecast(
         args.input,
         upscaler,
         suffix=target.suffix.lower(),
-        encoding=encoding_from(args),
+        encoding=video.encoding(),
         seconds=args.seconds,
-        input_options=options,
-        copy=copied_from(args),
+        input_options=video.input(),
+        copy=video.copied(),
     )
+    if video.preview is not None:
+        write_preview(video, args.input, preview_path(args.output), upscaler)
     print(json.dumps(asdict(result), indent=2) if args.json else result)
     folder = target.absolute().parent
     if result.disk_bytes and folder.is_dir() and shutil.disk_usage(folder).free < result.disk_bytes:

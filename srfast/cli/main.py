@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import fcntl
 import json
 import logging
 import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TextIO
 
-import srfast
+from srfast._version import __version__
 from srfast.cli import estimate as plan
 from srfast.cli import models, tune, upscale, warm
 from srfast.cli.json_lines import lines_of_json
@@ -68,15 +70,26 @@ class _Escaped(logging.Formatter):
 
 
 def _give_streams() -> None:
-    """Programs with windows have no standard output and error: what is written there goes nowhere."""
+    """Programs with windows have no standard output and error: what is written there goes nowhere.
+
+    Where a shell script was started without one, its number may be that of a file that is read.
+    """
     for name in ("stdout", "stderr"):
-        if getattr(sys, name) is None:
+        stream = getattr(sys, name)
+        if stream is None or _is_read_only(stream):
             setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115
+
+
+def _is_read_only(stream: TextIO) -> bool:
+    try:
+        return fcntl.fcntl(stream.fileno(), fcntl.F_GETFL) & os.O_ACCMODE == os.O_RDONLY
+    except (OSError, ValueError):  # no file of the system
+        return False
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="srfast", description="Fast, exact super-resolution of images and video.")
-    parser.add_argument("--version", action="version", version=f"srfast {srfast.__version__}")
+    parser.add_argument("--version", action="version", version=f"srfast {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     common = argparse.ArgumentParser(add_help=False)
     common.add_argument("-v", "--verbose", action="store_true", help="log what is chosen and why")

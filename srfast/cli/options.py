@@ -1,12 +1,14 @@
-"""Arguments that several commands share, and what they mean."""
+"""Options that several commands share: how they are parsed, and the values that a command works with."""
 
 from __future__ import annotations
 
 import argparse
 import math
 import re
+from dataclasses import dataclass, fields
+from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from srfast._names import openable
 from srfast.errors import InputError
@@ -21,13 +23,163 @@ DEFAULT_X2 = "compact_x2"
 COPIED = ("audio", "subtitle", "attachment", "data", "video")
 
 _LEFT_OUT = {"video": "further video", "attachment": "attached files and cover"}
+T = TypeVar("T")
+
+
+class Kind(Enum):
+    """What an upscaling has to do with: its label is how messages call it."""
+
+    IMAGE = "an image"
+    FOLDER = "a folder"
+    FILES = "several files"
+    VIDEO = "a video"
+    LIVE = "a live video"
+
+    @property
+    def label(self) -> str:
+        """In words."""
+        return self.value
+
+
+@dataclass(frozen=True)
+class ModelOptions:
+    """The network and where it runs, as the command line says it; None and 'auto' leave it to srfast."""
+
+    model: list[str] | None = None
+    outscale: float | None = None
+    size: tuple[int, int] | None = None
+    height: int | None = None
+    model_scale: int | None = None
+    act: str | None = None
+    res_scale: float | None = None
+    tile: str = "auto"
+    backend: str = "auto"
+    device: str | None = None
+    gpu_id: int | None = None
+    dtype: str | None = None
+    fp32: bool = False
+    max_memory: str | None = None
+    self_ensemble: bool = False
+
+    def memory(self, frame: tuple[int, int] | None) -> int | None:
+        """Bytes that the engine may take by --max-memory for frames of a height and width, None where these are unknown."""
+        from srfast.video.memory import engine_budget
+
+        return engine_budget(size_in_bytes(self.max_memory), frame, self.outscale) if self.max_memory else None
+
+
+@dataclass(frozen=True)
+class VideoOptions:
+    """How a video is read and encoded, as the command line says it."""
+
+    codec: str | None = None
+    crf: float | None = None
+    pix_fmt: str | None = None
+    encoder_option: tuple[str, ...] = ()
+    format: str | None = None
+    input_format: str | None = None
+    input_option: tuple[str, ...] = ()
+    deinterlace: bool = False
+    deinterlace_fields: bool = False
+    hwaccel: str | None = None
+    start: float | None = None
+    end: float | None = None
+    preview: int | None = None
+    no_copy_audio: bool = False
+    no_copy_subtitle: bool = False
+    no_copy_attachment: bool = False
+    no_copy_data: bool = False
+    no_copy_video: bool = False
+
+    def encoding(self) -> Encoding:
+        """How to encode."""
+        from srfast.video import Encoding
+
+        options = dict(key_value(text) for text in self.encoder_option)
+        return Encoding(self.codec, self.crf, self.pix_fmt, options, self.format)
+
+    def input(self) -> InputOptions:
+        """How to read the input."""
+        from srfast.video import InputOptions
+
+        options = dict(key_value(text) for text in self.input_option)
+        fields: bool | Literal["field"] = "field" if self.deinterlace_fields else self.deinterlace
+        return InputOptions(self.input_format, options, self.hwaccel, fields, self.start, self.end)
+
+    def copied(self) -> tuple[str, ...]:
+        """Kinds of streams to copy."""
+        return tuple(kind for kind in COPIED if not getattr(self, f"no_copy_{kind}"))
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """How a run of a video goes, as the command line says it."""
+
+    frames: int | None = None
+    resume: bool = False
+    strict: bool = False
+    no_reuse: bool = False
+    report: Path | None = None
+    max_latency: str | None = None
+    lighter: str | None = None
+
+
+@dataclass(frozen=True)
+class OutputOptions:
+    """How results are named and told of, as the command line says it."""
+
+    overwrite: bool = False
+    suffix: str = ""
+    ext: str | None = None
+    progress: Literal["bar", "json", "none"] = "bar"
+
+
+@dataclass(frozen=True)
+class UpscaleOptions:
+    """All options of ``srfast upscale`` but its inputs and its output."""
+
+    model: ModelOptions = ModelOptions()
+    video: VideoOptions = VideoOptions()
+    run: RunOptions = RunOptions()
+    output: OutputOptions = OutputOptions()
+
+    @classmethod
+    def of(cls, args: argparse.Namespace) -> UpscaleOptions:
+        """Those of a parsed command line."""
+        return cls(
+            options_of(ModelOptions, args),
+            options_of(VideoOptions, args),
+            options_of(RunOptions, args),
+            options_of(OutputOptions, args),
+        )
+
+    def given(self) -> list[str]:
+        """The names of the options that are not at their defaults."""
+        groups = (self.model, self.video, self.run, self.output)
+        return [f.name for group in groups for f in fields(group) if getattr(group, f.name) != f.default]
+
+
+def options_of(kind: type[T], args: argparse.Namespace) -> T:
+    """A frozen group of options from a parsed command line, whose destinations are the names of its fields."""
+    values = {f.name: getattr(args, f.name) for f in fields(kind)}  # type: ignore[arg-type]
+    return kind(**{name: tuple(value) if isinstance(value, list) else value for name, value in values.items()})
 
 
 def add_model(p: argparse.ArgumentParser) -> None:
-    """The network and where it runs."""
+    """The network and where it runs: ``ModelOptions``."""
     model = p.add_argument_group("model")
     names = ("-n", "--model_name", "--model-name", "-m", "--model", "--model_path", "--model-path")
-    model.add_argument(*names, dest="model", help="a checkpoint file or a shipped model's name (see 'srfast info')")
+    model.add_argument(
+        *names,
+        dest="model",
+        action="append",
+        help="a checkpoint file or a shipped model's name (see 'srfast info'); given again, another that runs after it",
+    )
+    model.add_argument(
+        "--self-ensemble",
+        action="store_true",
+        help="average the results of eight orientations, for images, 8 times as slow",
+    )
     model.add_argument("-s", "--outscale", type=enlargement, help="final enlargement; the model's own by default")
     model.add_argument(
         "--size", type=frame_size, metavar="WxH", help="final width and height in pixels, such as 1920x1080"
@@ -75,8 +227,16 @@ def frame_size(text: str) -> tuple[int, int]:
     return int(match[1]), int(match[2])
 
 
+def time_of_day(text: str) -> float:
+    """Seconds of '90', '90.5', '1:30' or '1:02:03.5'."""
+    match = re.fullmatch(r"(?:(?:(\d+):)?([0-5]?\d):)?(\d+(?:\.\d+)?)", text.strip())
+    if not match or (match[2] and float(match[3]) >= 60):
+        raise argparse.ArgumentTypeError(f"takes seconds such as 90.5, or a time such as 1:02:03.5, not {text!r}")
+    return 3600 * int(match[1] or 0) + 60 * int(match[2] or 0) + float(match[3])
+
+
 def add_video(p: argparse.ArgumentParser) -> None:
-    """How a video is read and encoded."""
+    """How a video is read and encoded: ``VideoOptions``."""
     video = p.add_argument_group("video")
     video.add_argument("-c", "--codec", help="encoder, such as libx264 (default), libx265, libsvtav1, ffv1, h264_nvenc")
     video.add_argument("--crf", type=float, help="constant quality of the encoder; 18 for libx264 by default")
@@ -84,7 +244,9 @@ def add_video(p: argparse.ArgumentParser) -> None:
     video.add_argument(
         "-e", "--encoder-option", action="append", default=[], metavar="K=V", help="further encoder option"
     )
-    video.add_argument("-f", "--format", help="container of the standard output: y4m (default), rawvideo, mkv, ...")
+    video.add_argument(
+        "-f", "--format", help="format of the standard output: y4m (default for video), rawvideo, mkv, png, ..."
+    )
     video.add_argument(
         "--input-format", help="demuxer of the input, such as rawvideo; found from the content by default"
     )
@@ -96,6 +258,19 @@ def add_video(p: argparse.ArgumentParser) -> None:
         help="demuxer option, such as video_size=320x240, pixel_format=yuv420p or framerate=25 for rawvideo",
     )
     video.add_argument("--deinterlace", action="store_true", help="make whole frames of interlaced ones first (bwdif)")
+    video.add_argument(
+        "--deinterlace-fields", action="store_true", help="the same, a frame of each field: 25i becomes 50p"
+    )
+    video.add_argument(
+        "--from", dest="start", type=time_of_day, metavar="TIME", help="begin there: seconds, or as 1:02:03.5"
+    )
+    video.add_argument("--to", dest="end", type=time_of_day, metavar="TIME", help="end before that time of the input")
+    video.add_argument(
+        "--preview",
+        type=int,
+        metavar="N",
+        help="first write N frames beside their bicubic enlargements: OUT.preview.png",
+    )
     video.add_argument("--hwaccel", help="hardware decoder: cuda, vaapi, qsv, videotoolbox, ...")
     for kind in COPIED:
         video.add_argument(
@@ -108,48 +283,27 @@ def default_model(kind: str, outscale: float | None) -> str:
     return DEFAULT_X2 if outscale is not None and outscale <= 2 else DEFAULT_MODELS[kind]
 
 
-def upscaler_from(args: argparse.Namespace, kind: str, memory: int | None = None) -> Upscaler:
-    """The upscaler that the arguments describe; ``memory`` is what its engine may take, in bytes."""
+def upscaler_from(options: ModelOptions, kind: str, memory: int | None = None) -> Upscaler:
+    """The upscaler that the options describe, for a 'video' or an 'image'; ``memory`` is what its engine may take, in bytes."""
     from srfast.upscaler import load
 
-    if args.tile != "auto" and not args.tile.isdigit():
-        raise ValueError(f"--tile takes auto, 0 or a size in pixels, not {args.tile!r}")
-    device = args.device or (f"cuda:{args.gpu_id}" if args.gpu_id is not None else None)
+    if options.tile != "auto" and not options.tile.isdigit():
+        raise ValueError(f"--tile takes auto, 0 or a size in pixels, not {options.tile!r}")
     return load(
-        args.model or default_model(kind, args.outscale),
-        scale=args.model_scale,
-        act=args.act,
-        res_scale=args.res_scale,
-        outscale=args.outscale,
-        size=args.size,
-        height=args.height,
-        backend=args.backend,
-        device=device,
-        dtype="fp32" if args.fp32 else args.dtype,
-        tile=None if args.tile == "auto" else int(args.tile),
+        options.model or default_model(kind, options.outscale),
+        scale=options.model_scale,
+        act=options.act,
+        res_scale=options.res_scale,
+        outscale=options.outscale,
+        size=options.size,
+        height=options.height,
+        backend=options.backend,
+        device=options.device or (f"cuda:{options.gpu_id}" if options.gpu_id is not None else None),
+        dtype="fp32" if options.fp32 else options.dtype,
+        tile=None if options.tile == "auto" else int(options.tile),
         memory=memory,
+        self_ensemble=options.self_ensemble,
     )
-
-
-def encoding_from(args: argparse.Namespace) -> Encoding:
-    """The encoding that the arguments describe."""
-    from srfast.video import Encoding
-
-    options = dict(key_value(text) for text in args.encoder_option)
-    return Encoding(args.codec, args.crf, args.pix_fmt, options, args.format)
-
-
-def input_from(args: argparse.Namespace) -> InputOptions:
-    """How to read the input."""
-    from srfast.video import InputOptions
-
-    options = dict(key_value(text) for text in args.input_option)
-    return InputOptions(args.input_format, options, args.hwaccel, args.deinterlace)
-
-
-def copied_from(args: argparse.Namespace) -> tuple[str, ...]:
-    """Kinds of streams to copy."""
-    return tuple(kind for kind in COPIED if not getattr(args, f"no_copy_{kind}"))
 
 
 def key_value(text: str) -> tuple[str, str]:
@@ -168,7 +322,7 @@ def size_in_bytes(text: str) -> int:
     return int(float(match[1]) * 1024 ** " kmgt".index(match[2] or " "))
 
 
-def milliseconds(text: str) -> float:
+def seconds_of_latency(text: str) -> float:
     """Seconds of '40ms', '0.1s' or a plain number of milliseconds."""
     match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(ms|s)?", text.strip().lower())
     if not match or not float(match[1]):
@@ -186,20 +340,20 @@ def paths_from(args: argparse.Namespace, queued: list[str]) -> tuple[list[str], 
     return [str(source) for source in sources], str(target)
 
 
-# What each kind of input has no use for, by the names in the arguments.
-_OF_ENCODING = ("codec", "crf", "pix_fmt", "encoder_option", "format")
-_OF_VIDEO = (
-    *(*_OF_ENCODING, "input_format", "input_option", "hwaccel", "deinterlace"),
-    *(f"no_copy_{kind}" for kind in COPIED),
-    *("frames", "strict", "no_reuse", "report", "max_latency", "lighter"),
-)
+def _names(group: type) -> tuple[str, ...]:
+    return tuple(f.name for f in fields(group))
+
+
+# What each kind of input has no use for, by the names of the fields.
+_OF_VIDEO = (*_names(VideoOptions), *(name for name in _names(RunOptions) if name != "resume"))
 _USELESS = {
-    "an image": (*_OF_VIDEO, "resume", "suffix", "ext"),
-    "a folder": _OF_VIDEO,
-    "several files": ("input_format", "input_option", "format", "report", "max_latency", "lighter"),
-    "a video": ("lighter", "suffix", "ext"),
-    "a live video": ("resume", "strict", "no_reuse", "report", "max_memory", "suffix", "ext"),
+    Kind.IMAGE: (*_OF_VIDEO, "resume", "suffix", "ext"),
+    Kind.FOLDER: _OF_VIDEO,
+    Kind.FILES: ("input_format", "input_option", "format", "report", "max_latency", "lighter", "preview"),
+    Kind.VIDEO: ("lighter", "suffix", "ext"),
+    Kind.LIVE: ("resume", "strict", "no_reuse", "report", "max_memory", "preview", "suffix", "ext"),
 }
+_OPTIONS = {"start": "from", "end": "to"}  # that are not called as their fields
 _ELSEWHERE = {
     "lighter": "it goes with --max-latency",
     "suffix": "it is for the results of a folder",
@@ -207,17 +361,23 @@ _ELSEWHERE = {
 }
 
 
-def check_applicable(args: argparse.Namespace, kind: str) -> None:
-    """Refuses options that would do nothing for this kind of input.
+def check_applicable(options: UpscaleOptions, kind: Kind, useful: tuple[str, ...] = ()) -> None:
+    """Refuses options that would do nothing for this kind of input, but for those that are ``useful`` this time.
 
     Raises:
         ValueError: there is one.
     """
-    for name in _USELESS[kind]:
-        value = getattr(args, name)
-        if value is not None and value is not False and value not in ("", []):
-            usual = "it does not go with --max-latency" if kind == "a live video" else "it is for videos"
-            raise ValueError(f"--{name.replace('_', '-')} does nothing for {kind}: {_ELSEWHERE.get(name, usual)}")
+    for name in options.given():
+        if name in _USELESS[kind] and name not in useful:
+            usual = "it does not go with --max-latency" if kind is Kind.LIVE else "it is for videos"
+            option = _OPTIONS.get(name, name.replace("_", "-"))
+            raise ValueError(f"--{option} does nothing for {kind.label}: {_ELSEWHERE.get(name, usual)}")
+
+
+def check_frames(frames: int | None) -> None:
+    """Refuses a number of frames that is none."""
+    if frames is not None and frames < 1:
+        raise ValueError(f"--frames takes a number from 1, not {frames}")
 
 
 def is_image(path: str) -> bool:

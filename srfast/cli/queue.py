@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import errno
 import os
 import sys
@@ -12,7 +11,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from srfast.cli.options import check_applicable, default_model, size_in_bytes, upscaler_from
+from srfast.cli.options import (
+    Kind,
+    OutputOptions,
+    UpscaleOptions,
+    check_applicable,
+    check_frames,
+    default_model,
+    upscaler_from,
+)
 from srfast.errors import InputError, OutputError, SrfastError, escaped
 
 if TYPE_CHECKING:
@@ -38,11 +45,14 @@ class Job:
     kind: str
 
 
-def upscale_all(args: argparse.Namespace, sources: list[str], target: Path) -> int:
+def upscale_all(options: UpscaleOptions, sources: list[str], target: Path) -> int:
     """Files and folders into one folder; returns 0, or the code of the first that could not be read or written."""
-    jobs, others = _jobs(args, [Path(source) for source in sources], target)
+    jobs, others = _jobs(options.output, [Path(source) for source in sources], target)
     videos = any(job.kind == "video" for job in jobs)
-    check_applicable(args, "several files" if videos else "a folder")
+    check_applicable(options, Kind.FILES if videos else Kind.FOLDER)
+    if options.output.ext and jobs and not any(job.kind == "image" for job in jobs):
+        raise ValueError("--ext does nothing for videos: their results have the containers of the inputs")
+    _check_values(options, videos)
     if others:
         named = ", ".join(str(path) for path in others[:_LISTED]) + (", ..." if len(others) > _LISTED else "")
         print(
@@ -53,29 +63,46 @@ def upscale_all(args: argparse.Namespace, sources: list[str], target: Path) -> i
         raise InputError(f"{', '.join(sources)} has no images or videos")
     if target.exists() and not target.is_dir():
         raise OutputError(f"{target} is a file, but there are several results; give a folder")
-    waiting = [job for job in jobs if not (args.resume and job.target.exists())]
+    waiting = [job for job in jobs if not (options.run.resume and job.target.exists())]
     existing = [job.target for job in waiting if job.target.exists()]
-    if existing and not args.overwrite:
+    if existing and not options.output.overwrite:
         raise OutputError(
             f"{existing[0]} exists; give -y to overwrite it, --resume to do only what is missing, or another folder"
         )
-    return _Queue(args, len(jobs), len(jobs) - len(waiting), target, "files" if videos else "images").run(waiting)
+    return _Queue(options, len(jobs), len(jobs) - len(waiting), target, "files" if videos else "images").run(waiting)
+
+
+def _check_values(options: UpscaleOptions, videos: bool) -> None:
+    """Refuses what every video would be refused for, before the first file is done.
+
+    Raises:
+        ValueError, InputError, OutputError: as a single video's run would.
+    """
+    if not videos:
+        return
+    from srfast.video.hardware import accelerator
+    from srfast.video.settings import check_names
+    from srfast.video.source import require_av
+
+    check_frames(options.run.frames)
+    check_names(options.video.encoding())
+    accelerator(require_av(), options.video.input().hwaccel)
 
 
 class _Queue:
     """Runs jobs one after another.
 
     Args:
-        args: of the command.
+        options: of the command.
         total: jobs in all.
         before: how many of them an earlier run has done.
         target: the folder of the results.
         unit: what they are.
     """
 
-    def __init__(self, args: argparse.Namespace, total: int, before: int, target: Path, unit: str) -> None:
-        self._args, self._total, self._before, self._target, self._unit = args, total, before, target, unit
-        self._upscalers: dict[str, Upscaler] = {}
+    def __init__(self, options: UpscaleOptions, total: int, before: int, target: Path, unit: str) -> None:
+        self._options, self._total, self._before, self._target, self._unit = options, total, before, target, unit
+        self._upscalers: dict[tuple[str, ...], Upscaler] = {}
         self._failed: list[tuple[int, str]] = []
         self._done = before
 
@@ -88,7 +115,7 @@ class _Queue:
             self._upscaler(jobs[0].kind)  # a bad model is said before a folder is made
         self._target.mkdir(parents=True, exist_ok=True)
         try:
-            with Reporter(self._args.progress, self._unit) as reporter:
+            with Reporter(self._options.output.progress, self._unit) as reporter:
                 for number, job in enumerate(jobs, self._before + 1):
                     if not self._one(job):
                         break
@@ -126,28 +153,21 @@ class _Queue:
 
         picture, upscaler = read_picture(job.source), self._upscaler("image")
         check_size(job.target, *upscaler.output_size(*picture.image.shape[:2]))
-        write_image(job.target, upscaler(picture.image), self._args.overwrite, picture.metadata)
+        write_image(job.target, upscaler(picture.image), self._options.output.overwrite, picture.metadata)
         return 0
 
     def _video(self, job: Job) -> int:
         from srfast.cli.video import upscale
 
-        return upscale(self._args, str(job.source), str(job.target), self._upscaler("video"))
+        return upscale(self._options, str(job.source), str(job.target), self._upscaler("video"))
 
     def _upscaler(self, kind: str) -> Upscaler:
         """The engine of a kind; one for both where they share the network."""
-        args = self._args
-        name = str(args.model or default_model(kind, args.outscale))
+        model = self._options.model
+        name = tuple(model.model or [default_model(kind, model.outscale)])
         if name not in self._upscalers:
-            self._upscalers[name] = upscaler_from(args, kind, memory_of(args))
+            self._upscalers[name] = upscaler_from(model, kind, model.memory(None))
         return self._upscalers[name]
-
-
-def memory_of(args: argparse.Namespace) -> int | None:
-    """Bytes that the engine may take by --max-memory, for inputs of unknown size."""
-    from srfast.video.memory import engine_budget
-
-    return engine_budget(size_in_bytes(args.max_memory), None, args.outscale) if args.max_memory else None
 
 
 def queue_of(path: Path) -> list[str]:
@@ -166,7 +186,7 @@ def queue_of(path: Path) -> list[str]:
     return names
 
 
-def _jobs(args: argparse.Namespace, sources: list[Path], target: Path) -> tuple[list[Job], list[Path]]:
+def _jobs(output: OutputOptions, sources: list[Path], target: Path) -> tuple[list[Job], list[Path]]:
     """What is to be done, and the files that are neither images nor videos."""
     jobs, others = [], []
     for source in sources:
@@ -179,11 +199,11 @@ def _jobs(args: argparse.Namespace, sources: list[Path], target: Path) -> tuple[
                 others.append(path)
                 continue
             inside = path.relative_to(source).parent if source.is_dir() else Path()
-            jobs.append(Job(path, target / inside / _result_name(path, kind, args.suffix, args.ext), kind))
+            jobs.append(Job(path, target / inside / _result_name(path, kind, output.suffix, output.ext), kind))
     if jobs:
         clash, count = Counter(job.target for job in jobs).most_common(1)[0]
         if count > 1:
-            more = "; leave --ext out" if args.ext else "; give them other names, or do them one by one"
+            more = "; leave --ext out" if output.ext else "; give them other names, or do them one by one"
             raise OutputError(f"two files would both be written as {clash}{more}")
     return jobs, others
 

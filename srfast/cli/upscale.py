@@ -7,8 +7,10 @@ import os
 from pathlib import Path
 from typing import Any
 
-from srfast.cli.images import upscale_image
+from srfast.cli.images import comes_an_image, is_image_format, upscale_image
 from srfast.cli.options import (
+    Kind,
+    UpscaleOptions,
     add_model,
     add_video,
     check_applicable,
@@ -54,17 +56,18 @@ def add(commands: Any, common: argparse.ArgumentParser) -> None:
 
 
 def _upscale(args: argparse.Namespace) -> int:
+    options = UpscaleOptions.of(args)
     sources, target = paths_from(args, queue_of(args.queue) if args.queue else [])
     if len(sources) > 1 or args.queue or _into_folder(sources[0], target):
-        return upscale_all(args, sources, Path(target))
+        return upscale_all(options, sources, Path(target))
     source = sources[0]
-    kind = _kind(args, source, target)
-    check_applicable(args, kind)
-    if kind == "an image":
-        return upscale_image(args, Path(source), Path(target))
+    kind = _kind(source, target, options)
+    check_applicable(options, kind, useful=("format",) if target == "-" else ())
+    if kind is Kind.IMAGE:
+        return upscale_image(options, source, target)
     from srfast.cli.video import upscale
 
-    return upscale(args, source, target)
+    return upscale(options, source, target)
 
 
 def _into_folder(source: str, target: str) -> bool:
@@ -72,12 +75,20 @@ def _into_folder(source: str, target: str) -> bool:
     return Path(source).is_dir() or (Path(source).is_file() and target.endswith(("/", os.sep)))
 
 
-def _kind(args: argparse.Namespace, source: str, target: str) -> str:
+def _kind(source: str, target: str, options: UpscaleOptions) -> Kind:
     from srfast.video.animation import SUFFIXES as ANIMATED
     from srfast.video.animation import is_animation
 
+    video = Kind.VIDEO if options.run.max_latency is None else Kind.LIVE
+    image_format = is_image_format(options.video.format)
+    if source == "-":
+        one = image_format if target == "-" else is_image(target)
+        return Kind.IMAGE if one and not options.video.input_format and comes_an_image() else video
+    if target == "-":
+        still = is_readable_image(source) and not is_animation(Path(source))
+        return Kind.IMAGE if still and (image_format or not options.video.format) else video
     if is_animation(Path(source)) and (Path(target).suffix.lower() in ANIMATED or not is_image(target)):
-        return "a live video" if args.max_latency else "a video"
+        return video
     if is_image(source) or (is_image(target) and is_readable_image(source)):
-        return "an image"
-    return "a live video" if args.max_latency else "a video"
+        return Kind.IMAGE
+    return video

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import json
 import sys
@@ -10,22 +9,15 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from srfast.cli.options import (
-    copied_from,
-    encoding_from,
-    input_from,
-    is_image,
-    milliseconds,
-    size_in_bytes,
-    upscaler_from,
-)
+from srfast.cli.options import UpscaleOptions, VideoOptions, check_frames, is_image, seconds_of_latency, upscaler_from
 from srfast.errors import FrameLossError, InputError, OutputError, escaped
 
 if TYPE_CHECKING:
     from srfast.upscaler import Upscaler
+    from srfast.video.target import Target
 
 
-def upscale(args: argparse.Namespace, source: str, target: str, upscaler: Upscaler | None = None) -> int:
+def upscale(options: UpscaleOptions, source: str, target: str, upscaler: Upscaler | None = None) -> int:
     """Runs it; returns 0, or the code of frame loss where the input's damage cost something.
 
     ``upscaler`` is one that is there already; by default it is loaded.
@@ -33,59 +25,74 @@ def upscale(args: argparse.Namespace, source: str, target: str, upscaler: Upscal
     from srfast._files import check_output, whole_file
     from srfast.cli.progress import Reporter
     from srfast.video import upscale_video
-    from srfast.video.memory import engine_budget
     from srfast.video.reader import VideoReader
     from srfast.video.report import as_dict, verdict
-    from srfast.video.source import can_reopen, is_sequence
+    from srfast.video.source import can_reopen
+    from srfast.video.target import parse_target
 
-    if args.frames is not None and args.frames < 1:
-        raise ValueError(f"--frames takes a number from 1, not {args.frames}")
-    _check_target(source, target)
-    if args.max_latency:
-        from srfast.cli.live import upscale_live
+    run, overwrite = options.run, options.output.overwrite
+    check_frames(run.frames)
+    _refuse_one_picture(source, target)
+    if run.max_latency is not None:
+        from srfast.cli import live
 
-        return int(upscale_live(args, source, target, milliseconds(args.max_latency)))
-    options = input_from(args)
+        return live.upscale(options, source, target, seconds_of_latency(run.max_latency))
+    place, reading = parse_target(target, options.video.format), options.video.input()
     size: tuple[int, int] | None = None
     if can_reopen(source):  # a bad input or output is reported before a model is loaded
-        with VideoReader(source, options) as reader:
+        with VideoReader(source, reading) as reader:
             size = (reader.height, reader.width)
-    if target != "-" and not is_sequence(target):
-        check_output(Path(target), args.overwrite)
-    if args.report:
-        check_output(args.report, overwrite=True)
-    memory = None
-    if args.max_memory:
-        memory = engine_budget(size_in_bytes(args.max_memory), size, args.outscale)
-    upscaler = upscaler or upscaler_from(args, "video", memory)
-    with _interruption(target), Reporter(args.progress) as reporter:
+    place.check(source, overwrite)
+    if run.report:
+        check_output(run.report, overwrite=True)
+    if options.video.preview is not None:
+        check_output(preview_path(target), overwrite=True)
+    upscaler = upscaler or upscaler_from(options.model, "video", options.model.memory(size))
+    if options.video.preview is not None:
+        write_preview(options.video, source, preview_path(target), upscaler)
+    with _interruption(place), Reporter(options.output.progress) as reporter:
         result = upscale_video(
             source,
             target,
             upscaler,
-            encoding=encoding_from(args),
-            overwrite=args.overwrite,
-            frames=args.frames,
-            copy=copied_from(args),
-            resume=args.resume,
-            strict=args.strict,
-            reuse=not args.no_reuse,
-            input_options=options,
+            encoding=options.video.encoding(),
+            overwrite=overwrite,
+            frames=run.frames,
+            copy=options.video.copied(),
+            resume=run.resume,
+            strict=run.strict,
+            reuse=not run.no_reuse,
+            input_options=reading,
             on_progress=lambda p: reporter.update(p.done, p.total, p.seconds, p.resumed),
         )
-    name = "the standard output" if target == "-" else target
-    print(escaped(f"{name}: {verdict(result)} on {upscaler}"), file=sys.stderr)
-    if args.report:
-        with whole_file(args.report, overwrite=True) as partial:
+    print(escaped(f"{place.label}: {verdict(result)} on {upscaler}"), file=sys.stderr)
+    if run.report:
+        with whole_file(run.report, overwrite=True) as partial:
             partial.write_text(json.dumps(as_dict(result, source, target, upscaler), indent=2) + "\n")
     if result.damage:
-        said = f"srfast: error: the input was damaged: {result.damage}; all else is in {name}"
+        said = f"srfast: error: the input was damaged: {result.damage}; all else is in {place.label}"
         print(escaped(said), file=sys.stderr)
         return FrameLossError.exit_code
     return 0
 
 
-def _check_target(source: str, target: str) -> None:
+def preview_path(target: str) -> Path:
+    """Where the preview of a target goes: beside it; of the standard output into the working folder."""
+    path = Path("preview" if target == "-" else target)
+    return path.with_name(f"{path.name.replace('%', '')}.preview.png")
+
+
+def write_preview(video: VideoOptions, source: str, path: Path, upscaler: Upscaler) -> None:
+    """Writes the picture of --preview and says where it is."""
+    from srfast.images import write_image
+    from srfast.video import preview
+
+    assert video.preview is not None
+    write_image(path, preview(source, upscaler, video.preview, video.input()), overwrite=True)
+    print(escaped(f"srfast: bicubic and srfast side by side: {path}"), file=sys.stderr)
+
+
+def _refuse_one_picture(source: str, target: str) -> None:
     """A video does not become one picture."""
     from srfast.video.animation import SUFFIXES as ANIMATED
     from srfast.video.animation import is_animation
@@ -103,14 +110,9 @@ def _check_target(source: str, target: str) -> None:
 
 
 @contextlib.contextmanager
-def _interruption(target: str) -> Iterator[None]:
+def _interruption(place: Target) -> Iterator[None]:
     """Says what Ctrl-C leaves behind."""
-    from srfast.video.source import is_sequence
-
     try:
         yield
     except KeyboardInterrupt as error:
-        left = "the output ends where it was" if target == "-" else "no output was written"
-        left = "the pictures so far are there" if is_sequence(target) else left
-        more = "" if target == "-" else " (a run of some length continues with --resume)"
-        raise KeyboardInterrupt(left + more) from error
+        raise KeyboardInterrupt(place.left) from error

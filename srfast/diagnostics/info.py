@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 
 import torch
 
-import srfast
+from srfast._version import __version__
 from srfast.backends import BACKENDS, cpu_choices, default_dtype
 from srfast.backends.cpu import tuned
 from srfast.checkpoint import shipped_models
@@ -65,7 +65,7 @@ def collect() -> Info:
 
 
 def _versions() -> dict[str, str]:
-    versions = {"srfast": srfast.__version__, "python": platform.python_version()}
+    versions = {"srfast": __version__, "python": platform.python_version()}
     for name, distributions in PACKAGES.items():
         try:
             importlib.import_module(name)

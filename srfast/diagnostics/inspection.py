@@ -7,11 +7,10 @@ from typing import Any
 
 from srfast.backends import BACKENDS, default_device, default_dtype
 from srfast.backends.kernel_choice import choices
-from srfast.capture import capture
 from srfast.checkpoint import LoadedModel
 from srfast.kernels.configs import device_names
 from srfast.plan import Plan
-from srfast.plan.passes import optimise
+from srfast.planning import parts, plan_network
 
 
 @dataclass(frozen=True)
@@ -32,6 +31,8 @@ class Inspection:
         backends: for each, "available" or the reasons why not.
         kernels: for each shape of convolution, whose kernel ``auto`` takes on this GPU (on one without measurements, where
             there is none), and why.
+        parts: which operations srfast's kernels run, and which PyTorch.
+        blends: tiles overlap and are blended; they are not exact.
     """
 
     architecture: str
@@ -51,6 +52,8 @@ class Inspection:
     memory_mb: float
     backends: dict[str, str]
     kernels: dict[str, str]
+    parts: str = ""
+    blends: bool = False
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON."""
@@ -58,7 +61,9 @@ class Inspection:
 
     def __str__(self) -> str:
         field = (
-            "the whole image, so no tiles"
+            "unknown: whole images, or tiles that overlap, are blended and not exact"
+            if self.blends
+            else "the whole image, so no tiles"
             if self.receptive_field is None
             else f"{self.receptive_field} px on each side"
         )
@@ -68,7 +73,7 @@ class Inspection:
             "arguments": arguments or "those of the file",
             "values": f"{self.values}; {self.colours}",
             "parameters": f"{self.parameters:,}",
-            "operations": f"{self.operations} after fusion",
+            "operations": f"{self.operations} after fusion; {self.parts}",
             "receptive field": field,
             "alignment": f"{self.alignment} px",
             f"at {self.width}x{self.height}": f"{self.gflop:,.1f} GFLOP, {self.memory_mb:,.0f} MB of activations without tiles",
@@ -79,8 +84,15 @@ class Inspection:
 
 
 def inspect_model(model: LoadedModel, width: int = 1280, height: int = 720) -> tuple[Inspection, Plan]:
-    """Facts of a loaded network for images of ``width`` x ``height`` pixels, and its fused plan."""
-    plan = optimise(capture(model.module))
+    """Facts of a loaded network for images of ``width`` x ``height`` pixels, and its fused plan.
+
+    Examples:
+        >>> from srfast.checkpoint import load_model
+        >>> found, plan = inspect_model(load_model("compact_x2"))
+        >>> plan.scale
+        2
+    """
+    plan = plan_network(model.module)
     device = default_device()
     dtype = default_dtype(device, plan)
     name = f"{str(dtype).removeprefix('torch.')} on {device}"
@@ -105,5 +117,7 @@ def inspect_model(model: LoadedModel, width: int = 1280, height: int = 720) -> t
             b: f"available ({name})" if not why else f"not in {name}: {'; '.join(why)}" for b, why in reasons.items()
         },
         kernels=choices(plan, device_names(device)),
+        parts=parts(plan),
+        blends=plan.blends,
     )
     return inspection, plan

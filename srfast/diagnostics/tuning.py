@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-import srfast
+from srfast._version import __version__
 from srfast.backends.cpu import CpuBackend
 from srfast.backends.cpu.choice import Choice, choose, choose_among
 from srfast.backends.cpu.ways import KINDS, Measurement, Way, network_kind, runnable, ways
@@ -94,7 +94,7 @@ def _tuned(kind: str, candidates: Sequence[Way], seconds: float, clock: Callable
         str(way): round(1000 * base * median(t / f for t, f in zip(taken, first, strict=True)), 2)
         for way, taken in zip(candidates, rounds, strict=True)
     }
-    source = f"{cpu_name()}, {torch.get_num_threads()} threads, srfast {srfast.__version__}"
+    source = f"{cpu_name()}, {torch.get_num_threads()} threads, srfast {__version__}"
     cpu = f"{real_vendor()} {real_class()}"
     measurement = Measurement(cpu, kind, f"{name} {width}x{height}", ms, source)
     found = choose_among(list(candidates), [measurement], kind)

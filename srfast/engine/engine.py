@@ -18,13 +18,14 @@ from srfast.backends import FLOATING_BITS, KEPT_BITS, SAMPLE_BITS, Backend, defa
 from srfast.devices import usable_device
 from srfast.engine.pixels import check_images, padded
 from srfast.engine.runner import Job, Runner
-from srfast.engine.tiling import Budget, Tiling, batches, bytes_per_pixel, default_memory, is_out_of_memory
+from srfast.engine.tiling import Blend, Budget, Tiling, batches, bytes_per_pixel, default_memory, is_out_of_memory
 from srfast.engine.transfer import SLOTS
 from srfast.errors import BackendError, InputError, SrfastError
 from srfast.kernels.planes import PlaneColour
 from srfast.plan import Plan
 
 _log = logging.getLogger("srfast")
+_OVERLAP = 32  # input pixels of tiles that are blended, as programs that run such networks have it
 
 
 @dataclass
@@ -46,7 +47,8 @@ class Engine:
         device: where to run; by default the first GPU, else the CPU.
         dtype: of weights and activations. By default the fastest for 8-bit images (``backends.default_dtype``); images of
             more bits than it keeps then go through float32.
-        tile: side of a tile in input pixels; 0 never tiles, None lets the memory decide.
+        tile: side of a tile in input pixels; 0 never tiles, None lets the memory decide. Of networks that PyTorch runs a part
+            of (``Plan.blends``) tiles overlap, are blended and give about the whole image's result; others are exact.
         memory: bytes that activations may take; by default half of the free GPU memory, or 1 GiB on a CPU.
 
     Raises:
@@ -86,15 +88,18 @@ class Engine:
         traits = self._runner.run.traits
         self.alignment, self.halo = traits.alignment, traits.halo
         self.exact = traits.halo is not None and traits.exact
+        self._told = False  # that tiles are blended
         self._lock = threading.RLock()  # executables own their buffers
-        if self.halo is None and tile:
+        if self.halo is None and tile and not plan.blends:
             raise BackendError(
                 f"this network looks at the whole image, so tiles of {tile} pixels would change its result; use tile 0"
             )
         element_size = torch.empty(0, dtype=self.dtype).element_size()
         memory_per_pixel = traits.bytes_per_pixel or bytes_per_pixel(self._runner.framed, element_size)
+        # Beside what no kernel covers, a network may look anywhere: tiles overlap and are blended.
+        self._overlap = -(-_OVERLAP // self.alignment) * self.alignment if plan.blends else self.halo
         self._budget = Budget(
-            self.halo,
+            self._overlap,
             self.alignment,
             tile,
             memory or default_memory(self.device),
@@ -300,7 +305,7 @@ class Engine:
         if suited.dtype != self.dtype:
             return suited.refresh(image, last, out)
         height, width = image.shape[1:3]
-        if self.plan.border or height % self.plan.alignment or width % self.plan.alignment:
+        if self.plan.border or self.plan.blends or height % self.plan.alignment or width % self.plan.alignment:
             out.copy_(self(image))
             return height * width
         with self._lock:
@@ -328,6 +333,9 @@ class Engine:
         height, width = job.size
         while True:
             tiling = self.tiling(height, width, planes=job.colour is not None)
+            if self.plan.blends and len(tiling) > 1:
+                self._tell_of_blending()
+                job.blend = Blend(job.out, self.scale, self._overlap or 0)
             try:
                 self._send(job, tiling)
                 return
@@ -335,7 +343,7 @@ class Engine:
                 if not is_out_of_memory(error):
                     raise
                 smaller = self._budget.shrink(tiling, self._together(tiling))
-                if not smaller and self.halo is None:
+                if not smaller and self._overlap is None:
                     raise SrfastError(
                         f"an image of {width}x{height} does not fit in memory, and this network looks at the whole image, "
                         "so it cannot run in tiles; use smaller images"
@@ -349,6 +357,15 @@ class Engine:
             if self.device.type == "cuda":
                 torch.cuda.empty_cache()
             _log.warning("out of memory: %s from now on", smaller)
+
+    def _tell_of_blending(self) -> None:
+        if not self._told:
+            self._told = True
+            _log.warning(
+                "PyTorch runs a part of this network, so its tiles are not exact: they overlap by %d pixels and are blended "
+                "(tile 0 runs whole images)",
+                2 * (self._overlap or 0),
+            )
 
     def _send(self, job: Job, tiling: Tiling) -> None:
         self.statistics.tiles = len(tiling)

@@ -13,7 +13,7 @@ from torch import Tensor
 from srfast.backends import Backend, Executable, FrameExecutable, select_backend
 from srfast.backends.base import FunctionExecutable, PlaneExecutable, TilingTraits
 from srfast.engine.pixels import PEAKS, UNITS, finite, limit_, store, to_units
-from srfast.engine.tiling import Part
+from srfast.engine.tiling import Blend, Part
 from srfast.engine.transfer import CudaQueues, Queues, Staging
 from srfast.errors import SrfastError
 from srfast.kernels.planes import PlaneColour, Planes, load_planes_reference, store_planes_reference
@@ -32,6 +32,7 @@ class Job:
         pending: batches of tiles that are not delivered yet.
         flags: not 0 where a value was not finite, of tiles that nobody looked at yet.
         redone: a tile was computed again in float32.
+        blend: where tiles go that are not exact.
     """
 
     images: Tensor
@@ -42,6 +43,7 @@ class Job:
     pending: int = 0
     flags: list[tuple[Tensor, list[Part]]] = field(default_factory=list)
     redone: bool = False
+    blend: Blend | None = None
 
     @property
     def size(self) -> tuple[int, int]:
@@ -83,12 +85,19 @@ class Job:
         x = to_units(window, dtype, peak)
         return x.flip(1) if self.bgr else x
 
+    def used(self, part: Part, y: Tensor) -> Tensor:
+        """What of a window's result goes into the image."""
+        return y if self.blend is not None else part.crop(y.permute(0, 2, 3, 1), self.scale)
+
     def store_float(self, part: Part, y: Tensor) -> None:
         """A window's result as the network gives it, [1, C', h', w'] whose white is 255, to its place."""
         if self.colour is not None:
             self._store(part, store_planes_reference(y, UNITS, self.colour).picture)
             return
         y = y.permute(0, 2, 3, 1)
+        if self.blend is not None:
+            self.blend.add(part, y.flip(3) if self.bgr else y)
+            return
         store(part.crop(y.flip(3) if self.bgr else y, self.scale), part.place(self.out, self.scale))
 
 
@@ -166,6 +175,9 @@ class Runner:
         for flag, parts in job.flags:
             if bool(flag):
                 self._redo(job, parts)
+        if job.blend is not None:
+            store(job.blend.result(), job.out)
+            job.blend = None
         if self._limits is not None:
             limit_(job.out, *self._limits)
 
@@ -207,7 +219,7 @@ class Runner:
     def _run_float(self, job: Job, part: Part) -> None:
         """A tile that is converted here."""
         y = self.run(job.load_float(part, self._device, self._dtype, self._input_peak))
-        if finite(part.crop(y.permute(0, 2, 3, 1), job.scale)):
+        if finite(job.used(part, y)):
             job.store_float(part, y)
         else:
             self._redo(job, [part])
@@ -221,7 +233,7 @@ class Runner:
             self._run_float32 = backend.compile(plan, self._device, torch.float32)
         for part in parts:
             y = self._run_float32(job.load_float(part, self._device, torch.float32, UNITS))
-            if not finite(part.crop(y.permute(0, 2, 3, 1), job.scale)):
+            if not finite(job.used(part, y)):
                 raise SrfastError(
                     "the network gives NaN or infinite values for this image even in float32; check its weights"
                 )

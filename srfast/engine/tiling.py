@@ -129,6 +129,47 @@ class Part:
         return rows[:, :, self.column.first * scale : self.column.last * scale]
 
 
+class Blend:
+    """Images from tiles that overlap, each with less weight towards its borders, where it knows least.
+
+    Of the pixels that a tile reads beyond its own part the outer half has no weight: the zeros around the tile reach there.
+
+    Args:
+        out: [N, s*H, s*W, C'] results, for their shape and device.
+        scale: of the network.
+        overlap: input pixels that a tile reads beyond its own part; two of them meet in twice as many.
+    """
+
+    def __init__(self, out: Tensor, scale: int, overlap: int) -> None:
+        self._sums = torch.zeros(out.shape, dtype=torch.float32, device=out.device)
+        self._weights = torch.zeros((*out.shape[:3], 1), dtype=torch.float32, device=out.device)
+        self._scale, self._overlap = scale, overlap
+
+    def add(self, part: Part, y: Tensor) -> None:
+        """Adds [1, s*h, s*w, C'], the result of a tile's whole window."""
+        rows, columns = (self._slice(window) for window in (part.row, part.column))
+        length, width = self._sums.shape[1:3]
+        weight = self._ramp(rows, length)[:, None, None] * self._ramp(columns, width)[:, None]
+        target = (slice(part.image, part.image + 1), rows, columns)
+        self._sums[target] += y.to(self._sums.device, torch.float32) * weight
+        self._weights[target] += weight
+
+    def result(self) -> Tensor:
+        """The images, in the unit of the tiles."""
+        return self._sums / self._weights
+
+    def _slice(self, window: Window) -> slice:
+        return slice(window.start * self._scale, (window.start + window.size) * self._scale)
+
+    def _ramp(self, span: slice, length: int) -> Tensor:
+        """Weights of a window's rows or columns: 1 in its middle and at the image's own borders."""
+        reach = self._overlap * self._scale
+        near = (torch.arange(span.stop - span.start, device=self._sums.device) + 0.5 - reach / 2) / reach
+        up = near if span.start else torch.ones_like(near)
+        down = near.flip(0) if span.stop < length else torch.ones_like(near)
+        return torch.minimum(up, down).clamp_(0, 1)
+
+
 def batches(images: int, tiling: Tiling, most: int) -> Iterator[list[Part]]:
     """Every tile of every image; tiles of one size go together, at most ``most`` and about as many each time."""
     sizes: dict[tuple[int, int], list[Part]] = {}

@@ -14,7 +14,8 @@ from srfast._files import check_output, whole_file
 from srfast._names import openable
 from srfast.errors import InputError, OutputError
 from srfast.images.arrays import Array
-from srfast.images.metadata import KEEPS, Metadata, gray_transparency, read_metadata, with_metadata
+from srfast.images.lab import is_inks, read_lab
+from srfast.images.metadata import Metadata, gray_transparency, left_out, read_metadata, with_metadata
 
 _log = logging.getLogger("srfast")
 SUFFIXES = (".png", ".jpg", ".jpeg", ".jfif", ".jpe", ".webp", ".bmp", ".tif", ".tiff", ".jp2")
@@ -52,24 +53,34 @@ def read_picture(path: Path) -> Picture:
         data = np.fromfile(path, np.uint8)
     except OSError as error:
         raise InputError(f"cannot read {path}: {error.strerror}") from error
+    picture = picture_of(data, str(path))
+    with contextlib.suppress(cv2.error, OSError, InputError), openable(path) as name:
+        images = cv2.imcount(name)
+        if images > 1:
+            _log.warning("%s holds %d images; only the first is upscaled", path, images)
+    return picture
+
+
+def picture_of(data: Array, name: str) -> Picture:
+    """Decodes the bytes of an image file, as ``read_picture`` does; ``name`` is for messages.
+
+    Raises:
+        InputError: not a readable image.
+    """
     metadata = read_metadata(data.tobytes())
     try:
         image = _decoded(data, metadata)
     except (cv2.error, MemoryError) as error:
         reason = getattr(error, "err", "") or "there is no memory for it"
-        raise InputError(f"{path} cannot be decoded; it may be damaged or too large ({reason})") from error
+        raise InputError(f"{name} cannot be decoded; it may be damaged or too large ({reason})") from error
     if image is None:
-        raise InputError(f"{path} is not an image that can be read ({data.size} bytes)")
+        raise InputError(f"{name} is not an image that can be read ({data.size} bytes)")
     if image.dtype not in (np.uint8, np.uint16):
-        raise InputError(f"{path} holds {image.dtype} pixels; 8 and 16 bit unsigned are supported")
-    with contextlib.suppress(cv2.error, OSError, InputError), openable(path) as name:
-        images = cv2.imcount(name)
-        if images > 1:
-            _log.warning("%s holds %d images; only the first is upscaled", path, images)
+        raise InputError(f"{name} holds {image.dtype} pixels; 8 and 16 bit unsigned are supported")
     upright = metadata.upright(1 if image.ndim == 2 else image.shape[2])
     if metadata.icc and not upright.icc:
         kind = metadata.icc[16:20].decode("ascii", "replace").strip()
-        _log.warning("%s: its %s colour profile does not fit the converted pixels and is left out", path, kind)
+        _log.warning("%s: its %s colour profile does not fit the converted pixels and is left out", name, kind)
     return Picture(image, upright)
 
 
@@ -77,7 +88,10 @@ def _decoded(data: Array, metadata: Metadata) -> Array | None:
     image = cv2.imdecode(data, cv2.IMREAD_UNCHANGED) if data.size else None
     if image is None:
         return None
-    if not (image.ndim == 3 and image.shape[2] == 4):
+    lab = read_lab(data)
+    if lab is not None:
+        image = lab
+    elif not (image.ndim == 3 and image.shape[2] == 4) or is_inks(data.tobytes()):
         # Without alpha: palettes and CMYK as colours. Not every OpenCV turns every format, so that is done here.
         mode = cv2.IMREAD_ANYCOLOR | cv2.IMREAD_ANYDEPTH | cv2.IMREAD_IGNORE_ORIENTATION
         image = np.asarray(cv2.imdecode(data, mode))
@@ -138,6 +152,20 @@ def write_image(path: Path, image: Array, overwrite: bool, metadata: Metadata | 
     Raises:
         OutputError: unknown suffix, too large for the format, existing file, or a disk that is full or read-only.
     """
+    content = encode_image(path, image, metadata)
+    try:
+        with whole_file(path, overwrite) as partial:
+            partial.write_bytes(content)
+    except OSError as error:
+        raise OutputError(f"cannot write {path}: {error.strerror}") from error
+
+
+def encode_image(path: Path, image: Array, metadata: Metadata | None = None) -> bytes:
+    """Makes the content of an image file in the format of the suffix; ``path`` is for messages else.
+
+    Raises:
+        OutputError: unknown suffix, or too large for the format.
+    """
     suffix = path.suffix.lower()
     check_format(path)
     check_size(path, *image.shape[:2])
@@ -146,17 +174,12 @@ def write_image(path: Path, image: Array, overwrite: bool, metadata: Metadata | 
     alpha = image.ndim == 3 and image.shape[2] == 4
     if alpha and suffix in NO_ALPHA:
         _log.warning("%s has no alpha, so that of %s is left out; .png and .webp keep it", suffix, path)
-    if metadata is not None and metadata.icc and suffix not in KEEPS:
-        _log.warning("the colour profile is left out of %s; %s keep it", path, ", ".join(KEEPS))
+    if metadata is not None and (missing := left_out(suffix, metadata)):
+        _log.warning("%s will lack %s; .png and .jpg keep most", path, ", ".join(missing))
     try:
         done, data = cv2.imencode(_ENCODERS.get(suffix, suffix), image, _resolution(suffix, metadata))
     except (cv2.error, MemoryError):
         done = False
     if not done:
         raise OutputError(f"cannot encode a {list(image.shape)} image as {path.suffix}")
-    content = with_metadata(data.tobytes(), metadata or Metadata(), (image.shape[0], image.shape[1]), alpha)
-    try:
-        with whole_file(path, overwrite) as partial:
-            partial.write_bytes(content)
-    except OSError as error:
-        raise OutputError(f"cannot write {path}: {error.strerror}") from error
+    return with_metadata(data.tobytes(), metadata or Metadata(), (image.shape[0], image.shape[1]), alpha)

@@ -17,6 +17,7 @@ _JPEG_ICC = b"ICC_PROFILE\0"
 _SEGMENT = 65533  # bytes of a JPEG segment without its length
 _LARGEST = 16 << 20  # bytes of a profile; real ones have some kB, printers' a few MB
 _ORIENTATION, _ICC = 0x0112, 0x8773  # tags of TIFF
+_CAMERA = (0x010F, 0x0110, 0x8769, 0x8825)  # maker, model, EXIF's own directory, that of the place
 _X_RESOLUTION, _Y_RESOLUTION, _RESOLUTION_UNIT = 0x011A, 0x011B, 0x0128
 _INCH = 0.0254  # metres
 _JFIF_UNITS = {1: 1.0, 2: 2.54}
@@ -34,16 +35,18 @@ class Metadata:
         icc: an ICC profile, or nothing.
         exif: EXIF as a TIFF structure, or nothing.
         dpi: pixels per inch, across and down; None where the file does not say.
+        unread: what else there is, in words, and is not carried over.
     """
 
     icc: bytes = b""
     exif: bytes = b""
     dpi: tuple[float, float] | None = None
+    unread: tuple[str, ...] = ()
 
     @property
     def orientation(self) -> int:
         """1 to 8, as EXIF counts them; 1 is upright."""
-        found = _entry(self.exif, _ORIENTATION)
+        found = tiff_entry(self.exif, _ORIENTATION)
         value = struct.unpack_from(found[0] + "H", self.exif, found[1] + 8)[0] if found else _UPRIGHT
         return value if 1 <= value <= 8 else _UPRIGHT
 
@@ -53,7 +56,7 @@ class Metadata:
         fits = self.icc[16:20] == (b"GRAY" if channels == 1 else b"RGB ")
         whole = self.icc[36:40] == b"acsp" and int.from_bytes(self.icc[:4], "big") == len(self.icc)
         dpi = self.dpi if self.dpi is None or self.orientation < 5 else (self.dpi[1], self.dpi[0])
-        return Metadata(self.icc if fits and whole else b"", _upright(self.exif), dpi)
+        return Metadata(self.icc if fits and whole else b"", _upright(self.exif), dpi, self.unread)
 
 
 def read_metadata(data: bytes) -> Metadata:
@@ -66,9 +69,25 @@ def read_metadata(data: bytes) -> Metadata:
         if data.startswith(b"RIFF") and data[8:12] == b"WEBP":
             chunks = dict(_webp_chunks(data))
             return Metadata(chunks.get(b"ICCP", b""), chunks.get(b"EXIF", b"").removeprefix(_JPEG_EXIF))
-        return Metadata(icc=_of_tiff(data), dpi=_dpi_of_tiff(data))
+        camera = ("the camera's data (EXIF)",) if any(tiff_entry(data, tag) for tag in _CAMERA) else ()
+        return Metadata(icc=_of_tiff(data), dpi=_dpi_of_tiff(data), unread=camera)
     except (struct.error, zlib.error, IndexError):
         return Metadata()
+
+
+def left_out(suffix: str, metadata: Metadata) -> list[str]:
+    """What a file of a suffix will lack of the metadata of its picture, in words."""
+    missing = list(metadata.unread)
+    gray = metadata.icc[16:20] == b"GRAY" and suffix == ".webp"
+    if metadata.icc and (suffix not in KEEPS or gray):
+        missing.append("the colour profile")
+    jpeg = suffix in (".jpg", ".jpeg", ".jfif", ".jpe")
+    too_large = jpeg and len(_JPEG_EXIF) + len(metadata.exif) > _SEGMENT
+    if metadata.exif and (suffix not in KEEPS or too_large):
+        missing.append("the camera's data (EXIF)")
+    if metadata.dpi and not jpeg and suffix not in (".png", ".tif", ".tiff"):
+        missing.append(f"the resolution of {metadata.dpi[0]:.0f} dpi")
+    return missing
 
 
 def with_metadata(data: bytes, metadata: Metadata, size: tuple[int, int], alpha: bool) -> bytes:
@@ -199,7 +218,7 @@ def _into_webp(data: bytes, metadata: Metadata, size: tuple[int, int], alpha: bo
 
 
 def _of_tiff(data: bytes) -> bytes:
-    found = _entry(data, _ICC)
+    found = tiff_entry(data, _ICC)
     if not found:
         return b""
     count, offset = struct.unpack_from(found[0] + "II", data, found[1] + 4)
@@ -207,11 +226,11 @@ def _of_tiff(data: bytes) -> bytes:
 
 
 def _dpi_of_tiff(data: bytes) -> tuple[float, float] | None:
-    unit = _entry(data, _RESOLUTION_UNIT)
+    unit = tiff_entry(data, _RESOLUTION_UNIT)
     inches = struct.unpack_from(unit[0] + "H", data, unit[1] + 8)[0] if unit else 2
     found = []
     for tag in (_X_RESOLUTION, _Y_RESOLUTION):
-        place = _entry(data, tag)
+        place = tiff_entry(data, tag)
         if not place or inches not in (2, 3):
             return None
         over, under = struct.unpack_from(
@@ -239,7 +258,7 @@ def gray_transparency(data: bytes) -> int | None:
     return None
 
 
-def _entry(data: bytes, wanted: int) -> tuple[str, int] | None:
+def tiff_entry(data: bytes, wanted: int) -> tuple[str, int] | None:
     """Byte order of a TIFF structure and the place of a tag in its first directory, if it is there."""
     order = {b"II*\0": "<", b"MM\0*": ">"}.get(data[:4])
     try:
@@ -263,7 +282,7 @@ def _upright(exif: bytes) -> bytes:
         begin = struct.unpack_from(order + "I", exif, 4)[0]
         entries = struct.unpack_from(order + "H", exif, begin)[0]
         struct.pack_into(order + "I", changed, begin + 2 + 12 * entries, 0)  # no further directory
-        found = _entry(exif, _ORIENTATION)
+        found = tiff_entry(exif, _ORIENTATION)
         if found:
             struct.pack_into(order + "H", changed, found[1] + 8, _UPRIGHT)
     except struct.error:

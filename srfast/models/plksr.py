@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from srfast.models.dysample import DySample
 from srfast.models.norms import PixelNorm2d
 
 
@@ -63,6 +64,7 @@ class RealPLKSR(nn.Module):
         kernel: odd side of those.
         gate: with gains of every value.
         groups: of group normalisation, whose moments are those of the whole image; 0 normalises pixels instead.
+        dysample: groups of channels with sampling points of their own; 0 shuffles pixels instead.
 
     Raises:
         ValueError: an even kernel, or more channels of it than there are.
@@ -78,6 +80,7 @@ class RealPLKSR(nn.Module):
         kernel: int = 17,
         gate: bool = True,
         groups: int = 4,
+        dysample: int = 0,
     ) -> None:
         super().__init__()
         if kernel % 2 == 0 or partial > num_feat or (groups and num_feat % groups):
@@ -89,9 +92,13 @@ class RealPLKSR(nn.Module):
             nn.Identity(),  # where training drops channels
             nn.Conv2d(num_feat, num_in_ch * upscale**2, 3, padding=1),
         )
+        planes = num_in_ch if upscale > 1 else 0
+        self.to_img = DySample(num_in_ch * upscale**2, planes, upscale, dysample) if dysample else None
 
     def forward(self, x: Tensor) -> Tensor:
         """[N, num_in_ch, H, W] in 0..1 -> [N, num_in_ch, upscale * H, upscale * W], not clamped."""
         base = F.interpolate(x, scale_factor=self.scale, mode="nearest")
-        result: Tensor = F.pixel_shuffle(self.feats(x), self.scale) + base
-        return result
+        if self.to_img is not None:
+            result: Tensor = self.to_img(self.feats(x) + F.pixel_unshuffle(base, self.scale))
+            return result
+        return F.pixel_shuffle(self.feats(x), self.scale) + base

@@ -152,6 +152,7 @@ class ResidualSR(nn.Module):
         output_scale: Sequence[float] = (1.0,),
         output_shift: Sequence[float] = (0.0,),
     ) -> None:
+        # Taken before anything else is a local variable.
         arguments = {name: value for name, value in locals().items() if name not in ("self", "__class__")}
         super().__init__()
         self.arguments = arguments  # what a file of this network has to tell beside the weights
@@ -159,6 +160,7 @@ class ResidualSR(nn.Module):
             if value not in allowed:
                 raise ValueError(f"{what} is one of {', '.join(allowed)}, not {value!r}")
         self.scale = 1
+        # The enlargement is the product of the steps.
         for factor in up_factors:
             self.scale *= factor
         self.base, self.final = base, head

@@ -89,6 +89,7 @@ class RRDBNet(nn.Module):
         super().__init__()
         self.scale = scale
         self.unshuffle = {1: 4, 2: 2}.get(scale, 1) if unshuffle is None else unshuffle
+        self.multiple = self.unshuffle
         enlarge = scale * self.unshuffle
         if enlarge == 3:
             self.factors: tuple[int, ...] = (3,)

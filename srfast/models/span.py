@@ -28,7 +28,9 @@ def folded(state: Mapping[str, Tensor], name: str) -> tuple[Tensor, Tensor]:
         return weight, bias
 
     (first, b0), (middle, b1), (last, b2), (skip, b3) = (get(part) for part in ("conv.0", "conv.1", "conv.2", "sk"))
+    # 1x1, 3x3 and 1x1 in a row, without activations between them, are one 3x3.
     weight = torch.einsum("om,mnhw,nc->ochw", last[:, :, 0, 0], middle, first[:, :, 0, 0])
+    # A bias before a convolution reaches each pixel through the sum of its taps.
     bias = last[:, :, 0, 0] @ (middle.sum((2, 3)) @ b0 + b1) + b2 + b3
     return (weight + F.pad(skip, (1, 1, 1, 1))).float(), bias.float()
 

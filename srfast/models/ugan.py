@@ -99,7 +99,7 @@ class SRUGAN(nn.Module):
         super().__init__()
         if scale not in (2, 4):
             raise ValueError(f"SRUGAN enlarges by 2 or 4, not {scale}")
-        self.scale = scale
+        self.scale, self.multiple = scale, 4
         wide = 4 * channels
         self.down1 = AttentiveBlock(in_channels, channels, channel_attention)
         self.down2 = AttentiveBlock(channels, 2 * channels, channel_attention)

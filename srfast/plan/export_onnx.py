@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from srfast._files import whole_file
-from srfast.errors import MissingDependencyError
+from srfast.errors import MissingDependencyError, UnsupportedModelError
 from srfast.plan import (
     Activate,
     Add,
@@ -20,6 +20,7 @@ from srfast.plan import (
     Clamp,
     Concat,
     Conv,
+    Eager,
     GroupNorm,
     InstanceNorm,
     Multiply,
@@ -269,6 +270,10 @@ def _spatial_gate(w: _Writer, node: SpatialGate, x: str, out: str, names: Names)
     w.op("Mul", [x, w.op("Sigmoid", [gains])], out)
 
 
+def _eager(w: _Writer, node: Eager, x: str, out: str, names: dict[str, str]) -> None:
+    raise UnsupportedModelError(f"PyTorch runs a part of this network ({node.what}), which has no form in ONNX")
+
+
 WRITERS: dict[type[Node], Callable[..., object]] = {
     Conv: _conv,
     Affine: _affine,
@@ -287,4 +292,5 @@ WRITERS: dict[type[Node], Callable[..., object]] = {
     Slice: _slice,
     ChannelGate: _channel_gate,
     SpatialGate: _spatial_gate,
+    Eager: _eager,
 }

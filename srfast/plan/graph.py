@@ -14,7 +14,7 @@ from typing import Any
 
 from torch import Tensor
 
-from srfast.plan.nodes import Conv, Node, describe, tensors
+from srfast.plan.nodes import Conv, Eager, Node, describe, tensors
 from srfast.plan.shapes import Ratio, Shape, Span
 
 
@@ -29,6 +29,7 @@ class Plan:
         in_channels: channels of the input image.
         border: mirrored pixels that the input image has on each side, beyond the image that is enlarged. The result has them
             as well, ``scale`` times as many, and they mean nothing there.
+        multiple: of what the sides of an image have to be multiples for what PyTorch runs.
 
     Raises:
         ValueError: names or shapes do not fit together.
@@ -39,6 +40,7 @@ class Plan:
     output: str
     in_channels: int
     border: int = 0
+    multiple: int = 1
 
     def __post_init__(self) -> None:
         shapes = self.shapes()
@@ -75,7 +77,15 @@ class Plan:
         It is above 1 where an activation has fewer pixels than the input: below pools, strided convolutions and
         pixel-unshuffles, which give other values for a window that begins at another phase.
         """
-        return math.lcm(*(Fraction(shape.scale).denominator for shape in self.shapes().values()))
+        return math.lcm(self.multiple, *(Fraction(shape.scale).denominator for shape in self.shapes().values()))
+
+    @property
+    def blends(self) -> bool:
+        """Whether the plan may run in overlapping tiles that are blended, although they are not exact.
+
+        That is so where PyTorch runs a part of it that may look at any pixel; networks of this kind are run so everywhere.
+        """
+        return any(isinstance(node, Eager) for node in self.nodes)
 
     @property
     def out_channels(self) -> int:
@@ -100,6 +110,7 @@ class Plan:
                     return None
                 block = grid(node) if isinstance(node, Conv) else 1
                 for name, span in zip(node.inputs, node.reads(spans[node.output], block), strict=True):
+                    # An activation that several nodes read needs the union of what they read.
                     low, high = spans.get(name, span)
                     spans[name] = (min(low, span[0]), max(high, span[1]))
         low, high = spans.get(self.input, (0, unit))
@@ -161,9 +172,11 @@ class Plan:
         ordered = tuple(reversed(kept))
         if check:
             return replace(self, nodes=ordered, output=output)
+        # Past __post_init__, which computes all shapes again.
         plan = object.__new__(Plan)
         vars(plan).update(nodes=ordered, input=self.input, output=output)
         vars(plan).update(in_channels=self.in_channels, border=self.border)
+        vars(plan).update(multiple=self.multiple)
         return plan
 
     def map_tensors(self, function: Callable[[Tensor], Tensor]) -> Plan:

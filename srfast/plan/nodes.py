@@ -16,7 +16,7 @@ from fractions import Fraction
 from typing import ClassVar, Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from srfast.plan.shapes import Ratio, Shape, Span, joined_channels, ratio
 
@@ -423,6 +423,50 @@ class SpatialGate(Node):
 
     def multiply_adds(self, shapes: Mapping[str, Shape]) -> Ratio:
         return ratio(self.weight.numel() * shapes[self.input].scale ** 2)
+
+
+@dataclass(frozen=True, eq=False)
+class Eager(Node):
+    """What no other operation covers: a module that PyTorch runs as it is, on activations of the plan.
+
+    Which pixels it reads is not known, so that no tile of it is exact. Its work is not known either and counts as none.
+
+    Attributes:
+        more: the activations that the module takes after ``input``.
+        module: takes them as [N, C, H, W] tensors, leaves them as they are, and returns one.
+        given: channels of the inputs.
+        channels: of the result.
+        factor: pixels of the result for each pixel of ``input`` along a side.
+        what: the operations in a few words.
+        digest: of the module's code and weights, by which plans are told apart.
+    """
+
+    more: tuple[str, ...]
+    module: nn.Module
+    given: tuple[int, ...]
+    channels: int
+    factor: Ratio
+    what: str
+    digest: str
+
+    sees_whole_image: ClassVar[bool] = True
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        return (self.input, *self.more)
+
+    def shape(self, shapes: Mapping[str, Shape]) -> Shape:
+        found = tuple(shapes[name].channels for name in self.inputs)
+        if found != self.given:
+            raise ValueError(f"{self.output!r} takes images of {self.given} channels, not {found}")
+        return shapes[self.input].enlarged(self.factor, self.channels)
+
+    def reads(self, span: Span, block: int = 1) -> list[Span]:
+        factor = Fraction(self.factor)
+        return [(math.floor(span[0] / factor), math.ceil(span[1] / factor)) for _ in self.inputs]
+
+    def multiply_adds(self, shapes: Mapping[str, Shape]) -> Ratio:
+        return 0
 
 
 def node_types() -> list[type[Node]]:

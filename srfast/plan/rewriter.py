@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any, TypeAlias
 
 from srfast.plan import Plan
-from srfast.plan.nodes import Concat, Conv, Node
+from srfast.plan.nodes import Concat, Conv, Eager, Node
 from srfast.plan.shapes import Shape
 
 
@@ -62,6 +62,7 @@ class Rewriting:
             self._order[place:place] = [new.output for new in first]
         for new in (*first, node):
             self._nodes[new.output] = new
+            # Shapes are kept up to date so that rules can count channels without a new plan.
             self.shapes[new.output] = new.shape(self.shapes)
             self._readers.setdefault(new.output, set())
             self._read(new)
@@ -69,6 +70,7 @@ class Rewriting:
 
     def bypass(self, node: Node) -> None:
         """Takes ``node`` out: its readers read its input instead."""
+        # A copy: ``put`` changes the set while it is walked.
         for name in list(self._readers[node.output]):
             self.put(renamed(self._nodes[name], {node.output: node.input}))
         if self.output == node.output:
@@ -112,6 +114,6 @@ def renamed(node: Node, names: dict[str, str]) -> Node:
     fields: dict[str, Any] = {
         k: names[v] for k, v in vars(node).items() if k in ("input", "other", "residual") and v in names
     }
-    if isinstance(node, (Conv, Concat)):
+    if isinstance(node, (Conv, Concat, Eager)):
         fields["more"] = tuple(names.get(name, name) for name in node.more)
     return replace(node, **fields) if fields else node

@@ -31,6 +31,7 @@ def affine_after_resize(graph: Rewriting, node: Node) -> bool:
     before = graph.get(node.input)
     if not isinstance(node, (Resize, Unshuffle, Pool)) or not isinstance(before, Affine):
         return False
+    # The largest of a x + b is a times the largest of x only where a is not negative.
     if isinstance(node, Pool) and node.kind == "max" and bool((before.scale < 0).any()):
         return False
     moved = replace(before, output=node.output, input=f"{node.output}_plain")
@@ -74,6 +75,8 @@ def _with_scaled_source(graph: Rewriting, node: Conv, before: Affine) -> Conv:
     """The convolution that reads ``before``'s input in its place."""
     index = node.sources.index(before.output)
     part = _channels_of(graph, node, index) if node.more else slice(None)
+    # A constant input b gives every output pixel the sum of the taps times b; without padding at the border,
+    # everywhere.
     taps = node.weight[:, part].sum((2, 3))
     bias = node.bias + taps @ before.shift.expand(taps.shape[1])
     weight = node.weight.clone()
@@ -96,7 +99,10 @@ def merge_pointwise(graph: Rewriting, node: Node) -> bool:
     if before is None or not before.bare or node.residual == before.output:
         return False
     mix = node.weight[:, :, 0, 0]
+    # The 1x1 mixes channels pixel by pixel, so it acts on the weights of the convolution before it as on its
+    # results.
     weight = torch.einsum("om,mchw->ochw", mix, before.weight)
+    # A narrow layer in the middle is worth keeping: two thin products cost less than the one they make.
     if weight.numel() > before.weight.numel() + mix.numel():
         return False
     bias = node.bias + mix @ before.bias
@@ -116,6 +122,7 @@ def fold_affine_into_previous_conv(graph: Rewriting, node: Node) -> bool:
         weight = before.weight * scale.view(-1, 1, 1, 1)
         graph.put(replace(before, output=node.output, weight=weight, bias=before.bias * scale + shift))
         return True
+    # Past an activation and a residual only one positive factor for all channels commutes.
     if node.scale.numel() == 1 and not bool(node.shift.any()):
         graph.put(*_scaled(before, node))
         return True
@@ -130,6 +137,7 @@ def _with_own_residual(graph: Rewriting, conv: Conv) -> Conv:
     first = _channels_of(graph, conv, index).start if index else 0
     weight, middle = conv.weight * conv.gain, conv.kernel // 2
     rows = torch.arange(weight.shape[0])
+    # The identity as a convolution: a one in the middle of the kernel, from each channel to itself.
     weight[rows, rows + first, middle, middle] += 1
     return replace(conv, weight=weight, bias=conv.bias * conv.gain, gain=1.0, residual=None)
 
@@ -142,6 +150,7 @@ def _scaled(conv: Conv, node: Affine) -> tuple[Node, list[Node]]:
     if residual is not None:
         residual = f"{node.output}_residual"
         first.append(Affine(residual, conv.residual or "", node.scale, node.shift))
+    # act(f x) = f act(x) for a positive f: the factor goes into the weights instead of a multiplication per pixel.
     homogeneous = conv.act == "none" or (conv.act == "prelu" and factor > 0)
     if homogeneous and conv.gain == 1:
         scaled = replace(conv, weight=conv.weight * factor, bias=conv.bias * factor)
@@ -159,6 +168,7 @@ def absorb_activation(graph: Rewriting, node: Node) -> bool:
         return False
     slope = node.slope
     if slope is not None and slope.numel() > 1:
+        # The shuffle makes r x r pixels of channels c r^2 to c r^2 + r^2 - 1, which all get channel c's slope.
         slope = slope.repeat_interleave(conv.shuffle**2)
     graph.put(replace(conv, output=node.output, act=node.act, slope=slope))
     return True
@@ -177,6 +187,7 @@ def absorb_residual(graph: Rewriting, node: Node) -> bool:
     """conv(x) + y, for the operand that is written last and read nowhere else."""
     if not isinstance(node, Add) or node.input == node.other:
         return False
+    # The later operand first: the earlier one is then in memory when the convolution adds it.
     for name in sorted(node.inputs, key=graph.position, reverse=True):
         conv = graph.get(name)
         if isinstance(conv, Conv) and not conv.residual and not conv.clamp and graph.is_read_once(name):
@@ -196,6 +207,8 @@ def absorb_clamp(graph: Rewriting, node: Node) -> bool:
     return True
 
 
+# In this order: what moves an affine map towards a convolution comes before what folds it in, and activations come
+# before the shuffles and residuals that close a convolution to them.
 RULES: tuple[Rule, ...] = (
     merge_affines,
     affine_after_resize,

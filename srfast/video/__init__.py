@@ -2,7 +2,9 @@
 
 from srfast.video.damage import Damage
 from srfast.video.iteration import UpscaledFrame, iter_video
+from srfast.video.live import LiveResult, upscale_live
 from srfast.video.pipeline import Progress, VideoResult, upscale_video
+from srfast.video.preview import preview
 from srfast.video.settings import Encoding
 from srfast.video.source import InputOptions
 
@@ -10,9 +12,12 @@ __all__ = [
     "Damage",
     "Encoding",
     "InputOptions",
+    "LiveResult",
     "Progress",
     "UpscaledFrame",
     "VideoResult",
     "iter_video",
+    "preview",
+    "upscale_live",
     "upscale_video",
 ]

@@ -45,7 +45,9 @@ class AnimationMuxer:
                 raise OutputError(f"a side of a .webp has at most 16384 pixels, not {settings.width}x{settings.height}")
             flags = struct.pack("<I", 0x02 | 0x10)  # animated, with alpha
             self._file.write(
-                b"RIFF\0\0\0\0WEBP" + _riff(b"VP8X", flags + size) + _riff(b"ANIM", struct.pack("<IH", 0, 0))
+                b"RIFF\0\0\0\0WEBP"
+                + _riff(b"VP8X", flags + size)
+                + _riff(b"ANIM", struct.pack("<IH", 0, min(settings.plays, 65_535)))
             )
 
     def video(self, packet: Any) -> None:
@@ -73,7 +75,7 @@ class AnimationMuxer:
         else:
             self._file.write(_chunk(b"IEND", b""))
             self._file.seek(self._count_at)
-            self._file.write(_chunk(b"acTL", struct.pack(">II", self._frames, 0)))
+            self._file.write(_chunk(b"acTL", struct.pack(">II", self._frames, self._settings.plays)))
         self._file.close()
 
     def abandon(self) -> None:

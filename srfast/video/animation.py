@@ -50,6 +50,30 @@ def is_animated_webp(head: bytes) -> bool:
     return head[:4] == b"RIFF" and head[8:16] == b"WEBPVP8X" and bool(head[20:21]) and bool(head[20] & 0x02)
 
 
+def plays_of(path: Path) -> int:
+    """How often the animation in a GIF, PNG or WebP file is shown; 0 for ever, and for all other files."""
+    if not path.is_file():
+        return 0
+    try:
+        with path.open("rb") as file:
+            head = file.read(_HEAD)
+    except OSError:
+        return 0
+    if head.startswith(b"GIF8"):
+        at = head.find(b"\x21\xff\x0bNETSCAPE2.0\x03\x01")
+        if at < 0 or at + 18 > len(head):
+            return 1  # nothing says that it is to be repeated
+        repeats = struct.unpack_from("<H", head, at + 16)[0]
+        return repeats + 1 if repeats else 0
+    if head.startswith(b"\x89PNG"):
+        at = head.find(b"acTL")
+        return struct.unpack_from(">I", head, at + 8)[0] if 0 < at <= len(head) - 12 else 0
+    if is_animated_webp(head):
+        at = head.find(b"ANIM")
+        return struct.unpack_from("<H", head, at + 12)[0] if 0 < at <= len(head) - 14 else 0
+    return 0
+
+
 def _gif_pictures(data: bytes) -> int:
     """Pictures of a GIF, up to two."""
     try:

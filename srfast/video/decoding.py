@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from fractions import Fraction
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from srfast.errors import InputError
 from srfast.video.colour import declared_tags
 from srfast.video.damage import Damage, Expected
+from srfast.video.deinterlacing import is_telecined
 from srfast.video.matroska import Holes
 from srfast.video.pipe import CountedPipe
 from srfast.video.rate import REPEATING, frame_rate, sample_times
@@ -27,12 +29,14 @@ from srfast.video.source import (
     reason,
     require_av,
 )
+from srfast.video.time_range import Approach, TimeRange
 from srfast.video.timeline import HiddenSound, Slots, Timeline
 
 if TYPE_CHECKING:
     import av
 
 _log = logging.getLogger("srfast")
+T = TypeVar("T")
 _RETRIES = 50  # demuxer errors in a row without a packet between them
 # Their packets may hold no frame to show, so that a packet without a frame is no loss.
 _HIDING = ("vp8", "mpeg4", "msmpeg4v3", "gif", "webp", "apng")
@@ -58,6 +62,8 @@ class Decoding:
         tags: the container's colour tags.
         promised: frames to be shown by the container's own count, 0 where it has none.
         ends: by stream index, the end of its last packet in seconds.
+        range: the part of it that is asked for.
+        skipped: packets of the video before that part which were not decoded.
     """
 
     def __init__(self, source: Source, options: InputOptions, strict: bool) -> None:
@@ -73,8 +79,11 @@ class Decoding:
         self.ends: dict[int, Fraction] = {}
         self._given: dict[int, int] = {}
         self._careful = not self.reopenable
+        self.skipped = 0
         try:
             self._choose_stream()
+            base = self.stream.time_base
+            self.range = TimeRange(options.start, options.end, self.container.start_time, base)
             self.promised = _promised_frames(self.container, self.stream)  # while no other thread reads the index
         except BaseException:
             self.close()
@@ -105,21 +114,41 @@ class Decoding:
         self._alpha_decoder = self._decoder_of_alpha()
 
     def rate(self) -> Fraction | None:
-        """Frames per second by the times of the first frames, for which a file is opened once more."""
+        """Frames per second by the times of the first frames."""
         told = [self.stream.average_rate, self.stream.guessed_rate, self.stream.base_rate]
-        if not self.reopenable or is_sequence(self._source):
+        if not self._sampled:
             return frame_rate(told, (), self.stream.time_base)
-        pipe = CountedPipe()
-        try:
-            with open_source(self._source, replace(self._options, hwaccel=None), pipe) as container:
-                times, whole = sample_times(container, container.streams[self.stream.index])
-        except (self._av.error.FFmpegError, OSError, InputError):  # it is damaged; the frames themselves will tell
-            times, whole = [], False
-        finally:
-            pipe.close()
+        times, whole = self.first_times
         if not times and "framerate" not in self._options.options:
             told.insert(0, self.stream.codec_context.framerate or None)  # as the codec's own headers tell it
         return frame_rate(told, times, self.stream.time_base, whole)
+
+    @property
+    def _sampled(self) -> bool:
+        return self.reopenable and not is_sequence(self._source)
+
+    @functools.cached_property
+    def first_times(self) -> tuple[list[int], bool]:
+        """Times of the first frames and whether these are all, for which a file is opened once more; of others none."""
+        return self._look(sample_times) or ([], False)
+
+    @functools.cached_property
+    def telecined(self) -> bool:
+        """Whether the first frames of an interlaced file look like film with repeated fields."""
+        return bool(self._look(is_telecined))
+
+    def _look(self, function: Callable[[Any, Any], T]) -> T | None:
+        """What a function finds in the video stream of a container of its own; None if it cannot be read again."""
+        if not self._sampled:
+            return None
+        pipe = CountedPipe()
+        try:
+            with open_source(self._source, replace(self._options, hwaccel=None), pipe) as container:
+                return function(container, container.streams[self.stream.index])
+        except (self._av.error.FFmpegError, OSError, InputError):  # it is damaged; the frames themselves will tell
+            return None
+        finally:
+            pipe.close()
 
     def events(self) -> Iterator[Any]:
         """Decoded frames and packets of all other streams; after damage, again from the start by the careful way."""
@@ -169,39 +198,48 @@ class Decoding:
         timeline = Timeline(self.container.format.name, self.label)
         self._slots = Slots() if self.container.format.name == "avi" else None
         self._repeats = Repeats() if self.stream.codec_context.name in REPEATING else None
+        counted = self._repeats is not None or self._slots is not None  # times follow from all frames before
+        start = None if counted else self.range.first
+        before = Approach(None if start is None else start / self.stream.time_base)
         for packet in self._packets():
             if timeline.move(packet):
                 self.damage.add("jumps", float(packet.dts * packet.time_base))
             if holes is not None and holes.before(packet.pos, packet.size, _beside(packet)):
                 self.damaged("packets", None if packet.pts is None else float(packet.pts * packet.time_base))
-            if packet.stream.index != self.stream.index:
-                if hidden(packet):
-                    continue
-                if packet.size:
-                    self._note_end(packet)
-                    yield packet
+            if packet.stream.index == self.stream.index:
+                for one in before(packet):
+                    yield from self._video(one, hiding)
                 continue
-            time = None if packet.pts is None else float(packet.pts * packet.time_base)
+            if hidden(packet):
+                continue
             if packet.size:
                 self._note_end(packet)
-                self._read = (packet.pos or 0) + packet.size
-                if packet.is_corrupt:
-                    self.damaged("packets", time)
-                if self._slots is not None:
-                    self._slots.packet(packet.dts)
-                if self._repeats is not None:
-                    self._repeats.packet(packet.pts)
-                if not packet.is_discard and not hiding:
-                    self._expected.packet(packet.pts, packet.is_keyframe)
-            if self._repeats is not None and packet.size == 0 and packet.pts is not None:
-                yield from self._repeats.again(packet.pts)  # no data is the way to say: as before
-                continue
-            yield from self._decode(packet, time)
-            for pts in self._expected.missing():
-                self.damaged("lost", float(pts * self.stream.time_base))
+                yield packet
+        self.skipped = before.skipped
         if holes is not None and self.reopenable and holes.at_end(self.path):
             self.damaged("packets", None)
         for pts in self._expected.missing(end=True):
+            self.damaged("lost", float(pts * self.stream.time_base))
+
+    def _video(self, packet: Any, hiding: bool) -> Iterator[Any]:
+        """The frames that are there after one more packet of the video."""
+        time = None if packet.pts is None else float(packet.pts * packet.time_base)
+        if packet.size:
+            self._note_end(packet)
+            self._read = (packet.pos or 0) + packet.size
+            if packet.is_corrupt:
+                self.damaged("packets", time)
+            if self._slots is not None:
+                self._slots.packet(packet.dts)
+            if self._repeats is not None:
+                self._repeats.packet(packet.pts)
+            if not packet.is_discard and not hiding:
+                self._expected.packet(packet.pts, packet.is_keyframe)
+        if self._repeats is not None and packet.size == 0 and packet.pts is not None:
+            yield from self._repeats.again(packet.pts)  # no data is the way to say: as before
+            return
+        yield from self._decode(packet, time)
+        for pts in self._expected.missing():
             self.damaged("lost", float(pts * self.stream.time_base))
 
     @property

@@ -8,16 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from srfast.upscaler import Upscaler
-from srfast.video.encoder import settle
-from srfast.video.keeping import carried, column_of, prepare
+from srfast.video.arrangement import arrange
 from srfast.video.memory import peak_memory
-from srfast.video.muxer import VIDEO_ONLY
 from srfast.video.pipeline import Progress, upscale_video
-from srfast.video.reader import VideoReader, option_of
-from srfast.video.rehearsal import rehearse
+from srfast.video.reader import VideoReader
 from srfast.video.report import bottleneck
-from srfast.video.settings import Encoding, container_format
+from srfast.video.settings import Encoding
 from srfast.video.source import COPIED, InputOptions, Source
+from srfast.video.target import parse_target
 
 _MOST, _LEAST = 48, 3  # frames of a probe
 
@@ -91,13 +89,13 @@ def forecast(
     Raises:
         InputError, OutputError: what the run would raise for this input and encoding.
     """
+    encoding = encoding or Encoding()
     with VideoReader(source, input_options) as reader:
-        kind = encoding.format if encoding else None
-        prepare(reader, column_of(suffix, kind))
         total = reader.expected_frames or None
         others = _other_bytes(reader)
+        end = parse_target(f"probe{suffix}", encoding.format)
+        arrange(reader, end, model, encoding, copy=copy, source=source, options=input_options)
         height, width = reader.height, reader.width
-        _rehearse(reader, source, model, suffix, encoding or Encoding(), input_options, copy)
     once = _time_of_a_frame(model, height, width)
     count = max(_LEAST, min(_MOST, round(seconds / once)))
     moments: list[float] = []
@@ -137,25 +135,6 @@ def forecast(
         bottleneck=bottleneck(result),
         probed=result.frames,
     )
-
-
-def _rehearse(
-    reader: VideoReader,
-    source: Source,
-    model: Upscaler,
-    suffix: str,
-    encoding: Encoding,
-    options: InputOptions | None,
-    copy: tuple[str, ...],
-) -> None:
-    """What the run would refuse before its first frame, it refuses now."""
-    if container_format(suffix, encoding.format) in VIDEO_ONLY:
-        return
-    height, width = model.output_size(reader.height, reader.width)
-    settings = settle(reader, encoding, suffix, width, height)
-    streams = [s for s in reader.copied_streams if option_of(s) in copy]
-    streams = carried(reader, column_of(suffix, encoding.format), streams)
-    rehearse(reader, settings, streams, suffix=suffix, kind=encoding.format, source=source, options=options)
 
 
 def _time_of_a_frame(model: Upscaler, height: int, width: int) -> float:

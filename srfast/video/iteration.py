@@ -45,6 +45,15 @@ def iter_video(
 
     Raises:
         InputError: the source cannot be read.
+
+    Examples:
+        >>> from pathlib import Path
+        >>> import srfast
+        >>> clip = Path(srfast.__file__).parent / "assets" / "clip.mp4"
+        >>> for frame in iter_video(clip, srfast.load("compact_x2", device="cpu")):
+        ...     break
+        >>> frame.image.shape  # [H, W, 3], BGR
+        (288, 384, 3)
     """
     require_av()
     upscaler = model if isinstance(model, Upscaler) else Upscaler(model)

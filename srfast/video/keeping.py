@@ -53,12 +53,18 @@ colour matrix              k   k   k   k    n  k   k   n   n   c   c   c   c    
 HDR light                  k   k   k   k    n  k   k   n   n   n   n   n   n    n    k    n
 interlacing                n   n   n   n    n  n   n   n   n   n   n   n   n    n    n    n
 """
+_INTERLACED = "the input is interlaced: fields are upscaled woven together; --deinterlace makes whole frames first"
+_TELECINED = (
+    "the input looks like telecined film (two of five frames repeat a field): its fields are upscaled woven together; "
+    "take the telecine out first, as with ffmpeg -vf fieldmatch,decimate"
+)
 _LETTERS = {outcome.value[0]: outcome for outcome in Outcome}
 _COLUMNS = _TABLE.split("\n", 2)[1].split()
 # Columns whose outputs hold frames and nothing beside them.
 FRAMES_ONLY = ("y4m", "yuv", "png", "jpg", "gif", "apng", "webp", "avif", "iter")
 # Containers by ffmpeg's names where the column is called otherwise.
 _NAMES = {"matroska": "mkv", "mpegts": "ts", "yuv4mpegpipe": "y4m", "rawvideo": "yuv"}
+MATROSKA = (".mkv", "mkv", "matroska")
 _TEXT = ("srt", "subrip", "ass", "ssa", "mov_text", "webvtt", "text")
 _BEGIN, _END = "<!-- table: begin; made by python -m srfast.video.keeping -->", "<!-- table: end -->"
 
@@ -98,14 +104,15 @@ def row_of(stream: Any) -> str:
     return "attached file" if stream.type == "attachment" else str(stream.type)
 
 
-def prepare(reader: VideoReader, column: str) -> None:
-    """Turns the frames upright where the output cannot say that a player should; before their size is asked for."""
+def prepare(reader: VideoReader, column: str, *, sized: bool = False) -> None:
+    """Turns the frames upright where the output cannot say that a player should; before their size is asked for.
+
+    Also where a height or a size is asked for (``sized``) that means what a player shows, and rows would become columns.
+    """
     if reader.interlaced:
-        _log.warning(
-            "the input is interlaced: fields are upscaled woven together; --deinterlace makes whole frames first"
-        )
+        _log.warning("%s", _TELECINED if reader.telecined else _INTERLACED)
     row = "mirroring" if reader.mirrored else "rotation"
-    if reader.display_matrix and TABLE[row][column] is not Outcome.KEPT:
+    if reader.display_matrix and (TABLE[row][column] is not Outcome.KEPT or (sized and reader.rotation % 180)):
         reader.turn_upright()
 
 
@@ -118,6 +125,7 @@ def carried(reader: VideoReader, column: str, streams: list[Any]) -> list[Any]:
         OutputError: the container cannot hold sound or subtitles of the input.
     """
     kept, missing = [], []
+    rows: set[str] = set()
     for stream in streams:
         row = row_of(stream)
         if row == "timecode" and TABLE[row][column] is Outcome.KEPT:
@@ -128,13 +136,16 @@ def carried(reader: VideoReader, column: str, streams: list[Any]) -> list[Any]:
         if stream.type in ("audio", "subtitle") and column not in FRAMES_ONLY:
             _refuse(column, stream)
         missing.append(_words(stream, row))
+        rows.add(row)
     counted = _counted(missing)
-    counted += [words for row, words in _beside_streams(reader) if TABLE[row][column] is Outcome.NAMED]
+    beside = [(row, words) for row, words in _beside_streams(reader) if not _kept(row, column)]
+    counted += [words for _, words in beside]
+    rows |= {row for row, _ in beside} - {"colour matrix"}
     if column == "iter" and (reader.light.luminance or reader.light.levels):  # of others, the encoder's settings tell
         counted.append("the HDR mastering data")
     if counted:
         level = logging.INFO if column == "iter" else logging.WARNING  # who takes frames alone expects no more
-        advice = "; write .mkv to keep them" if _kept_by("mkv", reader, streams) else ""
+        advice = "; write .mkv to keep them" if column != "mkv" and any(_kept(row, "mkv") for row in rows) else ""
         frames = "holds frames only" if column in FRAMES_ONLY else f"is {column}"
         _log.log(level, "the output %s, so it will lack: %s%s", frames, ", ".join(counted), advice)
     return kept
@@ -156,10 +167,7 @@ def tell_times(reader: VideoReader, column: str) -> None:
 
 def _refuse(column: str, stream: Any) -> None:
     name = stream.codec_context.name if stream.codec_context else stream.type
-    raise OutputError(
-        f".{column} cannot hold the {name} {stream.type} stream; "
-        f"write .mkv, or pass --no-copy-{stream.type} to leave it out"
-    )
+    raise OutputError(f".{column} cannot hold the {name} {stream.type} stream; {way_out(column, stream.type)}")
 
 
 def _counted(words: list[str]) -> list[str]:
@@ -174,7 +182,7 @@ def _words(stream: Any, row: str) -> str:
 def _beside_streams(reader: VideoReader) -> list[tuple[str, str]]:
     """Rows of what the input has beside its streams, each in words."""
     found = []
-    chapters = reader.container.chapters()
+    chapters = reader.chapters
     if chapters:
         found.append(("chapters", f"{len(chapters)} chapters" if len(chapters) > 1 else "a chapter"))
     tags = sorted(reader.tags)
@@ -188,9 +196,14 @@ def _beside_streams(reader: VideoReader) -> list[tuple[str, str]]:
     return found
 
 
-def _kept_by(column: str, reader: VideoReader, streams: list[Any]) -> bool:
-    rows = {row_of(stream) for stream in streams} | {row for row, _ in _beside_streams(reader)}
-    return any(TABLE[row][column] is not Outcome.NAMED for row in rows - {"colour matrix"})
+def _kept(row: str, column: str) -> bool:
+    return TABLE[row][column] is not Outcome.NAMED
+
+
+def way_out(container: str, option: str) -> str:
+    """What to do about a stream that a container refuses: its suffix or name, and the kind of the stream's option."""
+    leave = f"pass --no-copy-{option} to leave it out"
+    return leave if container in MATROSKA else f"write .mkv, or {leave}"
 
 
 def markdown() -> str:

@@ -15,6 +15,7 @@ from srfast.video.animated import AnimationMuxer, continued_gif
 from srfast.video.copied import CopiedTimes, name_layout
 from srfast.video.display_size import set_shown_size, shown_size
 from srfast.video.encoder import configure
+from srfast.video.keeping import way_out
 from srfast.video.reader import VideoReader, option_of, own_tags
 from srfast.video.settings import Settings, container_format
 from srfast.video.source import file_address, reason, require_av
@@ -87,6 +88,9 @@ class Muxer:
         self.kind = container_format(suffix, kind)
         self._label = suffix or self.kind
         options = {"strict": "-1"} if self.kind == "yuv4mpegpipe" else {}  # more than 8 bits are an extension of Y4M
+        if self.kind == "gif":
+            # FFmpeg counts repeats after the first time: 0 is for ever, -1 for none.
+            options["loop"] = "-1" if settings.plays == 1 else str(max(0, settings.plays - 1))
         if self.kind in ("mp4", "mov") and not isinstance(target, Path) and not target.seekable():
             options["movflags"] = "frag_keyframe+empty_moov"  # a pipe does not go back for the index
         if (
@@ -130,11 +134,11 @@ class Muxer:
             raise
 
     def _add_video(self, reader: VideoReader, settings: Settings) -> Any:
-        stream = self.container.add_stream(settings.codec, rate=reader.rate, options={})
+        stream = self.container.add_stream(settings.codec, rate=settings.rate, options={})
         context = stream.codec_context
         # Its encoder never gets a frame: opening it gives the headers that the container wants.
         context.options = configure(context, settings)
-        stream.time_base = settings.time_base if not self._constant or not reader.rate else 1 / reader.rate
+        stream.time_base = settings.time_base if not self._constant or not settings.rate else 1 / settings.rate
         stream.metadata.update(own_tags(reader.stream.metadata))
         stream.disposition = reader.stream.disposition
         if reader.display_matrix:
@@ -143,7 +147,7 @@ class Muxer:
 
     def _describe(self, reader: VideoReader) -> None:
         self.container.metadata.update(own_tags(reader.container.metadata))
-        chapters = reader.container.chapters()
+        chapters = reader.chapters
         if chapters:
             self.container.set_chapters(chapters)
 
@@ -153,7 +157,7 @@ class Muxer:
     def _add_copy(self, source: Any) -> Any:
         context = source.codec_context
         name = context.name if context else source.type
-        advice = f"write .mkv, or pass --no-copy-{option_of(source)} to leave it out"
+        advice = way_out(self.kind, option_of(source))
         refusal = f"{self._label} cannot hold the {name} {source.type} stream"
         if source.index in self._covers and self.kind == "matroska":
             kind = "png" if self._covers[source.index].startswith(b"\x89PNG") else "jpeg"

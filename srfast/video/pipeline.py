@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import logging
 import os
 import time
 from collections.abc import Callable
@@ -11,27 +10,20 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-import srfast
 from srfast._threads import StageTimes
+from srfast._version import __version__
 from srfast.engine import Engine
-from srfast.errors import OutputError
 from srfast.upscaler import Upscaler
+from srfast.video.arrangement import arrange
 from srfast.video.damage import Damage
-from srfast.video.encoder import settle
-from srfast.video.image_sink import ImageSink
-from srfast.video.keeping import carried, column_of, prepare, tell_times
-from srfast.video.planes import plane_colour
-from srfast.video.reader import VideoReader, option_of
-from srfast.video.rehearsal import rehearse
+from srfast.video.keeping import tell_times
+from srfast.video.reader import VideoReader
 from srfast.video.reuse import Reuse
 from srfast.video.run import Run
-from srfast.video.segments import Segments
 from srfast.video.settings import Encoding
-from srfast.video.sinks import JournalSink, Sink, StreamSink
-from srfast.video.source import COPIED, InputOptions, Source, can_reopen, is_live, is_sequence, numbered
-from srfast.video.upscale_stage import NetworkStage
-
-_log = logging.getLogger("srfast")
+from srfast.video.source import COPIED, InputOptions, Source, is_live, is_sequence, numbered
+from srfast.video.target import SinkOptions, parse_target
+from srfast.video.upscale_stage import NetworkStage, plane_colour
 
 
 @dataclass(frozen=True)
@@ -130,65 +122,46 @@ def upscale_video(
         ValueError: ``frames`` or ``segment`` is below 1.
         InputError, OutputError: the source cannot be read, or the target cannot be written.
         FrameLossError: with ``strict``, frames are missing from the source; or frames were lost on the way.
+
+    Examples:
+        >>> import tempfile
+        >>> import srfast
+        >>> clip = Path(srfast.__file__).parent / "assets" / "clip.mp4"
+        >>> target = Path(tempfile.mkdtemp()) / "large.mkv"
+        >>> upscale_video(clip, target, srfast.load("compact_x2", device="cpu"), frames=2).frames
+        2
     """
     for name, count in (("frames", frames), ("segment", segment)):
         if count is not None and count < 1:
             raise ValueError(f"{name} takes a number from 1, not {count}")
     started = time.perf_counter()
-    upscaler = model if isinstance(model, Upscaler) else Upscaler(model)
-    source_path, target_path = Path(source), Path(target)
-    if target_path.exists() and source_path.exists() and str(target) != "-" and target_path.samefile(source_path):
-        raise OutputError(f"the output {target_path} is the input itself; give another name")
     encoding = encoding or Encoding()
+    place = parse_target(target, encoding.format)
+    place.check(source, overwrite)
+    upscaler = model if isinstance(model, Upscaler) else Upscaler(model)
+    upscaler.check_takes_video()
     redone = upscaler.engine.statistics.redone
     with VideoReader(source, input_options, strict=strict) as reader:
-        streams = [s for s in reader.copied_streams if option_of(s) in copy]
-        suffix = ".y4m" if str(target) == "-" and not encoding.format else target_path.suffix.lower()
-        kind = encoding.format or ("y4m" if str(target) == "-" else None)
-        column = column_of(suffix, kind, images=is_sequence(target))
-        prepare(reader, column)
-        height, width = upscaler.output_size(reader.height, reader.width)
-        if is_sequence(target):
-            suffix, encoding = "", Encoding("png", None, None)
-        settings = settle(reader, encoding, suffix, width, height)
+        made = arrange(reader, place, upscaler, encoding, copy=copy, source=source, options=input_options)
+        settings, streams = made.settings, made.streams
         reader.planes = plane_colour(reader, settings, upscaler)
-        run = _identity(source, input_options or InputOptions(), upscaler, settings, frames, copy, segment)
         arithmetic = _arithmetic(upscaler.engine.for_bits(reader.bits))
-        run |= arithmetic
-        run["planes"] = str(reader.planes)
-        streams = carried(reader, column, streams)
-        if not is_sequence(target):
-            streams = rehearse(
-                reader,
-                settings,
-                streams,
-                suffix=suffix if str(target) != "-" else "",
-                kind=kind,
-                pipe=str(target) == "-",
-                source=source if can_reopen(source) else None,
-                options=input_options,
-            )
+        run = _identity(source, input_options or InputOptions(), upscaler, settings, frames, copy, segment)
+        run |= arithmetic | {"planes": str(reader.planes)}
         times = StageTimes()
         network = NetworkStage(upscaler, reuse=reuse, times=times, planes=reader.planes, bits=reader.bits)
-        sink: Sink
-        if is_sequence(target):
-            sink = ImageSink(os.fspath(target), run, segment=segment, overwrite=overwrite, resume=resume)
-        elif str(target) == "-" or is_live(source):
-            sink = StreamSink(os.fspath(target), kind, reader, settings, streams, overwrite)
-        else:
-            segments = Segments(segment, network.seconds_a_frame)
-            sink = JournalSink(
-                target_path, reader, settings, streams, run, segments=segments, overwrite=overwrite, resume=resume
-            )
+        live = is_live(source)
+        options = SinkOptions(run, live, overwrite, resume, segment, network.seconds_a_frame)
+        sink = place.sink(reader, settings, streams, options)
         total = min(filter(None, (frames, reader.expected_frames)), default=0)
-        stages = Run(reader, network, sink, streams, frames, times, is_live(source))
+        stages = Run(reader, network, sink, streams, frames, times, live)
         stages.go(_reporter(on_progress, total, started, sink.start.frames))
-        tell_times(reader, column)
+        tell_times(reader, place.column)
         return VideoResult(
             frames=sink.encoded,
             seconds=time.perf_counter() - started,
-            width=width,
-            height=height,
+            width=settings.width,
+            height=settings.height,
             redone=upscaler.engine.statistics.redone - redone,
             resumed=sink.start.frames,
             damage=reader.damage,
@@ -229,7 +202,7 @@ def _identity(
         "frames limit": frames,
         "copied streams": sorted(copy),
         "segment": segment,
-        "version": srfast.__version__,
+        "version": __version__,
     }
 
 

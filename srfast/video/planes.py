@@ -5,44 +5,17 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 
 from srfast.errors import InputError
 from srfast.images.arrays import Array
-from srfast.kernels.planes import LUMA_WEIGHTS, PlaneColour
-from srfast.upscaler import Upscaler
-from srfast.video.colour import FULL, Colour
+from srfast.video.colour import Colour
 
 if TYPE_CHECKING:
     import av
 
-    from srfast.video.reader import VideoReader
-    from srfast.video.settings import Settings
 
 # Pixel formats that are 4:2:0: bits, and whether both chroma planes lie in one.
-_FORMATS = {"yuv420p": (8, False), "nv12": (8, True), "yuv420p10le": (10, False), "p010le": (10, True)}
-# Their chroma lies between columns, not beside the even ones.
-_CENTRED = ("mjpeg", "mpeg1video")
-
-
-def plane_colour(reader: VideoReader, settings: Settings, upscaler: Upscaler) -> PlaneColour | None:
-    """How the video's planes encode colour, if they can go through the network and to the encoder as they are.
-
-    None where the kernels do not convert planes, or where input and output are not both 4:2:0 of the same 8 or 10 bits and
-    the same colour, of even size, with chroma beside the even columns.
-    """
-    if reader.turned:
-        return None
-    given, wanted, colour = _FORMATS.get(reader.format.name), _FORMATS.get(settings.pix_fmt), reader.colour
-    if given is None or wanted is None or given[0] != wanted[0] or upscaler.resizes:
-        return None
-    same = (colour.matrix, colour.range) == (settings.colour.matrix, settings.colour.range)
-    if not same or colour.matrix not in LUMA_WEIGHTS or reader.stream.codec_context.name in _CENTRED:
-        return None
-    unit = upscaler.engine.for_bits(given[0]).plane_unit
-    if unit is None or reader.height % unit or reader.width % unit:
-        return None
-    return PlaneColour(colour.matrix, colour.range == FULL, torch.uint8 if given[0] == 8 else torch.uint16)
+FORMATS = {"yuv420p": (8, False), "nv12": (8, True), "yuv420p10le": (10, False), "p010le": (10, True)}
 
 
 def to_planes(frame: av.VideoFrame, name: str, size: tuple[int, int]) -> Array:
@@ -55,7 +28,7 @@ def to_planes(frame: av.VideoFrame, name: str, size: tuple[int, int]) -> Array:
     """
     if frame.format.name != name or (frame.width, frame.height) != size:
         frame = frame.reformat(width=size[0], height=size[1], format=name)
-    bits, together = _FORMATS[name]
+    bits, together = FORMATS[name]
     width, height = size
     picture = np.empty((height // 2 * 3, width), np.uint8 if bits == 8 else np.uint16)
     luma, chroma = picture[:height], picture[height:].reshape(height // 2, width // 2, 2)
@@ -71,7 +44,7 @@ def from_planes(picture: Array, pix_fmt: str, colour: Colour) -> av.VideoFrame:
     import av
 
     height, width = picture.shape[0] // 3 * 2, picture.shape[1]
-    frame, (bits, together) = av.VideoFrame(width, height, pix_fmt), _FORMATS[pix_fmt]
+    frame, (bits, together) = av.VideoFrame(width, height, pix_fmt), FORMATS[pix_fmt]
     if (picture.dtype == np.uint16) != (bits == 10):
         raise InputError(f"planes of {picture.dtype} are no {pix_fmt}")
     luma, chroma = picture[:height, :, 0], picture[height:, :, 0].reshape(height // 2, width // 2, 2)

@@ -106,3 +106,24 @@ def _agreeing(rates: Sequence[Fraction], step: Fraction, count: int, base: Fract
         if off(rate) <= error:
             return rate
     return (1 / (step * base)).limit_denominator(1001)
+
+
+def even_rate(rate: Fraction | None, times: Sequence[int], base: Fraction) -> Fraction | None:
+    """The rate for a container without times, whose frames take places: one in which each frame has the place of its time.
+
+    Args:
+        rate: that of the frames.
+        times: sorted, of the first frames, in units of ``base``.
+        base: seconds.
+
+    Returns:
+        ``rate`` where it has the places; else the lowest usual rate that has them, or the fastest.
+    """
+    if rate is None or len(times) < 3:
+        return rate
+    for one in (rate, *(usual for usual in _USUAL if usual >= rate)):
+        places = [(time - times[0]) * base * one for time in times]
+        near = all(abs(place - round(place)) <= max(Fraction(1, 8), base * one) for place in places)
+        if near and len({round(place) for place in places}) == len(places):
+            return one
+    return max(rate, _USUAL[-1])

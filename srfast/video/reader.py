@@ -10,11 +10,13 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from srfast.errors import InputError
 from srfast.images.arrays import Array
 from srfast.kernels.planes import PlaneColour
+from srfast.video.animation import plays_of
 from srfast.video.colour import Colour, colour_of, to_rgb
 from srfast.video.completeness import FrameTimes, check
 from srfast.video.damage import Damage
@@ -22,7 +24,9 @@ from srfast.video.decoding import Decoding, is_picture, packet_time
 from srfast.video.deinterlacing import Deinterlacer
 from srfast.video.hdr import light_of
 from srfast.video.planes import to_planes
+from srfast.video.rate import even_rate
 from srfast.video.source import COPIED, InputOptions, Source, require_av
+from srfast.video.time_range import TimeRange
 from srfast.video.turning import Turn, turn_of
 
 if TYPE_CHECKING:
@@ -69,9 +73,11 @@ class VideoReader:
         self._av = require_av()
         self._lock, self._users = threading.Lock(), 1
         self._decoding = Decoding(source, options or InputOptions(), strict)
-        self.time_base: Fraction = self.stream.time_base
         self._deinterlace = bool(options and options.deinterlace)
+        self._fields = bool(options and options.deinterlace == "field")  # each frame becomes two
+        self.time_base: Fraction = self.stream.time_base
         self.decoded = 0
+        self._left_out = self._whole = 0  # frames before the range, and those that the deinterlacer took
         self.planes: PlaneColour | None = None  # frames come as planes, not as RGB
         self._scaler = self._av.video.reformatter.VideoReformatter()
         try:
@@ -82,14 +88,17 @@ class VideoReader:
 
     def _start(self) -> None:
         """Reads up to the first frame, which tells more than the header does."""
-        self._events = self._decoding.events()
+        self._events = self._in_range(self._decoding.events())
         self._head: deque[Any] = deque()
         for event in self._events:
             self._head.append(event)
             if isinstance(event, self._av.VideoFrame):
                 break
         else:
-            raise InputError(f"{self._decoding.label} holds no frame that can be decoded")
+            where = (
+                f" in the times asked for (it lasts {self._seconds:.2f} s)" if self.range else " that can be decoded"
+            )
+            raise InputError(f"{self._decoding.label} holds no frame{where}")
         frame = self._head[-1]
         self.width, self.height = frame.width, frame.height
         self.format = self._av.VideoFormat((frame.sw_format or frame.format).name)
@@ -99,6 +108,8 @@ class VideoReader:
         self.bits: int = max(component.bits for component in self.format.components)
         self.deep = self.bits > 8
         self.alpha = any(component.is_alpha for component in self.format.components)
+        self._fields = self._fields and bool(frame.interlaced_frame)
+        self.time_base = self.stream.time_base / (2 if self._fields else 1)
         self.interlaced = bool(frame.interlaced_frame) and not self._deinterlace
         self.rotation = int(getattr(frame, "rotation", 0) or 0)
         self.display_matrix = _display_matrix(frame)
@@ -109,6 +120,31 @@ class VideoReader:
         self.covers = {
             e.stream.index: bytes(e) for e in self._head if e is not frame and is_picture(self._av, e.stream)
         }
+
+    def _in_range(self, events: Iterator[Any]) -> Iterator[Any]:
+        """What belongs to the range of times, at its time there."""
+        for event in events:
+            if isinstance(event, self._av.VideoFrame):
+                if self.range.frame(event, self.stream.time_base):
+                    yield event
+                else:
+                    self._left_out += 1
+            elif is_picture(self._av, event.stream) or self.range.packet(event):
+                yield event
+
+    @property
+    def range(self) -> TimeRange:
+        """The part of the video that is read."""
+        return self._decoding.range
+
+    @property
+    def _seconds(self) -> float:
+        return (self.container.duration or 0) / 1_000_000
+
+    @property
+    def chapters(self) -> list[Any]:
+        """The chapters of the part that is read, as PyAV has them."""
+        return self.range.chapters(self.container.chapters())
 
     @property
     def mirrored(self) -> bool:
@@ -141,7 +177,25 @@ class VideoReader:
     @functools.cached_property
     def rate(self) -> Fraction | None:
         """Frames per second, as the times of the frames show it; None where nothing tells."""
-        return self._decoding.rate()
+        rate = self._decoding.rate()
+        return 2 * rate if rate and self._fields else rate
+
+    @property
+    def even_rate(self) -> Fraction | None:
+        """A rate at which each of the first frames has the place of its time, for containers without times."""
+        if self._deinterlace:
+            return self.rate
+        return even_rate(self.rate, self._decoding.first_times[0], self.stream.time_base)
+
+    @property
+    def telecined(self) -> bool:
+        """True where an interlaced video looks like film with repeated fields."""
+        return self._decoding.telecined
+
+    @functools.cached_property
+    def plays(self) -> int:
+        """How often an animation is shown, 0 for ever and for all that is none."""
+        return plays_of(Path(self._decoding.path)) if self._decoding.reopenable else 0
 
     @functools.cached_property
     def _times(self) -> FrameTimes:
@@ -160,7 +214,8 @@ class VideoReader:
     @property
     def first_pts(self) -> int:
         """The time of the first frame, in units of the time base; for the reader at its start."""
-        return int(next((e.pts for e in self._head if isinstance(e, self._av.VideoFrame)), 0) or 0)
+        first = int(next((e.pts for e in self._head if isinstance(e, self._av.VideoFrame)), 0) or 0)
+        return 2 * first if self._fields else first
 
     @property
     def waiting_packets(self) -> list[Any]:
@@ -192,10 +247,10 @@ class VideoReader:
     @property
     def expected_frames(self) -> int:
         """Frames as the header or the duration tells; 0 if neither does."""
-        if self._decoding.promised:
-            return self._decoding.promised
+        if self._decoding.promised and not self.range:
+            return self._decoding.promised * (2 if self._fields else 1)
         duration = self.container.duration
-        return round(Fraction(duration, 1_000_000) * self.rate) if duration and self.rate else 0
+        return round(self.range.length(Fraction(duration, 1_000_000)) * self.rate) if duration and self.rate else 0
 
     def items(
         self,
@@ -219,11 +274,12 @@ class VideoReader:
         """
         wanted = {s.index for s in streams}
         end: Fraction | None = None
+        stop, over = self.range.until, False
         waiting: list[Any] = []  # with a limit: packets that may start after its last frame
         skip = dict(skip_packets or {})
         for event in self._replayed():
             if not isinstance(event, self._av.VideoFrame):
-                if event.stream.index not in wanted:
+                if event.stream.index not in wanted or (stop is not None and packet_time(event) >= stop):
                     continue
                 if skip.get(event.stream.index, 0):
                     skip[event.stream.index] -= 1
@@ -232,6 +288,12 @@ class VideoReader:
                 elif end is None:
                     waiting.append(event)
                 continue
+            if stop is not None and not over and Fraction(event.pts or 0) * self.time_base >= stop:
+                over, end = True, end if end is not None else stop
+                yield from (p for p in waiting if packet_time(p) < end)
+                waiting = []
+                if not wanted:
+                    return
             if end is not None:
                 if Fraction(event.pts or 0) * self.time_base > end + 10:
                     return  # other streams lag behind the video's file order by less than these seconds
@@ -247,8 +309,9 @@ class VideoReader:
                 if not wanted:
                     return
                 end = until
-        if limit is None:
-            check(self._decoding, self._times, self.decoded)
+        if limit is None and not over:
+            came = self._whole if self._deinterlace else self.decoded
+            check(self._decoding, self._times, self._decoding.skipped + self._left_out + came)
 
     def _replayed(self) -> Iterator[Any]:
         events = itertools.chain(self._taken(), self._events)
@@ -260,9 +323,10 @@ class VideoReader:
             if not isinstance(event, self._av.VideoFrame):
                 yield event
                 continue
+            self._whole += 1
             if filtered is None or filtered.size != (event.width, event.height):
                 yield from filtered(None) if filtered is not None else ()
-                filtered = Deinterlacer(event, self.time_base)
+                filtered = Deinterlacer(event, self.stream.time_base, self.time_base, fields=self._fields)
             yield from filtered(event)
         yield from filtered(None) if filtered is not None else ()
 

@@ -22,11 +22,13 @@ import numpy as np
 from srfast.errors import InputError, OutputError
 from srfast.video.encoder import FrameEncoder
 from srfast.video.journal import packed, unpacked
+from srfast.video.keeping import MATROSKA, way_out
 from srfast.video.muxer import VIDEO_ONLY, open_muxer
 from srfast.video.pipe import CountedPipe
 from srfast.video.reader import RgbFrame, VideoReader, option_of
 from srfast.video.settings import Settings
 from srfast.video.source import InputOptions, Source, open_source, reason, require_av
+from srfast.video.target import Target
 
 if TYPE_CHECKING:
     import av
@@ -72,10 +74,8 @@ def rehearse(
     reader: VideoReader,
     settings: Settings,
     streams: list[Any],
+    target: Target,
     *,
-    suffix: str,
-    kind: str | None,
-    pipe: bool = False,
     source: Source | None = None,
     options: InputOptions | None = None,
 ) -> list[Any]:
@@ -85,8 +85,7 @@ def rehearse(
         reader: of the input, at its start.
         settings: of the encoder.
         streams: those to copy.
-        suffix, kind: of the output, as for ``container_format``.
-        pipe: the output cannot go back.
+        target: a file, or the standard output.
         source: where packets of the streams are read, if it can be opened twice.
         options: how to read it.
 
@@ -99,14 +98,14 @@ def rehearse(
     def attempt(chosen: list[Any]) -> OutputError | None:
         wanted = {stream.index for stream in chosen}
         samples = video + [sample for sample in first if sample.stream in wanted]
-        return _attempt(reader, settings, chosen, samples, suffix, kind, pipe)
+        return _attempt(reader, settings, chosen, samples, target)
 
     error = attempt(streams)
     if error is None:
         return streams
     if not streams or attempt([]) is not None:
         raise error
-    return _without_refused(streams, attempt, error, suffix or kind or "the output")
+    return _without_refused(streams, attempt, error, _name(target))
 
 
 def _without_refused(
@@ -122,10 +121,8 @@ def _without_refused(
     for stream in streams:
         failure = attempt([stream])
         if failure is not None and stream.type != "data":
-            if "--no-copy-" in str(failure):
-                raise failure
-            option = option_of(stream)
-            raise OutputError(f"{failure}; --no-copy-{option} leaves the {stream.type} stream out")
+            # Without the stream the output was whole, so it is the culprit, whatever the message names.
+            raise failure if "--no-copy-" in str(failure) else _of_stream(stream, name, _why(failure))
         (kept if failure is None else refused).append(stream)
     if not refused or (failure := attempt(kept)) is not None:
         raise failure if refused and failure is not None else error
@@ -139,19 +136,17 @@ def _attempt(
     settings: Settings,
     streams: list[Any],
     samples: list[Sample],
-    suffix: str,
-    kind: str | None,
-    pipe: bool,
+    target: Target,
 ) -> OutputError | None:
     """Makes the small output; returns what refused."""
-    av, at = require_av(), None
+    av, at, name = require_av(), None, _name(target)
     with tempfile.TemporaryDirectory(prefix="srfast-") as folder, _messages() as said:
-        path = Path(folder) / f"rehearsal{suffix}"
+        path = Path(folder) / f"rehearsal{target.suffix}"
         path.touch()
         try:
             with open(path, "r+b") as file:
-                target: Any = _Forward(file) if pipe else path
-                muxer = open_muxer(target, kind, reader, settings, streams, exact=True)
+                place: Any = _Forward(file) if target.is_pipe else path
+                muxer = open_muxer(place, target.kind, reader, settings, streams, exact=True)
                 try:
                     for sample in sorted(samples, key=lambda sample: sample.time):
                         at = sample.stream
@@ -168,10 +163,15 @@ def _attempt(
             detail = _detail(said)
             return OutputError(f"{error}; {detail}") if detail and detail not in str(error) else error
         except (av.error.FFmpegError, OSError, ValueError) as error:
-            return _refusal(suffix or str(kind), settings, streams, at, reason(error), said)
+            return _refusal(name, settings, streams, at, reason(error), said)
         if any("private data stream" in text for _, _, text in said):  # MPEG-TS's way to take what it does not know
-            return _refusal(suffix or str(kind), settings, streams, at, "players would not find it", [])
-        return None if muxer.kind in VIDEO_ONLY else _unreadable(path, settings, streams, suffix or str(kind))
+            return _refusal(name, settings, streams, at, "players would not find it", [])
+        return None if muxer.kind in VIDEO_ONLY else _unreadable(path, settings, streams, name)
+
+
+def _name(target: Target) -> str:
+    """The container as messages call it."""
+    return target.suffix or str(target.kind)
 
 
 def _unreadable(path: Path, settings: Settings, streams: list[Any], name: str) -> OutputError | None:
@@ -182,11 +182,9 @@ def _unreadable(path: Path, settings: Settings, streams: list[Any], name: str) -
             there = [stream.type for stream in container.streams]
     except (av.error.FFmpegError, OSError, ValueError):
         return None  # too short to be told what it is
-    why = "players would not find it"
+    why, other = "players would not find it", "" if name in MATROSKA else "write .mkv, or "
     if "video" not in there:
-        return OutputError(
-            f"{name} cannot hold {settings.codec} ({why}); write .mkv, or choose another encoder with -c"
-        )
+        return OutputError(f"{name} cannot hold {settings.codec} ({why}); {other}choose another encoder with -c")
     # A cover picture can come back as an attached file, and the reverse.
     for kinds, own in ((("audio",), 0), (("subtitle",), 0), (("video", "attachment"), 1)):
         wanted = [stream for stream in streams if stream.type in kinds]
@@ -201,13 +199,23 @@ def _refusal(
     why = "; ".join(filter(None, (why, _detail(said))))
     culprit = next((s for s in streams if s.index == at), streams[0] if len(streams) == 1 else None)
     if culprit is None:
-        return OutputError(f"{name} cannot hold {settings.codec} with these streams: {why}; write .mkv to keep all")
-    codec = culprit.codec_context.name if culprit.codec_context else culprit.type
-    option = option_of(culprit)
+        return OutputError(
+            f"{name} cannot hold {settings.codec} with these streams: {why}"
+            + ("" if name in MATROSKA else "; write .mkv to keep all")
+        )
+    return _of_stream(culprit, name, why)
+
+
+def _of_stream(stream: Any, name: str, why: str) -> OutputError:
+    codec = stream.codec_context.name if stream.codec_context else stream.type
     return OutputError(
-        f"{name} cannot hold the {codec} {culprit.type} stream ({why}); "
-        f"write .mkv, or pass --no-copy-{option} to leave it out"
+        f"{name} cannot hold the {codec} {stream.type} stream ({why}); {way_out(name, option_of(stream))}"
     )
+
+
+def _why(error: OutputError) -> str:
+    """What FFmpeg said, without the muxer's words around it."""
+    return reason(error.__cause__) if error.__cause__ is not None else str(error).rpartition(": ")[2]
 
 
 def _detail(said: list[tuple[int, str, str]]) -> str:

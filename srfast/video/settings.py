@@ -85,6 +85,10 @@ class Encoding:
         pix_fmt: pixel format; by default the input's where the encoder takes it, else the nearest it does.
         options: further encoder options.
         format: container by ffmpeg's name, for the standard output; by default told by the suffix.
+
+    Examples:
+        >>> Encoding(codec="libx265", crf=20, options={"preset": "slow"}).crf
+        20
     """
 
     codec: str | None = None
@@ -108,6 +112,7 @@ class Settings:
     clock: Fraction  # units of the frames' times as they come; the encoder may need coarser ones
     aspect: Fraction | None
     colour: Colour
+    plays: int  # how often an animation is shown; 0 is for ever
     headers_apart: bool  # the container keeps the encoder's headers, instead of each key frame
 
 
@@ -138,14 +143,8 @@ def choose(reader: VideoReader, encoding: Encoding, suffix: str, width: int, hei
     av = require_av()
     kind = container_format(suffix, encoding.format) if suffix or encoding.format else None
     name = encoding.codec or usual_codec(reader, kind)
-    try:
-        codec = av.Codec(name, "w")
-    except (av.error.FFmpegError, ValueError) as error:
-        raise OutputError(f"this FFmpeg has no encoder called {name!r}; see 'srfast info'") from error
-    try:
-        pix_fmt = av.VideoFormat(encoding.pix_fmt or nearest_format(reader, codec, kind))
-    except ValueError as error:
-        raise OutputError(f"no pixel format is called {encoding.pix_fmt!r}; see 'ffmpeg -pix_fmts'") from error
+    codec = _encoder(name)
+    pix_fmt = _pixel_format(encoding.pix_fmt or nearest_format(reader, codec, kind))
     try:
         apart = kind is not None and bool(av.ContainerFormat(kind, "w").flags & _GLOBAL_HEADER)
     except ValueError as error:
@@ -156,15 +155,52 @@ def choose(reader: VideoReader, encoding: Encoding, suffix: str, width: int, hei
         options=with_light(name, _options(name, encoding), reader.light),
         width=width,
         height=height,
-        rate=reader.rate,
+        rate=reader.even_rate if kind == "avi" else reader.rate,
         time_base=_encoder_clock(name, reader),
         clock=reader.time_base,
-        aspect=reader.aspect,
+        aspect=_aspect(reader, width, height),
+        plays=reader.plays,
         colour=reader.colour.for_format(pix_fmt, reader.height),
         headers_apart=apart,
     )
     _check(reader, settings, pix_fmt)
     return settings
+
+
+def check_names(encoding: Encoding) -> None:
+    """Refuses names of encoders and pixel formats that do not exist, before any video is there.
+
+    Raises:
+        OutputError: one does not.
+    """
+    if encoding.codec:
+        _encoder(encoding.codec)
+    if encoding.pix_fmt:
+        _pixel_format(encoding.pix_fmt)
+
+
+def _encoder(name: str) -> Any:
+    av = require_av()
+    try:
+        return av.Codec(name, "w")
+    except (av.error.FFmpegError, ValueError) as error:
+        raise OutputError(f"this FFmpeg has no encoder called {name!r}; see 'srfast info'") from error
+
+
+def _pixel_format(name: str) -> Any:
+    try:
+        return require_av().VideoFormat(name)
+    except ValueError as error:
+        raise OutputError(f"no pixel format is called {name!r}; see 'ffmpeg -pix_fmts'") from error
+
+
+def _aspect(reader: VideoReader, width: int, height: int) -> Fraction | None:
+    """The pixel aspect; of a size with other proportions the one that shows the picture as before."""
+    if reader.aspect in (None, Fraction(1)):
+        return reader.aspect
+    assert reader.aspect is not None
+    changed = Fraction(reader.width * height, reader.height * width)
+    return reader.aspect if abs(changed - 1) < Fraction(1, 100) else (reader.aspect * changed).limit_denominator(4096)
 
 
 def usual_codec(reader: VideoReader, kind: str | None) -> str:
@@ -213,6 +249,8 @@ def _options(name: str, encoding: Encoding) -> dict[str, str]:
 def nearest_format(reader: VideoReader, codec: Any, kind: str | None = None) -> str:
     """The input's pixel format if encoder and container take it, else that with its alpha, depth and chroma, or nearly."""
     offered = [f for f in codec.video_formats or [] if f.name not in REFUSED.get(codec.name, ())]
+    if codec.name == "mjpeg":  # it lists limited ranges too, which it refuses
+        offered = [f for f in offered if f.name.startswith("yuvj")]
     if kind in _CONTAINER_FORMATS:
         av, names = require_av(), _CONTAINER_FORMATS[kind]
         offered = [f for f in offered if f.name in names] or [av.VideoFormat(name) for name in names]

@@ -70,6 +70,7 @@ class JournalSink:
         settings: of the encoder.
         streams: those to copy.
         run: what identifies the run.
+        kind: the container by ffmpeg's name; None tells it from the target's suffix.
         segments: where they end.
         overwrite: replace an existing target, and start over where a journal is.
         resume: continue from a journal.
@@ -88,13 +89,14 @@ class JournalSink:
         streams: list[Any],
         run: dict[str, Any],
         *,
+        kind: str | None = None,
         segments: Segments,
         overwrite: bool,
         resume: bool,
     ) -> None:
         check_output(target, overwrite)
         self._target, self._reader, self._settings, self._streams = target, reader, settings, streams
-        self._overwrite, self._segments = overwrite, segments
+        self._kind, self._overwrite, self._segments = kind, overwrite, segments
         self._journal = open_journal(target, run, overwrite=overwrite, resume=resume)
         self.start = self._continued(self._journal.commit)
         segments.length = segments.length or self.start.segment
@@ -136,7 +138,7 @@ class JournalSink:
         if not self.start.finished:
             self._end_segment(finished=True)
         with whole_file(self._target, self._overwrite) as partial:
-            muxer = open_muxer(partial, None, self._reader, self._settings, self._streams)
+            muxer = open_muxer(partial, self._kind, self._reader, self._settings, self._streams)
             try:
                 self._write(muxer)
                 muxer.finish()
@@ -201,8 +203,9 @@ class StreamSink:
         self._target, self._pipe, self._busy = target, _output_pipe(target), threading.Lock()
         self.patience = None if self._pipe is None else PATIENCE
         self._files = contextlib.ExitStack()
-        file: Any = self._pipe or sys.stdout.buffer
-        if str(target) != "-":
+        if str(target) == "-":
+            file: Any = self._pipe or _standard_output()
+        else:
             file = self._files.enter_context(whole_file(Path(target), overwrite))
         try:
             with self._interruptible():
@@ -266,15 +269,26 @@ def _output_pipe(target: str | Path) -> OutputPipe | None:
     """The standard output if it is meant and a pipe.
 
     Raises:
-        OutputError: it is a terminal.
+        OutputError: it is a terminal, or takes no bytes.
     """
     if str(target) != "-":
         return None
+    output = _standard_output()
     if sys.stdout.isatty():
         raise OutputError("the standard output is a terminal; send it to a program or a file")
-    if sys.stdout.buffer.seekable():
-        return None
-    return OutputPipe(sys.stdout.buffer)
+    return None if output.seekable() else OutputPipe(output)
+
+
+def _standard_output() -> Any:
+    """Return the standard output for bytes.
+
+    Raises:
+        OutputError: there is none, as in a program with windows, or a notebook has put one for text in its place.
+    """
+    output = getattr(sys.stdout, "buffer", None)
+    if output is None:
+        raise OutputError("the standard output takes no video here: a notebook or a window has its place; name a file")
+    return output
 
 
 class _AbandonedError(Exception):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import re
 import stat
@@ -10,7 +11,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 from srfast._names import openable
 from srfast.errors import InputError, MissingDependencyError
@@ -33,13 +34,32 @@ class InputOptions:
         format: demuxer, such as 'rawvideo'; by default found from the content.
         options: of the demuxer, such as video_size, pixel_format and framerate for rawvideo.
         hwaccel: hardware decoder, such as 'cuda' or 'vaapi'; software where it does not take the stream or does not open.
-        deinterlace: make whole frames of interlaced ones, as many as there are.
+        deinterlace: make whole frames of interlaced ones: as many as there are (True), or one of each field ('field'), so
+            that 25 interlaced frames a second become 50.
+        start: seconds from the beginning at which the first frame is shown; what comes before is left out.
+        end: seconds from the beginning at which what follows is left out.
+
+    Raises:
+        ValueError: ``start`` or ``end`` is negative or not finite, or ``end`` is not after ``start``.
+
+    Examples:
+        >>> InputOptions(start=61.5, end=90.0).start  # from 1:01.5 to 1:30
+        61.5
     """
 
     format: str | None = None
     options: dict[str, str] = field(default_factory=dict)
     hwaccel: str | None = None
-    deinterlace: bool = False
+    deinterlace: bool | Literal["field"] = False
+    start: float | None = None
+    end: float | None = None
+
+    def __post_init__(self) -> None:
+        for name, value in (("start", self.start), ("end", self.end)):
+            if value is not None and not 0 <= value < math.inf:
+                raise ValueError(f"{name} takes seconds from 0, not {value!r}")
+        if self.end is not None and self.end <= (self.start or 0):
+            raise ValueError(f"the end, {self.end:g} s, is not after the start, {self.start or 0:g} s")
 
 
 def require_av() -> Any:

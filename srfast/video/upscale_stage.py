@@ -12,10 +12,36 @@ from srfast._threads import StageTimes
 from srfast.engine import Engine
 from srfast.engine.transfer import SLOTS
 from srfast.images.arrays import Array
-from srfast.kernels.planes import PlaneColour
+from srfast.kernels.planes import LUMA_WEIGHTS, PlaneColour
 from srfast.upscaler import Upscaler
-from srfast.video.reader import Item, RgbFrame
+from srfast.video.colour import FULL
+from srfast.video.planes import FORMATS
+from srfast.video.reader import Item, RgbFrame, VideoReader
 from srfast.video.reuse import Reuse, SequenceUpscaler
+from srfast.video.settings import Settings
+
+# Their chroma lies between columns, not beside the even ones.
+_CENTRED = ("mjpeg", "mpeg1video")
+
+
+def plane_colour(reader: VideoReader, settings: Settings, upscaler: Upscaler) -> PlaneColour | None:
+    """How the video's planes encode colour, if they can go through the network and to the encoder as they are.
+
+    None where the kernels do not convert planes, or where input and output are not both 4:2:0 of the same 8 or 10 bits and
+    the same colour, of even size, with chroma beside the even columns.
+    """
+    if reader.turned:
+        return None
+    given, wanted, colour = FORMATS.get(reader.format.name), FORMATS.get(settings.pix_fmt), reader.colour
+    if given is None or wanted is None or given[0] != wanted[0] or upscaler.resizes:
+        return None
+    same = (colour.matrix, colour.range) == (settings.colour.matrix, settings.colour.range)
+    if not same or colour.matrix not in LUMA_WEIGHTS or reader.stream.codec_context.name in _CENTRED:
+        return None
+    unit = upscaler.engine.for_bits(given[0]).plane_unit
+    if unit is None or reader.height % unit or reader.width % unit:
+        return None
+    return PlaneColour(colour.matrix, colour.range == FULL, torch.uint8 if given[0] == 8 else torch.uint16)
 
 
 class NetworkStage:

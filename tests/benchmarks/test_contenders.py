@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -61,6 +62,26 @@ def test_compare(tmp_path: Path) -> None:
     facts = saved.measurements[0].facts
     assert facts["flop"] == 2 * (3 * 8 * 9 + 8 * 8 * 9 + 8 * 12 * 9) * 13 * 7
     assert saved.pieces[0].name == "network: tiny 13x7"
+
+
+def test_the_gate_is_held_while_something_is_timed(tmp_path: Path) -> None:
+    lock = tmp_path / "lock"
+    free: list[bool] = []
+
+    def watching(module: nn.Module, x: Tensor) -> Run:
+        def run() -> Tensor:
+            free.append(subprocess.run(["flock", "-n", str(lock), "true"]).returncode == 0)
+            result: Tensor = module(x)
+            return result
+
+        run()
+        return run
+
+    session = Session(None, (1,), 0.0, 10.0, Gate(f"flock {lock}"), torch.device("cpu"), least=1)
+    session.compare("network", TINY, (5, 5), [Contender(OURS, watching)], None)
+    assert free[:2] == [True, True]  # while it is built, and while its result is checked
+    assert len(free) > 3
+    assert not any(free[2:])
 
 
 def test_a_failing_srfast_is_no_missing_peer() -> None:

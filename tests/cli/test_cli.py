@@ -168,3 +168,12 @@ def test_a_program_without_standard_streams(
     monkeypatch.setattr("sys.stderr", None)
     assert main(["upscale", str(photo), str(tmp_path / "out.png"), "-m", model]) == 0
     assert (tmp_path / "out.png").exists()
+
+
+def test_standard_error_that_is_only_read(tmp_path: Path, model: str, photo: Path) -> None:
+    """As of a shell script that was started with ``2>&-``: its own file has the number."""
+    out = tmp_path / "out.png"
+    with open(photo, "rb") as read:
+        command = [sys.executable, "-m", "srfast", "upscale", str(photo), str(out), "-m", model]
+        assert subprocess.run(command, stderr=read, check=False).returncode == 0
+    assert out.exists()

@@ -133,3 +133,31 @@ def test_options_that_do_nothing_for_several(tmp_path: Path, option: str, capsys
     clip(tmp_path / "in" / "b.mp4")
     assert main(["upscale", str(tmp_path / "in"), str(tmp_path / "out"), *option.split(), *FAST]) == 2
     assert "does nothing for several files" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("option", "code", "says"),
+    [
+        ("--frames 0", 2, "--frames takes a number from 1"),
+        ("--codec nothing", 7, "no encoder called 'nothing'"),
+        ("--pix-fmt nothing", 7, "no pixel format is called 'nothing'"),
+        ("-e fast", 2, "an option is written key=value"),
+        ("--hwaccel nothing", 6, "nothing"),
+        ("--from 2 --to 1", 2, "is not after the start"),
+        ("--preview 2", 2, "--preview does nothing for several files"),
+    ],
+)
+def test_what_every_video_would_be_refused_for_comes_first(
+    tmp_path: Path, option: str, code: int, says: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write(tmp_path / "in" / "a.png")
+    clip(tmp_path / "in" / "b.mp4")
+    assert main(["upscale", str(tmp_path / "in"), str(tmp_path / "out"), *option.split(), *FAST]) == code
+    assert says in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_format_of_images_for_videos_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    clip(tmp_path / "in" / "b.mp4")
+    assert main(["upscale", str(tmp_path / "in"), str(tmp_path / "out"), "--ext", "png", *FAST]) == 2
+    assert "--ext does nothing for videos" in capsys.readouterr().err

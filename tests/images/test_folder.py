@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import io
 import struct
 import zlib
 from pathlib import Path
@@ -186,6 +187,7 @@ def test_a_video_is_no_single_picture(
     tmp_path: Path, source: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"no image")))
     Path("clip.mp4").symlink_to(Path(images.__file__).parents[1] / "assets" / "clip.mp4")
     assert main(["upscale", source, "p.png", *FAST]) == 7
     error = capsys.readouterr().err

@@ -15,7 +15,7 @@ from srfast.backends.reference import run_node
 from srfast.backends.triton import TritonBackend
 from srfast.backends.triton.ops import small_launches
 from srfast.capture.input_channels import channels_of
-from srfast.plan import Conv, GroupNorm, Node, PixelNorm, Plan, Slice
+from srfast.plan import Conv, Eager, GroupNorm, Node, PixelNorm, Plan, Slice
 from srfast.plan.export_onnx import WRITERS
 from srfast.plan.nodes import node_types
 
@@ -23,6 +23,7 @@ from srfast.plan.nodes import node_types
 WITHOUT_KERNELS: dict[type[Node], Node] = {
     Slice: Slice("y", "x", 0, 1),
     PixelNorm: PixelNorm("y", "x", torch.ones(1), torch.zeros(1), 1e-5),
+    Eager: Eager("y", "x", (), torch.nn.Softplus(), (3,), 3, 1, "softplus", ""),
     GroupNorm: GroupNorm("y", "x", torch.ones(1), torch.zeros(1), 1e-5, 1),
 }
 # What is dispatched on the class of a node; convolutions have a form of their own in the compiled backends.

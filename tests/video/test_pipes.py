@@ -17,7 +17,8 @@ import pytest
 
 from srfast.cli import main
 from srfast.errors import FrameLossError, InputError, OutputError, SrfastError
-from srfast.video import upscale_video
+from srfast.upscaler import Upscaler
+from srfast.video import upscale_live, upscale_video
 from tests.helpers.video.children import save_tiny
 from tests.helpers.video.gradients import STEADY, make_clip
 
@@ -217,6 +218,20 @@ def test_live_counts_every_frame(
     assert received == len(STEADY) == full + lighter + bicubic + dropped
     assert len(lumas(target)) == full + lighter + bicubic
     assert "a live run carries frames only, so the output will lack: audio (aac)" in caplog.text
+
+
+@pytest.mark.parametrize("output", [None, io.StringIO()], ids=["none", "of a notebook"])
+def test_an_output_for_text_takes_no_video(
+    output: io.StringIO | None, clip: Path, model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is refused for "-" and never asked for with a file, live or not."""
+    monkeypatch.setattr(sys, "stdout", output)
+    upscaler = Upscaler(model, device="cpu", dtype="fp32")
+    for run in (upscale_video, upscale_live):
+        with pytest.raises(OutputError, match="the standard output takes no video here"):
+            run(clip, "-", upscaler, frames=1)
+    assert upscale_live(clip, tmp_path / "live.mkv", upscaler, frames=1).frames == 1
+    assert upscale_video(clip, tmp_path / "file.mkv", upscaler, frames=1).frames == 1
 
 
 def test_a_terminal_gets_no_frames(clip: Path, model: str, monkeypatch: pytest.MonkeyPatch) -> None:

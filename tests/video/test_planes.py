@@ -17,9 +17,10 @@ from srfast.models import SRVGGNetCompact
 from srfast.upscaler import Upscaler
 from srfast.video import Encoding, upscale_video
 from srfast.video.colour import Colour
-from srfast.video.planes import from_planes, plane_colour, to_planes
+from srfast.video.planes import from_planes, to_planes
 from srfast.video.reader import VideoReader
 from srfast.video.settings import choose
+from srfast.video.upscale_stage import plane_colour
 from tests.helpers.cuda import emulation as cuda_emulation
 from tests.helpers.networks.small import randomise
 from tests.helpers.plane_network import take_planes

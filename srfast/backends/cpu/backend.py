@@ -19,7 +19,7 @@ from srfast.backends.base import Executable, FrameExecutable, TilingTraits, refe
 from srfast.backends.cpu.choice import choose
 from srfast.backends.cpu.network import CompiledNetwork
 from srfast.backends.cpu.onednn import missing_reason, onednn_build, onednn_step
-from srfast.backends.cpu.quantize import Int8, narrow_convs
+from srfast.backends.cpu.quantize import Int8, lowp_convs
 from srfast.backends.cpu.ways import Way, network_kind, runnable
 from srfast.kernels import cpu as kernels
 from srfast.kernels.cpu.classes import cpu_class
@@ -49,6 +49,12 @@ class CpuBackend:
 
     Raises:
         ValueError: the CPU or the build lacks what ``int8`` or ``path`` needs.
+
+    Examples:
+        >>> from srfast.upscaler import Upscaler
+        >>> exact = Upscaler("compact_x2", device="cpu", dtype="fp32", backend=CpuBackend(winograd=False))
+        >>> exact.engine.backend.name
+        'cpu'
     """
 
     name: ClassVar[str] = "cpu"
@@ -60,8 +66,8 @@ class CpuBackend:
     def __post_init__(self) -> None:
         if self.int8 and int8_set() is None:
             raise ValueError("8-bit convolutions need the compiled kernels and a CPU with AVX512-VNNI or AMX-INT8")
-        narrow = [name for name in kernels.narrow_sets() if name in _BF16_SETS]
-        known = ["onednn", *kernels.instruction_sets(), *narrow]
+        lowp = [name for name in kernels.lowp_sets() if name in _BF16_SETS]
+        known = ["onednn", *kernels.instruction_sets(), *lowp]
         if self.path is not None and self.path not in known:
             raise ValueError(f"this build and this CPU have no {self.path!r}; there are {', '.join(known)}")
 
@@ -85,13 +91,13 @@ class CpuBackend:
         int8 = self.int8 if dtype == torch.float32 else None
         if (way.path == "onednn" and int8 is None) or not plan.nodes or reference_only(plan):
             return _Steps(plan)
-        narrow: dict[str, kernels.Narrow] = {}
+        lowp: dict[str, kernels.LowPrecision] = {}
         instruction_set: str | None = way.path
         if bf16:
-            narrow = {node.output: kernels.Narrow() for node in narrow_convs(plan)}
+            lowp = {node.output: kernels.LowPrecision() for node in lowp_convs(plan)}
         elif int8 is not None:
-            narrow, instruction_set = dict(int8.convs), int8_set()
-        network = CompiledNetwork(plan, winograd=self.winograd, narrow=narrow, instruction_set=instruction_set)
+            lowp, instruction_set = dict(int8.convs), int8_set()
+        network = CompiledNetwork(plan, winograd=self.winograd, lowp=lowp, instruction_set=instruction_set)
         return _CompiledExecutable(network)
 
     def _way(self, plan: Plan, dtype: torch.dtype) -> Way:
@@ -108,7 +114,7 @@ class CpuBackend:
 
 def int8_set() -> str | None:
     """The instruction set that 8-bit convolutions run on here; None where there is none."""
-    return next((name for name in INT8_SETS if name in kernels.narrow_sets()), None)
+    return next((name for name in INT8_SETS if name in kernels.lowp_sets()), None)
 
 
 class _CompiledExecutable(FrameExecutable):
@@ -131,7 +137,7 @@ class _CompiledExecutable(FrameExecutable):
     @torch.inference_mode()
     def __call__(self, x: Tensor) -> Tensor:
         y, finite = self._network.run(x.permute(0, 2, 3, 1).float(), torch.float32)
-        # Narrow integers cannot say so themselves.
+        # Integers cannot say so themselves.
         return (y if finite else y.fill_(math.nan)).permute(0, 3, 1, 2).to(x.dtype)
 
     @torch.inference_mode()
@@ -144,6 +150,7 @@ class _CompiledExecutable(FrameExecutable):
             y, finite = self._network.run(frames, torch.uint8)
             return y, torch.tensor([not finite])
         peak = float(torch.iinfo(frames.dtype).max)
+        # The kernels read and write bytes only in the network's own 0..255; other ranges go through float32.
         y, finite = self._network.run(frames.float() * gain, torch.float32)
         bad = ~torch.isfinite(y.sum(dtype=torch.float32)) | (not finite)
         return (y * (peak / white)).round_().clamp_(0, peak).to(frames.dtype), bad.view(1)

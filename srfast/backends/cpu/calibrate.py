@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 
 from srfast.backends.cpu.backend import CpuBackend
-from srfast.backends.cpu.quantize import Int8, narrow_convs
+from srfast.backends.cpu.quantize import Int8, lowp_convs
 from srfast.backends.reference import run_node
-from srfast.kernels.cpu import Narrow
+from srfast.kernels.cpu import LowPrecision
 from srfast.plan import Plan
 
 
@@ -28,7 +28,7 @@ def calibrate(plan: Plan, images: Tensor, peak: float) -> Int8:
     """
     if images.ndim != 4 or not images.numel():
         raise ValueError(f"calibration needs images [N, C, H, W], not {list(images.shape)}")
-    wanted = narrow_convs(plan)
+    wanted = lowp_convs(plan)
     names = {name for node in wanted for name in node.sources}
     values: dict[str, Tensor] = {plan.input: images.float()}
     ranges: dict[str, tuple[float, float]] = {}
@@ -39,7 +39,7 @@ def calibrate(plan: Plan, images: Tensor, peak: float) -> Int8:
         later = {name for other in plan.nodes[index + 1 :] for name in other.inputs} | {plan.output}
         values = {name: value for name, value in values.items() if name in later}
     expected = values[plan.output]
-    convs = {node.output: _narrow([ranges[name] for name in node.sources]) for node in wanted}
+    convs = {node.output: _lowp([ranges[name] for name in node.sources]) for node in wanted}
     y = CpuBackend(int8=Int8(convs, math.inf)).compile(plan, images.device, torch.float32)(images.float())
     error = float((y - expected).square().mean())
     if not math.isfinite(error):
@@ -47,8 +47,8 @@ def calibrate(plan: Plan, images: Tensor, peak: float) -> Int8:
     return Int8(convs, 10 * math.log10(peak**2 / error) if error else math.inf)
 
 
-def _narrow(ranges: list[tuple[float, float]]) -> Narrow:
+def _lowp(ranges: list[tuple[float, float]]) -> LowPrecision:
     """One rounding for inputs of these ranges; 0.0, which surrounds every image, is exact."""
     low, high = min(0.0, *(low for low, _ in ranges)), max(0.0, *(high for _, high in ranges))
     scale = (high - low) / 255 or 1.0
-    return Narrow(scale, min(255, max(0, round(-low / scale))))
+    return LowPrecision(scale, min(255, max(0, round(-low / scale))))

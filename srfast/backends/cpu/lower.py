@@ -41,7 +41,7 @@ def uses_winograd(node: Conv, shapes: Mapping[str, Shape], winograd: bool) -> bo
     )
 
 
-def lowered(plan: Plan, *, winograd: bool, narrow: Collection[str] = ()) -> Plan:
+def lowered(plan: Plan, *, winograd: bool, lowp: Collection[str] = ()) -> Plan:
     """An equal plan of what the kernels have.
 
     Activations other than PReLU leave their convolution, and with them what comes after; direct convolutions read one
@@ -50,18 +50,14 @@ def lowered(plan: Plan, *, winograd: bool, narrow: Collection[str] = ()) -> Plan
     Args:
         plan: in float32.
         winograd: whether convolutions may be transformed.
-        narrow: outputs of those in a narrow type, which may read several activations.
+        lowp: outputs of those in a low-precision type, which may read several activations.
     """
     if winograd:
-        plan = tail_after_shuffle(plan, narrow)
+        plan = tail_after_shuffle(plan, lowp)
     shapes = plan.shapes()
     nodes: list[Node] = []
     for node in plan.nodes:
-        if (
-            isinstance(node, Conv)
-            and node.more
-            and not (node.output in narrow or uses_winograd(node, shapes, winograd))
-        ):
+        if isinstance(node, Conv) and node.more and not (node.output in lowp or uses_winograd(node, shapes, winograd)):
             joined = f"{node.output}_sources"
             nodes.append(Concat(joined, node.input, node.more))
             node = replace(node, input=joined, more=())
@@ -69,7 +65,7 @@ def lowered(plan: Plan, *, winograd: bool, narrow: Collection[str] = ()) -> Plan
     return replace(plan, nodes=tuple(nodes))
 
 
-def tail_after_shuffle(plan: Plan, narrow: Collection[str] = ()) -> Plan:
+def tail_after_shuffle(plan: Plan, lowp: Collection[str] = ()) -> Plan:
     """A last convolution that was moved in front of its shuffle goes back where it is 9x9: the kernels have that faster."""
     node = plan.nodes[-1] if plan.nodes else None
     before = plan.nodes[-2] if len(plan.nodes) > 1 else None
@@ -78,7 +74,7 @@ def tail_after_shuffle(plan: Plan, narrow: Collection[str] = ()) -> Plan:
     alone = node.sources == (before.output,) and before.output != node.residual
     plain = before.residual is None and before.clamp is None and _shared(before) and _shared(node)
     weight = conv_after_shuffle(node.weight, node.shuffle)
-    if not alone or not plain or weight is None or {node.output, before.output} & set(narrow):
+    if not alone or not plain or weight is None or {node.output, before.output} & set(lowp):
         return plan
     if weight.shape[2] != 9 or not winograd_fits(9, weight.shape[1], weight.shape[0]):
         return plan
@@ -126,7 +122,7 @@ def folded(plan: Plan) -> dict[str, tuple[str, int]]:
 
 @dataclass(frozen=True)
 class Operation:
-    """A node as ``kernels.cpu.Network.node`` takes it; rows as in ``cpu_schedule.Layer``."""
+    """A node as ``kernels.cpu.Network.node`` takes it; rows as in ``backends.cpu.schedule.Layer``."""
 
     name: str
     shrink: int = 1

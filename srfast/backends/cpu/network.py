@@ -12,7 +12,7 @@ from torch import Tensor
 
 from srfast.backends.cpu.lower import folded, lowered, operation, uses_winograd
 from srfast.backends.cpu.schedule import Layer, chains, schedule
-from srfast.kernels.cpu import Narrow, Network, winograd_tile
+from srfast.kernels.cpu import LowPrecision, Network, Step, winograd_tile
 from srfast.plan import ChannelGate, Conv, Node, Plan
 
 # Channels that are computed together. Wider activations are kept as several images of so many channels: pixels far apart in
@@ -26,7 +26,7 @@ class CompiledNetwork:
     Args:
         plan: in float32.
         winograd: whether transformed convolutions may be used.
-        narrow: convolutions in the narrow type of ``instruction_set``, by the name of their output.
+        lowp: convolutions in the low-precision type of ``instruction_set``, by the name of their output.
 
     Attributes:
         plan: in the operations of the kernels.
@@ -38,11 +38,11 @@ class CompiledNetwork:
         plan: Plan,
         *,
         winograd: bool,
-        narrow: Mapping[str, Narrow] | None = None,
+        lowp: Mapping[str, LowPrecision] | None = None,
         instruction_set: str | None = None,
     ) -> None:
-        self._narrow = dict(narrow or {})
-        self.plan = plan = lowered(plan, winograd=winograd, narrow=self._narrow)
+        self._lowp = dict(lowp or {})
+        self.plan = plan = lowered(plan, winograd=winograd, lowp=self._lowp)
         shapes, small = plan.shapes(), folded(plan)
         nodes = [node for node in plan.nodes if node.output not in small]
         names = [plan.input, *(node.output for node in nodes)]
@@ -57,7 +57,7 @@ class CompiledNetwork:
         self.transformed = [
             node
             for node in nodes
-            if isinstance(node, Conv) and node.output not in self._narrow and uses_winograd(node, shapes, winograd)
+            if isinstance(node, Conv) and node.output not in self._lowp and uses_winograd(node, shapes, winograd)
         ]
         # Of every activation, the numbers of its images in the network; of every layer, its first step there and its steps.
         self.images: list[list[int]] = []
@@ -122,7 +122,7 @@ class CompiledNetwork:
                 residual_factor=factor,
                 clamp=node.clamp,
                 winograd=transformed,
-                narrow=self._narrow.get(node.output),
+                lowp=self._lowp.get(node.output),
             )
         step = winograd_tile(node.kernel) if transformed else 1
         self.layers.append(Layer(inputs, output, residual, node.kernel // 2, step, node.shuffle, factor))
@@ -130,7 +130,7 @@ class CompiledNetwork:
     def run(self, images: Tensor, dtype: torch.dtype) -> tuple[Tensor, bool]:
         """[N, H, W, C] float32 or uint8 to [N, s*H, s*W, C'] in ``dtype``, float32 or uint8.
 
-        The second value is False where an uint8 or narrow value stands for NaN or infinity.
+        The second value is False where an uint8 or low-precision value stands for NaN or infinity.
 
         Raises:
             ValueError: the sides are no multiples of the plan's alignment, or have nothing inside a gate's inset.
@@ -169,7 +169,7 @@ class CompiledNetwork:
         self.network.layout(height, width, scales=self._image_scales(), steps=self._steps(height, width))
         self._size = (height, width)
 
-    def _steps(self, height: int, width: int) -> list[tuple[int, int, int]]:
+    def _steps(self, height: int, width: int) -> list[Step]:
         """The steps of an image whose smallest activation has this size."""
         heights = [height * s for s in self.scales]
         widths = [width * s for s in self.scales]
@@ -179,7 +179,7 @@ class CompiledNetwork:
         ]
         order = chains(self.layers, sizes, heights, widths)
         return [
-            (layer, step.first, step.last)
+            Step(layer, step.first, step.last)
             for step in schedule(self.layers, heights, [0], order)
             for layer in (self.convs[step.layer] if step.layer >= 0 else [step.layer])
         ]

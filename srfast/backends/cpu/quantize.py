@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from srfast.kernels.cpu import Narrow, narrow_fits
+from srfast.kernels.cpu import LowPrecision, lowp_fits
 from srfast.plan import Conv, Plan
 
 
@@ -23,11 +23,11 @@ class Int8:
             where they are equal.
     """
 
-    convs: Mapping[str, Narrow]
+    convs: Mapping[str, LowPrecision]
     psnr: float
 
 
-def narrow_convs(plan: Plan) -> list[Conv]:
+def lowp_convs(plan: Plan) -> list[Conv]:
     """The convolutions that may become 8-bit ones: all that the kernels cover but the first and the last."""
     shapes = plan.shapes()
     convs = [node for node in plan.nodes if isinstance(node, Conv)]
@@ -35,6 +35,6 @@ def narrow_convs(plan: Plan) -> list[Conv]:
         node
         for node in convs[1:-1]
         if node.act in ("none", "prelu")
-        and narrow_fits(node.kernel, node.weight.shape[1])
+        and lowp_fits(node.kernel, node.weight.shape[1])
         and all(shapes[name].channels % 16 == 0 for name in node.sources)
     ]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from srfast.kernels.cpu import caches
+from srfast.kernels.cpu import Step, caches
 
 
 def share(part: float, most: int) -> int:
@@ -56,15 +56,6 @@ class Layer:
     def input(self) -> int:
         """The first of the inputs; all have the same size."""
         return self.inputs[0]
-
-
-@dataclass(frozen=True)
-class Step:
-    """Rows ``first`` .. ``last`` of a layer (before the shuffle); layer -1 - i loads input i."""
-
-    layer: int
-    first: int
-    last: int
 
 
 @dataclass(frozen=True)
@@ -141,27 +132,27 @@ def schedule(layers: list[Layer], heights: list[int], inputs: list[int], order: 
     Raises:
         ValueError: a layer waits for rows that nothing writes.
     """
-    run = _Run(layers, heights, inputs)
+    simulation = _Simulation(layers, heights, inputs)
     begin = 0
     while begin < len(order):
         end = begin + 1
         while end < len(order) and order[end].follows:
             end += 1
-        while not all(run.finished(i) for i in range(order[begin].start, order[end - 1].stop)):
-            before = len(run.steps)
-            run.advance_chain(order[begin])
+        while not all(simulation.finished(i) for i in range(order[begin].start, order[end - 1].stop)):
+            before = len(simulation.steps)
+            simulation.advance_chain(order[begin])
             for chain in order[begin + 1 : end]:
-                while run.advance_chain(chain):
+                while simulation.advance_chain(chain):
                     pass
-            if len(run.steps) == before:
+            if len(simulation.steps) == before:
                 raise ValueError(
                     f"layers {order[begin].start} to {order[end - 1].stop - 1} wait for rows that nothing writes"
                 )
         begin = end
-    return run.steps
+    return simulation.steps
 
 
-class _Run:
+class _Simulation:
     """The state of a simulated execution."""
 
     def __init__(self, layers: list[Layer], heights: list[int], inputs: list[int]) -> None:

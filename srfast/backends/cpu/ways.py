@@ -84,7 +84,7 @@ def parse_way(text: str) -> Way:
 
 def runnable(way: Way) -> Way:
     """``way`` where this machine has its kernels, else what stands for it: the machine's best set, or oneDNN."""
-    if way.path == "onednn" or way.path in (*kernels.instruction_sets(), *kernels.narrow_sets()):
+    if way.path == "onednn" or way.path in (*kernels.instruction_sets(), *kernels.lowp_sets()):
         return way
     if way.path == "amx" or not kernels.instruction_sets():
         return Way(way.dtype, "onednn")

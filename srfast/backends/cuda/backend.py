@@ -35,8 +35,8 @@ class CudaBackend:
         if dtype not in cuda.DTYPES:
             reasons.append(f"it computes in float16 or bfloat16, not {str(dtype).removeprefix('torch.')}")
         reasons += _device_reasons(device) + reference_only(plan)
-        shapes = {node.weight.shape for node in plan.nodes if isinstance(node, Conv)}
-        return reasons + sorted({text for shape in shapes if (text := conv_reason(*shape[:3]))})
+        convs = [node for node in plan.nodes if isinstance(node, Conv)]
+        return reasons + sorted({text for node in convs if (text := conv_reason(node))})
 
     def compile(self, plan: Plan, device: torch.device, dtype: torch.dtype) -> Executable:
         steps = pack_plan(plan, device_names(device), dtype, device)
@@ -45,6 +45,7 @@ class CudaBackend:
 
 
 def _device_reasons(device: torch.device) -> list[str]:
+    # The emulated module of the tests runs on the host.
     if device.type == "cpu" and cuda.emulated():
         return []
     if device.type != "cuda":

@@ -10,13 +10,16 @@ from srfast.kernels.buffers import Canvas
 from srfast.kernels.cuda.config import CudaConfig, find_config
 from srfast.kernels.cuda.conv import conv_launch
 from srfast.kernels.cuda.hopper import hopper_fits, hopper_launch
-from srfast.kernels.cuda.pack import CudaConv, Variant, choose_variant, pack_conv
+from srfast.kernels.cuda.pack import ACTS, CudaConv, Variant, choose_variant, pack_conv
 from srfast.kernels.targets import FrameTarget
 from srfast.plan import Conv
 
 
-def conv_reason(out: int, channels: int, kernel: int) -> str | None:
+def conv_reason(node: Conv) -> str | None:
     """Why the kernels cannot run a convolution; None if they can."""
+    _, channels, kernel, _ = node.weight.shape
+    if node.act not in ACTS:
+        return f"its convolutions end in {', '.join(ACTS)}, not in {node.act}"
     if kernel > 9:
         return f"its kernels go up to 9x9, not {kernel}x{kernel}"
     if channels > 8 and channels % 8:

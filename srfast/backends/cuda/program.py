@@ -64,6 +64,7 @@ def pack_plan(plan: Plan, names: tuple[str, ...], dtype: torch.dtype, device: to
         if isinstance(node, Conv)
     }
     pairs = _pairs(plan, packed, names)
+    # Neither residuals that are enlarged on the way nor first convolutions of fused pairs are launches of their own.
     skipped = {*enlarged, *(first.output for first, _ in pairs.values())}
     other = plan.map_tensors(lambda t: t.to(device, dtype))
     steps = []
@@ -97,6 +98,7 @@ def _pairs(plan: Plan, packed: dict[str, CudaConv], names: tuple[str, ...]) -> d
             continue
         middle, channels, kernel, _ = first.weight.shape
         config = find_pair(names, channels, kernel, middle, node.kernel, node.weight.shape[0])
+        # What lies between the two never reaches memory, so nothing can be added to it there, nor be read from there.
         if config is None or first.residual is not None or node.residual == first.output:
             continue
         fits = pair_fits if config.kernel in PAIRS else tail_fits
@@ -120,9 +122,11 @@ class Program:
         self._canvases = Canvases(self._shapes, self._slots, size, dtype, device)
         self.source = self._canvases.allocate(plan.input)
         self._body: list[Launch] = []
+        # The step after which nobody reads an activation, so that a later one may have its memory.
         last = {name: i for i, step in enumerate(steps) for name in step.reads}
         for i, step in enumerate(steps):
             target = self._canvases.allocate(step.node.output)
+            # The last step's target is the caller's: an activation, or frames.
             if i + 1 < len(steps):
                 self._body += self._launches(step, target)
                 for name in {n for n in step.reads if last[n] == i and n not in (plan.output, plan.input)}:
@@ -131,20 +135,20 @@ class Program:
         self._result = self._canvases[plan.output]
 
     def tensor_launches(self) -> tuple[list[Launch], Tensor]:
-        """As ``gpu_executable.Program.tensor_launches``."""
+        """As ``backends.gpu.executable.Program.tensor_launches``."""
         return [*self._body, *self._finish()], self._result.nchw()
 
     def frame_launches(
         self, frames: Tensor, out: Tensor, flag: Tensor, gain: float, white: float, bgr: bool
     ) -> list[Launch]:
-        """As ``gpu_executable.Program.frame_launches``; a last convolution writes frames whose channels are in its order."""
+        """As ``tensor_launches``, from frames to frames; a last convolution writes those whose channels are in its order."""
         start = [packed_in_launch(frames, self.source, gain, swap=bgr), *self._body]
         if self._last is not None and self._last.writes_frames and not bgr:
             return [*start, *self._launches(self._last, FrameTarget(out, white, flag))]
         return [*start, *self._finish(), packed_out_launch(self._result, out, PEAKS[out.dtype] / white, flag, swap=bgr)]
 
     def plane_launches(self, planes: Planes, out: Planes, flag: Tensor, peak: float, white: float) -> list[Launch]:
-        """As ``gpu_executable.Program.plane_launches``."""
+        """As ``backends.gpu.executable.Program.plane_launches``."""
         start = [load_planes_launch(planes, self.source, peak), *self._body]
         return [*start, *self._finish(), store_planes_launch(self._result, out, white, flag)]
 
@@ -158,6 +162,8 @@ class Program:
             return [self._torch_launch(step, out)]
         x, copies = self._input(step)
         residual = self._canvases[step.reads[step.sources]] if len(step.reads) > step.sources else None
+        # A kernel may start early only behind one of this module, which says when its results are written; PyTorch's
+        # copies never say so.
         early, form = step.config.early and not copies, step.config.kernel
         if step.first is not None and isinstance(out, Canvas):
             return [*copies, pair_launch(x, step.first, step.conv, out, residual, form=form, early=early)]

@@ -139,6 +139,7 @@ def activate(name: str, act: str, slope: Tensor | None, x: Any) -> Pooled | Mome
 
 def multiply(name: str, x: Any, y: Any) -> ChannelGate | SpatialGate:
     """The activation times its gate."""
+    # A product may be written either way round.
     image, gate = (x, y) if isinstance(x, str) else (y, x)
     if isinstance(image, str) and getattr(gate, "source", None) == image:
         if isinstance(gate, Moments) and gate.done and gate.weight is not None and gate.bias is not None:

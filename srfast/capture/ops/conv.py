@@ -55,6 +55,7 @@ def conv(b: Builder, name: str, m: nn.Conv2d, x: Value) -> Value:
         # Its phases may begin at any pixel; the convolution's own shift puts them where the module has them.
         x = b.emit(Unshuffle(f"{name}_unshuffled", x, stride), place)
         return b.emit(Conv(name, x, conv_before_unshuffle(weight, stride, padding), bias), place)
+    # An even kernel is an odd one with a row and a column of zeros at its end.
     if kernel % 2 == 0:
         weight = F.pad(weight, (0, 1, 0, 1))
     return b.emit(Conv(name, x, weight, bias), place)
@@ -85,4 +86,6 @@ def transposed(b: Builder, name: str, m: nn.ConvTranspose2d, x: str) -> str:
         raise UnsupportedModelError(f"no plan node covers {m} (at {name}): {error}") from error
     weight = transposed_as_conv(m.weight.detach(), stride, padding)
     bias = m.bias.detach() if m.bias is not None else torch.zeros(m.out_channels, dtype=weight.dtype)
+    # Each phase of the larger image is a convolution of its own of the small one: one convolution with stride^2
+    # times the outputs, and a pixel shuffle.
     return b.emit(Conv(name, x, weight, bias.repeat_interleave(stride**2), shuffle=stride), place)

@@ -8,10 +8,12 @@ from typing import Any
 
 from torch import Tensor
 
-from srfast.checkpoint.readers.srresnet import residual
+from srfast.checkpoint.readers.residual import residual
 from srfast.checkpoint.recipe import (
     GUESSED_SCALE,
+    Architecture,
     Hints,
+    Layout,
     Recipe,
     Rule,
     StateDict,
@@ -21,7 +23,7 @@ from srfast.checkpoint.recipe import (
     shifted,
 )
 from srfast.errors import CheckpointError
-from srfast.models.residual import DIV2K_MEAN, EDSR, MSRRESNET
+from srfast.models.residual import DIV2K_MEAN, EDSR, MSRRESNET, ResidualSR
 
 
 def read_msrresnet(state: StateDict, hints: Hints) -> Recipe:
@@ -115,3 +117,46 @@ def _edsr(state: dict[str, Tensor], hints: Hints, white: float) -> Recipe:
         return recipe
     told = f"every gain of the blocks, and {res_scale:g} was taken, as published; for another give --res-scale (res_scale=)"
     return replace(recipe, guesses=(told,))
+
+
+ARCHITECTURES = (
+    Architecture(
+        ResidualSR,
+        depth=("num_blocks",),
+        layouts=(
+            Layout("MSRResNet", "BasicSR", ("body.0.conv1.weight", "upconv1.weight", "conv_hr.weight"), read_msrresnet),
+            Layout(
+                "MSRResNet",
+                "BasicSR before 2020, KAIR",
+                ("recon_trunk.0.conv1.weight", "HRconv.weight"),
+                read_msrresnet,
+            ),
+            Layout(
+                "MSRResNet",
+                "mmagic",
+                ("trunk_net.0.conv1.weight", "upsample1.upsample_conv.weight"),
+                read_mmagic_msrresnet,
+            ),
+            Layout(
+                "SRResNet",
+                "BasicSR, first, and KAIR",
+                ("model.0.weight", "model.1.sub.0.res.0.weight"),
+                read_old_srresnet,
+            ),
+            Layout(
+                "EDSR",
+                "BasicSR",
+                ("conv_after_body.weight", "body.0.conv1.weight", "upsample.0.weight"),
+                read_basicsr_edsr,
+                "0..255 less the mean colour of DIV2K",
+            ),
+            Layout(
+                "EDSR",
+                "EDSR-PyTorch",
+                ("head.0.weight", "body.0.body.0.weight", "tail.0.0.weight"),
+                read_edsr,
+                "0..255 (or as its mean shift says) less the mean colour of DIV2K",
+            ),
+        ),
+    ),
+)

@@ -1,24 +1,24 @@
-"""Layouts of RRDBNet (ESRGAN, Real-ESRGAN, BSRGAN), SRVGGNetCompact, SRResNet and SR-UGAN with their own keys."""
+"""RRDBNet (ESRGAN, Real-ESRGAN, BSRGAN, ESRGAN+), as its programs named it over the years."""
 
 from __future__ import annotations
 
 import re
 
-from torch import Tensor
-
 from srfast.checkpoint.recipe import (
-    GUESSED_ACT,
     GUESSED_SCALE,
+    Architecture,
     Hints,
+    Layout,
     Recipe,
+    Row,
     Rule,
     StateDict,
     count,
     renamed,
     shape,
-    side,
 )
 from srfast.errors import CheckpointError
+from srfast.models.rrdbnet import RRDBNet
 
 
 def read_esrgan_old(state: StateDict, hints: Hints) -> Recipe:
@@ -71,53 +71,37 @@ def read_rrdb(state: StateDict, hints: Hints) -> Recipe:
         "unshuffle": unshuffle,
         "plus": "body.0.rdb1.conv1x1.weight" in state,
     }
-    return Recipe("RRDBNet", arguments, dict(state), (GUESSED_SCALE,) if either and hints.scale is None else ())
+    return Recipe(RRDBNet, arguments, dict(state), (GUESSED_SCALE,) if either and hints.scale is None else ())
 
 
-def read_compact(state: StateDict, hints: Hints) -> Recipe:
-    """``body.N``: convolutions at even N, slopes of PReLU at odd N where there are any."""
-    numbers = (re.fullmatch(r"body\.(\d{1,4})\.weight", key) for key in state)
-    convs = sorted(int(m[1]) for m in numbers if m and state[m[0]].ndim == 4)
-    if convs != list(range(0, 2 * len(convs), 2)) or len(convs) > 256:
-        raise CheckpointError(f"its convolutions are body.{', body.'.join(map(str, convs[:8]))}, not every second one")
-    first, last = shape(state, "body.0.weight"), shape(state, f"body.{convs[-1]}.weight")
-    upscale = side(f"body.{convs[-1]}", last[0] / first[1])
-    slopes = "body.1.weight" in state
-    arguments = {
-        "num_in_ch": first[1],
-        "num_out_ch": first[1],
-        "num_feat": first[0],
-        "num_conv": len(convs) - 2,
-        "upscale": upscale,
-        "act_type": "prelu" if slopes else hints.act or "relu",
-    }
-    return Recipe("SRVGGNetCompact", arguments, dict(state), () if slopes or hints.act else (GUESSED_ACT,))
-
-
-def read_srresnet(state: StateDict, hints: Hints) -> Recipe:
-    """The SRResNet that srfast trains: the keys of SRGAN-PyTorch since 2022-10."""
-    first, last = shape(state, "conv1.0.weight"), shape(state, "conv3.weight")
-    arguments = {
-        "scale": 2 ** count(state, "upsampling.{}.upsample_block.0.weight"),
-        "in_channels": first[1],
-        "out_channels": last[0],
-        "channels": first[0],
-        "num_blocks": count(state, "trunk.{}.rcb.0.weight"),
-    }
-    return Recipe("SRResNet", arguments, dict(state))
-
-
-def read_ugan(state: StateDict, hints: Hints) -> Recipe:
-    """The module's own keys."""
-    first, tail = shape(state, "down1.conv1.weight"), shape(state, "tail.weight")
-    own: dict[str, Tensor] = dict(state)
-    arguments = {
-        "scale": 2 * 2 ** count(state, "enlarge.{}.conv.weight"),
-        "in_channels": first[1],
-        "out_channels": tail[0] // 4,
-        "channels": first[0],
-        "growth": shape(state, "blocks.0.conv1.weight")[0],
-        "blocks": count(state, "blocks.{}.conv1.weight"),
-        "channel_attention": "down1.channel_gate.squeeze.weight" in state,
-    }
-    return Recipe("SRUGAN", arguments, own)
+ARCHITECTURES = (
+    Architecture(
+        RRDBNet,
+        depth=("num_block",),
+        layouts=(
+            Layout(
+                "ESRGAN+",
+                "nESRGANplus",
+                ("model.1.sub.0.RDB1.conv1.0.weight", "model.1.sub.0.RDB1.conv1x1.weight"),
+                read_esrgan_old,
+            ),
+            Layout("RRDBNet", "ESRGAN, first", ("model.1.sub.0.RDB1.conv1.0.weight",), read_esrgan_old),
+            Layout("RRDBNet", "ESRGAN, BSRGAN, RealSR", ("RRDB_trunk.0.RDB1.conv1.weight",), read_esrgan_middle),
+            Layout(
+                "RRDBNet",
+                "BasicSR, Real-ESRGAN, mmagic",
+                ("body.0.rdb1.conv1.weight", "conv_body.weight"),
+                read_rrdb,
+            ),
+        ),
+        rows=(
+            Row(
+                "RRDBNet (ESRGAN, Real-ESRGAN, BSRGAN), ESRGAN+",
+                "ESRGAN, BasicSR, mmagic, nESRGANplus",
+                "exact",
+                "`--model-scale 3` for one step by repeated pixels",
+                "`.pth`, `.safetensors`, ONNX, ncnn",
+            ),
+        ),
+    ),
+)

@@ -7,7 +7,7 @@ import torch
 
 from srfast.backends.cpu import CpuBackend, int8_set
 from srfast.backends.cpu.calibrate import calibrate
-from srfast.backends.cpu.quantize import narrow_convs
+from srfast.backends.cpu.quantize import lowp_convs
 from srfast.capture import capture
 from srfast.engine.tiling import tile_by_size
 from srfast.models import RRDBNet, SRResNet
@@ -22,7 +22,7 @@ def test_calibrated_networks_stay_close(name: str) -> None:
     torch.manual_seed(0)
     model = SRResNet(4, num_blocks=2) if name == "srresnet" else RRDBNet(num_feat=32, num_block=1, num_grow_ch=16)
     plan = in_units(optimise(capture(model.eval())), 255.0, 255.0)
-    convs = [node.output for node in narrow_convs(plan)]
+    convs = [node.output for node in lowp_convs(plan)]
     assert convs and plan.nodes[0].output not in convs and plan.output not in convs
     x = torch.rand(2, 3, 24, 31).mul(255).round()
     exact = CpuBackend().compile(plan, CPU, torch.float32)(x)

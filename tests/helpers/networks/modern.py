@@ -171,7 +171,79 @@ def cugan(w: Weights, x: Tensor, scale: int, se: bool = True, pro: bool = False,
     return (y - 0.15) / 0.7 if pro else y
 
 
-def plksr(w: Weights, x: Tensor, s: Size, layer_norm: bool = True) -> Tensor:
+def dysample(w: Weights, x: Tensor, key: str, planes: int, scale: int, groups: int) -> Tensor:
+    """Every new pixel by a loop over groups and over its place in the pixel that it comes from."""
+    n, channels, h, width = x.shape
+    amount = 2 * groups * scale * scale
+    moves = (
+        w.conv(x, f"{key}.offset", amount, 1) * torch.sigmoid(w.conv(x, f"{key}.scope", amount, 1, bias=False)) * 0.5
+    )
+    steps = [(i - (scale - 1) / 2) / scale for i in range(scale)]
+    regular = [[steps[i % scale] for i in range(scale * scale)], [steps[i // scale] for i in range(scale * scale)]]
+    places = torch.tensor([value for half in regular for _ in range(groups) for value in half])
+    moves = (moves + w.get(f"{key}.init_pos", lambda: places.view(1, -1, 1, 1))).view(
+        n, 2, groups, scale, scale, h, width
+    )
+    out = x.new_empty(n, channels, h * scale, width * scale)
+    part = channels // groups
+    for g in range(groups):
+        for i in range(scale):
+            for j in range(scale):
+                across = torch.arange(width) + moves[:, 0, g, i, j]
+                down = torch.arange(h)[:, None] + moves[:, 1, g, i, j]
+                across, down = across.clamp(0, width - 1), down.clamp(0, h - 1)
+                left, top = across.floor().long(), down.floor().long()
+                right, bottom = (left + 1).clamp(max=width - 1), (top + 1).clamp(max=h - 1)
+                a, b = (across - left)[:, None], (down - top)[:, None]
+                for sample in range(n):
+                    image = x[sample, g * part : (g + 1) * part]
+                    rows, (left_, right_) = (top[sample], bottom[sample]), (left[sample], right[sample])
+                    above, below = (
+                        image[:, r, left_] * (1 - a[sample]) + image[:, r, right_] * a[sample] for r in rows
+                    )
+                    value = above * (1 - b[sample]) + below * b[sample]
+                    out[sample, g * part : (g + 1) * part, i::scale, j::scale] = value
+    return w.conv(out, f"{key}.end_conv", planes, 1)
+
+
+def mosr(w: Weights, x: Tensor, s: Size, upsampler: str = "ps") -> Tensor:
+    hidden, deep = 2 * s.width - 2, s.width
+    out = w.conv(x, "gblocks.0", s.width)
+    for i in range(1, s.blocks + 1):
+        scale = w.get(f"gblocks.{i}.norm.weight", lambda: w.normal(s.width, std=0.2, mean=1))
+        shift = w.get(f"gblocks.{i}.norm.bias", lambda: w.normal(s.width, std=0.2))
+        mean = out.mean(1, keepdim=True)
+        y = (out - mean) / ((out - mean).square().mean(1, keepdim=True) + 1e-6).sqrt()
+        y = w.conv(y * scale.view(-1, 1, 1) + shift.view(-1, 1, 1), f"gblocks.{i}.fc1", 2 * hidden)
+        gains, passing, read = y.split([hidden, hidden - deep, deep], 1)
+        y = torch.cat([passing, w.conv(read, f"gblocks.{i}.conv", deep, 7, groups=deep)], 1)
+        out = F.mish(w.conv(F.mish(gains) * y, f"gblocks.{i}.fc2", s.width)) + out - 0.5
+    last = s.blocks + 1
+    y = F.mish(w.conv(out, f"gblocks.{last}", 2 * s.width))
+    y = w.conv(F.mish(w.conv(y, f"gblocks.{last + 2}", s.width)), f"gblocks.{last + 4}", s.width, 1)
+    short = F.mish(w.conv(F.mish(w.conv(x, "shortcut.block.0", s.width)), "shortcut.block.2", s.width))
+    y = y + short + w.conv(x, "shortcut.conv11", s.width, 1) - 0.5
+    if upsampler == "dys":
+        return dysample(w, y, "upsampler", 3, s.scale, 4)
+    if upsampler == "gps":
+        y = w.conv(y, "upsampler.in_to_k", 8 * 3 * s.scale**2)
+        return F.pixel_shuffle(sum(y.chunk(8, 1)) / 8, s.scale)
+    return F.pixel_shuffle(w.conv(y, "upsampler.0", 3 * s.scale**2), s.scale)
+
+
+def mosr_ensemble(w: Weights, x: Tensor, s: Size) -> Tensor:
+    return mosr(w, x, s, "gps")
+
+
+def mosr_dysample(w: Weights, x: Tensor, s: Size) -> Tensor:
+    return mosr(w, x, s, "dys")
+
+
+def plksr_dysample(w: Weights, x: Tensor, s: Size) -> Tensor:
+    return plksr(w, x, s, sampled=True)
+
+
+def plksr(w: Weights, x: Tensor, s: Size, layer_norm: bool = True, sampled: bool = False) -> Tensor:
     out = w.conv(x, "feats.0", s.width)
     part = s.width // 4
     for i in range(1, s.blocks + 1):
@@ -191,7 +263,8 @@ def plksr(w: Weights, x: Tensor, s: Size, layer_norm: bool = True) -> Tensor:
             y = F.group_norm(y, 4, vector("norm.weight", 1), vector("norm.bias", 0))
         out = out + y
     y = w.conv(out, f"feats.{s.blocks + 2}", 3 * s.scale**2)
-    return F.pixel_shuffle(y + x.repeat_interleave(s.scale**2, 1), s.scale)
+    y = y + x.repeat_interleave(s.scale**2, 1)
+    return dysample(w, y, "to_img", 3, s.scale, 3 if s.scale % 2 else 4) if sampled else F.pixel_shuffle(y, s.scale)
 
 
 def plksr_groups(w: Weights, x: Tensor, s: Size) -> Tensor:

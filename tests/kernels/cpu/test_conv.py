@@ -205,7 +205,7 @@ def test_several_inputs_are_read_in_a_row(isa: str, kernel: int, parts: tuple[in
     network.run([part.contiguous() for part in x.split(parts, 2)], [out], 2)
     assert _error(out, x, weight, bias) < 3e-5
     assert torch.equal(out, _run(isa, x, weight, bias, winograd=True))
-    with pytest.raises(ValueError, match="direct"):
+    with pytest.raises(ValueError, match=r"^inputs: a direct"):
         network.conv(sources, target, weight, bias)
 
 
@@ -244,9 +244,9 @@ def test_wrong_tensors_are_refused() -> None:
         network.run(inputs, [out[:-1]], 1)
     with pytest.raises(ValueError):
         network.run(inputs, [], 1)
-    with pytest.raises(ValueError, match="slopes"):
+    with pytest.raises(ValueError, match=r"^slope: .*1 or 16 values, not 3"):
         network.conv(0, 1, weight, bias, slope=torch.rand(3))
-    with pytest.raises(ValueError, match="Winograd"):
+    with pytest.raises(ValueError, match=r"^algorithm: no Winograd kernel for 7x7 on 16"):
         network.conv(0, 1, torch.rand(16, 16, 7, 7), bias, winograd=True)
 
 

@@ -1,4 +1,4 @@
-"""The narrow kernels (int8 by AVX512-VNNI and AMX, bfloat16 by AMX) against sums of the rounded values in float64."""
+"""The low-precision kernels (int8 by AVX512-VNNI and AMX, bfloat16 by AMX) against sums of the rounded values in float64."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from srfast.kernels.reference import conv_reference
 from srfast.models import SRResNet
 from srfast.plan.passes import optimise
 
-SETS = cpu.narrow_sets()
+SETS = cpu.lowp_sets()
 pytestmark = pytest.mark.skipif(
-    not SETS, reason="no narrow kernels: they need a CPU with AVX-512 and the compiled module"
+    not SETS, reason="no low-precision kernels: they need a CPU with AVX-512 and the compiled module"
 )
 INT8 = {"vnni", "amx_int8", "amx_int8_emulated"}
 SCALE, ZERO = 0.03, 117
@@ -38,7 +38,7 @@ def _run(kind: str, parts: list[Tensor], weight: Tensor, bias: Tensor, threads: 
     r = options.get("shuffle", 1)
     sources = [network.activation(part.shape[2], input=True) for part in parts]
     target = network.activation(weight.shape[0] // r**2, output=True)
-    network.conv(sources, target, weight, bias, narrow=cpu.Narrow(SCALE, ZERO), **options)
+    network.conv(sources, target, weight, bias, lowp=cpu.LowPrecision(SCALE, ZERO), **options)
     steps = [(-1 - i, 0, height) for i in range(len(parts))] + [(0, 0, height)]
     network.layout(height, width, scales=[1] * len(parts) + [r], steps=steps)
     out = torch.full((height * r, width * r, weight.shape[0] // r**2), float("nan"))
@@ -105,7 +105,7 @@ def test_a_network_in_bfloat16(kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", SETS)
-def test_values_without_a_narrow_form_are_reported(kind: str) -> None:
+def test_values_without_a_lowp_form_are_reported(kind: str) -> None:
     weight, bias = torch.rand(16, 32, 3, 3), torch.zeros(16)
     for value in (float("nan"), float("inf"), float("-inf")):
         x = torch.rand(5, 60, 32)
@@ -117,9 +117,9 @@ def test_values_without_a_narrow_form_are_reported(kind: str) -> None:
 def test_convolutions_that_do_not_fit_are_refused() -> None:
     network = cpu.Network(SETS[0])
     source, target = network.activation(24, input=True), network.activation(16, output=True)
-    with pytest.raises(ValueError, match="narrow"):
-        network.conv(source, target, torch.rand(16, 24, 3, 3), torch.zeros(16), narrow=cpu.Narrow())
+    with pytest.raises(ValueError, match=r"^inputs: only direct"):
+        network.conv(source, target, torch.rand(16, 24, 3, 3), torch.zeros(16), lowp=cpu.LowPrecision())
     plain = cpu.Network(cpu.instruction_sets()[0])
     source, target = plain.activation(32, input=True), plain.activation(16, output=True)
-    with pytest.raises(ValueError, match="no narrow convolutions"):
-        plain.conv(source, target, torch.rand(16, 32, 3, 3), torch.zeros(16), narrow=cpu.Narrow())
+    with pytest.raises(ValueError, match="no low-precision convolutions"):
+        plain.conv(source, target, torch.rand(16, 32, 3, 3), torch.zeros(16), lowp=cpu.LowPrecision())

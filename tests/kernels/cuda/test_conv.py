@@ -54,7 +54,7 @@ def test_larger_tile() -> None:
     check(problem(64, 64, 3, 17, 5, images=2), variant=Variant(64, 64, 3, 16, 16), residual=True, gain=0.2)
 
 
-@pytest.mark.parametrize("variant", [v for v in VARIANTS if not v.pixel and v.kernel == 0], ids=str)
+@pytest.mark.parametrize("variant", [v for v in VARIANTS if not v.pixel_stride and v.kernel == 0], ids=str)
 def test_every_variant(variant: Variant) -> None:
     """Blocks that the channels do not fill, and a second block of each."""
     channels, out = variant.block_c + 16, variant.block_o + 5
@@ -67,7 +67,7 @@ def test_kernels(kernel: int) -> None:
 
 
 @pytest.mark.parametrize(("channels", "kernel"), [(3, 9), (3, 3), (1, 5), (8, 3), (6, 5)])
-def test_narrow(channels: int, kernel: int) -> None:
+def test_few_channels(channels: int, kernel: int) -> None:
     check(problem(channels, 40, kernel, 9, 19, images=2), act="prelu", slope=numbers(40, seed=4))
 
 
@@ -130,7 +130,7 @@ def test_choice() -> None:
     assert choose_variant(64, 64, 3) == Variant(64, 64, 3)
     assert choose_variant(160, 32, 3) == Variant(32, 32)
     assert choose_variant(256, 12, 5) == Variant(64, 16)
-    assert choose_variant(3, 64, 9) == Variant(16, 32, pixel=4)
+    assert choose_variant(3, 64, 9) == Variant(16, 32, pixel_stride=4)
 
 
 def test_wrong_arguments() -> None:

@@ -59,7 +59,7 @@ def expected_of(x: Tensor, weight: Tensor, bias: Tensor, **options: object) -> T
 @pytest.mark.parametrize("size", [(1, 1), (17, 64), (135, 241)])
 @pytest.mark.parametrize("variant", VARIANTS, ids=str)
 def test_convolutions(variant: Variant, size: tuple[int, int]) -> None:
-    channels = variant.pixel - 1 if variant.pixel else variant.block_c
+    channels = variant.pixel_stride - 1 if variant.pixel_stride else variant.block_c
     x, weight, bias = problem(channels, variant.block_o + 16, variant.kernel or 5, size)
     out = on_gpu(torch.zeros(2, weight.shape[0], *size, dtype=HALF))
     conv_launch(on_gpu(x), pack_conv(weight, bias, variant=variant, device="cuda"), out)()

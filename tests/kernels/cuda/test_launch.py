@@ -76,7 +76,7 @@ int main() {
             for (int i = 0; i < 2000; ++i) {
                 const int shared = (t + i) % 3 ? 60000 : 99000;
                 try {
-                    launch(i % 2 ? one : other, 1, 128, shared, Queue{t % 2, 0, false}, i);
+                    launch(i % 2 ? one : other, 1, 128, shared, Stream{t % 2, 0, false}, i);
                 } catch (const std::runtime_error&) {  // counted as refused
                 }
             }
@@ -85,7 +85,7 @@ int main() {
     std::printf("%d %d %d\n", launched.load(), refused.load(), sets);
     for (int device : {1, 0}) {
         try {
-            launch(one, 1, 128, device ? 200000 : 232000, Queue{device, 0, false}, 0);
+            launch(one, 1, 128, device ? 200000 : 232000, Stream{device, 0, false}, 0);
             std::printf("fits\n");
         } catch (const std::exception& error) {
             std::printf("%s\n", error.what());

@@ -52,7 +52,7 @@ def test_nothing_to_check(capsys: pytest.CaptureFixture[str]) -> None:
 def test_architectures_are_those_in_the_module() -> None:
     if cuda.unavailable_reason():
         pytest.skip(f"nothing to check: {cuda.unavailable_reason()}")
-    assert architectures(Path(cuda.module().__file__)) == sorted(cuda.architectures())
+    assert architectures(Path(cuda.compiled.__file__)) == sorted(cuda.architectures())
 
 
 @pytest.mark.parametrize("arch", ["80", "90a"])
@@ -62,6 +62,6 @@ def test_the_compiled_module_passes(arch: str) -> None:
         pytest.skip(f"nothing to check: {cuda.unavailable_reason()}")
     if arch not in cuda.architectures():
         pytest.skip(f"the module was built without sm_{arch}")
-    lines, bad = check(Path(cuda.module().__file__), arch)
+    lines, bad = check(Path(cuda.compiled.__file__), arch)
     assert lines
     assert bad == []

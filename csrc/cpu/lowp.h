@@ -1,4 +1,4 @@
-// Direct convolutions in a narrow type: rows are converted as they are read (float32 images stay what the layers exchange),
+// Direct convolutions in a low-precision type: rows are converted as they are read (float32 images stay what the layers exchange),
 // and the taps are multiplied by an instruction that sums several channels at once. `Type` says how:
 //   Element, the type of a converted value, and Unit, what a thread needs to multiply;
 //   pixels of a segment, at most, and step, how many of them one product covers;
@@ -12,7 +12,7 @@
 namespace {
 
 using srfast::kMaxKernel;
-using srfast::kNarrowBytes;
+using srfast::kLowpBytes;
 
 constexpr int kReadAhead = 64;  // bytes after the last pixel that products() may read, for weights that are zero
 
@@ -23,19 +23,20 @@ bool convert_row(const Conv& conv, const Task& task, int y, int x, int pixels, t
         each_piece(task, 0, conv.in_channels, [&](const Piece& piece, int at) {
             const Image& image = *piece.image;
             const float* from = image.row(y) + static_cast<std::ptrdiff_t>(x + p) * image.channels;
-            finite &= Type::convert(conv, from, image.channels, to + static_cast<std::ptrdiff_t>(p) * conv.in_channels + at);
+            finite &=
+                Type::convert(conv, from, image.channels, to + static_cast<std::ptrdiff_t>(p) * conv.in_channels + at);
         });
     return finite;
 }
 
 template <class Type>
-void run_narrow(const Conv& conv, const Task& task) {
+void run_lowp(const Conv& conv, const Task& task) {
     using Element = typename Type::Element;
-    alignas(64) static thread_local Element converted[(kNarrowBytes + kReadAhead) / sizeof(Element)];
+    alignas(64) static thread_local Element converted[(kLowpBytes + kReadAhead) / sizeof(Element)];
     const typename Type::Unit unit{};
     const int half = conv.kernel / 2, width = task.sources[0].width;
     // As many pixels as the converted rows have room for.
-    const int room = kNarrowBytes / static_cast<int>(sizeof(Element)) / conv.kernel / conv.in_channels - 2 * half;
+    const int room = kLowpBytes / static_cast<int>(sizeof(Element)) / conv.kernel / conv.in_channels - 2 * half;
     const int segment = room < Type::pixels ? room / Type::step * Type::step : Type::pixels;
     const std::ptrdiff_t slot = static_cast<std::ptrdiff_t>(segment + 2 * half) * conv.in_channels;
     const Range rows = part(task.last - task.first, 1, task.index, task.count);
@@ -51,8 +52,9 @@ void run_narrow(const Conv& conv, const Task& task) {
         for (int y = first; y < last; ++y) {
             convert(y + half);
             const Element* ring[kMaxKernel];
-            for (int i = 0; i < conv.kernel; ++i) ring[i] = converted + (y + i - half + conv.kernel) % conv.kernel * slot;
-            const std::uint8_t* weights = conv.narrow_weights.data();
+            for (int i = 0; i < conv.kernel; ++i)
+                ring[i] = converted + (y + i - half + conv.kernel) % conv.kernel * slot;
+            const std::uint8_t* weights = conv.lowp_weights.data();
             for (int g = 0; g < groups(conv); ++g) {
                 const Group group = group_of(conv, g);
                 Type::products(unit, conv, ring, weights, group, pixels, task.scratch);

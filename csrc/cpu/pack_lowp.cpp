@@ -15,15 +15,15 @@ std::uint16_t to_bf16(float value) {
 
 }  // namespace
 
-bool narrow_fits(int kernel, int in_channels) {
-    // bfloat16 takes two bytes, and a product covers kNarrowStep pixels.
+bool lowp_fits(int kernel, int in_channels) {
+    // bfloat16 takes two bytes, and a product covers kLowpStep pixels.
     return kernel <= kMaxKernel && in_channels % 32 == 0 &&
-           2 * kernel * in_channels * (kNarrowStep + kernel - 1) <= kNarrowBytes;
+           2 * kernel * in_channels * (kLowpStep + kernel - 1) <= kLowpBytes;
 }
 
-void pack_narrow(Conv& conv, Narrow type, const float* weight) {
+void pack_lowp(Conv& conv, LowPrecision type, const float* weight) {
     const int taps = conv.kernel * conv.kernel, in = conv.in_channels, out = conv.out_channels;
-    const bool bytes = type != Narrow::bf16, tiles = type != Narrow::int8;
+    const bool bytes = type != LowPrecision::bf16, tiles = type != LowPrecision::int8;
     const int joined = bytes ? 4 : 2, size = 4 / joined;  // channels side by side, bytes of a value
     // Values that lie together, vector by vector: [panel][block][vector][joined values][output][value]. Those of a row of
     // taps begin a block of 8-bit tiles.
@@ -35,7 +35,7 @@ void pack_narrow(Conv& conv, Narrow type, const float* weight) {
         const int outputs = std::min(out - first, kGroup), vectors = (outputs + 15) / 16;
         const std::size_t vector_bytes = static_cast<std::size_t>(conv.kernel) * row * 16 * size;
         const int padded = tiles ? (vectors + 1) / 2 * 2 : vectors;
-        conv.narrow_weights.resize(start + padded * vector_bytes, 0);
+        conv.lowp_weights.resize(start + padded * vector_bytes, 0);
         for (int o = 0; o < outputs; ++o) {
             const int source = conv.source_output(first + o), v = o / 16, wide = std::min(padded - v / 2 * 2, 2);
             const float* w = weight + static_cast<std::size_t>(source) * in * taps;
@@ -49,7 +49,8 @@ void pack_narrow(Conv& conv, Narrow type, const float* weight) {
                     const int k = t / conv.kernel * row + t % conv.kernel * in + c, inner = k % block;
                     std::size_t at = static_cast<std::size_t>(k / block) * wide + v % 2;
                     at = (at * (block / joined) + inner / joined) * 16 + o % 16;
-                    std::uint8_t* to = &conv.narrow_weights[start + v / 2 * 2 * vector_bytes + (at * joined + inner % joined) * size];
+                    std::uint8_t* to =
+                        &conv.lowp_weights[start + v / 2 * 2 * vector_bytes + (at * joined + inner % joined) * size];
                     if (bytes) {
                         const long rounded = std::lrintf(value / scale);
                         *to = static_cast<std::uint8_t>(static_cast<std::int8_t>(rounded));
@@ -61,10 +62,11 @@ void pack_narrow(Conv& conv, Narrow type, const float* weight) {
                 }
             if (bytes) {
                 conv.scale[first + o] = scale / conv.input_inverse;
-                conv.bias[first + o] -= static_cast<float>(static_cast<double>(sum) * conv.input_zero * scale / conv.input_inverse);
+                conv.bias[first + o] -=
+                    static_cast<float>(static_cast<double>(sum) * conv.input_zero * scale / conv.input_inverse);
             }
         }
-        start = conv.narrow_weights.size();
+        start = conv.lowp_weights.size();
     }
 }
 

@@ -1,0 +1,76 @@
+"""Some frames of a video beside their bicubic enlargements, to look at before a long run."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import cv2
+import numpy as np
+
+from srfast.errors import InputError
+from srfast.images.arrays import Array
+from srfast.images.comparison import middle, side_by_side
+from srfast.upscaler import Upscaler
+from srfast.video.keeping import prepare
+from srfast.video.reader import RgbFrame, VideoReader
+from srfast.video.source import InputOptions, Source, can_reopen, label
+
+_HEIGHT, _WIDTH = 720, 960  # of each picture at most: its middle, at full size
+
+
+def preview(source: Source, upscaler: Upscaler, count: int, input_options: InputOptions | None = None) -> Array:
+    """Upscales some frames, spread evenly over a video, and shows each beside its bicubic enlargement.
+
+    Args:
+        source: a video that can be read more than once.
+        upscaler: the network.
+        count: of frames, 1 to 100.
+        input_options: how to read it, and which part of it.
+
+    Returns:
+        [H, W, 3] BGR of uint8: a row for each frame, of the middle of its pictures at full size.
+
+    Raises:
+        ValueError: ``count`` is none of these.
+        InputError: it cannot be read, or only once.
+    """
+    if not 1 <= count <= 100:
+        raise ValueError(f"a preview shows 1 to 100 frames, not {count}")
+    if not can_reopen(source):
+        raise InputError(f"a preview reads frames ahead: {label(source)} can be read only once")
+    return np.vstack([_row(image, upscaler) for image in _spread(source, count, input_options or InputOptions())])
+
+
+def _spread(source: Source, count: int, options: InputOptions) -> list[Array]:
+    """[H, W, 3] BGR frames of uint8 from the middles of equal parts; fewer where the video is shorter than it says."""
+    begin = options.start or 0.0
+    with VideoReader(source, options) as reader:
+        seconds = reader.expected_frames / float(reader.rate) if reader.rate else 0.0
+        images = [_first(reader)]
+    if not seconds:
+        return images
+    found = []
+    for number in range(count):
+        time = begin + seconds * (number + 0.5) / count
+        try:
+            with VideoReader(source, replace(options, start=time, end=None)) as reader:
+                found.append(_first(reader))
+        except InputError:  # after its last frame
+            break
+    return found or images
+
+
+def _first(reader: VideoReader) -> Array:
+    prepare(reader, "iter")
+    image: Any = next(item.image for item in reader.items([]) if isinstance(item, RgbFrame))[..., :3]
+    if image.dtype == np.uint16:
+        image = (image // 257).astype(np.uint8)
+    return cv2.cvtColor(np.ascontiguousarray(image), cv2.COLOR_RGB2BGR)
+
+
+def _row(image: Array, upscaler: Upscaler) -> Array:
+    ours = np.asarray(upscaler(image))
+    bicubic = cv2.resize(image, (ours.shape[1], ours.shape[0]), interpolation=cv2.INTER_CUBIC)
+    named = ((bicubic, "bicubic"), (ours, f"srfast {upscaler.name}"))
+    return side_by_side([(middle(picture, _HEIGHT, _WIDTH), name) for picture, name in named])

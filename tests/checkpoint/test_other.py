@@ -1,0 +1,124 @@
+"""Networks through spandrel: found, run with tiles, told apart; refused safely; and the hint where spandrel is missing."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import srfast
+from srfast.checkpoint import load_model, save_checkpoint
+from srfast.cli import main
+from srfast.errors import CheckpointError
+
+REASON = "spandrel is not installed: pip install 'srfast[any]'"
+
+
+def network(name: str) -> nn.Module:
+    """A small network of a kind that srfast has no reader for."""
+    pytest.importorskip("spandrel", reason=REASON)
+    torch.manual_seed(2)
+    if name == "SwinIR":
+        from spandrel.architectures.SwinIR import SwinIR
+
+        return SwinIR(
+            img_size=16, depths=[2], embed_dim=16, num_heads=[2], window_size=8, upscale=2, upsampler="pixelshuffle"
+        )
+    if name == "DAT":
+        from spandrel.architectures.DAT import DAT
+
+        return DAT(
+            img_size=16, split_size=[2, 4], depth=[2], embed_dim=16, num_heads=[2], expansion_factor=2, upscale=2
+        )
+    if name == "OmniSR":
+        from spandrel.architectures.OmniSR import OmniSR
+
+        return OmniSR(num_feat=16, block_num=1, res_num=1, up_scale=2, window_size=8, bias=True)
+    from spandrel.architectures.SAFMN import SAFMN
+
+    return SAFMN(dim=16, n_blocks=2, upscaling_factor=2)
+
+
+@pytest.mark.parametrize("name", ["SwinIR", "DAT", "OmniSR", "SAFMN"])
+def test_found_and_run(tmp_path: Path, name: str) -> None:
+    module = network(name).eval()
+    torch.save({"params_ema": module.state_dict()}, tmp_path / "x.pth")
+    model = load_model(tmp_path / "x.pth")
+    assert (model.architecture, model.scale, model.layout) == (name, 2, "spandrel")
+    x = torch.rand(1, 3, 32, 48, generator=torch.Generator().manual_seed(1))
+    with torch.inference_mode():
+        expected = module(x)
+    torch.testing.assert_close(model.module(x), expected, rtol=0, atol=1e-5)
+    upscaler = srfast.Upscaler(model, device="cpu", dtype="fp32", tile=0)
+    assert upscaler.plan.blends
+    got = upscaler(x)
+    torch.testing.assert_close(got, expected.clamp(0, 1), rtol=0, atol=1e-4)
+    # Odd sizes, and tiles.
+    image = np.random.default_rng(3).integers(0, 256, (37, 51, 3), np.uint8)
+    assert upscaler(image).shape == (74, 102, 3)
+    large = np.random.default_rng(3).integers(0, 256, (101, 130, 3), np.uint8)
+    tiled = srfast.Upscaler(model, device="cpu", dtype="fp32", tile=48)
+    assert tiled(large).shape == (202, 260, 3)
+    assert tiled.engine.statistics.tiles > 1
+    with pytest.raises(CheckpointError, match="not converted"):
+        save_checkpoint(model.module, tmp_path / "y.safetensors", facts=model)
+
+
+def test_inspect_says_what_runs_where(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    torch.save(network("SAFMN").state_dict(), tmp_path / "x.pth")
+    assert main(["inspect", str(tmp_path / "x.pth")]) == 0
+    text = capsys.readouterr().out
+    assert "SAFMN x2, keys of spandrel" in text
+    assert "PyTorch runs " in text
+    assert "blended and not exact" in text
+
+
+def test_bad_values_are_refused(tmp_path: Path) -> None:
+    state = network("SAFMN").state_dict()
+    next(iter(state.values())).fill_(float("nan"))
+    torch.save(state, tmp_path / "x.pth")
+    with pytest.raises(CheckpointError, match="NaN"):
+        load_model(tmp_path / "x.pth")
+
+
+def test_shapes_that_do_not_fit_are_refused(tmp_path: Path) -> None:
+    state: dict[str, Any] = dict(network("SAFMN").state_dict())
+    key = next(k for k, v in state.items() if v.ndim == 4 and "mfr" in k)
+    torch.save(state | {key: torch.ones(1, 2, 3, 3)}, tmp_path / "x.pth")
+    with pytest.raises(CheckpointError, match="spandrel cannot build it"):
+        load_model(tmp_path / "x.pth")
+
+
+def test_known_networks_stay_with_srfast(tmp_path: Path) -> None:
+    pytest.importorskip("spandrel", reason=REASON)
+    from srfast.models import RRDBNet
+
+    torch.save(RRDBNet(num_feat=4, num_block=1, num_grow_ch=2).state_dict(), tmp_path / "x.pth")
+    assert load_model(tmp_path / "x.pth").layout.startswith("BasicSR")
+
+
+def test_no_code_of_a_file_runs(tmp_path: Path) -> None:
+    """With spandrel as well: srfast reads the file."""
+
+    class Evil:
+        def __reduce__(self) -> Any:
+            return open, (str(tmp_path / "ran"), "w")
+
+    torch.save({"feats.0.weight": torch.ones(3), "x": Evil()}, tmp_path / "x.pth")
+    with pytest.raises(CheckpointError):
+        load_model(tmp_path / "x.pth")
+    assert not (tmp_path / "ran").exists()
+
+
+def test_without_spandrel_the_message_says_how_to_get_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "spandrel", None)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    torch.save({"layers.0.attn.qkv.weight": torch.ones(3, 3)}, tmp_path / "x.pth")
+    with pytest.raises(CheckpointError, match=r"no known architecture.*srfast\[any\]") as caught:
+        load_model(tmp_path / "x.pth")
+    assert len(str(caught.value)) < 500

@@ -1,0 +1,87 @@
+"""Images through pipes: '-' in and out, the same pixels and metadata as through files."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from PIL import Image
+
+from srfast.cli import main
+
+FAST = ["-n", "compact_x2", "--device", "cpu"]
+PICTURE = np.random.default_rng(0).integers(0, 256, (12, 16, 3), dtype=np.uint8)
+
+
+@pytest.fixture
+def photo(tmp_path: Path) -> Path:
+    path = tmp_path / "photo.png"
+    Image.fromarray(PICTURE[..., ::-1]).save(path, dpi=(300, 300))
+    return path
+
+
+@pytest.fixture
+def expected(photo: Path) -> bytes:
+    out = photo.with_name("expected.png")
+    assert main(["upscale", str(photo), str(out), *FAST]) == 0
+    return out.read_bytes()
+
+
+def run(*arguments: str, data: bytes = b"") -> tuple[int, bytes, str]:
+    """In a process of its own, whose streams are real pipes."""
+    done = subprocess.run(
+        [sys.executable, "-m", "srfast", "upscale", *arguments, *FAST], input=data, capture_output=True, check=False
+    )
+    return done.returncode, done.stdout, done.stderr.decode()
+
+
+def test_from_a_file(photo: Path, expected: bytes) -> None:
+    assert run(str(photo), "-")[:2] == (0, expected)
+    code, data, said = run(str(photo), "-", "-f", "jpg")
+    assert code == 0, said
+    assert data.startswith(b"\xff\xd8")
+    assert cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR).shape == (24, 32, 3)
+    assert "the standard output: 32x24" in said
+
+
+def test_from_the_standard_input(photo: Path, expected: bytes, tmp_path: Path) -> None:
+    data = photo.read_bytes()
+    assert run("-", "-", "-f", "png", data=data)[:2] == (0, expected)
+    code, nothing, said = run("-", str(tmp_path / "out.png"), data=data)
+    assert (code, nothing) == (0, b""), said
+    assert (tmp_path / "out.png").read_bytes() == expected
+    assert run("-", str(tmp_path / "out.webp"), data=data)[0] == 0
+    assert cv2.imread(str(tmp_path / "out.webp")).shape == (24, 32, 3)
+
+
+def test_what_is_no_image(photo: Path, tmp_path: Path) -> None:
+    code, data, said = run("-", str(tmp_path / "out.jpg"), data=b"no image" * 99)
+    assert (code, data) == (7, b"")
+    assert "is one picture, but the standard input is a video" in said
+    assert "Traceback" not in said
+    code, data, said = run("-", "-", "-f", "png", data=photo.read_bytes() * 2)
+    assert (code, data) == (6, b"")
+    assert "holds more than one picture; give --input-format png_pipe" in said
+    code, data, said = run("-", "-", "-f", "png", data=photo.read_bytes()[:60])
+    assert (code, data) == (6, b"")
+    assert "the standard input" in said
+    assert [p.name for p in tmp_path.iterdir()] == ["photo.png"]
+
+
+def test_pictures_in_a_pipe_are_a_video(photo: Path) -> None:
+    """Where nothing says an image: as many frames as there are pictures."""
+    code, data, said = run("-", "-", data=photo.read_bytes() * 3)
+    assert code == 0, said
+    assert data.startswith(b"YUV4MPEG2")
+    assert data.count(b"FRAME") == 3
+    assert run(str(photo), "-", "-f", "y4m")[1].startswith(b"YUV4MPEG2")
+
+
+def test_a_name_of_no_format(photo: Path) -> None:
+    code, data, said = run(str(photo), "-", "-f", "png", "--codec", "ffv1")
+    assert (code, data) == (2, b"")
+    assert "--codec does nothing for an image" in said
