@@ -32,7 +32,7 @@ def compile_one(network: str, arch: int, size: tuple[int, int], threads: int | N
 
     made = {"srresnet": lambda: SRResNet(4), "rrdbnet": lambda: RRDBNet(scale=4), "srugan": lambda: SRUGAN(2)}
     torch.manual_seed(0)
-    plan = optimise(capture(made[network]().eval()))
+    plan = optimise(capture(made[network]().eval()))  # type: ignore[no-untyped-call]
     if threads is not None:
         launch._threads = lambda: threads
     width, height = size

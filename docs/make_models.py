@@ -14,7 +14,7 @@ def table() -> str:
     """The rows of all records, by name."""
     rows = sorted((row for record in ARCHITECTURES for row in record.rows), key=lambda row: row.name.lower())
     lines = [
-        "| architecture | who writes such files | files | what only a hint tells | tiles |",
+        "| architecture | who writes such files | files | options you may need | tiles |",
         "|---|---|---|---|---|",
     ]
     lines += [f"| {row.name} | {row.writers} | {row.files} | {row.hint} | {row.tiles} |" for row in rows]

@@ -19,7 +19,7 @@ from srfast.kernels.params import INTERPRETED
 
 # Seconds until a line says that kernels are being compiled, and between such lines. A warm cache needs less than one.
 _PATIENCE = 2.0
-# What the compiler and ptxas need for one kernel, in bytes, seen with Triton 3.9: the largest took 0.6 GB.
+# Room that is left for the compiler and ptxas of one kernel, in bytes: an estimate, as nobody has measured the largest one.
 _MEMORY = 700 << 20
 
 progress = logging.getLogger("srfast.compiling")

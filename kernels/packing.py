@@ -79,6 +79,7 @@ def pack_conv(
     out, channels, kernel = check_conv(weight, bias, act, slope, shuffle)
     block_o = min(block_o, max(16, _power_of_two(out)))
     order = phase_order(out, shuffle)
+    # Channels beyond the last have zero weights, so that a kernel need not mask what it reads of them.
     padded_out = -(-out // block_o) * block_o
     taps, columns, pixel = _taps(weight.detach().float().cpu()[order])
     block_c = _channel_block(taps.shape[2], exact)
@@ -128,6 +129,7 @@ def _taps(weight: Tensor) -> tuple[Tensor, int, int]:
     if channels > 8:
         return weight.permute(2, 3, 0, 1).reshape(kernel * kernel, out, channels), kernel, 0
     pixel = padded_channels(channels)
+    # Few channels would leave most of a matrix instruction's depth of 16 empty: a row of taps fills it.
     wide = torch.zeros(kernel, out, kernel, pixel)
     wide[..., :channels] = weight.permute(2, 0, 3, 1)
     return wide.reshape(kernel, out, kernel * pixel), 1, pixel

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import copy
 import logging
+import math
+from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
@@ -12,8 +15,9 @@ from srfast.backends.reference import ReferenceBackend
 from srfast.capture import capture
 from srfast.capture.mixed import Probe, mixed, probed, settled, whole
 from srfast.errors import UnsupportedModelError
-from srfast.plan import Conv, Eager, Plan
+from srfast.plan import Clamp, Conv, Eager, Node, Plan
 from srfast.plan.passes import optimise
+from srfast.plan.rewriter import renamed
 
 _log = logging.getLogger("srfast")
 
@@ -75,6 +79,49 @@ def _close(got: Tensor, expected: Tensor) -> bool:
     if got.shape != expected.shape or not bool(torch.isfinite(expected).all()):
         return False
     return float((got - expected).abs().max()) <= 1e-4 * max(1.0, float(expected.abs().max()))
+
+
+def chained(plans: Sequence[Plan]) -> Plan:
+    """Join plans into one that runs them one after the other.
+
+    Args:
+        plans: of networks for images in 0..1, in order; each takes as many colour planes as the one before gives.
+
+    Returns:
+        A plan that limits what is handed on to 0..1 and does not round it. Its tiles are exact where all of theirs are.
+
+    Raises:
+        UnsupportedModelError: the planes do not fit, or one of several networks has a border of its own.
+
+    Examples:
+        >>> from srfast.models import SRVGGNetCompact
+        >>> clean, enlarge = (SRVGGNetCompact(num_feat=4, num_conv=1, upscale=scale).eval() for scale in (1, 2))
+        >>> chained([plan_network(clean), plan_network(enlarge)]).scale
+        2
+    """
+    if len(plans) == 1:
+        return plans[0]
+    nodes: list[Node] = []
+    before = ""
+    for index, plan in enumerate(plans):
+        if plan.border:
+            raise UnsupportedModelError(
+                f"network {index + 1} of the chain has a border of {plan.border} pixels, which only images have: run it by itself"
+            )
+        if index and plan.in_channels != plans[index - 1].out_channels:
+            raise UnsupportedModelError(
+                f"network {index + 1} of the chain takes {plan.in_channels} colour planes, and the one before gives "
+                f"{plans[index - 1].out_channels}"
+            )
+        names = {name: f"n{index}_{name}" for name in plan.shapes()}
+        if index:
+            names[plan.input] = f"n{index}_limited"
+            nodes.append(Clamp(names[plan.input], before, 0.0, 1.0))
+        nodes += [replace(renamed(node, names), output=names[node.output]) for node in plan.nodes]
+        before = names[plan.output]
+    first = plans[0]
+    multiple = math.lcm(*(plan.multiple for plan in plans))
+    return optimise(Plan(tuple(nodes), f"n0_{first.input}", before, first.in_channels, multiple=multiple))
 
 
 def parts(plan: Plan) -> str:

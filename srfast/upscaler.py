@@ -8,8 +8,8 @@ import math
 import numbers
 import os
 import threading
-from collections.abc import Iterable, Iterator
-from typing import Any, overload
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, TypeAlias, overload
 
 import numpy as np
 import torch
@@ -21,7 +21,8 @@ from srfast.checkpoint import LoadedModel, load_model
 from srfast.engine import Engine
 from srfast.errors import InputError, UnsupportedModelError
 from srfast.images.arrays import Array, resize_array, upscale_array, upscale_frame
-from srfast.planning import plan_network
+from srfast.images.channels import Ensemble, OnLuma, Opaque, Run
+from srfast.planning import chained, plan_network
 
 _LARGEST_SIDE = 1 << 20  # pixels, of a result: OpenCV reads no larger pictures
 DTYPES = {
@@ -34,11 +35,16 @@ DTYPES = {
 }
 
 
+Model: TypeAlias = LoadedModel | nn.Module | str | os.PathLike[str]
+
+
 class Upscaler:
     """Upscales frames with one model on one device.
 
     Args:
-        model: a checkpoint's path, a shipped model's name, or a PyTorch module for RGB images in 0..1.
+        model: a checkpoint's path, a shipped model's name, or a PyTorch module for images in 0..1; or a sequence of these,
+            which run one after the other in one pass. A network of one plane enlarges the luma of colour images, and one of
+            four takes BGRA as it is; these two are for frames, not for videos.
         outscale: final enlargement; other than the model's own scale, the result is resized to it (numpy frames only).
         size: width and height of the result in pixels instead, whatever the input's; numpy frames and PIL images only.
         height: of the result in pixels instead; the width follows, to a multiple of 2.
@@ -47,6 +53,7 @@ class Upscaler:
         dtype: a torch dtype or its name ('fp16', 'bf16', 'fp32'); by default the fastest that keeps all levels of the frames.
         tile: side of a tile in input pixels; 0 never tiles, None lets the memory decide. Results do not depend on it.
         memory: bytes that activations may take.
+        self_ensemble: average the results for the eight orientations of each frame (eight times the work; not for videos).
 
     Raises:
         CheckpointError: the file is no checkpoint of a known network.
@@ -65,7 +72,7 @@ class Upscaler:
 
     def __init__(
         self,
-        model: LoadedModel | nn.Module | str | os.PathLike[str],
+        model: Model | Sequence[Model],
         *,
         outscale: float | None = None,
         size: tuple[int, int] | None = None,
@@ -75,26 +82,29 @@ class Upscaler:
         dtype: torch.dtype | str | None = None,
         tile: int | None = None,
         memory: int | None = None,
+        self_ensemble: bool = False,
     ) -> None:
-        if isinstance(model, (str, os.PathLike)):
-            model = load_model(model)
-        module = model.module if isinstance(model, LoadedModel) else model
-        if not isinstance(module, nn.Module):
-            raise InputError(
-                "a model is a checkpoint's path, a shipped model's name, what load_model gives or a torch.nn.Module, "
-                f"not {type(model).__name__}"
-            )
+        several = list(model) if isinstance(model, (list, tuple)) else [model]
+        if not several:
+            raise InputError("a chain of models has at least one")
+        loaded = [load_model(one) if isinstance(one, (str, os.PathLike)) else one for one in several]
+        modules = [_module(one) for one in loaded]
         factor = None if outscale is None else _enlargement(outscale)  # before the work of loading
         self.size, self.height = _checked_size(outscale, size, height)
-        self.name = model.name if isinstance(model, LoadedModel) else type(module).__name__
-        self.plan = plan_network(module)
-        if (self.plan.in_channels, self.plan.out_channels) != (3, 3):
+        self.name = "+".join(one.name if isinstance(one, LoadedModel) else type(one).__name__ for one in loaded)
+        self.plan = chained([plan_network(module) for module in modules])
+        if (self.plan.in_channels, self.plan.out_channels) not in ((1, 1), (3, 3), (4, 4)):
             channels = f"{self.plan.in_channels} channels in and {self.plan.out_channels} out"
             raise UnsupportedModelError(
-                f"{self.name} takes {channels}; frames are RGB, 3 in and 3 out (use srfast.Engine)"
+                f"{self.name} takes {channels}; frames are gray, RGB or RGBA, in and out (use srfast.Engine)"
             )
         self.outscale = factor or self.plan.scale
         self.engine = Engine(self.plan, backend=backend, device=device, dtype=_dtype(dtype), tile=tile, memory=memory)
+        self.self_ensemble = self_ensemble
+        run: Run = Ensemble(self.engine) if self_ensemble else self.engine
+        planes = self.plan.in_channels
+        self._four = Opaque(run) if planes == 4 else None
+        self._run: Run = OnLuma(run, self.scale) if planes == 1 else self._four or run
 
     @functools.cached_property
     def fingerprint(self) -> str:
@@ -137,7 +147,7 @@ class Upscaler:
             InputError: another kind, shape or dtype.
         """
         if not self.resizes:
-            return upscale_frame(frame, self.engine)
+            return self._upscaled(frame)
         if not isinstance(frame, np.ndarray) and (isinstance(frame, Tensor) or hasattr(frame, "__dlpack__")):
             raise InputError(
                 f"outscale, size and height on a x{self.scale} model resize numpy frames and PIL images only, not tensors"
@@ -148,6 +158,28 @@ class Upscaler:
             return upscale_frame(frame, self.engine).resize((wide, tall))
         return self._resized(frame)
 
+    def _upscaled(self, frame: Any) -> Any:
+        """A frame at the network's own enlargement."""
+        with_alpha = isinstance(frame, np.ndarray) and frame.ndim == 3 and frame.shape[2] == 4 and frame.size
+        if self._four is not None and with_alpha and frame.dtype in (np.uint8, np.uint16):
+            return self._four.bgra(frame)
+        return upscale_frame(frame, self._run)
+
+    def check_takes_video(self) -> None:
+        """Refuse a network that is for frames only.
+
+        Raises:
+            InputError: it says why.
+        """
+        if not self.takes_video:
+            why = "self_ensemble is" if self.self_ensemble else f"a network of {self.plan.in_channels} colour planes is"
+            raise InputError(f"{why} for single frames and images, not for videos")
+
+    @property
+    def takes_video(self) -> bool:
+        """Whether the engine by itself gives what a call does for RGB frames, as videos need it."""
+        return self.plan.in_channels == 3 and not self.self_ensemble
+
     def _resized(self, image: Any, factor: float | None = None) -> Array:
         """The result of an image, enlarged by ``factor`` in all. What cannot be is said before the network runs."""
 
@@ -157,7 +189,7 @@ class Upscaler:
 
         if isinstance(image, np.ndarray) and image.ndim > 1 and image.size:
             size()
-        out = upscale_frame(image, self.engine)
+        out = self._upscaled(image)
         return resize_array(out, *size())
 
     def output_size(self, height: int, width: int) -> tuple[int, int]:
@@ -222,6 +254,8 @@ class Upscaler:
             return np.asarray(self(image))
         if self.resizes:
             raise InputError(f"a region needs the model's own enlargement, x{self.scale}, not {self.outscale}")
+        if not self.takes_video:
+            raise InputError("a region needs a network of three planes, without self_ensemble")
         x, y, width, height = roi
         return upscale_array(
             image, lambda images: self.engine.region(images, y, x, height, width), (y, x, height, width)
@@ -241,7 +275,7 @@ class Upscaler:
 
 
 def load(
-    model: str | os.PathLike[str],
+    model: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
     *,
     scale: int | None = None,
     act: str | None = None,
@@ -251,7 +285,7 @@ def load(
     """Load a checkpoint or a shipped model, ready to upscale.
 
     Args:
-        model: a checkpoint's path or a shipped model's name.
+        model: a checkpoint's path or a shipped model's name, or several, which run one after the other in one pass.
         scale, act, res_scale: what the checkpoint's keys may leave open, as in ``load_model``. The size of the result is
             ``outscale``.
         options: those of ``Upscaler``.
@@ -263,9 +297,24 @@ def load(
     """
     if isinstance(model, (str, os.PathLike)):
         return Upscaler(load_model(model, scale=scale, act=act, res_scale=res_scale), **options)
+    if isinstance(model, (list, tuple)) and all(isinstance(one, (str, os.PathLike)) for one in model):
+        if len(model) > 1 and scale is not None:
+            raise ValueError("scale is of one network, and not known to be of which of several")
+        return Upscaler([load_model(one, scale=scale, act=act, res_scale=res_scale) for one in model], **options)
     if (scale, act, res_scale) != (None, None, None):
         raise ValueError("scale, act and res_scale tell what a checkpoint's file does not: give them with its path")
     return Upscaler(model, **options)
+
+
+def _module(model: Any) -> nn.Module:
+    """The network of one model."""
+    module = model.module if isinstance(model, LoadedModel) else model
+    if not isinstance(module, nn.Module):
+        raise InputError(
+            "a model is a checkpoint's path, a shipped model's name, what load_model gives, a torch.nn.Module or a sequence of "
+            f"these, not {type(model).__name__}"
+        )
+    return module
 
 
 def _enlargement(outscale: Any) -> float:

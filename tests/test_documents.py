@@ -14,6 +14,7 @@ PAGES = sorted(
     path
     for pattern in ("*.md", "docs/**/*.md", "*/README.md", "training/reports/*.md", "srfast/weights/*.md")
     for path in REPOSITORY.glob(pattern)
+    if not path.is_symlink()  # a page of the site that lies elsewhere
 )
 LINK = re.compile(r"\]\((?!https?:|mailto:)([^)#\s]*)(#[^)\s]*)?\)")
 # Blocks of a recipe stand in a list; tests/checkpoint/test_recipe.py follows it.
@@ -45,8 +46,8 @@ def test_links_lead_somewhere(page: Path) -> None:
 def python_blocks() -> list[tuple[Path, int, str]]:
     blocks = []
     for page in PAGES:
-        if page.name == "README.md" and page.parent == REPOSITORY:
-            continue  # its loop over a clip is run by tests/test_examples.py
+        if page.name in ("README.md", "CONTRIBUTING.md") and page.parent == REPOSITORY:
+            continue  # tests/test_examples.py runs the loop over a clip, tests/checkpoint/test_recipe.py the recipe
         for number, (skipped, code) in enumerate(BLOCK.findall(page.read_text(encoding="utf-8"))):
             if not skipped:
                 blocks.append((page, number, code))

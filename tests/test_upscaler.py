@@ -134,8 +134,8 @@ def test_familiar_names(upscaler: Upscaler) -> None:
 
 
 def test_a_network_for_other_channels_is_refused() -> None:
-    with pytest.raises(UnsupportedModelError, match="1 channels in"):
-        Upscaler(SRVGGNetCompact(num_in_ch=1, num_out_ch=1, num_conv=1, num_feat=4))
+    with pytest.raises(UnsupportedModelError, match="2 channels in"):
+        Upscaler(SRVGGNetCompact(num_in_ch=2, num_out_ch=2, num_conv=1, num_feat=4))
 
 
 @pytest.mark.parametrize("wrong", [0, -1, math.nan, math.inf, "2", True, [2]])

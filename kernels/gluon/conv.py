@@ -32,6 +32,7 @@ from srfast.kernels.params import Size, Weights, image_of
 
 CHANNELS = 64
 PIXELS = 64
+# Rows in shared memory: three are multiplied while the fourth arrives.
 RING = 4
 # Its name in Triton 3.9, and the one in 3.6.
 start_copy = getattr(tma, "async_load", None) or tma.async_copy_global_to_shared
@@ -44,6 +45,8 @@ def load_row(x_desc, ring, ready, index, y, x, P: gl.constexpr):
     """Starts three copies of row ``y``, from pixels x - 1, x and x + 1 on, into slot ``index`` modulo the ring."""
     slot = index % _RING
     bar = ready.index(slot)
+    # The barrier opens when all bytes are there. The copy engine (TMA) fills in zeros beyond the memory's ends, and counts
+    # them too, so a row outside the image needs no case of its own.
     mbarrier.expect(bar, 3 * P * _C * 2)
     for dx in gl.static_range(3):
         start_copy(x_desc, [y, x + dx - 1, 0], bar, ring.index(slot * 3 + dx))
@@ -53,6 +56,8 @@ def load_row(x_desc, ring, ready, index, y, x, P: gl.constexpr):
 def tap_weights(w_ptr, TAP: gl.constexpr, acc_layout: gl.constexpr):
     """[64 out, 64 in] of one tap as the first operand, in registers."""
     rows: gl.constexpr = gl.BlockedLayout([1, 8], [4, 8], [4, 1], [1, 0])
+    # wgmma takes its first operand from registers or shared memory, the second from shared memory only: with the weights
+    # first, shared memory has to deliver the pixels alone.
     operand: gl.constexpr = gl.DotOperandLayout(0, acc_layout, 2)
     out = gl.arange(0, _C, layout=gl.SliceLayout(1, rows))
     channel = gl.arange(0, _C, layout=gl.SliceLayout(0, rows))
@@ -81,13 +86,17 @@ def row_kernel(
     RESIDUAL: gl.constexpr,
 ):
     """ROWS rows of a strip of P pixels."""
+    # Four warps of 16 output channels each: the shape of wgmma's sums.
     acc_layout: gl.constexpr = gl.NVMMADistributedLayout([3, 0], [4, 1], [16, P, 16])
+    # For loads and stores a thread has 8 channels of a pixel, 16 bytes: the widest access there is.
     io: gl.constexpr = gl.BlockedLayout([8, 1], [8, 4], [1, 4], [0, 1])
+    # A pixel's 64 channels are 128 bytes, the span of the widest swizzle, which wgmma reads without bank conflicts.
     shared: gl.constexpr = gl.NVMMASharedLayout(128, 16, 3)
     ring = gl.allocate_shared_memory(gl.float16, [_RING * 3, 1, P, _C], shared)
     ready = gl.allocate_shared_memory(gl.int64, [_RING, 1], mbarrier.MBarrierLayout())
     for slot in gl.static_range(_RING):
         mbarrier.init(ready.index(slot), count=1)
+    # The copy engine sees what threads wrote to shared memory after such a fence only.
     fence_async_shared()
     x0 = gl.program_id(0) * P
     y0 = gl.program_id(1) * ROWS
@@ -115,6 +124,7 @@ def row_kernel(
     for row in range(min(ROWS, size.height - y0)):
         # Its slot held the row two above, whose last reader was the row before this one.
         load_row(x_desc, ring, ready, row + 3, top + row + 3, border + x0, P)
+        # A slot's barrier changes its phase each time the slot is filled: whose turn it is follows from the row's number.
         mbarrier.wait(ready.index((row + 2) % _RING), ((row + 2) // _RING) & 1)
         acc = gl.zeros([_C, P], gl.float32, acc_layout)
         for tap in gl.static_range(9):

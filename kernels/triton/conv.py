@@ -68,6 +68,7 @@ def conv_kernel(
     pixel = tl.arange(0, PRODUCT.pixels)
     py = pixel // TILE_W
     px = pixel % TILE_W
+    # 64 bits for the image and the row, 32 within the tile: addresses stay cheap where there are many of them.
     corner = x.ptr + image * x.image_stride + y0.to(tl.int64) * x.row_stride + x0 * x.pixel_stride
     convolve(
         Image(corner, x.image_stride, x.row_stride, x.pixel_stride),
@@ -98,6 +99,7 @@ def conv_launch(
         ValueError: shapes, dtypes, devices or borders do not fit.
     """
     check_input(x, conv, config.tile, conv.half)
+    # Gluon kernels are compiled, never interpreted, and newer Tritons rename what they use: without them Triton's own runs.
     if config.gluon and gluon.unavailable_reason() is None:
         from srfast.kernels.gluon import conv as gluon_conv
 
@@ -106,6 +108,7 @@ def conv_launch(
     target, end = ending(x, conv, out, residual)
     tiles_y, tiles_x = -(-x.height // config.tile_h), -(-x.width // config.tile_w)
     blocks_o = -(-conv.channels // conv.block_o)
+    # All along one axis: the others of a grid end at 65,535.
     grid = (x.images * tiles_y * tiles_x * blocks_o,)
     args = (
         image_of(x, -conv.half, -conv.half),
@@ -163,6 +166,7 @@ def ending(x: Canvas, conv: PackedConv, out: Canvas | FrameTarget, residual: Can
         frame = out.frame
         place, flag = Image(frame, frame.stride(0), frame.stride(1), fixed(frame.stride(2))), out.flag
         peak, steps, reverse = out.peak, out.peak / out.white, out.reverse
+    # A missing residual is compiled away; its parameter then names some memory that nobody reads.
     up = 0 if residual is None else enlargement(residual, x, conv.planes, size)
     end = Ending(conv.shuffle, conv.gain != 1.0, up, conv.clamp is not None, peak, steps, reverse)
     return Result(*place[:4], flag, *size), compiled_in(end)

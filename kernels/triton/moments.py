@@ -90,6 +90,7 @@ def parts_kernel(
         offset = (pixel // parts.width).to(tl.int64) * x.row_stride + (pixel % parts.width) * x.pixel_stride
         total += tl.load(base + offset, mask=(pixel < count) & wanted, other=0.0).to(tl.float32)
         start += BLOCK_P
+    # A second walk for the deviations: the difference of squares and squared mean would cancel where the mean is large.
     mean = tl.sum(total, 0) / count
     squares = tl.zeros((BLOCK_P, BLOCK_C), dtype=tl.float32)
     start = 0

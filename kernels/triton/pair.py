@@ -45,6 +45,7 @@ def middle(
     blocks_o: tl.constexpr = (SHAPE.channels + block_o - 1) // block_o
     for start in range(0, ROWS * COLUMNS, PRODUCT.pixels):
         pixel = start + tl.arange(0, PRODUCT.pixels)
+        # The last chunk reaches beyond the region: it repeats the last row, so that its loads stay inside the canvas.
         row = tl.minimum(pixel // COLUMNS, ROWS - 1)
         column = pixel % COLUMNS
         inside = (y0 + row >= 0) & (y0 + row < size.height) & (x0 + column >= 0) & (x0 + column < size.width)
@@ -95,6 +96,8 @@ def pair_kernel(
     rows: tl.constexpr = REGION.height + 2 * half
     columns: tl.constexpr = REGION.width + 2 * half
     blocks_o: tl.constexpr = (SHAPE2.channels + SHAPE2.block_o - 1) // SHAPE2.block_o
+    # As many programs as run at once, each with several regions: their scratch memory stays in the L2 cache, where
+    # the middle of a whole image would not fit.
     scratch = scratch_ptr + tl.program_id(0).to(tl.int64) * scratch_size
     tile = tl.program_id(0)
     while tile < regions.all:

@@ -30,6 +30,7 @@ def pool_kernel(
     """A part of one output row."""
     image, y, column, channel, mask = part_of_row(size.height, size.width, CHANNELS, BLOCK)
     corner = row_start(x, image, y.to(tl.int64) * FACTOR) + (column * FACTOR * x.pixel_stride + channel)
+    # The largest value begins with one of the square's own: 0 would hide negative ones.
     result = tl.load(corner, mask=mask, other=0.0).to(tl.float32)
     for tap in tl.static_range(1, FACTOR * FACTOR):
         offset = (tap // FACTOR) * x.row_stride + (tap % FACTOR) * x.pixel_stride

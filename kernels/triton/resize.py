@@ -62,12 +62,15 @@ def resize_kernel(
 ):
     """A part of one output row; taps beyond the image repeat its edge."""
     image, y, column, channel, mask = part_of_row(size.height * FACTOR, size.width * FACTOR, CHANNELS, BLOCK)
+    # Enlarged by a whole factor, all pixels of a phase have the same weights: a table instead of arithmetic per pixel, and
+    # the host computes it in float64.
     y_first = y // FACTOR + tl.load(first_ptr + y % FACTOR)
     x_first = column // FACTOR + tl.load(first_ptr + column % FACTOR)
     total = tl.zeros((BLOCK,), dtype=tl.float32)
     for i in tl.static_range(TAPS):
         source_y = tl.minimum(tl.maximum(y_first + i, 0), size.height - 1)
         y_weight = tl.load(weight_ptr + (y % FACTOR) * TAPS + i)
+        # Along each row of taps first, then down them: separable, with the same order of roundings for every pixel.
         row = row_start(x, image, source_y)
         line = tl.zeros((BLOCK,), dtype=tl.float32)
         for j in tl.static_range(TAPS):

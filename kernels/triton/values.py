@@ -23,6 +23,7 @@ def activation(value, slope, ACT: tl.constexpr):
     """``conv.activate`` in float32."""
     if ACT == _PRELU:
         value = tl.where(value > 0, value, value * slope)
+    # exp(-value) overflows to infinity for large negative values, which makes the quotients the 0 that they should be.
     if ACT == _SIGMOID:
         value = 1.0 / (1.0 + tl.exp(-value))
     if ACT == _SILU:
@@ -30,6 +31,7 @@ def activation(value, slope, ACT: tl.constexpr):
     if ACT == _GELU:
         value = 0.5 * value * (1.0 + tl.erf(value * 0.7071067811865476))
     if ACT == _TANH:
+        # Triton has no tanh outside of libdevice. Of the absolute value, so that exp cannot overflow.
         small = tl.exp(-2.0 * tl.abs(value))
         size = (1.0 - small) / (1.0 + small)
         value = tl.where(value < 0, -size, size)

@@ -45,7 +45,7 @@ class Kind(Enum):
 class ModelOptions:
     """The network and where it runs, as the command line says it; None and 'auto' leave it to srfast."""
 
-    model: str | None = None
+    model: list[str] | None = None
     outscale: float | None = None
     size: tuple[int, int] | None = None
     height: int | None = None
@@ -59,6 +59,7 @@ class ModelOptions:
     dtype: str | None = None
     fp32: bool = False
     max_memory: str | None = None
+    self_ensemble: bool = False
 
     def memory(self, frame: tuple[int, int] | None) -> int | None:
         """Bytes that the engine may take by --max-memory for frames of a height and width, None where these are unknown."""
@@ -168,7 +169,17 @@ def add_model(p: argparse.ArgumentParser) -> None:
     """The network and where it runs: ``ModelOptions``."""
     model = p.add_argument_group("model")
     names = ("-n", "--model_name", "--model-name", "-m", "--model", "--model_path", "--model-path")
-    model.add_argument(*names, dest="model", help="a checkpoint file or a shipped model's name (see 'srfast info')")
+    model.add_argument(
+        *names,
+        dest="model",
+        action="append",
+        help="a checkpoint file or a shipped model's name (see 'srfast info'); given again, another that runs after it",
+    )
+    model.add_argument(
+        "--self-ensemble",
+        action="store_true",
+        help="average the results of eight orientations, for images, 8 times as slow",
+    )
     model.add_argument("-s", "--outscale", type=enlargement, help="final enlargement; the model's own by default")
     model.add_argument(
         "--size", type=frame_size, metavar="WxH", help="final width and height in pixels, such as 1920x1080"
@@ -291,6 +302,7 @@ def upscaler_from(options: ModelOptions, kind: str, memory: int | None = None) -
         dtype="fp32" if options.fp32 else options.dtype,
         tile=None if options.tile == "auto" else int(options.tile),
         memory=memory,
+        self_ensemble=options.self_ensemble,
     )
 
 

@@ -102,7 +102,7 @@ class _Queue:
 
     def __init__(self, options: UpscaleOptions, total: int, before: int, target: Path, unit: str) -> None:
         self._options, self._total, self._before, self._target, self._unit = options, total, before, target, unit
-        self._upscalers: dict[str, Upscaler] = {}
+        self._upscalers: dict[tuple[str, ...], Upscaler] = {}
         self._failed: list[tuple[int, str]] = []
         self._done = before
 
@@ -164,7 +164,7 @@ class _Queue:
     def _upscaler(self, kind: str) -> Upscaler:
         """The engine of a kind; one for both where they share the network."""
         model = self._options.model
-        name = model.model or default_model(kind, model.outscale)
+        name = tuple(model.model or [default_model(kind, model.outscale)])
         if name not in self._upscalers:
             self._upscalers[name] = upscaler_from(model, kind, model.memory(None))
         return self._upscalers[name]

@@ -40,7 +40,8 @@ class DySample(nn.Module):
         """[N, channels, H, W] -> [N, planes, scale * H, scale * W]."""
         count, _, height, width = x.shape
         moves = self.offset(x) * torch.sigmoid(self.scope(x)) * 0.5 + self.init_pos
-        moves = F.pixel_shuffle(moves, self.scale).unflatten(1, (2, self.groups))
+        moves = F.pixel_shuffle(moves, self.scale)
+        moves = moves.view(count, 2, self.groups, *moves.shape[2:])
         columns, rows = (
             (torch.arange(side, dtype=x.dtype, device=x.device) + 0.5).repeat_interleave(self.scale)
             for side in (width, height)

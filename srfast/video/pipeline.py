@@ -139,6 +139,7 @@ def upscale_video(
     place = parse_target(target, encoding.format)
     place.check(source, overwrite)
     upscaler = model if isinstance(model, Upscaler) else Upscaler(model)
+    upscaler.check_takes_video()
     redone = upscaler.engine.statistics.redone
     with VideoReader(source, input_options, strict=strict) as reader:
         made = arrange(reader, place, upscaler, encoding, copy=copy, source=source, options=input_options)

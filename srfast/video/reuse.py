@@ -46,6 +46,7 @@ class SequenceUpscaler:
     """
 
     def __init__(self, upscaler: Upscaler, *, reuse: bool = True, bits: int | None = None) -> None:
+        upscaler.check_takes_video()
         self._upscaler = upscaler
         engine = upscaler.engine if bits is None else upscaler.engine.for_bits(bits)
         self._colour = _Plane(engine, reuse)

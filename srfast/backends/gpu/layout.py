@@ -26,6 +26,8 @@ def row_slots(rows: list[tuple[str, ...]], shapes: Mapping[str, Shape]) -> dict[
     The longest rows go first; the shorter ones of a dense block begin like them. Channels come in whole blocks of 16:
     no convolution reads beyond its own.
     """
+    # A dense block concatenates ever longer rows of the same activations (RRDB, arXiv:1809.00219): written side by side from
+    # the start, no concatenation is left to do.
     slots: dict[str, Slot] = {}
     for row in sorted({row for row in rows if len(row) > 1}, key=len, reverse=True):
         whole = all(shapes[name].channels % 16 == 0 for name in row)

@@ -36,7 +36,7 @@ class Program:
         self._slots = row_slots([step.reads[: step.sources] for step in steps], self._shapes)
         self._canvases = Canvases(self._shapes, self._slots, size, dtype, device, self._border_needs(steps))
         self.source = self._canvases.allocate(plan.input)
-        # The last node writes to whatever target is asked for.
+        # The last node writes to whatever target is asked for: a tensor, frames, or a canvas for planes.
         self._last = steps[-1] if steps and steps[-1].node.output == plan.output else None
         self._body: list[Launch] = []
         self._fill_body(steps[:-1] if self._last else steps)

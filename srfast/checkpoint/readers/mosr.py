@@ -27,7 +27,7 @@ def read_mosr(state: StateDict, hints: Hints) -> Recipe:
         if many is not None:
             if many.shape[0] % _ENSEMBLE:
                 raise CheckpointError(f"upsampler.in_to_k has {many.shape[0]} channels, not a multiple of {_ENSEMBLE}")
-            mean = many.double().unflatten(0, (_ENSEMBLE, -1)).mean(0)
+            mean = many.double().reshape(_ENSEMBLE, -1, *many.shape[1:]).mean(0)
             own[f"upsampler.0.{part}"] = mean.to(many.dtype)
     first, inner = shape(own, "gblocks.0.weight"), shape(own, "gblocks.1.fc1.weight")
     convolved = shape(own, "gblocks.1.conv.weight")
