@@ -52,7 +52,7 @@ def small_network() -> nn.Module:
 @pytest.fixture(scope="session")
 def data_folder() -> Path:
     """Evaluation images and checkpoints that are not part of the repository."""
-    folder = Path(os.environ.get("SRFAST_DATA", REPOSITORY.parent / "shared" / "data"))
+    folder = Path(os.environ.get("SRFAST_DATA") or REPOSITORY.parent / "shared" / "data")
     if not folder.is_dir():
         pytest.skip(f"no evaluation data at {folder}; set SRFAST_DATA to its folder")
     return folder
