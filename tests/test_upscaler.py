@@ -172,7 +172,7 @@ def test_enhance_takes_images_only(upscaler: Upscaler, bad: Any) -> None:
 @pytest.mark.parametrize("make", [Upscaler, srfast.load])
 @pytest.mark.parametrize("wrong", [None, 4, lambda x: x])
 def test_what_is_no_model(make: Callable[..., Upscaler], wrong: Any) -> None:
-    with pytest.raises(InputError, match=f"torch.nn.Module, not {type(wrong).__name__}"):
+    with pytest.raises(InputError, match=f"torch.nn.Module or a sequence of these, not {type(wrong).__name__}"):
         make(wrong)
 
 

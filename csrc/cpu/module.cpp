@@ -64,12 +64,14 @@ NodeSpec node_spec(std::vector<int> inputs, int output, Operation operation, int
     return {std::move(inputs), output, operation, factor, reach, curve, low, high, eps, inset, std::move(tensors)};
 }
 
+// Types are the module's own: pybind11 else keeps one list for the process, where a second build of the same sources, as the
+// tests' emulated one, would register them again.
 void bind_enums(py::module_& m) {
-    py::enum_<Algorithm>(m, "Algorithm", "How a convolution is computed.")
+    py::enum_<Algorithm>(m, "Algorithm", py::module_local(), "How a convolution is computed.")
         .value("direct", Algorithm::direct)
         .value("winograd", Algorithm::winograd)
         .value("lowp", Algorithm::lowp);
-    py::enum_<Operation>(m, "Operation", "What a node that is no convolution does.")
+    py::enum_<Operation>(m, "Operation", py::module_local(), "What a node that is no convolution does.")
         .value("affine", Operation::affine)
         .value("activate", Operation::activate)
         .value("clamp", Operation::clamp)
@@ -84,38 +86,41 @@ void bind_enums(py::module_& m) {
         .value("instance_norm", Operation::instance_norm)
         .value("channel_gate", Operation::channel_gate)
         .value("spatial_gate", Operation::spatial_gate);
-    py::enum_<Curve>(m, "Curve", "An activation function.")
+    py::enum_<Curve>(m, "Curve", py::module_local(), "An activation function.")
         .value("prelu", Curve::prelu)
         .value("tanh", Curve::tanh)
         .value("sigmoid", Curve::sigmoid)
         .value("silu", Curve::silu)
         .value("gelu", Curve::gelu);
-    py::enum_<Program::Element>(m, "Element", "The type of a buffer's values.")
+    py::enum_<Program::Element>(m, "Element", py::module_local(), "The type of a buffer's values.")
         .value("float32", Program::Element::float32)
         .value("uint8", Program::Element::uint8);
 }
 
 void bind_structs(py::module_& m) {
-    py::class_<Caches>(m, "Caches", "Bytes of this machine's caches.")
+    py::class_<Caches>(m, "Caches", py::module_local(), "Bytes of this machine's caches.")
         .def_readonly("second", &Caches::second, "the L2 of one core")
         .def_readonly("last", &Caches::last, "the last level, which cores share");
-    py::class_<FloatView>(m, "FloatView", "Float32 values of the caller; nothing keeps them alive.")
+    py::class_<FloatView>(m, "FloatView", py::module_local(), "Float32 values of the caller; nothing keeps them alive.")
         .def(py::init(&float_view), py::kw_only(), "address"_a, "count"_a);
-    py::class_<Program::Buffer>(m, "Buffer", "An input or output: [H, W, C], contiguous; nothing keeps it alive.")
+    py::class_<Program::Buffer>(m, "Buffer", py::module_local(),
+                                "An input or output: [H, W, C], contiguous; nothing keeps it alive.")
         .def(py::init(&buffer), py::kw_only(), "address"_a, "element"_a);
-    py::class_<Program::Step>(m, "Step", "Rows of a layer, or for layer -1 - i, of input i being loaded.")
+    py::class_<Program::Step>(m, "Step", py::module_local(),
+                              "Rows of a layer, or for layer -1 - i, of input i being loaded.")
         .def(py::init<int, int, int>(), "layer"_a, "first"_a, "last"_a);
-    py::class_<Program::Size>(m, "Size", "Pixels of activations of scale 1, and the scale of every activation.")
+    py::class_<Program::Size>(m, "Size", py::module_local(),
+                              "Pixels of activations of scale 1, and the scale of every activation.")
         .def(py::init<int, int, std::vector<int>>(), py::kw_only(), "height"_a, "width"_a, "scales"_a);
-    py::class_<Program::Seconds>(m, "Seconds", "Of one run, on the thread that called it.")
+    py::class_<Program::Seconds>(m, "Seconds", py::module_local(), "Of one run, on the thread that called it.")
         .def_readonly("layers", &Program::Seconds::layers)
         .def_readonly("loads", &Program::Seconds::loads)
         .def_readonly("waits", &Program::Seconds::waits);
-    py::class_<ConvSpec>(m, "ConvSpec", "A convolution that a program is asked for.")
+    py::class_<ConvSpec>(m, "ConvSpec", py::module_local(), "A convolution that a program is asked for.")
         .def(py::init(&conv_spec), py::kw_only(), "inputs"_a, "output"_a, "residual"_a, "residual_factor"_a, "weight"_a,
              "bias"_a, "slope"_a, "out_channels"_a, "kernel"_a, "shuffle"_a, "gain"_a, "low"_a, "high"_a, "algorithm"_a,
              "input_inverse"_a, "input_zero"_a);
-    py::class_<NodeSpec>(m, "NodeSpec", "Any other operation that a program is asked for.")
+    py::class_<NodeSpec>(m, "NodeSpec", py::module_local(), "Any other operation that a program is asked for.")
         .def(py::init(&node_spec), py::kw_only(), "inputs"_a, "output"_a, "operation"_a, "factor"_a, "reach"_a,
              "curve"_a, "low"_a, "high"_a, "eps"_a, "inset"_a, "tensors"_a);
 }
@@ -134,7 +139,7 @@ PYBIND11_MODULE(_cpu, m) {
         "Those with low-precision convolutions: amx, vnni, amx_emulated.");
     m.def("lowp_fits", &lowp_fits, "kernel"_a, "in_channels"_a);
     m.def("caches", &find_caches);
-    py::class_<Program>(m, "Program", "A network over numbered activations.")
+    py::class_<Program>(m, "Program", py::module_local(), "A network over numbered activations.")
         .def(py::init(&make_program), py::kw_only(), "instruction_set"_a, "cache"_a)
         .def("activation", &Program::add_activation, "channels"_a, py::kw_only(), "is_input"_a, "is_output"_a)
         .def(

@@ -279,32 +279,35 @@ private:
     FrameParams params_;
 };
 
+// Types are the module's own: pybind11 else keeps one list for the process, where a second build of the same sources, as the
+// tests' emulated one, would register them again.
 void bind_enums(py::module_& m) {
-    py::enum_<DType>(m, "DType", "The type of a network's values.")
+    py::enum_<DType>(m, "DType", py::module_local(), "The type of a network's values.")
         .value("float16", DType::float16)
         .value("bfloat16", DType::bfloat16);
-    py::enum_<Act>(m, "Act", "What follows a convolution's sums.")
+    py::enum_<Act>(m, "Act", py::module_local(), "What follows a convolution's sums.")
         .value("none", Act::none)
         .value("prelu", Act::prelu)
         .value("tanh", Act::tanh)
         .value("sigmoid", Act::sigmoid);
-    py::enum_<OutType>(m, "OutType", "The type of a convolution's result: the network's, or a frame's.")
+    py::enum_<OutType>(m, "OutType", py::module_local(),
+                       "The type of a convolution's result: the network's, or a frame's.")
         .value("same", OutType::same)
         .value("uint8", OutType::uint8)
         .value("uint16", OutType::uint16);
-    py::enum_<Window>(m, "Window", "How a Hopper kernel's window moves across the pixels.")
+    py::enum_<Window>(m, "Window", py::module_local(), "How a Hopper kernel's window moves across the pixels.")
         .value("copied", Window::copied)
         .value("shifted", Window::shifted)
         .value("held", Window::held)
         .value("offset", Window::offset);
-    py::enum_<PairForm>(m, "PairForm", "Kernels of two fused 3x3 convolutions.")
+    py::enum_<PairForm>(m, "PairForm", py::module_local(), "Kernels of two fused 3x3 convolutions.")
         .value("pair", PairForm::pair)
         .value("pair_wgmma", PairForm::pair_wgmma);
-    py::enum_<TailForm>(m, "TailForm", "Kernels of a network's fused tail.")
+    py::enum_<TailForm>(m, "TailForm", py::module_local(), "Kernels of a network's fused tail.")
         .value("tail", TailForm::tail)
         .value("tail_wide", TailForm::tail_wide)
         .value("tail_wgmma", TailForm::tail_wgmma);
-    py::enum_<FrameJob>(m, "FrameJob", "From frames to the network's image and back.")
+    py::enum_<FrameJob>(m, "FrameJob", py::module_local(), "From frames to the network's image and back.")
         .value("packed_in", FrameJob::packed_in)
         .value("packed_out", FrameJob::packed_out)
         .value("yuv_in", FrameJob::yuv_in)
@@ -312,46 +315,49 @@ void bind_enums(py::module_& m) {
 }
 
 void bind_structs(py::module_& m) {
-    py::class_<View>(m, "View", "An image batch, channels side by side; strides in elements. Nothing keeps it alive.")
+    py::class_<View>(m, "View", py::module_local(),
+                     "An image batch, channels side by side; strides in elements. Nothing keeps it alive.")
         .def(py::init(&view), py::kw_only(), "address"_a, "image_stride"_a, "row_stride"_a, "pixel_stride"_a);
-    py::class_<Stream>(m, "Stream",
+    py::class_<Stream>(m, "Stream", py::module_local(),
                        "Where a kernel is launched, and whether it starts while the one in front still runs.")
         .def(py::init<int, std::uintptr_t, bool>(), py::kw_only(), "device"_a, "handle"_a, "programmatic"_a);
-    py::class_<Variant>(m, "Variant", "How a convolution is cut up.")
+    py::class_<Variant>(m, "Variant", py::module_local(), "How a convolution is cut up.")
         .def(py::init<int, int, int, int, int, int>(), py::kw_only(), "block_c"_a, "block_o"_a, "kernel"_a, "tile_h"_a,
              "tile_w"_a, "pixel_stride"_a);
-    py::class_<Epilogue>(m, "Epilogue", "What follows a convolution's sums, and where the result goes.")
+    py::class_<Epilogue>(m, "Epilogue", py::module_local(),
+                         "What follows a convolution's sums, and where the result goes.")
         .def(py::init(&epilogue), py::kw_only(), "bias"_a, "slope"_a, "residual"_a, "residual_factor"_a, "out"_a,
              "out_type"_a, "steps"_a, "flag"_a, "act"_a, "channels"_a, "shuffle"_a, "gain"_a, "clamp"_a);
-    py::class_<ConvParams>(m, "ConvParams", "A convolution: clamp(shuffle(act(conv(x) + bias)) * gain + residual).")
+    py::class_<ConvParams>(m, "ConvParams", py::module_local(),
+                           "A convolution: clamp(shuffle(act(conv(x) + bias)) * gain + residual).")
         .def(py::init(&conv_params), py::kw_only(), "x"_a, "weight"_a, "epilogue"_a, "images"_a, "height"_a, "width"_a,
              "kernel"_a, "blocks_c"_a, "in_channels"_a);
-    py::class_<FrameParams>(m, "FrameParams", "Frames and an image of the same size.")
+    py::class_<FrameParams>(m, "FrameParams", py::module_local(), "Frames and an image of the same size.")
         .def(py::init(&frame_params), py::kw_only(), "frame"_a, "chroma"_a, "image"_a, "wide"_a, "shift"_a, "images"_a,
              "height"_a, "width"_a, "channels"_a, "swap"_a, "matrix"_a, "offset"_a, "gain"_a, "peak"_a, "flag"_a);
 }
 
 void bind_launches(py::module_& m) {
     const py::call_guard<py::gil_scoped_release> unlocked;
-    py::class_<ConvLaunch>(m, "ConvLaunch")
+    py::class_<ConvLaunch>(m, "ConvLaunch", py::module_local())
         .def(py::init<DType, const Variant&, const ConvParams&>(), py::kw_only(), "dtype"_a, "variant"_a, "params"_a)
         .def_static("shared_bytes", &ConvLaunch::shared_bytes, py::kw_only(), "variant"_a, "kernel"_a, "blocks_c"_a)
         .def("run", &ConvLaunch::run, "stream"_a, unlocked);
-    py::class_<HopperLaunch>(m, "HopperLaunch")
+    py::class_<HopperLaunch>(m, "HopperLaunch", py::module_local())
         .def(py::init<DType, Window, int, int, const ConvParams&>(), py::kw_only(), "dtype"_a, "window"_a, "rows"_a,
              "blocks"_a, "params"_a)
         .def("run", &HopperLaunch::run, "stream"_a, unlocked);
-    py::class_<PairLaunch>(m, "PairLaunch")
+    py::class_<PairLaunch>(m, "PairLaunch", py::module_local())
         .def(py::init<DType, PairForm, int, int, const ConvParams&, std::uintptr_t, std::uintptr_t, std::uintptr_t>(),
              py::kw_only(), "dtype"_a, "form"_a, "rows"_a, "blocks"_a, "second"_a, "first_weight"_a, "first_bias"_a,
              "first_slope"_a)
         .def("run", &PairLaunch::run, "stream"_a, unlocked);
-    py::class_<TailLaunch>(m, "TailLaunch")
+    py::class_<TailLaunch>(m, "TailLaunch", py::module_local())
         .def(py::init<DType, TailForm, int, const ConvParams&, std::uintptr_t, std::uintptr_t>(), py::kw_only(),
              "dtype"_a, "form"_a, "rows"_a, "second"_a, "first_bias"_a, "first_slope"_a)
         .def_static("shared_bytes", &TailLaunch::shared_bytes, py::kw_only(), "form"_a, "kernel"_a, "chunks"_a)
         .def("run", &TailLaunch::run, "stream"_a, unlocked);
-    py::class_<FrameLaunch>(m, "FrameLaunch")
+    py::class_<FrameLaunch>(m, "FrameLaunch", py::module_local())
         .def(py::init<DType, FrameJob, const FrameParams&>(), py::kw_only(), "dtype"_a, "job"_a, "params"_a)
         .def("run", &FrameLaunch::run, "stream"_a, unlocked);
 }

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from srfast.errors import CheckpointError, printable
 
-HINT = "pip install 'srfast[any]' reads more architectures"
+HINT = "pip install 'srfast[any]' reads more kinds"
 
 
 class Adapted(nn.Module):

@@ -171,8 +171,9 @@ def detect(state: StateDict) -> Layout:
     if layout is not None:
         return layout
     nearest = max(LAYOUTS, key=lambda layout: _likeness(layout, state))
-    found = ", ".join(printable(key, 40) for key in list(state)[:2])
-    missing = ", ".join(mark for mark in nearest.marks if mark not in state)
+    found = ", ".join(printable(key, 22) for key in list(state)[:2])
+    lacks = [mark for mark in nearest.marks if mark not in state]
+    missing = lacks[0] + (f" and {len(lacks) - 1} more" if len(lacks) > 1 else "")
     raise UnknownArchitectureError(
         f"it is of no known architecture: {len(state)} tensors from {found} on; nearest is {nearest.architecture} "
         f"({nearest.origin}), without {missing}; 'srfast inspect --keys FILE' lists all"

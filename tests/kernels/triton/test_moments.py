@@ -61,7 +61,7 @@ def test_an_image_does_not_depend_on_its_batch() -> None:
     x = random(3, 8, 9, 5)
     moments = [ChannelMoments(canvas_of(images)) for images in (x, x[1:2])]
     for launched in moments:
-        launched.launch()
+        launched.launch()()
     assert torch.equal(moments[0].data[1], moments[1].data[0])
 
 
