@@ -40,7 +40,8 @@ except SystemExit as end:
 finally:
     sys.setprofile(None)
 files = {{os.path.realpath(name) for name in seen}}
-print(sum(name.startswith(root + os.sep) for name in files))
+parts = tuple(os.path.join(root, part) + os.sep for part in ('srfast', 'kernels', 'training'))
+print(sum(name.startswith(parts) for name in files))
 """
 WALKS = {
     "a frame, from the command line to a file": (
@@ -55,9 +56,13 @@ WALKS = {
     ),
     "a module, to a launched Triton kernel": (
         "os.environ['TRITON_INTERPRET'] = '1'\n"
-        "import srfast, torch; from srfast.models import SRVGGNetCompact\n"
-        "module, x = SRVGGNetCompact(num_feat=16, num_conv=1, upscale=2).eval(), torch.rand(1, 3, 5, 7)",
-        "srfast.compile(module, backend='triton', dtype=torch.float32)(x)",
+        "import torch; from srfast.models import SRVGGNetCompact; from srfast.capture import capture\n"
+        "from srfast.backends.triton import TritonExecutable\n"
+        "try: from srfast.plan.passes import optimise\n"
+        "except ImportError: from srfast.passes import optimise\n"
+        "module, cpu = SRVGGNetCompact(num_feat=16, num_conv=1, upscale=2).eval(), torch.device('cpu')\n"
+        "x = torch.rand(1, 3, 5, 7).half().contiguous(memory_format=torch.channels_last)",
+        "TritonExecutable(optimise(capture(module)), cpu, torch.float16, graphs=False)(x)",
     ),
 }
 # Files that name what was added last, beside those of its own: what the next one will have to touch.
