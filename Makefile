@@ -14,8 +14,9 @@ OF_CLASSES := tests/engine tests/test_upscaler.py tests/cli tests/video/test_mat
 demo: $(VENV)/installed
 	@$(BIN)/srfast demo demo-output
 
+# Two files at a time at most, as kernels use all cores themselves; threads that wait leave the cores to the others.
 test: $(VENV)/installed-dev
-	$(BIN)/python -m pytest
+	OMP_WAIT_POLICY=passive $(BIN)/python -m pytest -n auto --maxprocesses 2 --dist loadfile $(ARGS)
 
 test-classes: $(CLASSES:%=test-class-%)
 

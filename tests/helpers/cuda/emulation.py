@@ -13,6 +13,7 @@ from typing import Any
 
 import pybind11
 import pytest
+from filelock import FileLock
 
 REPOSITORY = Path(__file__).parents[3]
 NAME = "srfast_cuda_emulated"
@@ -21,24 +22,30 @@ FLAGS = ("-std=c++17", "-O1", "-g0", "-fPIC", "-shared", "-Wall", "-Wno-unknown-
 
 def build(folder: Path, sources: tuple[str, ...] = ("emulated.cpp", "fiber_switch.cpp"), name: str = NAME) -> Path:
     """The compiled module; built again only when a source changed."""
-    compiler = os.environ.get("CXX") or shutil.which("c++") or shutil.which("g++") or shutil.which("clang++")
-    if compiler is None:
-        pytest.fail("the emulated CUDA kernels need a C++ compiler (g++ or clang++)")
     files = sorted(p for p in (REPOSITORY / "csrc").rglob("*") if p.suffix in (".h", ".cuh", ".cpp", ".cu"))
     digest = hashlib.sha256(b"".join(p.read_bytes() for p in files)).hexdigest()[:16]
     target = folder / digest / (name + (sysconfig.get_config_var("EXT_SUFFIX") or ".so"))
-    if not target.exists():
-        shutil.rmtree(folder, ignore_errors=True)
-        target.parent.mkdir(parents=True)
-        includes = [f"-I{pybind11.get_include()}", f"-I{sysconfig.get_path('include')}"]
-        inputs = [str(REPOSITORY / "csrc" / "emulation" / source) for source in sources]
-        built = target.with_suffix(".partial")
-        command = [compiler, *FLAGS, *includes, *inputs, "-o", str(built)]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        if done.returncode:
-            pytest.fail(f"{' '.join(command)}\n{done.stderr}")
-        built.rename(target)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(folder.with_suffix(".lock")):  # several workers of pytest come here at once
+        if not target.exists():
+            shutil.rmtree(folder, ignore_errors=True)
+            target.parent.mkdir(parents=True)
+            _compile(target, sources)
     return target
+
+
+def _compile(target: Path, sources: tuple[str, ...]) -> None:
+    compiler = os.environ.get("CXX") or shutil.which("c++") or shutil.which("g++") or shutil.which("clang++")
+    if compiler is None:
+        pytest.fail("the emulated CUDA kernels need a C++ compiler (g++ or clang++)")
+    includes = [f"-I{pybind11.get_include()}", f"-I{sysconfig.get_path('include')}"]
+    inputs = [str(REPOSITORY / "csrc" / "emulation" / source) for source in sources]
+    built = target.with_suffix(".partial")
+    command = [compiler, *FLAGS, *includes, *inputs, "-o", str(built)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        pytest.fail(f"{' '.join(command)}\n{done.stderr}")
+    built.rename(target)
 
 
 def load(path: Path, name: str = NAME) -> Any:
