@@ -30,6 +30,7 @@ FLAGS = [
     "-O3",
     "-g0",
     "-fno-math-errno",
+    "-fno-trapping-math",  # or no loop with a comparison becomes vectors; values stay the same
     "-ffp-contract=off",
     "-fvisibility=hidden",
     "-Wno-maybe-uninitialized",
