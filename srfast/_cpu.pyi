@@ -23,12 +23,14 @@ class Operation(_Enum):
     add: ClassVar[Operation]
     multiply: ClassVar[Operation]
     concat: ClassVar[Operation]
+    slice: ClassVar[Operation]
     shuffle: ClassVar[Operation]
     unshuffle: ClassVar[Operation]
     average_pool: ClassVar[Operation]
     max_pool: ClassVar[Operation]
     resize: ClassVar[Operation]
-    instance_norm: ClassVar[Operation]
+    pixel_norm: ClassVar[Operation]
+    group_norm: ClassVar[Operation]
     channel_gate: ClassVar[Operation]
     spatial_gate: ClassVar[Operation]
 
@@ -39,6 +41,7 @@ class Curve(_Enum):
     sigmoid: ClassVar[Curve]
     silu: ClassVar[Curve]
     gelu: ClassVar[Curve]
+    mish: ClassVar[Curve]
 
 class Element(_Enum):
     float32: ClassVar[Element]
@@ -105,6 +108,8 @@ class NodeSpec:
         low: float,
         high: float,
         eps: float,
+        channels: tuple[int, int],
+        groups: int,
         inset: tuple[int, int],
         tensors: Sequence[FloatView],
     ) -> None: ...

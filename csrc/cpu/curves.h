@@ -33,6 +33,34 @@ inline float exponential(float x) {
     return p * power;
 }
 
+// 1 + erf(x) for x <= 0 and, as erfc is symmetric about 1, what to take from 2 above: Press et al., Numerical Recipes, erfcc,
+// whose relative error is at most 1.2e-7 everywhere.
+inline float erfc_of_size(float x) {
+    const float z = x < 0.0f ? -x : x, t = 1.0f / (1.0f + 0.5f * z);
+    float p = 0.17087277f;
+    p = p * t - 0.82215223f;
+    p = p * t + 1.48851587f;
+    p = p * t - 1.13520398f;
+    p = p * t + 0.27886807f;
+    p = p * t - 0.18628806f;
+    p = p * t + 0.09678418f;
+    p = p * t + 0.37409196f;
+    p = p * t + 1.00002368f;
+    p = p * t - 1.26551223f;
+    return t * exponential(p - z * z);
+}
+
+inline float gelu(float x) {
+    const float half = 0.5f * erfc_of_size(x * 0.70710678f);
+    return x * (x < 0.0f ? half : 1.0f - half);
+}
+
+// x tanh(ln(1 + e^x)) without the logarithm: with n = e^x (e^x + 2) it is x n / (n + 2), of which n / (n + 2) is 1 from 20 on.
+inline float mish(float x) {
+    const float e = exponential(x > 20.0f ? 20.0f : x), n = e * (e + 2.0f);
+    return x * (n / (n + 2.0f));
+}
+
 inline float sigmoid(float x) { return 1.0f / (1.0f + exponential(-x)); }
 
 // `count` pixels of `channels` channels through the curve.
@@ -56,9 +84,11 @@ inline void apply_curve(Curve curve, const float* slope, const float* from, floa
         case Curve::silu:
             for (std::ptrdiff_t i = 0; i < values; ++i) to[i] = from[i] * sigmoid(from[i]);
             break;
+        case Curve::mish:
+            for (std::ptrdiff_t i = 0; i < values; ++i) to[i] = mish(from[i]);
+            break;
         default:
-            for (std::ptrdiff_t i = 0; i < values; ++i)
-                to[i] = 0.5f * from[i] * (1.0f + std::erf(from[i] * 0.70710678f));
+            for (std::ptrdiff_t i = 0; i < values; ++i) to[i] = gelu(from[i]);
     }
 }
 

@@ -1,5 +1,5 @@
-// Operations that average: over the whole image (squeeze-excitation, instance normalisation) and over channels (spatial
-// attention). Sums are formed in an order that does not depend on the threads.
+// Operations that average: over the whole image (squeeze-excitation, normalisation) and over channels (normalisation,
+// spatial attention). Sums are formed in an order that does not depend on the threads.
 #pragma once
 
 #include "curves.h"
@@ -61,6 +61,17 @@ double average(const Node& node, const Image& in, const Moments& moments, int ch
     return sum / (static_cast<double>(in.height - outside) * (in.width - outside));
 }
 
+// Calls `set` with every channel and the average over its group; the groups of a channel_gate are single channels.
+template <class Set>
+void each_group(const Node& node, const Image& in, const Moments& moments, Set set) {
+    const int groups = node.operation == Operation::group_norm ? node.groups : in.channels, size = in.channels / groups;
+    for (int first = 0; first < in.channels; first += size) {
+        double sum = 0.0;
+        for (int c = first; c < first + size; ++c) sum += average(node, in, moments, c);
+        for (int c = first; c < first + size; ++c) set(c, sum / size);
+    }
+}
+
 // The gains of a squeeze-excitation from the means.
 void gate_gains(const Node& node, const Moments& moments, int channels) {
     const auto& t = node.tensors;
@@ -85,7 +96,7 @@ void measure(const Node& node, const NodeTask& task) {
     sum_rows(node, task, moments, false);
     task.barrier.wait();
     if (task.index == 0)
-        for (int c = 0; c < in.channels; ++c) moments.mean[c] = static_cast<float>(average(node, in, moments, c));
+        each_group(node, in, moments, [&](int c, double mean) { moments.mean[c] = static_cast<float>(mean); });
     if (node.operation == Operation::channel_gate) {
         if (task.index == 0) gate_gains(node, moments, in.channels);
     } else {
@@ -93,9 +104,9 @@ void measure(const Node& node, const NodeTask& task) {
         sum_rows(node, task, moments, true);
         task.barrier.wait();
         if (task.index == 0)
-            for (int c = 0; c < in.channels; ++c)
-                moments.gain[c] =
-                    static_cast<float>(node.tensors[0][c] / std::sqrt(average(node, in, moments, c) + node.eps));
+            each_group(node, in, moments, [&](int c, double variance) {
+                moments.gain[c] = static_cast<float>(node.tensors[0][c] / std::sqrt(variance + node.eps));
+            });
     }
     task.barrier.wait();
 }
@@ -124,6 +135,35 @@ inline void pixel_moments(const float* x, int channels, float& mean, float& larg
         most = x[c] > most ? x[c] : most;
     }
     mean = sum / static_cast<float>(channels), largest = most;
+}
+
+// Sum of one pixel's channels, or of their squared distances from `mean`.
+template <bool Squares>
+inline float pixel_sum(const float* x, int channels, float mean) {
+    Vec sums = Vec::zero();
+    const Vec middle = Vec::set1(mean);
+    int c = 0;
+    for (; c + Vec::width <= channels; c += Vec::width) {
+        const Vec value = Squares ? Vec::load(x + c) - middle : Vec::load(x + c);
+        sums = Squares ? fma(value, value, sums) : sums + value;
+    }
+    alignas(64) float s[Vec::width];
+    sums.store(s);
+    for (int half = Vec::width / 2; half; half /= 2)
+        for (int i = 0; i < half; ++i) s[i] += s[i + half];
+    for (; c < channels; ++c) s[0] += Squares ? (x[c] - mean) * (x[c] - mean) : x[c];
+    return s[0];
+}
+
+// A row of pixels, each normalised over its own channels.
+inline void pixel_norm_row(const Node& node, const float* from, float* to, int width, int channels) {
+    const float *scale = node.tensors[0].data(), *shift = node.tensors[1].data();
+    const float count = static_cast<float>(channels);
+    for (int x = 0; x < width; ++x, from += channels, to += channels) {
+        const float mean = pixel_sum<false>(from, channels, 0.0f) / count;
+        const float gain = 1.0f / std::sqrt(pixel_sum<true>(from, channels, mean) / count + node.eps);
+        for (int c = 0; c < channels; ++c) to[c] = (from[c] - mean) * gain * scale[c] + shift[c];
+    }
 }
 
 // Rows first..last of a spatial attention: mean and maximum of each pixel's channels, in rings of kernel rows with zeros

@@ -60,8 +60,10 @@ ConvSpec conv_spec(std::vector<int> inputs, int output, std::optional<int> resid
 }
 
 NodeSpec node_spec(std::vector<int> inputs, int output, Operation operation, int factor, int reach, Curve curve,
-                   double low, double high, double eps, std::pair<int, int> inset, std::vector<FloatView> tensors) {
-    return {std::move(inputs), output, operation, factor, reach, curve, low, high, eps, inset, std::move(tensors)};
+                   double low, double high, double eps, std::pair<int, int> channels, int groups,
+                   std::pair<int, int> inset, std::vector<FloatView> tensors) {
+    return {std::move(inputs), output, operation, factor, reach, curve, low, high, eps, channels, groups, inset,
+            std::move(tensors)};
 }
 
 // Types are the module's own: pybind11 else keeps one list for the process, where a second build of the same sources, as the
@@ -78,12 +80,14 @@ void bind_enums(py::module_& m) {
         .value("add", Operation::add)
         .value("multiply", Operation::multiply)
         .value("concat", Operation::concat)
+        .value("slice", Operation::slice)
         .value("shuffle", Operation::shuffle)
         .value("unshuffle", Operation::unshuffle)
         .value("average_pool", Operation::average_pool)
         .value("max_pool", Operation::max_pool)
         .value("resize", Operation::resize)
-        .value("instance_norm", Operation::instance_norm)
+        .value("pixel_norm", Operation::pixel_norm)
+        .value("group_norm", Operation::group_norm)
         .value("channel_gate", Operation::channel_gate)
         .value("spatial_gate", Operation::spatial_gate);
     py::enum_<Curve>(m, "Curve", py::module_local(), "An activation function.")
@@ -91,7 +95,8 @@ void bind_enums(py::module_& m) {
         .value("tanh", Curve::tanh)
         .value("sigmoid", Curve::sigmoid)
         .value("silu", Curve::silu)
-        .value("gelu", Curve::gelu);
+        .value("gelu", Curve::gelu)
+        .value("mish", Curve::mish);
     py::enum_<Program::Element>(m, "Element", py::module_local(), "The type of a buffer's values.")
         .value("float32", Program::Element::float32)
         .value("uint8", Program::Element::uint8);
@@ -122,7 +127,7 @@ void bind_structs(py::module_& m) {
              "input_inverse"_a, "input_zero"_a);
     py::class_<NodeSpec>(m, "NodeSpec", py::module_local(), "Any other operation that a program is asked for.")
         .def(py::init(&node_spec), py::kw_only(), "inputs"_a, "output"_a, "operation"_a, "factor"_a, "reach"_a,
-             "curve"_a, "low"_a, "high"_a, "eps"_a, "inset"_a, "tensors"_a);
+             "curve"_a, "low"_a, "high"_a, "eps"_a, "channels"_a, "groups"_a, "inset"_a, "tensors"_a);
 }
 
 }  // namespace

@@ -17,28 +17,31 @@ bool sized(const Node& node, std::initializer_list<int> sizes) {
 
 int Node::out_channels(const std::vector<int>& channels) const {
     if (channels.empty() || factor < 1 || reach < 0) return -1;
-    const int first = channels[0], square = factor * factor, taps = 2 * reach + 1;
+    const int given = channels[0], square = factor * factor, taps = 2 * reach + 1;
     const bool one = channels.size() == 1;
     switch (operation) {
         case Operation::affine:
-        case Operation::instance_norm: return one && sized(*this, {first, first}) ? first : -1;
+        case Operation::pixel_norm: return one && sized(*this, {given, given}) ? given : -1;
+        case Operation::group_norm:
+            return one && groups > 0 && given % groups == 0 && sized(*this, {given, given}) ? given : -1;
+        case Operation::slice: return one && first >= 0 && length > 0 && length <= given - first ? length : -1;
         case Operation::activate:
-            return one && (curve == Curve::prelu ? sized(*this, {first}) : sized(*this, {})) ? first : -1;
+            return one && (curve == Curve::prelu ? sized(*this, {given}) : sized(*this, {})) ? given : -1;
         case Operation::clamp:
         case Operation::average_pool:
-        case Operation::max_pool: return one ? first : -1;
-        case Operation::add: return channels.size() == 2 && channels[1] == first ? first : -1;
+        case Operation::max_pool: return one ? given : -1;
+        case Operation::add: return channels.size() == 2 && channels[1] == given ? given : -1;
         case Operation::multiply:
-            return channels.size() == 2 && (channels[1] == first || channels[1] == 1) ? first : -1;
+            return channels.size() == 2 && (channels[1] == given || channels[1] == 1) ? given : -1;
         case Operation::concat: return std::accumulate(channels.begin(), channels.end(), 0);
-        case Operation::shuffle: return one && first % square == 0 ? first / square : -1;
-        case Operation::unshuffle: return one ? first * square : -1;
-        case Operation::resize: return one && sized(*this, {factor * taps}) ? first : -1;
+        case Operation::shuffle: return one && given % square == 0 ? given / square : -1;
+        case Operation::unshuffle: return one ? given * square : -1;
+        case Operation::resize: return one && sized(*this, {factor * taps}) ? given : -1;
         case Operation::channel_gate: {
             const int middle = tensors.size() == 5 ? static_cast<int>(tensors[1].size()) : 0;
-            return one && sized(*this, {middle * first, middle, middle * first, first, middle}) ? first : -1;
+            return one && sized(*this, {middle * given, middle, middle * given, given, middle}) ? given : -1;
         }
-        case Operation::spatial_gate: return one && sized(*this, {2 * taps * taps, 1}) ? first : -1;
+        case Operation::spatial_gate: return one && sized(*this, {2 * taps * taps, 1}) ? given : -1;
         default: return -1;
     }
 }

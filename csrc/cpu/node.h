@@ -14,17 +14,19 @@ enum class Operation {
     add,
     multiply,
     concat,
+    slice,
     shuffle,
     unshuffle,
     average_pool,
     max_pool,
     resize,
-    instance_norm,
+    pixel_norm,
+    group_norm,
     channel_gate,
     spatial_gate,
     count
 };
-enum class Curve { prelu, tanh, sigmoid, silu, gelu, count };
+enum class Curve { prelu, tanh, sigmoid, silu, gelu, mish, count };
 
 struct Node {
     Operation operation = Operation::none;
@@ -32,10 +34,12 @@ struct Node {
     int reach = 0;   // rows and columns that are read beyond each pixel, on each side
     Curve curve = Curve::prelu;
     float low = 0.0f, high = 0.0f, eps = 0.0f;
+    int first = 0, length = 0;  // channels of a slice
+    int groups = 1;             // of channels that a group_norm takes together
     int before = 0,
         after = 0;  // rows and columns that a channel_gate's means leave out, at the top and left, and at the others
-    // affine: scale [C], shift [C]; prelu: slope [C]; resize: weights [factor, 2 * reach + 1]; instance_norm: scale [C],
-    // shift [C]; channel_gate: squeeze [M, C], its bias [M], expand [C, M], its bias [C], slope [M]; spatial_gate: weight
+    // affine: scale [C], shift [C]; prelu: slope [C]; resize: weights [factor, 2 * reach + 1]; pixel_norm, group_norm:
+    // scale [C], shift [C]; channel_gate: squeeze [M, C], its bias [M], expand [C, M], its bias [C], slope [M]; spatial_gate: weight
     // [2, k, k] with k = 2 * reach + 1, bias [1].
     std::vector<Floats> tensors;
 
@@ -47,7 +51,7 @@ struct Node {
     int shrink() const { return shrinks() ? factor : 1; }
     int grow() const { return operation == Operation::shuffle || operation == Operation::resize ? factor : 1; }
     // Reads all rows before it writes the first.
-    bool whole() const { return operation == Operation::instance_norm || operation == Operation::channel_gate; }
+    bool whole() const { return operation == Operation::group_norm || operation == Operation::channel_gate; }
     // Floats that a node keeps between tasks: sums of every row, two values for every channel.
     std::size_t carry(int height, int channels) const {
         return whole() ? (static_cast<std::size_t>(height) + 2) * static_cast<std::size_t>(channels) : 0;

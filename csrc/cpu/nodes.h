@@ -41,11 +41,15 @@ void shuffled_row(const Node& node, const Image& in, int y, float* to) {
             for (int c = 0; c < channels; ++c) *to++ = from[c * r * r + j];
 }
 
+// `count` channels of every pixel; `from` and `to` have `from_step` and `to_step` of them.
+void copy_channels(const float* from, int from_step, float* to, int to_step, int count, int width) {
+    for (int x = 0; x < width; ++x, from += from_step, to += to_step)
+        std::memcpy(to, from, sizeof(float) * static_cast<std::size_t>(count));
+}
+
 void concat_row(const NodeTask& task, int y, float* to) {
     for (const Image& in : task.sources) {
-        const float* from = in.row(y);
-        for (int x = 0; x < in.width; ++x)
-            for (int c = 0; c < in.channels; ++c) to[x * task.out.channels + c] = from[x * in.channels + c];
+        copy_channels(in.row(y), in.channels, to, task.out.channels, in.channels, in.width);
         to += in.channels;
     }
 }
@@ -111,8 +115,9 @@ void plain_row(const Node& node, const NodeTask& task, int y, float* to) {
     };
     switch (node.operation) {
         case Operation::affine: return per_channel(nullptr, node.tensors[0].data(), node.tensors[1].data());
-        case Operation::instance_norm:
-            return per_channel(Moments(task).mean, Moments(task).gain, node.tensors[1].data());
+        case Operation::pixel_norm: return pixel_norm_row(node, from, to, width, channels);
+        case Operation::slice: return copy_channels(from + node.first, channels, to, node.length, node.length, width);
+        case Operation::group_norm: return per_channel(Moments(task).mean, Moments(task).gain, node.tensors[1].data());
         case Operation::channel_gate: return per_channel(nullptr, Moments(task).gain, nullptr);
         case Operation::activate:
             return apply_curve(node.curve, node.tensors.empty() ? nullptr : node.tensors[0].data(), from, to, width,

@@ -109,6 +109,9 @@ Program::Layer make_layer(const Program& program, const NodeSpec& spec) {
     node.low = static_cast<float>(spec.low);
     node.high = static_cast<float>(spec.high);
     node.eps = static_cast<float>(spec.eps);
+    node.first = spec.channels.first;
+    node.length = spec.channels.second;
+    node.groups = spec.groups;
     node.before = spec.inset.first;
     node.after = spec.inset.second;
     if (node.before < 0 || node.after < 0) fail("inset", "it is not negative");
@@ -116,7 +119,8 @@ Program::Layer make_layer(const Program& program, const NodeSpec& spec) {
     std::vector<int> given;
     for (const int input : spec.inputs) given.push_back(channels(program, "inputs", input));
     if (node.out_channels(given) != channels(program, "output", spec.output))
-        fail("operation", "with these inputs, factor, reach and tensors it does not fit the output's channels");
+        fail("operation",
+             "with these inputs, factor, reach, channels, groups and tensors it does not fit the output's channels");
     return layer;
 }
 

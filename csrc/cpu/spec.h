@@ -37,6 +37,8 @@ struct NodeSpec {
     int factor = 1, reach = 0;
     Curve curve = Curve::prelu;
     double low = 0.0, high = 0.0, eps = 0.0;
+    std::pair<int, int> channels{0, 0};  // of a slice: the first and their number
+    int groups = 1;
     std::pair<int, int> inset{0, 0};
     std::vector<FloatView> tensors;
 };

@@ -215,6 +215,8 @@ class Network:
         curve: str = "prelu",
         clamp: tuple[float, float] = (float("-inf"), float("inf")),
         eps: float = 0.0,
+        channels: tuple[int, int] = (0, 0),
+        groups: int = 1,
         inset: tuple[int, int] = (0, 0),
         tensors: Sequence[Tensor] = (),
     ) -> None:
@@ -226,6 +228,8 @@ class Network:
             factor: of shuffles, pools and resizes.
             reach: rows and columns read beyond each pixel by a resize or a spatial gate.
             curve: of an activation, the name of a member of ``srfast._cpu.Curve``.
+            channels: of a slice, the first and their number.
+            groups: of channels that a group norm takes together.
             inset: rows and columns that a channel gate's means leave out, at the top and left, and at the others.
             tensors: weights, which are copied; the module checks their sizes.
 
@@ -243,6 +247,8 @@ class Network:
             low=clamp[0],
             high=clamp[1],
             eps=eps,
+            channels=channels,
+            groups=groups,
             inset=inset,
             tensors=[_view(t) for t in kept],
         )

@@ -21,14 +21,17 @@ from srfast.plan import (
     Clamp,
     Concat,
     Conv,
+    GroupNorm,
     InstanceNorm,
     Multiply,
     Node,
+    PixelNorm,
     Plan,
     Pool,
     Resize,
     Shape,
     Shuffle,
+    Slice,
     SpatialGate,
     Unshuffle,
 )
@@ -157,7 +160,27 @@ def _(node: Affine, channels: int) -> Operation:
 
 @operation.register
 def _(node: InstanceNorm, channels: int) -> Operation:
-    return Operation("instance_norm", whole=True, options={"tensors": _vectors(node, channels), "eps": node.eps})
+    return _group_norm(node, channels, channels)
+
+
+@operation.register
+def _(node: GroupNorm, channels: int) -> Operation:
+    return _group_norm(node, channels, node.groups)
+
+
+def _group_norm(node: InstanceNorm | GroupNorm, channels: int, groups: int) -> Operation:
+    options = {"tensors": _vectors(node, channels), "eps": node.eps, "groups": groups}
+    return Operation("group_norm", whole=True, options=options)
+
+
+@operation.register
+def _(node: PixelNorm, channels: int) -> Operation:
+    return Operation("pixel_norm", options={"tensors": _vectors(node, channels), "eps": node.eps})
+
+
+@operation.register
+def _(node: Slice, channels: int) -> Operation:
+    return Operation("slice", options={"channels": (node.first, node.count)})
 
 
 @operation.register
@@ -221,7 +244,7 @@ def _(node: SpatialGate, channels: int) -> Operation:
     return Operation("spatial_gate", options={"reach": node.weight.shape[-1] // 2, "tensors": [node.weight, node.bias]})
 
 
-def _vectors(node: Affine | InstanceNorm, channels: int) -> list[Tensor]:
+def _vectors(node: Affine | InstanceNorm | GroupNorm | PixelNorm, channels: int) -> list[Tensor]:
     return [_expanded(node.scale, channels), _expanded(node.shift, channels)]
 
 

@@ -26,13 +26,16 @@ from srfast.plan import (
     Clamp,
     Concat,
     Conv,
+    GroupNorm,
     InstanceNorm,
     Multiply,
     Node,
+    PixelNorm,
     Plan,
     Pool,
     Resize,
     Shuffle,
+    Slice,
     SpatialGate,
     Unshuffle,
 )
@@ -55,10 +58,13 @@ NODES: dict[str, Callable[[], Node]] = {
     "sigmoid": lambda: Activate("y", "x", "sigmoid"),
     "silu": lambda: Activate("y", "x", "silu"),
     "gelu": lambda: Activate("y", "x", "gelu"),
+    "mish": lambda: Activate("y", "x", "mish"),
     "clamp": lambda: Clamp("y", "x", -0.5, 1.0),
     "add": lambda: Add("y", "x", "x"),
     "multiply": lambda: Multiply("y", "x", "x"),
     "concat": lambda: Concat("y", "x", ("x", "x")),
+    "slice": lambda: Slice("y", "x", 3, 5),
+    "first_channel": lambda: Slice("y", "x", 0, 1),
     "shuffle": lambda: Shuffle("y", "x", 2),
     "unshuffle": lambda: Unshuffle("y", "x", 2),
     "unshuffle3": lambda: Unshuffle("y", "x", 3),
@@ -68,6 +74,9 @@ NODES: dict[str, Callable[[], Node]] = {
     "bilinear": lambda: Resize("y", "x", 4, "bilinear"),
     "bicubic": lambda: Resize("y", "x", 3, "bicubic"),
     "instance_norm": lambda: InstanceNorm("y", "x", _randn(12), _randn(12), 1e-5),
+    "pixel_norm": lambda: PixelNorm("y", "x", _randn(12), _randn(12), 1e-6),
+    "group_norm": lambda: GroupNorm("y", "x", _randn(12), _randn(12), 1e-5, 3),
+    "one_group": lambda: GroupNorm("y", "x", _randn(12), _randn(12), 1e-5, 1),
     "channel_gate": lambda: ChannelGate("y", "x", _randn(5, 12), _randn(5), _randn(12, 5), _randn(12), _randn(5)),
     "spatial_gate": lambda: SpatialGate("y", "x", _randn(1, 2, 7, 7) / 7, _randn(1)),
 }
@@ -121,7 +130,7 @@ def test_means_leave_out_an_inset(inset: tuple[int, int], isa: str, monkeypatch:
         run(torch.zeros(1, 12, sum(inset), 9))
 
 
-@pytest.mark.parametrize("name", ["tanh", "sigmoid", "silu"])
+@pytest.mark.parametrize("name", ["tanh", "sigmoid", "silu", "gelu", "mish"])
 def test_curves_at_large_values(name: str) -> None:
     plan = Plan((NODES[name](),), "x", "y", 12)
     run, reference = (
