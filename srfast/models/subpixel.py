@@ -108,7 +108,7 @@ def transposed_as_conv(weight: Tensor, factor: int, padding: int) -> Tensor:
         [O*r*r, C, k', k'], k' odd, zero padding k' // 2.
     """
     in_channels, out_channels, kernel, _ = weight.shape
-    reach = max((factor - 1 + padding) // factor, -(-(kernel - 1 - padding) // factor), 0)
+    reach = max((factor - 1 + padding) // factor, (kernel - 1 - padding) // factor)  # of the last phase, of the first
     phase, shift = torch.arange(factor)[:, None], torch.arange(-reach, reach + 1)[None]
     tap = phase + padding - factor * shift
     tap = torch.where((tap >= 0) & (tap < kernel), tap, kernel)  # [r, k']
