@@ -103,6 +103,7 @@ class NodeSpec:
         output: int,
         operation: Operation,
         factor: int,
+        offset: int,
         reach: int,
         curve: Curve,
         low: float,

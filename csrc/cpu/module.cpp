@@ -59,10 +59,10 @@ ConvSpec conv_spec(std::vector<int> inputs, int output, std::optional<int> resid
             input_zero};
 }
 
-NodeSpec node_spec(std::vector<int> inputs, int output, Operation operation, int factor, int reach, Curve curve,
-                   double low, double high, double eps, std::pair<int, int> channels, int groups,
+NodeSpec node_spec(std::vector<int> inputs, int output, Operation operation, int factor, int offset, int reach,
+                   Curve curve, double low, double high, double eps, std::pair<int, int> channels, int groups,
                    std::pair<int, int> inset, std::vector<FloatView> tensors) {
-    return {std::move(inputs), output, operation, factor, reach, curve, low, high, eps, channels, groups, inset,
+    return {std::move(inputs), output, operation, factor, offset, reach, curve, low, high, eps, channels, groups, inset,
             std::move(tensors)};
 }
 
@@ -126,8 +126,8 @@ void bind_structs(py::module_& m) {
              "bias"_a, "slope"_a, "out_channels"_a, "kernel"_a, "shuffle"_a, "gain"_a, "low"_a, "high"_a, "algorithm"_a,
              "input_inverse"_a, "input_zero"_a);
     py::class_<NodeSpec>(m, "NodeSpec", py::module_local(), "Any other operation that a program is asked for.")
-        .def(py::init(&node_spec), py::kw_only(), "inputs"_a, "output"_a, "operation"_a, "factor"_a, "reach"_a,
-             "curve"_a, "low"_a, "high"_a, "eps"_a, "channels"_a, "groups"_a, "inset"_a, "tensors"_a);
+        .def(py::init(&node_spec), py::kw_only(), "inputs"_a, "output"_a, "operation"_a, "factor"_a, "offset"_a,
+             "reach"_a, "curve"_a, "low"_a, "high"_a, "eps"_a, "channels"_a, "groups"_a, "inset"_a, "tensors"_a);
 }
 
 }  // namespace

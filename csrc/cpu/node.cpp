@@ -1,5 +1,6 @@
 #include "node.h"
 
+#include <cstdlib>
 #include <numeric>
 
 namespace srfast {
@@ -34,8 +35,12 @@ int Node::out_channels(const std::vector<int>& channels) const {
         case Operation::multiply:
             return channels.size() == 2 && (channels[1] == given || channels[1] == 1) ? given : -1;
         case Operation::concat: return std::accumulate(channels.begin(), channels.end(), 0);
-        case Operation::shuffle: return one && given % square == 0 ? given / square : -1;
-        case Operation::unshuffle: return one ? given * square : -1;
+        case Operation::shuffle: {
+            const bool whole = offset == 0 || (std::abs(offset) < factor && reach > 0 && sized(*this, {given}));
+            return one && whole && given % square == 0 ? given / square : -1;
+        }
+        case Operation::unshuffle:
+            return one && std::abs(offset) < factor && reach >= std::abs(offset) ? given * square : -1;
         case Operation::resize: return one && sized(*this, {factor * taps}) ? given : -1;
         case Operation::channel_gate: {
             const int middle = tensors.size() == 5 ? static_cast<int>(tensors[1].size()) : 0;

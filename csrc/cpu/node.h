@@ -31,14 +31,17 @@ enum class Curve { prelu, tanh, sigmoid, silu, gelu, mish, count };
 struct Node {
     Operation operation = Operation::none;
     int factor = 1;  // of shuffles, pools and resizes
-    int reach = 0;   // rows and columns that are read beyond each pixel, on each side
+    // Of shuffles and unshuffles: the first pixel of the enlarged image's square 0. Pixels beyond a border are 0 for an
+    // unshuffle, and tensors[0] for a shuffle.
+    int offset = 0;
+    int reach = 0;  // rows and columns that are read beyond each pixel, on each side
     Curve curve = Curve::prelu;
     float low = 0.0f, high = 0.0f, eps = 0.0f;
     int first = 0, length = 0;  // channels of a slice
     int groups = 1;             // of channels that a group_norm takes together
     int before = 0,
         after = 0;  // rows and columns that a channel_gate's means leave out, at the top and left, and at the others
-    // affine: scale [C], shift [C]; prelu: slope [C]; resize: weights [factor, 2 * reach + 1]; pixel_norm, group_norm:
+    // affine: scale [C], shift [C]; prelu: slope [C]; shuffle with an offset: value beyond the border [C]; resize: weights [factor, 2 * reach + 1]; pixel_norm, group_norm:
     // scale [C], shift [C]; channel_gate: squeeze [M, C], its bias [M], expand [C, M], its bias [C], slope [M]; spatial_gate: weight
     // [2, k, k] with k = 2 * reach + 1, bias [1].
     std::vector<Floats> tensors;

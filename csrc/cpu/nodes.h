@@ -5,19 +5,32 @@
 
 namespace {
 
+// Row `i` of every square, whose pixels lie side by side in the output.
+void unshuffled_row(const Node& node, const Image& in, const float* row, int i, int width, float* to) {
+    const int r = node.factor, channels = in.channels;
+    for (int j = 0; j < r; ++j) {
+        float* pixel = to + i * r + j;
+        for (int x = 0; x < width; ++x, pixel += static_cast<std::ptrdiff_t>(channels) * r * r) {
+            const int column = x * r + j + node.offset;
+            const bool inside = column >= 0 && column < in.width;
+            const float* from = row + static_cast<std::ptrdiff_t>(inside ? column : 0) * channels;
+            for (int c = 0; c < channels; ++c) pixel[static_cast<std::ptrdiff_t>(c) * r * r] = inside ? from[c] : 0.0f;
+        }
+    }
+}
+
 // Rows of `shrink` x `shrink` squares of the input, side by side in the output or reduced to one value.
 void shrunk_row(const Node& node, const Image& in, int y, int width, float* to) {
     const int r = node.factor, channels = in.channels;
     const bool keep = node.operation == Operation::unshuffle, largest = node.operation == Operation::max_pool;
     for (int i = 0; i < r; ++i) {
-        const float* row = in.row(y * r + i);
+        const float* row = in.row(y * r + i + node.offset);
+        if (keep) {
+            unshuffled_row(node, in, row, i, width, to);
+            continue;
+        }
         for (int x = 0; x < width; ++x)
             for (int j = 0; j < r; ++j, row += channels) {
-                if (keep) {
-                    for (int c = 0; c < channels; ++c)
-                        to[static_cast<std::ptrdiff_t>(x * channels + c) * r * r + i * r + j] = row[c];
-                    continue;
-                }
                 float* pixel = to + static_cast<std::ptrdiff_t>(x) * channels;
                 if (i + j == 0)
                     for (int c = 0; c < channels; ++c) pixel[c] = row[c];
@@ -35,10 +48,17 @@ void shrunk_row(const Node& node, const Image& in, int y, int width, float* to) 
 
 void shuffled_row(const Node& node, const Image& in, int y, float* to) {
     const int r = node.factor, channels = in.channels / (r * r);
-    const float* from = in.row(y / r) + y % r * r;
-    for (int x = 0; x < in.width; ++x, from += in.channels)
-        for (int j = 0; j < r; ++j)
-            for (int c = 0; c < channels; ++c) *to++ = from[c * r * r + j];
+    const int below = y - node.offset + r, source = below / r - 1,
+              phase = below % r * r;  // of numbers that are not negative
+    const bool outside = source < 0 || source >= in.height;
+    const float* row = in.row(source);
+    for (int x = 0; x < in.width * r; ++x) {
+        const int right = x - node.offset + r, column = right / r - 1;
+        const bool beyond = outside || column < 0 || column >= in.width;
+        const float* pixel = beyond ? node.tensors[0].data() : row + static_cast<std::ptrdiff_t>(column) * in.channels;
+        const float* from = pixel + phase + right % r;
+        for (int c = 0; c < channels; ++c) *to++ = from[c * r * r];
+    }
 }
 
 // `count` channels of every pixel; `from` and `to` have `from_step` and `to_step` of them.

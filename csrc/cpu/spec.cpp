@@ -105,6 +105,7 @@ Program::Layer make_layer(const Program& program, const NodeSpec& spec) {
     node.operation = spec.operation;
     node.curve = spec.curve;
     node.factor = spec.factor;
+    node.offset = spec.offset;
     node.reach = spec.reach;
     node.low = static_cast<float>(spec.low);
     node.high = static_cast<float>(spec.high);
@@ -119,8 +120,9 @@ Program::Layer make_layer(const Program& program, const NodeSpec& spec) {
     std::vector<int> given;
     for (const int input : spec.inputs) given.push_back(channels(program, "inputs", input));
     if (node.out_channels(given) != channels(program, "output", spec.output))
-        fail("operation",
-             "with these inputs, factor, reach, channels, groups and tensors it does not fit the output's channels");
+        fail(
+            "operation",
+            "with these inputs, factor, offset, reach, channels, groups and tensors it does not fit the output's channels");
     return layer;
 }
 

@@ -34,7 +34,7 @@ struct NodeSpec {
     std::vector<int> inputs;
     int output = 0;
     Operation operation = Operation::none;
-    int factor = 1, reach = 0;
+    int factor = 1, offset = 0, reach = 0;
     Curve curve = Curve::prelu;
     double low = 0.0, high = 0.0, eps = 0.0;
     std::pair<int, int> channels{0, 0};  // of a slice: the first and their number

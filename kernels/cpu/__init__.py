@@ -211,6 +211,7 @@ class Network:
         operation: str,
         *,
         factor: int = 1,
+        offset: int = 0,
         reach: int = 0,
         curve: str = "prelu",
         clamp: tuple[float, float] = (float("-inf"), float("inf")),
@@ -226,6 +227,7 @@ class Network:
             sources, target: numbers of activations.
             operation: the name of a member of ``srfast._cpu.Operation``.
             factor: of shuffles, pools and resizes.
+            offset: of shuffles and unshuffles, where the enlarged image's first square begins; less than ``factor``.
             reach: rows and columns read beyond each pixel by a resize or a spatial gate.
             curve: of an activation, the name of a member of ``srfast._cpu.Curve``.
             channels: of a slice, the first and their number.
@@ -242,6 +244,7 @@ class Network:
             output=target,
             operation=_member("operation", _cpu.Operation.__members__, operation),
             factor=factor,
+            offset=offset,
             reach=reach,
             curve=_member("curve", _cpu.Curve.__members__, curve),
             low=clamp[0],

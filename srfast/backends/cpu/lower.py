@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from srfast.backends.cpu.squares import MovedShuffle, MovedUnshuffle, with_moved_squares
 from srfast.backends.reference import resize_weights
 from srfast.kernels.cpu import Network, winograd_fits
 from srfast.models.subpixel import conv_after_shuffle
@@ -55,6 +56,7 @@ def lowered(plan: Plan, *, winograd: bool, lowp: Collection[str] = ()) -> Plan:
         winograd: whether convolutions may be transformed.
         lowp: outputs of those in a low-precision type, which may read several activations.
     """
+    plan = with_moved_squares(plan, lowp)
     if winograd:
         plan = tail_after_shuffle(plan, lowp)
     shapes = plan.shapes()
@@ -217,6 +219,18 @@ def _(node: Shuffle, channels: int) -> Operation:
 @operation.register
 def _(node: Unshuffle, channels: int) -> Operation:
     return Operation("unshuffle", shrink=node.factor, options={"factor": node.factor})
+
+
+@operation.register
+def _(node: MovedShuffle, channels: int) -> Operation:
+    options = {"factor": node.factor, "offset": node.offset, "reach": 1, "tensors": [node.beyond]}
+    return Operation("shuffle", grow=node.factor, options=options)
+
+
+@operation.register
+def _(node: MovedUnshuffle, channels: int) -> Operation:
+    options = {"factor": node.factor, "offset": node.offset, "reach": abs(node.offset)}
+    return Operation("unshuffle", shrink=node.factor, options=options)
 
 
 @operation.register

@@ -1,0 +1,110 @@
+"""Convolutions beside a pixel shuffle whose outputs read one square of pixels each: as 1x1 ones on squares that begin elsewhere.
+
+A 2x2 convolution of stride 2 that begins at an odd pixel, and a transposed one whose squares end at one, are 3x3 on the plan's
+squares, which begin at the image's first pixel; most of their taps are zero. U-Nets of unpadded convolutions have them (waifu2x,
+Real-CUGAN). The CPU kernels can begin their squares at any pixel.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from srfast.plan import Add, Clamp, Conv, Node, Plan, Shape, Shuffle, Unshuffle
+from srfast.plan.nodes import Span
+
+
+@dataclass(frozen=True, eq=False)
+class MovedUnshuffle(Unshuffle):
+    """Pixel unshuffle whose first square begins at row and column ``offset``; pixels beyond the image are 0."""
+
+    offset: int
+
+    def reads(self, span: Span, block: int = 1) -> list[Span]:
+        return [(span[0] * self.factor + self.offset, span[1] * self.factor + self.offset)]
+
+
+@dataclass(frozen=True, eq=False)
+class MovedShuffle(Shuffle):
+    """Pixel shuffle whose first square begins at row and column ``offset``; pixels beyond the image are ``beyond``, [C]."""
+
+    offset: int
+    beyond: Tensor
+
+    def reads(self, span: Span, block: int = 1) -> list[Span]:
+        return [((span[0] - self.offset) // self.factor, (span[1] - 1 - self.offset) // self.factor + 1)]
+
+
+def with_moved_squares(plan: Plan, apart: Collection[str] = ()) -> Plan:
+    """The plan with such 3x3 convolutions as 1x1 ones.
+
+    Args:
+        plan: in float32.
+        apart: outputs of convolutions that stay as they are.
+    """
+    shapes = plan.shapes()
+    nodes: list[Node] = []
+    moved: dict[str, Node] = {}  # unshuffles that are replaced, which only their convolution reads
+    for node in plan.nodes:
+        if isinstance(node, Conv) and node.kernel == 3 and not node.more and node.output not in apart:
+            before = plan.producers.get(node.input)
+            if type(before) is Unshuffle and plan.users(before.output) == [node] and node.residual != before.output:
+                found = _below(node, before, shapes)
+                if found is not None:
+                    moved[before.output] = found[0]
+                    nodes.append(found[1])
+                    continue
+            if node.shuffle > 1 and node.act in ("none", "prelu") and (above := _above(node)):
+                nodes += above
+                continue
+        nodes.append(node)
+    return replace(plan, nodes=tuple(moved.get(node.output, node) for node in nodes))
+
+
+def _below(node: Conv, squares: Unshuffle, shapes: Mapping[str, Shape]) -> tuple[MovedUnshuffle, Conv] | None:
+    """The convolution after a pixel unshuffle, where its taps are those of one square that begins elsewhere."""
+    r, channels = squares.factor, shapes[squares.input].channels
+    weight = node.weight.reshape(-1, channels, r, r, 3, 3)
+    for offset in range(1 - r, r):
+        # Row `offset + k` of the image is phase `phase[k]` of the plan's square `tap[k] - 1`.
+        rows = torch.arange(offset, offset + r)
+        phase, tap = rows % r, rows // r + 1
+        picked = weight[:, :, phase[:, None], phase[None], tap[:, None], tap[None]]
+        if offset and picked.count_nonzero() == weight.count_nonzero():
+            conv = replace(node, weight=picked.reshape(len(node.bias), -1, 1, 1))
+            return MovedUnshuffle(squares.output, squares.input, r, offset), conv
+    return None
+
+
+def _above(node: Conv) -> list[Node] | None:
+    """The convolution before its pixel shuffle, where each output reads one pixel; with what follows as nodes of their own."""
+    r = node.shuffle
+    weight = node.weight.reshape(-1, r, r, node.weight.shape[1], 3, 3)
+    for offset in range(1 - r, r):
+        # Row `k` of a square that begins at `offset` is phase `phase[k]` of the plan's, which reads the square by `tap[k]`.
+        rows = torch.arange(offset, offset + r)
+        phase, tap = rows % r, 1 - rows // r
+        picked = weight.permute(3, 0, 1, 2, 4, 5)[:, :, phase[:, None], phase[None], tap[:, None], tap[None]]
+        if offset and picked.count_nonzero() == weight.count_nonzero():
+            order = torch.arange(len(node.bias)).reshape(-1, r, r)[:, phase[:, None], phase[None]].flatten()
+            return _moved(node, picked.flatten(1).T.contiguous()[:, :, None, None], order, offset)
+    return None
+
+
+def _moved(node: Conv, weight: Tensor, order: Tensor, offset: int) -> list[Node]:
+    bias, slope = node.bias[order], node.slope
+    if slope is not None and slope.numel() > 1:
+        slope = slope[order]
+    squares, whole, summed = (f"{node.output}_{name}" for name in ("squares", "moved", "sum"))
+    conv = Conv(squares, node.input, weight, bias, node.act, slope, gain=node.gain)
+    # What a convolution gives where its image is zero.
+    beyond = bias if slope is None else torch.where(bias < 0, bias * slope, bias)
+    steps: list[Node] = [conv, MovedShuffle(whole, squares, node.shuffle, offset, beyond * node.gain)]
+    if node.residual is not None:
+        steps.append(Add(summed, whole, node.residual))
+    if node.clamp is not None:
+        steps.append(Clamp(node.output, steps[-1].output, *node.clamp))
+    return [*steps[:-1], replace(steps[-1], output=node.output)]
