@@ -28,6 +28,7 @@ from srfast.backends.triton import TritonBackend
 from srfast.capture import capture
 from srfast.kernels.cuda import config as cuda_config
 from srfast.kernels.triton import config as triton_config
+from srfast.models.bordered import with_border
 from srfast.plan.passes import optimise
 
 OURS = "srfast"
@@ -111,7 +112,16 @@ def srfast_run(module: nn.Module, x: Tensor, *, dtype: torch.dtype | None = None
     dtype = dtype or default_dtype(x.device, plan)
     run = select_backend(plan, x.device, dtype).compile(plan, x.device, dtype)
     x = x.to(dtype).contiguous(memory_format=torch.channels_last)
-    return lambda: run(x)
+    if not plan.border:
+        return lambda: run(x)
+    # The others have the border inside of the module, and make it at every call.
+    first, (rows, columns) = plan.scale * plan.border, (plan.scale * side for side in x.shape[2:])
+
+    def whole() -> Tensor:
+        y = run(with_border(x, plan.border, plan.alignment))
+        return y[:, :, first : first + rows, first : first + columns]
+
+    return whole
 
 
 # What a named backend runs 3x3 convolutions of 64 channels in where no measurement says what is best.

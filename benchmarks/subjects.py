@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
 
 from srfast.capture import capture
 from srfast.checkpoint import load_model, shipped_models
-from srfast.models import SRUGAN, RRDBNet, SRResNet, SRVGGNetCompact
+from srfast.models import RCAN, SPAN, SRUGAN, RealCUGAN, RealPLKSR, RRDBNet, SRResNet, SRVGGNetCompact
+from srfast.models.bordered import Bordered
 from srfast.plan import Plan
 
 
@@ -74,6 +76,24 @@ class ConvAdd(nn.Module):
         return out
 
 
+class Upconv7(Bordered):
+    """waifu2x's upconv_7, x2: six unpadded 3x3 convolutions and a transposed one (https://github.com/nagadomi/waifu2x)."""
+
+    scale, border = 2, 7
+
+    def __init__(self) -> None:
+        super().__init__()
+        widths = (3, 16, 32, 64, 128, 128, 256)
+        layers: list[nn.Module] = []
+        for channels, out in pairwise(widths):
+            layers += [nn.Conv2d(channels, out, 3), nn.LeakyReLU(0.1)]
+        self.layers = nn.Sequential(*layers, nn.ConvTranspose2d(widths[-1], 3, 4, 2, 3))
+
+    def body(self, x: Tensor) -> Tensor:
+        out: Tensor = self.layers(x)
+        return out
+
+
 def _conv(channels: int, out: int, kernel: int, *after: nn.Module) -> Callable[[], nn.Module]:
     return lambda: nn.Sequential(nn.Conv2d(channels, out, kernel, padding=kernel // 2), *after)
 
@@ -101,6 +121,11 @@ NETWORKS = (
     COMPACT_X2,
     Subject("RRDBNet x4", RRDBNet),
     Subject("SR-UGAN x4", SRUGAN),
+    Subject("SPAN x4", SPAN),
+    Subject("Real-CUGAN x2", RealCUGAN),
+    Subject("RealPLKSR x4", RealPLKSR),
+    Subject("upconv_7 x2", Upconv7),
+    Subject("RCAN x4", RCAN),
 )
 
 

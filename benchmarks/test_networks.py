@@ -17,6 +17,11 @@ SIZES = {
         "Compact x2": (SMALL, QUARTER, LARGE),
         "RRDBNet x4": (SMALL,),
         "SR-UGAN x4": (SMALL, QUARTER),
+        "SPAN x4": (QUARTER,),
+        "Real-CUGAN x2": (QUARTER,),
+        "RealPLKSR x4": (QUARTER,),
+        "upconv_7 x2": (QUARTER,),
+        "RCAN x4": (QUARTER,),
     },
     "cuda": {
         "SRResNet x4": (SMALL, HALF, FULL),
@@ -27,7 +32,7 @@ SIZES = {
         "SR-UGAN x4": (SMALL, (480, 272)),
     },
 }
-CASES = [(s, device, size) for device, sizes in SIZES.items() for s in NETWORKS for size in sizes[s.name]]
+CASES = [(s, device, size) for device, sizes in SIZES.items() for s in NETWORKS for size in sizes.get(s.name, ())]
 
 
 @pytest.mark.parametrize(("subject", "device", "size"), CASES, ids=[f"{s.name}-{d}-{w}x{h}" for s, d, (w, h) in CASES])

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from srfast.plan import Add, Clamp, Conv, Node, Plan, Shape, Shuffle, Unshuffle
-from srfast.plan.nodes import Span
+from srfast.plan.shapes import Span
 
 
 @dataclass(frozen=True, eq=False)
