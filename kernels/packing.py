@@ -9,7 +9,7 @@ from torch import Tensor
 
 from srfast.kernels.buffers import padded_channels
 
-ACTS = {"none": 0, "prelu": 1, "tanh": 2, "sigmoid": 3, "silu": 4, "gelu": 5}
+ACTS = {"none": 0, "prelu": 1, "tanh": 2, "sigmoid": 3, "silu": 4, "gelu": 5, "mish": 6}
 
 
 @dataclass(frozen=True)

@@ -116,9 +116,9 @@ def test_convolutions_are_compiled(name: str) -> None:
     eager = [node for node in plan.nodes if isinstance(node, Eager)]
     assert len(eager) == 2
     assert sum(isinstance(node, Conv) for node in plan.nodes) == 7
-    inside = [node for part in segments(plan, "cpu") if isinstance(part, Segment) for node in part.plan.nodes]
+    inside = [node for part in segments(plan) if isinstance(part, Segment) for node in part.plan.nodes]
     assert sum(isinstance(node, Conv) for node in inside) >= 6
-    assert not any(has_no_kernel(node, "cpu") for node in inside)
+    assert not any(has_no_kernel(node) for node in inside)
     assert plan.halo() is None
     assert "7 of them convolutions, PyTorch runs 2: " in parts(plan)
 

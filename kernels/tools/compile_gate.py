@@ -35,7 +35,7 @@ from srfast.kernels.tools.offline import SHARED_LIMIT, Compiled, offline
 from srfast.kernels.triton.config import PairConfig, find_config
 from srfast.kernels.triton.conv import conv_launch
 from srfast.kernels.triton.frames import load_launch, store_launch
-from srfast.kernels.triton.moments import gains_launch, norm_launch, pixel_moments_launch
+from srfast.kernels.triton.moments import gains_launch, norm_launch, pixel_moments_launch, pixel_norm_launch
 from srfast.kernels.triton.pair import pair_launch
 from srfast.kernels.triton.planes import load_planes_launch, store_planes_launch
 from srfast.kernels.triton.pointwise import pointwise_launch
@@ -148,12 +148,15 @@ def _small_launches() -> Iterator[tuple[str, Launch]]:
     image, larger = _canvas(3, (1, 1), 1), _canvas(3, (1, 1), 1, 2)
     ones = torch.ones(64)
     yield "pointwise", pointwise_launch(x, y, scale=ones, act="prelu", slope=ones[:1], other=y, clamp=(0, 1))
+    yield "pointwise mish", pointwise_launch(x, y, act="mish")
     yield "pointwise gelu", pointwise_launch(x, y, act="gelu", other=_canvas(1, (1, 1), 1), multiply=True)
     yield "shuffle", shuffle_launch(_canvas(12, (1, 1), 1), larger, 2)
     yield "resize bicubic", resize_launch(image, larger, 2, "bicubic")
     yield "pool", pool_launch(larger, image, 2, "max")
     yield "gains", gains_launch(x, torch.ones(8, 64), torch.ones(8), torch.ones(64, 8), ones, torch.ones(1))[0]
     yield "norm", norm_launch(x, ones, ones, 1e-5)[0]
+    yield "norm groups", norm_launch(x, ones, ones, 1e-5, 4)[0]
+    yield "norm pixels", pixel_norm_launch(x, y, ones, ones, 1e-5)
     yield "pixel moments", pixel_moments_launch(x, _canvas(2, (1, 1), 1))
     planes = Planes.empty(1, HEIGHT, WIDTH, PlaneColour(), "cpu")
     yield "planes in", load_planes_launch(planes, image, 1.0)

@@ -24,6 +24,7 @@ from srfast.kernels.buffers import Canvas
 from srfast.kernels.launch import InTurn, KernelLaunch
 from srfast.kernels.packing import ACTS
 from srfast.kernels.params import Size, image_of
+from srfast.kernels.triton.pointwise import check_alike
 from srfast.kernels.triton.values import activation, part_of_row, row_start
 
 # An image comes in at most so many parts, of at least so many rows.
@@ -54,11 +55,21 @@ def gains_reference(
     return torch.sigmoid(F.linear(hidden, expand, expand_bias))
 
 
-def norm_reference(x: Tensor, scale: Tensor, shift: Tensor, eps: float) -> tuple[Tensor, Tensor]:
-    """[N, C, H, W] -> scale and shift [N, C] that normalise each channel of each image."""
-    variance, mean = torch.var_mean(x, (2, 3), correction=0)
+def norm_reference(
+    x: Tensor, scale: Tensor, shift: Tensor, eps: float, groups: int | None = None
+) -> tuple[Tensor, Tensor]:
+    """[N, C, H, W] -> scale and shift [N, C] that normalise each of ``groups`` groups of channels, or each channel."""
+    channels = x.shape[1]
+    parts = x.reshape(len(x), groups or channels, -1)
+    variance, mean = (v.repeat_interleave(channels // v.shape[1], 1) for v in torch.var_mean(parts, 2, correction=0))
     scale = scale * torch.rsqrt(variance + eps)
     return scale, shift - mean * scale
+
+
+def pixel_norm_reference(x: Tensor, scale: Tensor, shift: Tensor, eps: float) -> Tensor:
+    """[N, C, H, W], each pixel normalised over its channels, times ``scale`` [C], plus ``shift`` [C]."""
+    variance, mean = torch.var_mean(x, 1, correction=0, keepdim=True)
+    return (x - mean) * torch.rsqrt(variance + eps) * scale[:, None, None] + shift[:, None, None]
 
 
 def pixel_moments_reference(x: Tensor) -> Tensor:
@@ -148,6 +159,13 @@ def gains_kernel(
 
 
 @triton.jit
+def group_mean(value, channel, CHANNELS: tl.constexpr, GROUP: tl.constexpr):
+    """Of every channel, the mean of the [BLOCK_C] values of its group. Few programs run it: it compares each with each."""
+    alike = (channel[:, None] // GROUP == channel[None, :] // GROUP) & (channel < CHANNELS)[None, :]
+    return tl.sum(tl.where(alike, value[None, :], 0.0), 1) / GROUP
+
+
+@triton.jit
 def norm_kernel(
     part_ptr,
     weight_ptr,
@@ -157,6 +175,7 @@ def norm_kernel(
     parts,
     eps,
     CHANNELS: tl.constexpr,
+    GROUP: tl.constexpr,  # channels of a group
     BLOCK_C: tl.constexpr,
 ):
     """Scale and shift that normalise one image."""
@@ -165,6 +184,8 @@ def norm_kernel(
     mask = channel < CHANNELS
     part_ptr += image * parts.count * (2 * CHANNELS)
     mean = joined_mean(part_ptr, parts, channel, CHANNELS, BLOCK_C)
+    if GROUP > 1:
+        mean = group_mean(mean, channel, CHANNELS, GROUP)
     squares = tl.zeros((BLOCK_C,), dtype=tl.float32)
     part = 0
     while part < parts.count:
@@ -174,6 +195,8 @@ def norm_kernel(
         squares += tl.load(at + CHANNELS, mask=mask, other=0.0) + count * away * away
         part += 1
     variance = squares / (parts.height * parts.width)
+    if GROUP > 1:
+        variance = group_mean(variance, channel, CHANNELS, GROUP)
     scale = tl.load(weight_ptr + channel, mask=mask, other=0.0) / tl.sqrt(variance + eps)
     shift = tl.load(bias_ptr + channel, mask=mask, other=0.0) - mean * scale
     tl.store(scale_ptr + image * CHANNELS + channel, scale, mask=mask)
@@ -200,6 +223,33 @@ def pixel_moments_kernel(
     target = row_start(out, image, y) + column * out.pixel_stride
     tl.store(target, mean.to(out.ptr.dtype.element_ty), mask=mask)
     tl.store(target + 1, largest.to(out.ptr.dtype.element_ty), mask=mask)
+
+
+@triton.jit
+def pixel_norm_kernel(
+    x,
+    out,
+    scale_ptr,
+    shift_ptr,
+    size,
+    eps,
+    CHANNELS: tl.constexpr,
+    BLOCK_C: tl.constexpr,
+    BLOCK_P: tl.constexpr,
+):
+    """BLOCK_P pixels of one row, each normalised over its channels."""
+    image, y, column, _, mask = part_of_row(size.height, size.width, 1, BLOCK_P)
+    channel = tl.arange(0, BLOCK_C)
+    wanted = mask[:, None] & (channel < CHANNELS)[None, :]
+    source = row_start(x, image, y) + (column[:, None] * x.pixel_stride + channel[None, :])
+    value = tl.load(source, mask=wanted, other=0.0).to(tl.float32)
+    away = tl.where(wanted, value - (tl.sum(value, 1) / CHANNELS)[:, None], 0.0)
+    gain = 1.0 / tl.sqrt(tl.sum(away * away, 1) / CHANNELS + eps)
+    scale = tl.load(scale_ptr + channel, mask=channel < CHANNELS, other=0.0)
+    shift = tl.load(shift_ptr + channel, mask=channel < CHANNELS, other=0.0)
+    result = away * gain[:, None] * scale[None, :] + shift[None, :]
+    target = row_start(out, image, y) + (column[:, None] * out.pixel_stride + channel[None, :])
+    tl.store(target, result.to(out.ptr.dtype.element_ty), mask=wanted)
 
 
 class ChannelMoments:
@@ -237,13 +287,14 @@ def gains_launch(
     return InTurn(moments.launch(), KernelLaunch(gains_kernel, (x.images,), *args)), gains
 
 
-def norm_launch(x: Canvas, scale: Tensor, shift: Tensor, eps: float) -> tuple[InTurn, Tensor, Tensor]:
+def norm_launch(
+    x: Canvas, scale: Tensor, shift: Tensor, eps: float, groups: int | None = None
+) -> tuple[InTurn, Tensor, Tensor]:
     """A function that runs ``norm_reference`` on a canvas, and the two [N, C] float32 tensors that it fills."""
     moments = ChannelMoments(x)
     scales, shifts = moments.result(), moments.result()
-    given = (v.detach().to(x.data.device, torch.float32) for v in (scale, shift))
-    weights = [v.expand(x.channels).contiguous() for v in given]
-    constants = (x.channels, triton.next_power_of_2(x.channels))
+    weights = _vectors(x, scale, shift)
+    constants = (x.channels, x.channels // (groups or x.channels), triton.next_power_of_2(x.channels))
     args = (moments.data, *weights, scales, shifts, moments.parts, float(eps), *constants)
     return InTurn(moments.launch(), KernelLaunch(norm_kernel, (x.images,), *args)), scales, shifts
 
@@ -263,3 +314,19 @@ def pixel_moments_launch(x: Canvas, out: Canvas) -> KernelLaunch:
     grid = (x.images * x.height, -(-x.width // block_p))
     args = (image_of(x), image_of(out), Size(x.height, x.width), x.channels, block_c, block_p)
     return KernelLaunch(pixel_moments_kernel, grid, *args)
+
+
+def pixel_norm_launch(x: Canvas, out: Canvas, scale: Tensor, shift: Tensor, eps: float) -> KernelLaunch:
+    """A function that runs ``pixel_norm_reference``; ``out`` may be ``x``."""
+    check_alike(x, out)
+    block_c = triton.next_power_of_2(x.channels)
+    block_p = max(1, 4096 // block_c)
+    grid = (x.images * x.height, -(-x.width // block_p))
+    images = (image_of(x), image_of(out), *_vectors(x, scale, shift))
+    args = (*images, Size(x.height, x.width), float(eps), x.channels, block_c, block_p)
+    return KernelLaunch(pixel_norm_kernel, grid, *args)
+
+
+def _vectors(x: Canvas, *given: Tensor) -> list[Tensor]:
+    """Values of [1] or [C] as the kernels read them."""
+    return [v.detach().to(x.data.device, torch.float32).expand(x.channels).contiguous() for v in given]

@@ -16,6 +16,7 @@ _TANH = tl.constexpr(ACTS["tanh"])
 _SIGMOID = tl.constexpr(ACTS["sigmoid"])
 _SILU = tl.constexpr(ACTS["silu"])
 _GELU = tl.constexpr(ACTS["gelu"])
+_MISH = tl.constexpr(ACTS["mish"])
 
 
 @triton.jit
@@ -30,6 +31,11 @@ def activation(value, slope, ACT: tl.constexpr):
         value = value / (1.0 + tl.exp(-value))
     if ACT == _GELU:
         value = 0.5 * value * (1.0 + tl.erf(value * 0.7071067811865476))
+    if ACT == _MISH:
+        # x tanh(ln(1 + e^x)) without the logarithm: with n = e^x (e^x + 2) it is x n / (n + 2), where n cannot overflow.
+        power = tl.exp(tl.minimum(value, 20.0))
+        n = power * (power + 2.0)
+        value = value * (n / (n + 2.0))
     if ACT == _TANH:
         # Triton has no tanh outside of libdevice. Of the absolute value, so that exp cannot overflow.
         small = tl.exp(-2.0 * tl.abs(value))

@@ -119,7 +119,7 @@ def _in_parts(plan: Plan, device: torch.device, backend: str | Backend) -> bool:
     if any(isinstance(node, Eager) for node in plan.nodes):
         return backend != ReferenceBackend.name
     on_cpu = device.type == "cpu" and (backend in ("auto", CpuBackend.name) or isinstance(backend, CpuBackend))
-    without = [node for node in plan.nodes if has_no_kernel(node, device.type)]
+    without = [node for node in plan.nodes if has_no_kernel(node)]
     return on_cpu and bool(without) and all(isinstance(node, Resize) for node in without)
 
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from srfast.kernels.planes import Planes
-from srfast.plan import Activate, Eager, GroupNorm, Node, PixelNorm, Plan, Resize, Slice
+from srfast.plan import Eager, Node, Plan, Resize
 
 
 @dataclass(frozen=True)
@@ -129,29 +129,20 @@ class Backend(Protocol):
         ...
 
 
-_NOWHERE: dict[str, Callable[[Node], bool]] = {
+_WITHOUT_KERNELS: dict[str, Callable[[Node], bool]] = {
     "it has no kernel that resizes by a fraction": lambda n: isinstance(n, Resize) and not isinstance(n.factor, int),
     "PyTorch runs a part of it": lambda n: isinstance(n, Eager),
 }
-_NOT_ON_GPUS: dict[str, Callable[[Node], bool]] = {
-    "it has no kernel for Mish": lambda n: isinstance(n, Activate) and n.act == "mish",
-    "it has no kernel for a slice of channels": lambda n: isinstance(n, Slice),
-    "it has no kernel that normalises pixels or groups": lambda n: isinstance(n, (PixelNorm, GroupNorm)),
-}
 
 
-def has_no_kernel(node: Node, device_type: str) -> bool:
-    """Whether no compiled kernel for such devices ("cpu", "cuda") has the operation."""
-    return any(is_one(node) for is_one in _without_kernels(device_type).values())
+def has_no_kernel(node: Node) -> bool:
+    """Whether no compiled kernel has the operation."""
+    return any(is_one(node) for is_one in _WITHOUT_KERNELS.values())
 
 
-def reference_only(plan: Plan, device_type: str) -> list[str]:
-    """Operations of the plan that no compiled kernel for such devices has, in the words of a reason; PyTorch runs them."""
-    return [reason for reason, is_one in _without_kernels(device_type).items() if any(map(is_one, plan.nodes))]
-
-
-def _without_kernels(device_type: str) -> dict[str, Callable[[Node], bool]]:
-    return _NOWHERE if device_type == "cpu" else _NOWHERE | _NOT_ON_GPUS
+def reference_only(plan: Plan) -> list[str]:
+    """Operations of the plan that no compiled kernel has, in the words of a reason; the reference backend runs them."""
+    return [reason for reason, is_one in _WITHOUT_KERNELS.items() if any(map(is_one, plan.nodes))]
 
 
 def release_after(plan: Plan) -> list[list[str]]:

@@ -29,16 +29,16 @@ class Segment:
     plan: Plan
 
 
-def segments(plan: Plan, device_type: str) -> list[Segment | Node]:
-    """The plan in order, cut at the nodes that no kernel for such devices ("cpu", "cuda") has.
+def segments(plan: Plan, apart: Callable[[Node], bool] = has_no_kernel) -> list[Segment | Node]:
+    """The plan in order, cut at the nodes where ``apart`` is true.
+
+    Args:
+        plan: any.
+        apart: whether a node is run by itself.
 
     Returns:
         Segments with at least one convolution, and single nodes.
     """
-
-    def apart(node: Node) -> bool:
-        return has_no_kernel(node, device_type)
-
     plan = _with_sums_apart(plan, apart)
     nodes, shapes = list(plan.nodes), plan.shapes()
     result: list[Segment | Node] = []
@@ -142,7 +142,7 @@ class _Parts(Executable):
         super().__init__(traits)
         self._input, self._output = plan.input, plan.output
         self._steps: list[tuple[tuple[str, ...], str, Callable[[Mapping[str, Tensor]], Tensor]]] = []
-        found = segments(plan, device.type)
+        found = segments(plan)
         for part in found:
             if isinstance(part, Segment):
                 name, run = part.plan.input, select(part.plan).compile(part.plan, device, dtype)

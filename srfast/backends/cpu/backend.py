@@ -89,7 +89,7 @@ class CpuBackend:
         bf16 = way.path in _BF16_SETS
         plan = plan.map_tensors(lambda t: t.to(torch.float32 if bf16 else dtype))
         int8 = self.int8 if dtype == torch.float32 else None
-        if (way.path == "onednn" and int8 is None) or not plan.nodes or reference_only(plan, "cpu"):
+        if (way.path == "onednn" and int8 is None) or not plan.nodes or reference_only(plan):
             return _Steps(plan)
         lowp: dict[str, kernels.LowPrecision] = {}
         instruction_set: str | None = way.path

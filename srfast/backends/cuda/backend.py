@@ -34,7 +34,7 @@ class CudaBackend:
         reasons = [reason] if (reason := cuda.unavailable_reason()) else []
         if dtype not in cuda.DTYPES:
             reasons.append(f"it computes in float16 or bfloat16, not {str(dtype).removeprefix('torch.')}")
-        reasons += _device_reasons(device) + reference_only(plan, "cuda")
+        reasons += _device_reasons(device) + reference_only(plan)
         convs = [node for node in plan.nodes if isinstance(node, Conv)]
         return reasons + sorted({text for node in convs if (text := conv_reason(node))})
 

@@ -42,7 +42,7 @@ class TritonBackend:
             reasons.append("Triton is not installed (pip install triton)")
         if dtype not in _DTYPES:
             reasons.append(f"it computes in float16 or bfloat16, not {str(dtype).removeprefix('torch.')}")
-        reasons += reference_only(plan, "cuda")
+        reasons += reference_only(plan)
         if not (self.interpret and device.type == "cpu"):
             reasons += _device_reasons(device)
         return reasons

@@ -11,7 +11,7 @@ from srfast.kernels.packing import pack_conv
 from srfast.kernels.triton.config import find_config
 from srfast.kernels.triton.conv import conv_launch
 from srfast.kernels.triton.frames import copy_launch
-from srfast.kernels.triton.moments import gains_launch, norm_launch, pixel_moments_launch
+from srfast.kernels.triton.moments import gains_launch, norm_launch, pixel_moments_launch, pixel_norm_launch
 from srfast.kernels.triton.pointwise import pointwise_launch
 from srfast.kernels.triton.pool import pool_launch
 from srfast.kernels.triton.resize import resize_launch
@@ -23,12 +23,15 @@ from srfast.plan import (
     ChannelGate,
     Clamp,
     Concat,
+    GroupNorm,
     InstanceNorm,
     Multiply,
     Node,
+    PixelNorm,
     Pool,
     Resize,
     Shuffle,
+    Slice,
     SpatialGate,
     Unshuffle,
 )
@@ -36,7 +39,18 @@ from srfast.plan import (
 Launches = list[Callable[[], None]]
 # These write a pixel from the same pixel of their inputs, so the result may replace an input. Gates and norms look at
 # other pixels too, but before they write.
-IN_PLACE = (Affine, Activate, Clamp, Add, Multiply, InstanceNorm, ChannelGate, SpatialGate)
+IN_PLACE = (
+    Affine,
+    Activate,
+    Clamp,
+    Add,
+    Multiply,
+    InstanceNorm,
+    GroupNorm,
+    PixelNorm,
+    ChannelGate,
+    SpatialGate,
+)
 
 
 @singledispatch
@@ -100,6 +114,22 @@ def _(node: Resize, inputs: list[Canvas], out: Canvas) -> Launches:
 def _(node: InstanceNorm, inputs: list[Canvas], out: Canvas) -> Launches:
     moments, scale, shift = norm_launch(inputs[0], node.scale, node.shift, node.eps)
     return [moments, pointwise_launch(inputs[0], out, scale=scale, shift=shift)]
+
+
+@small_launches.register
+def _(node: GroupNorm, inputs: list[Canvas], out: Canvas) -> Launches:
+    moments, scale, shift = norm_launch(inputs[0], node.scale, node.shift, node.eps, node.groups)
+    return [moments, pointwise_launch(inputs[0], out, scale=scale, shift=shift)]
+
+
+@small_launches.register
+def _(node: PixelNorm, inputs: list[Canvas], out: Canvas) -> Launches:
+    return [pixel_norm_launch(inputs[0], out, node.scale, node.shift, node.eps)]
+
+
+@small_launches.register
+def _(node: Slice, inputs: list[Canvas], out: Canvas) -> Launches:
+    return joined_launches([inputs[0].channel_slice(node.first, node.count)], out)
 
 
 @small_launches.register

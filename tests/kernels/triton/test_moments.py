@@ -12,6 +12,8 @@ from srfast.kernels.triton.moments import (
     norm_reference,
     pixel_moments_launch,
     pixel_moments_reference,
+    pixel_norm_launch,
+    pixel_norm_reference,
 )
 from srfast.kernels.triton.pointwise import pointwise_launch, pointwise_reference
 from srfast.kernels.triton.pool import pool_launch
@@ -21,13 +23,17 @@ SHAPES = [(1, 1, 1, 1), (2, 3, 5, 7), (1, 70, 2, 3), (2, 8, 22, 3)]
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-def test_norm(shape: tuple[int, int, int, int]) -> None:
+@pytest.mark.parametrize("groups", [None, 1, "most"])
+def test_norm(shape: tuple[int, int, int, int], groups: int | str | None) -> None:
     """A mean far from zero: sums of squares would lose the variance."""
     x = random(*shape) + 40
+    if groups == "most":  # but for single channels
+        groups = {1: 1, 3: 1, 8: 4, 70: 14}[shape[1]]
+    assert not isinstance(groups, str)
     scale, shift = random(shape[1], seed=1).float(), random(shape[1], seed=2).float()
-    launch, scales, shifts = norm_launch(canvas_of(x, 1), scale, shift, 1e-5)
+    launch, scales, shifts = norm_launch(canvas_of(x, 1), scale, shift, 1e-5, groups)
     launch()
-    expected = norm_reference(x.double(), scale.double(), shift.double(), 1e-5)
+    expected = norm_reference(x.double(), scale.double(), shift.double(), 1e-5, groups)
     # The shift is a difference of two numbers as large as mean * scale.
     allowed = 1e-5 * float(expected[0].abs().max()) * 41
     torch.testing.assert_close(scales.double().cpu(), expected[0], rtol=1e-5, atol=1e-6)
@@ -75,6 +81,17 @@ def test_pixel_moments(shape: tuple[int, int, int, int]) -> None:
         pixel_moments_launch(canvas_of(x), canvas_of(x[:, :1]))
 
 
+@pytest.mark.parametrize("shape", SHAPES)
+def test_pixel_norm(shape: tuple[int, int, int, int]) -> None:
+    x = random(*shape) + 3
+    scale, shift = random(shape[1], seed=1).float(), random(shape[1], seed=2).float()
+    out = empty(shape)
+    pixel_norm_launch(canvas_of(x, 1), out, scale, shift, 1e-3)()
+    close(out, pixel_norm_reference(x.double(), scale.double(), shift.double(), 1e-3))
+    with pytest.raises(ValueError, match="differ"):
+        pixel_norm_launch(canvas_of(x), empty((shape[0], shape[1] + 1, *shape[2:])), scale, shift, 1e-3)
+
+
 @pytest.mark.parametrize("kind", ["average", "max"])
 @pytest.mark.parametrize(("shape", "factor"), [((1, 1, 2, 2), 2), ((2, 3, 10, 14), 2), ((1, 24, 6, 9), 3)])
 def test_pool(shape: tuple[int, int, int, int], factor: int, kind: str) -> None:
@@ -101,7 +118,7 @@ def test_products_and_vectors_by_image() -> None:
         pointwise_launch(canvas_of(x), empty((2, 5, 3, 7)), other=canvas_of(gain))
 
 
-@pytest.mark.parametrize("act", ["silu", "gelu"])
+@pytest.mark.parametrize("act", ["silu", "gelu", "mish"])
 def test_smooth_activations(act: str) -> None:
     x = random(1, 3, 5, 7) * 4
     out = empty((1, 3, 5, 7))
