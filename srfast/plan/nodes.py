@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from srfast.plan.shapes import Ratio, Shape, Span, joined_channels, ratio
 
-Act = Literal["none", "prelu", "tanh", "sigmoid"]
+Act = Literal["none", "prelu", "tanh", "sigmoid", "silu", "gelu", "mish"]
 ResizeMode = Literal["nearest", "bilinear", "bicubic"]
 PoolKind = Literal["average", "max"]
 
@@ -184,9 +184,9 @@ class Affine(_PixelByPixel):
 
 @dataclass(frozen=True, eq=False)
 class Activate(_PixelByPixel):
-    """An activation that no convolution has absorbed; ``slope`` as in ``Conv``. No convolution absorbs silu, gelu or mish."""
+    """An activation that no convolution has absorbed; ``slope`` as in ``Conv``."""
 
-    act: Act | Literal["silu", "gelu", "mish"]
+    act: Act
     slope: Tensor | None = None
 
     def shape(self, shapes: Mapping[str, Shape]) -> Shape:

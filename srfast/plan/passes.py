@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Collection
 from dataclasses import replace
+from typing import Any
 
 import torch
 
 from srfast.models.subpixel import conv_before_shuffle
-from srfast.plan import Affine, Clamp, Conv, Node, Plan
+from srfast.plan import Activate, Add, Affine, Clamp, Conv, Node, Plan
 from srfast.plan.rewriter import Rewriting, renamed, sweep
 from srfast.plan.rules import RULES
 
@@ -55,6 +57,35 @@ def in_units(plan: Plan, input_peak: float, output_peak: float) -> Plan:
     last = Affine("out_units", plan.output, _one(output_peak), _one(0))
     scaled = plan.with_nodes([first, *nodes, last], output="out_units")
     return fuse(scaled).map_tensors(lambda t: t.float().contiguous())
+
+
+def with_curves_apart(plan: Plan, kept: Collection[str]) -> Plan:
+    """The plan with activations other than those ``kept`` outside of their convolutions, and with them what comes after.
+
+    For kernels that have few activations in a convolution.
+    """
+    nodes: list[Node] = []
+    for node in plan.nodes:
+        nodes += _split(node) if isinstance(node, Conv) and node.act not in kept else [node]
+    return replace(plan, nodes=tuple(nodes))
+
+
+def _split(node: Conv) -> list[Node]:
+    """A convolution and what follows it as nodes of their own; the activation has no slopes for channels before a shuffle."""
+    sums = f"{node.output}_sums"
+    steps: list[Node] = [replace(node, output=sums, act="none", slope=None, gain=1.0, residual=None, clamp=None)]
+
+    def then(name: str, make: Any) -> None:
+        steps.append(make(f"{node.output}_{name}", steps[-1].output))
+
+    then("curve", lambda output, x: Activate(output, x, node.act, node.slope))
+    if node.gain != 1:
+        then("gain", lambda output, x: Affine(output, x, torch.tensor([node.gain]), torch.zeros(1)))
+    if node.residual is not None:
+        then("sum", lambda output, x: Add(output, x, node.residual))
+    if node.clamp is not None:
+        then("clamp", lambda output, x: Clamp(output, x, *node.clamp))
+    return [*steps[:-1], replace(steps[-1], output=node.output)]
 
 
 def _one(value: float) -> torch.Tensor:

@@ -161,7 +161,7 @@ def _scaled(conv: Conv, node: Affine) -> tuple[Node, list[Node]]:
 
 def absorb_activation(graph: Rewriting, node: Node) -> bool:
     """act(conv(x)); a PReLU after a shuffle moves in front of it, its slopes repeated for the channels it came from."""
-    if not isinstance(node, Activate) or node.act == "silu" or node.act == "gelu" or node.act == "mish":
+    if not isinstance(node, Activate):
         return False
     conv = graph.only_conv_before(node)
     if conv is None or conv.act != "none" or conv.gain != 1 or conv.residual or conv.clamp:

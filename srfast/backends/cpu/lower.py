@@ -36,6 +36,7 @@ from srfast.plan import (
     SpatialGate,
     Unshuffle,
 )
+from srfast.plan.passes import with_curves_apart
 
 
 def uses_winograd(node: Conv, shapes: Mapping[str, Shape], winograd: bool) -> bool:
@@ -48,7 +49,7 @@ def uses_winograd(node: Conv, shapes: Mapping[str, Shape], winograd: bool) -> bo
 def lowered(plan: Plan, *, winograd: bool, lowp: Collection[str] = ()) -> Plan:
     """An equal plan of what the kernels have.
 
-    Activations other than PReLU leave their convolution, and with them what comes after; direct convolutions read one
+    Activations other than PReLU leave their convolution; direct convolutions read one
     activation.
 
     Args:
@@ -56,7 +57,7 @@ def lowered(plan: Plan, *, winograd: bool, lowp: Collection[str] = ()) -> Plan:
         winograd: whether convolutions may be transformed.
         lowp: outputs of those in a low-precision type, which may read several activations.
     """
-    plan = with_moved_squares(plan, lowp)
+    plan = with_moved_squares(with_curves_apart(plan, ("none", "prelu")), lowp)
     if winograd:
         plan = tail_after_shuffle(plan, lowp)
     shapes = plan.shapes()
@@ -66,7 +67,7 @@ def lowered(plan: Plan, *, winograd: bool, lowp: Collection[str] = ()) -> Plan:
             joined = f"{node.output}_sources"
             nodes.append(Concat(joined, node.input, node.more))
             node = replace(node, input=joined, more=())
-        nodes += _split(node) if isinstance(node, Conv) and node.act not in ("none", "prelu") else [node]
+        nodes.append(node)
     return replace(plan, nodes=tuple(nodes))
 
 
@@ -93,24 +94,6 @@ def tail_after_shuffle(plan: Plan, lowp: Collection[str] = ()) -> Plan:
 def _shared(node: Conv) -> bool:
     """Whether what follows the sums is the same for every channel."""
     return node.slope is None or node.slope.numel() == 1
-
-
-def _split(node: Conv) -> list[Node]:
-    """A convolution and what follows it as nodes of their own."""
-    sums = f"{node.output}_sums"
-    steps: list[Node] = [replace(node, output=sums, act="none", slope=None, gain=1.0, residual=None, clamp=None)]
-
-    def then(name: str, make: Any) -> None:
-        steps.append(make(f"{node.output}_{name}", steps[-1].output))
-
-    then("curve", lambda output, x: Activate(output, x, node.act, node.slope))
-    if node.gain != 1:
-        then("gain", lambda output, x: Affine(output, x, torch.tensor([node.gain]), torch.zeros(1)))
-    if node.residual is not None:
-        then("sum", lambda output, x: Add(output, x, node.residual))
-    if node.clamp is not None:
-        then("clamp", lambda output, x: Clamp(output, x, *node.clamp))
-    return [*steps[:-1], replace(steps[-1], output=node.output)]
 
 
 def folded(plan: Plan) -> dict[str, tuple[str, int]]:

@@ -77,10 +77,9 @@ def _conv_step(node: Conv, in_place: bool) -> Step:
         "none": "none",
         "tanh": "tanh",
         "sigmoid": "sigmoid",
-        "prelu": "leaky_relu" if shared_slope else "none",
-    }
+    } | ({"prelu": "leaky_relu"} if shared_slope else {})
     scalars = [float(node.slope)] if shared_slope and node.slope is not None else []
-    separate_act = node.act == "prelu" and not shared_slope
+    separate_act = fused_act.get(node.act, "none") == "none" and node.act != "none"
     fused_add = node.residual is not None and node.act == "none" and node.shuffle == 1 and node.gain == 1.0
 
     def run(values: dict[str, Tensor]) -> Tensor:
@@ -91,7 +90,7 @@ def _conv_step(node: Conv, in_place: bool) -> Step:
             args = (other, x) if in_place else (x, other)
             y = binary(*args, packed, node.bias, padding, *_PADDING_ARGS, "add", 1.0, None, [], None)
         else:
-            act = fused_act[node.act]
+            act = fused_act.get(node.act, "none")
             y = _OPS._convolution_pointwise(x, packed, node.bias, padding, *_PADDING_ARGS, act, scalars, "")
             y = activate(y, node.act, node.slope) if separate_act else y
             y = F.pixel_shuffle(y, node.shuffle) if node.shuffle > 1 else y

@@ -11,6 +11,7 @@ import torch
 import srfast
 from srfast.backends.cuda import CudaBackend
 from srfast.backends.cuda.convs import conv_reason
+from srfast.backends.reference import ReferenceBackend
 from srfast.kernels import cuda
 from srfast.kernels.cuda.pack import ACTS, pack_conv
 from srfast.plan import Conv, Plan
@@ -113,12 +114,19 @@ def test_codes_are_no_arguments(emulated_module: Any) -> None:
 
 
 @pytest.mark.usefixtures("emulated_cuda")
-@pytest.mark.parametrize("act", ["silu", "gelu"])
+@pytest.mark.parametrize("act", ["silu", "gelu", "mish"])
 def test_an_activation_that_the_kernels_lack_is_no_silent_none(emulated_module: Any, act: str) -> None:
     assert set(ACTS) == set(emulated_module.Act.__members__)
     with pytest.raises(ValueError, match=f"not '{act}'"):
         pack_conv(torch.zeros(16, 16, 3, 3), torch.zeros(16), act=act)
-    node = Conv("y", "x", torch.zeros(16, 16, 3, 3), torch.zeros(16), act=act)
+    generator = torch.Generator().manual_seed(1)
+    weight = torch.randn(16, 16, 3, 3, generator=generator) / 12
+    node = Conv("y", "x", weight, torch.randn(16, generator=generator), act=act, gain=0.5)  # type: ignore[arg-type]
     assert f"not in {act}" in str(conv_reason(node))
-    reasons = CudaBackend().not_supported_reasons(Plan((node,), "x", "y", 16), torch.device("cpu"), torch.float16)
-    assert any(act in reason for reason in reasons)
+    # The backend has it after the convolution.
+    plan, cpu = Plan((node,), "x", "y", 16), torch.device("cpu")
+    assert CudaBackend().not_supported_reasons(plan, cpu, torch.float16) == []
+    x = torch.randn(1, 16, 5, 9, generator=generator).half()
+    got = CudaBackend(graphs=False).compile(plan, cpu, torch.float16)(x).double()
+    expected = ReferenceBackend().compile(plan, cpu, torch.float64)(x.double())
+    torch.testing.assert_close(got, expected, rtol=4e-3, atol=4e-3)
