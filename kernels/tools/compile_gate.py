@@ -82,6 +82,8 @@ CONVS = (
     Conv(160, 32, 3, "prelu", buffer=192),
     Conv(192, 64, 3, residual=1, gain=0.2),
     Conv(48, 48, 3, "tanh"),
+    Conv(48, 48, 3, "silu"),
+    Conv(64, 128, 3, "mish"),
 )
 PAIRS = (
     (Conv(64, 64, 3, "prelu"), Conv(64, 64, 3, residual=1)),
