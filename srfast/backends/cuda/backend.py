@@ -52,6 +52,7 @@ def _device_reasons(device: torch.device) -> list[str]:
         return [f"it runs on GPUs, not on {device}"]
     if not torch.cuda.is_available():
         return ["PyTorch sees no GPU"]
+    # ROCm's PyTorch calls its devices "cuda" too.
     if torch.version.hip is not None:
         return ["it runs on NVIDIA GPUs"]
     capability = torch.cuda.get_device_capability(device)
