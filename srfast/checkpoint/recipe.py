@@ -154,6 +154,18 @@ def count_from_one(state: StateDict, pattern: str) -> int:
     return count({pattern.format(0): torch.empty(0), **state}, pattern) - 1
 
 
+def chain_of_blocks(state: StateDict, first: str, block: str) -> dict[str, Any]:
+    """Arguments of a chain of blocks: planes and width by its first convolution, and how many blocks there are from 1 on.
+
+    Args:
+        state: of the network.
+        first: key of the first convolution's weight.
+        block: key of a weight in block ``{}``.
+    """
+    width, planes = shape(state, first)[:2]
+    return {"num_in_ch": planes, "num_feat": width, "num_blocks": count_from_one(state, block)}
+
+
 def planes_shuffled(shuffled: int, likely: int) -> int:
     """Colour planes of a result that is shuffled into a square of pixels: as many as come in, if that fits, else 3 or 1."""
     for planes in (likely, 3, 1):
