@@ -69,6 +69,7 @@ def unwrapped(content: Any, search: bool = True) -> dict[str, Tensor]:
     except CheckpointError as error:
         problem = error
     found = list(_networks(content, "", 0))
+    # Training programs keep the running average of the weights beside them; it is the one that they publish.
     best = [pair for pair in found if "ema" in pair[0].lower()] or found
     if len(best) > 1:
         names = ", ".join(printable(name, 30) for name, _ in best[:3])
@@ -110,6 +111,7 @@ def _takes_images(state: StateDict) -> bool:
 def fitting(state: StateDict) -> list[Layout]:
     """Layouts whose marks are all there, without those whose marks are only a part of another's."""
     found = [layout for layout in LAYOUTS if all(mark in state for mark in layout.marks)]
+    # ESRGAN+ has all keys of ESRGAN and more: the layout that explains more of the file is the right one.
     return [layout for layout in found if not any(set(layout.marks) < set(other.marks) for other in found)]
 
 
@@ -144,6 +146,7 @@ def _without_prefix(state: dict[str, Tensor]) -> dict[str, Tensor] | None:
         own = {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
         if own:
             return own
+    # torch.compile puts this into the keys at whatever depth the compiled part was.
     if any("_orig_mod." in key for key in state):
         return _distinct((key.replace("_orig_mod.", ""), value) for key, value in state.items())
     for prefix in PREFIXES:

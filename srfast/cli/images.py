@@ -72,6 +72,8 @@ def _read(source: str) -> Picture:
     if source != "-":
         return read_picture(Path(source))
     data = sys.stdin.buffer.read()
+    # ``ffmpeg -f image2pipe`` sends pictures without anything between them; a decoder of one picture would drop the others
+    # without a word.
     if data.startswith(_PNG) and _PNG in data[8:]:
         raise InputError(
             "the standard input holds more than one picture; give --input-format png_pipe for a video of them"

@@ -68,6 +68,7 @@ def _versions() -> dict[str, str]:
     versions = {"srfast": __version__, "python": platform.python_version()}
     for name, distributions in PACKAGES.items():
         try:
+            # A package may be installed and yet not load, for want of a library of the system: only importing it tells.
             importlib.import_module(name)
             versions[name] = next(filter(None, map(_version, distributions)), "unknown version")
         except ImportError as error:

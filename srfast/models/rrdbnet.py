@@ -88,6 +88,7 @@ class RRDBNet(nn.Module):
     ) -> None:
         super().__init__()
         self.scale = scale
+        # Real-ESRGAN keeps the trunk of its x4 network for x2 and x1 and gives it smaller images with more channels.
         self.unshuffle = {1: 4, 2: 2}.get(scale, 1) if unshuffle is None else unshuffle
         self.multiple = self.unshuffle
         enlarge = scale * self.unshuffle

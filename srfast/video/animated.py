@@ -74,6 +74,7 @@ class AnimationMuxer:
             self._file.write(struct.pack("<I", size - 8))
         else:
             self._file.write(_chunk(b"IEND", b""))
+            # Only now is the number of pictures known; the chunk at the beginning has its place already.
             self._file.seek(self._count_at)
             self._file.write(_chunk(b"acTL", struct.pack(">II", self._frames, self._settings.plays)))
         self._file.close()
@@ -86,6 +87,7 @@ class AnimationMuxer:
         if self._waiting is None:
             return
         data, time, _ = self._waiting
+        # Times are rounded, not lengths, so that errors do not add up over the film.
         shown = min(max(1, round(until * 1000) - round(time * 1000)), _LONGEST[self.kind])
         if self.kind == "webp":
             self._add_webp(data, shown)

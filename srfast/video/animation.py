@@ -60,6 +60,7 @@ def plays_of(path: Path) -> int:
     except OSError:
         return 0
     if head.startswith(b"GIF8"):
+        # An extension of Netscape's browser that never became part of the format, and that everybody writes.
         at = head.find(b"\x21\xff\x0bNETSCAPE2.0\x03\x01")
         if at < 0 or at + 18 > len(head):
             return 1  # nothing says that it is to be repeated

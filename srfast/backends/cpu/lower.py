@@ -78,6 +78,7 @@ def tail_after_shuffle(plan: Plan, lowp: Collection[str] = ()) -> Plan:
         return plan
     if weight.shape[2] != 9 or not winograd_fits(9, weight.shape[1], weight.shape[0]):
         return plan
+    # The move in front of the shuffle repeated each bias; others, of a network that was made so, cannot be undone.
     bias = node.bias[:: node.shuffle**2]
     if not torch.equal(bias.repeat_interleave(node.shuffle**2), node.bias):
         return plan

@@ -147,8 +147,10 @@ class CompiledNetwork:
         outputs = torch.empty((count, size[0] * scale, size[1] * scale, self.channels[self.output]), dtype=dtype)
         finite = True
         with self._turn:
+            # A video has one size, so the layout is made once; several sizes at a time would each want the whole memory.
             if size != self._size:
                 self._lay_out(*size)
+            # Image by image: the kernels already use every core on one, and two at once would share the caches.
             for x, y in zip(images, outputs, strict=True):
                 finite &= self.network.run([x], [y], torch.get_num_threads())
         return outputs, finite
@@ -181,6 +183,7 @@ class CompiledNetwork:
         return [
             Step(layer, step.first, step.last)
             for step in schedule(self.layers, heights, [0], order)
+            # A convolution whose output is several images is as many steps; negative numbers are loads of the input.
             for layer in (self.convs[step.layer] if step.layer >= 0 else [step.layer])
         ]
 

@@ -95,6 +95,7 @@ class GpuExecutable(FrameExecutable, PlaneExecutable):
     def _ready(self, size: Size) -> _Ready:
         if size not in self._sizes:
             while len(self._sizes) >= _SIZES:
+                # The one that was not used for longest.
                 self._sizes.popitem(last=False)
             try:
                 self._sizes[size] = _Ready(self._make(size), self._plan, self._graphs, self._prepare)
@@ -149,6 +150,7 @@ class _Ready:
         sequence, result = self._tensor
         self._program.source.nchw().copy_(x)
         sequence.run()
+        # The fixed place is overwritten by the next call, and callers of a tensor may keep theirs.
         return result.clone(memory_format=torch.channels_last)
 
     def run_frames(self, frames: Tensor, gain: float, white: float, bgr: bool) -> tuple[Tensor, Tensor]:

@@ -113,6 +113,7 @@ def _pairs(plan: Plan, names: tuple[str, ...]) -> dict[str, tuple[Conv, PairConf
         if first is None or node.output in taken or first.output == plan.output or plan.users(first.output) != [node]:
             continue
         simple = first.shuffle == 1 and first.gain == 1.0 and first.residual is None and first.clamp is None
+        # The pair kernel knows none of these between the two; weights for up to 8 channels are packed in another order.
         if not simple or node.residual == first.output or first.weight.shape[0] <= 8:
             continue
         middle, channels, kernel, _ = first.weight.shape

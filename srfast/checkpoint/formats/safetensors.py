@@ -45,6 +45,7 @@ def _check_header(path: Path) -> dict[str, str]:
     if not isinstance(metadata, dict) or not all(isinstance(v, str) for v in metadata.values()):
         raise ValueError("the metadata is no table of texts")
     end = 0
+    # Sorted by place, tensors must follow one another: overlapping ones would let a small file describe a huge network.
     for first, last, name in sorted(_extent(name, entry) for name, entry in header.items()):
         if first != end:
             raise ValueError(f"tensor {name[:60]!r} begins at byte {first}, not {end}: tensors overlap or leave gaps")

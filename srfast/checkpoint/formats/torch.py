@@ -141,6 +141,7 @@ def _check_legacy(path: Path) -> None:
         if not isinstance(keys, list) or sorted(map(storage_key, keys)) != sorted(contents.storages):
             raise RefusedError("the list of its storages is not that of its tensors")
         position = stream.tell()
+        # The old format writes a length in front of each storage's bytes: what the pickle claims is compared with it.
         for key in keys:
             storage = contents.storages[str(key)]
             file.seek(position)
