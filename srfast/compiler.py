@@ -150,6 +150,7 @@ class _DynamoGraph:
         self.weights: list[tuple[int, str]] = []  # place among the inputs, and name in the graph
         images: list[tuple[int, str]] = []
         for index, (node, value) in enumerate(zip(_placeholders(graph), examples, strict=True)):
+            # TorchDynamo hands over what the graph does not use as well, sizes among them.
             if not node.users:
                 continue
             # TorchDynamo lifts weights to inputs; buffers are plain tensors there, which only their names tell from an

@@ -128,6 +128,7 @@ def load_model(
         if given is not None and recipe.arguments.get(own) != given:
             is_own = f"is {recipe.arguments[own]}" if own in recipe.arguments else "does not exist"
             raise CheckpointError(f"{path}: {name} {given} was given, but that of this {layout.architecture} {is_own}")
+    # Said and not asked: most files are what the guess takes them for, and a batch must not stop for a question.
     for guess in recipe.guesses:
         _log.warning("%s: %s has the same keys for %s", path, layout.architecture, guess)
     return LoadedModel(
@@ -275,6 +276,7 @@ def _described(state: dict[str, Tensor], text: str) -> tuple[Layout, Recipe]:
     """From the metadata of a file that srfast wrote, as distrustful as of any other."""
     try:
         facts = json.loads(text)
+        # Only names of this table become classes: the file chooses among known networks and cannot name any other code.
         record, arguments = BY_MODULE[facts["module"]], facts["arguments"]
         known = set(inspect.signature(record.module).parameters)
         if not set(arguments) <= known or not all(map(_modest, arguments.values())):

@@ -127,6 +127,7 @@ def renamed(state: StateDict, rules: Sequence[Rule]) -> dict[str, Tensor]:
                 begin = match.expand(new) if isinstance(new, str) else new(match)
                 key = begin + key[match.end() :] if begin else ""
                 break
+        # Silently keeping one of them would give a network that nobody trained.
         if key in result:
             raise CheckpointError(f"two tensors of the file mean the same weight, {key!r}")
         if key:
@@ -144,6 +145,7 @@ def count(state: StateDict, pattern: str) -> int:
     n = 0
     while pattern.format(n) in state:
         n += 1
+        # A file may name as many layers as it likes; each would become modules before any shape is compared.
         if n > MAX_BLOCKS:
             raise CheckpointError(f"more than {MAX_BLOCKS} layers are called {pattern.format('N')}")
     return n

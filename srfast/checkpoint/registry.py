@@ -36,6 +36,7 @@ _DEPTH, _PARTS = 4, 64  # of wrappers and prefixes in one another, and of networ
 
 def _architectures() -> tuple[Architecture, ...]:
     """The records of all files in ``readers``: who adds one there needs no entry anywhere else."""
+    # Sorted by name, so that which of two equally good layouts wins does not depend on the file system.
     names = sorted(module.name for module in pkgutil.iter_modules(readers.__path__))
     modules = [importlib.import_module(f"{readers.__name__}.{name}") for name in names]
     return tuple(record for module in modules for record in module.ARCHITECTURES)
@@ -86,6 +87,7 @@ def _networks(content: Any, path: str, depth: int) -> Iterator[tuple[str, dict[s
     if depth > _DEPTH or not isinstance(content, Mapping):
         return
     tensors = {str(key): value for key, value in content.items() if isinstance(value, Tensor)}
+    # Batch normalisation counts batches there in training; it says nothing about the network.
     tensors = {key: value for key, value in tensors.items() if not key.endswith("num_batches_tracked")}
     if _layout(tensors) is not None and _takes_images(tensors):
         yield path, tensors

@@ -39,6 +39,7 @@ def upscale_image(options: UpscaleOptions, source: str, target: str) -> int:
     seconds = time.perf_counter() - started
     if pipe:
         sys.stdout.buffer.write(encode_image(path, result, picture.metadata))
+        # Flushed here, where an error of the pipe can still be told; at the interpreter's end it would be a traceback.
         sys.stdout.buffer.flush()
     else:
         write_image(path, result, overwrite, picture.metadata)

@@ -64,6 +64,7 @@ def upscale_all(options: UpscaleOptions, sources: list[str], target: Path) -> in
     if target.exists() and not target.is_dir():
         raise OutputError(f"{target} is a file, but there are several results; give a folder")
     waiting = [job for job in jobs if not (options.run.resume and job.target.exists())]
+    # All names are looked at before the first job: an hour later nobody is there to answer.
     existing = [job.target for job in waiting if job.target.exists()]
     if existing and not options.output.overwrite:
         raise OutputError(

@@ -65,6 +65,7 @@ def _upscale(args: argparse.Namespace) -> int:
     check_applicable(options, kind, useful=("format",) if target == "-" else ())
     if kind is Kind.IMAGE:
         return upscale_image(options, source, target)
+    # PyAV loads with it, which images do not need.
     from srfast.cli.video import upscale
 
     return upscale(options, source, target)

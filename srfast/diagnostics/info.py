@@ -111,6 +111,7 @@ def _cpu() -> dict[str, str]:
 def _backends() -> dict[str, str]:
     device = default_device()
     dtype = default_dtype(device)
+    # A plan of nothing: what is asked is whether a backend runs here at all, whatever the network.
     empty = Plan((), "x", "x", 3)
     return {b.name: ", ".join(b.not_supported_reasons(empty, device, dtype)) or "available" for b in BACKENDS}
 

@@ -107,6 +107,7 @@ def _timed(run: Any, x: Tensor, clock: Callable[[], float]) -> Callable[[], floa
     def once() -> float:
         started = clock()
         run(x)
+        # A clock with coarse ticks may say 0, and ratios are taken.
         return max(clock() - started, 1e-9)
 
     return once

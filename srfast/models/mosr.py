@@ -27,7 +27,7 @@ class _Block(nn.Module):
         values = self.conv(y[:, second : 2 * self.hidden])
         if self.passing:
             values = torch.cat([y[:, first:second], values], 1)
-        # The 0.5 comes back in the sum of the network's last line, as its program has it.
+        # Less 0.5 here and once more around all blocks: so its program has it, and its weights are trained to it.
         result: Tensor = F.mish(self.fc2(F.mish(y[:, :first]) * values)) + (x - 0.5)
         return result
 

@@ -40,6 +40,7 @@ class DenseBlock(nn.Module):
         if self.conv1x1 is not None:
             x4 = x4 + x2
         x5: Tensor = self.conv5(torch.cat((x, x1, x2, x3, x4), 1))
+        # ESRGAN scales residuals down so that deep stacks of them train without normalisation.
         return x5 * RESIDUAL_GAIN + x
 
 

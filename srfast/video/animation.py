@@ -36,6 +36,7 @@ def is_animation(path: Path) -> bool:
         at = 8
         while at + 8 <= len(head):
             length, kind = struct.unpack_from(">I4s", head, at)
+            # APNG's own chunk comes before the pixels; a PNG without it is one picture.
             if kind in (b"acTL", b"IDAT"):
                 return bool(kind == b"acTL" and struct.unpack_from(">I", head, at + 8)[0] > 1)
             at += 12 + length

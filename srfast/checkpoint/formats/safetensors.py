@@ -38,6 +38,7 @@ def _check_header(path: Path) -> dict[str, str]:
         (length,) = struct.unpack("<Q", file.read(8).ljust(8, b"\xff"))
         if length > min(MAX_HEADER, size - 8):
             raise ValueError(f"a header of {length} bytes in a file of {size} (at most {MAX_HEADER})")
+        # JSON allows a key twice and takes the last; another reader may take the first, and see another network.
         header = json.loads(file.read(length), object_pairs_hook=_distinct, parse_constant=_no_constant)
     if not isinstance(header, dict) or len(header) > MAX_TENSORS:
         raise ValueError(f"the header is no table of at most {MAX_TENSORS} tensors")

@@ -110,6 +110,7 @@ def _check_entries(entries: list[zipfile.ZipInfo], names: dict[str, zipfile.ZipI
             raise RefusedError(f"record {name[:60]!r} is a link or a device")
         if name.startswith("/") or ".." in PurePosixPath(name).parts or "\\" in name:
             raise RefusedError(f"record {name[:60]!r} has a path outside the archive")
+        # Records that overlap let a few bytes stand for many tensors.
         if entry.header_offset < end:
             raise RefusedError("its records overlap")
         end = entry.header_offset + entry.compress_size

@@ -92,6 +92,7 @@ def read_edsr(state: StateDict, hints: Hints) -> Recipe:
         (r"tail\.0\.([024])\.", lambda m: f"up.{int(m[1]) // 2}.conv."),
         (r"tail\.1\.", "@tail."),
     ]
+    # Marked with @ on the way: the new names of some keys are old names of others.
     own = {key.removeprefix("@"): value for key, value in renamed(state, rules).items()}
     return _edsr(own, hints, white)
 

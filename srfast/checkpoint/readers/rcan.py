@@ -25,6 +25,7 @@ def read_rcan(state: StateDict, hints: Hints) -> Recipe:
     steps = [shape(state, key)[0] / first[0] for key in (f"tail.0.{i}.weight" for i in (0, 2, 4)) if key in state]
     upscale = 1
     for step in steps:
+        # Each step's channels say its factor: 4 times as many as the width double the image, 9 times triple it.
         upscale *= side("tail.0", step)
     arguments = {
         "num_in_ch": planes,

@@ -63,7 +63,7 @@ class BinWeights:
             return self._kept(layer, what, self._read(layer, np.dtype("<f4"), count))
         if sum(tag.to_bytes(4, "little")) == 0:
             raise CheckpointError(f"layer {printable(layer)} has numbers of an unknown type")
-        # Any other tag is part of a table of 256 floats that bytes point into, as ncnn2table once wrote.
+        # Any other tag: bytes follow that point into a table of 256 floats, which comes first.
         table = self._read(layer, np.dtype("<f4"), 256)
         return self._kept(layer, what, table[self._read(layer, np.dtype("u1"), count)])
 
