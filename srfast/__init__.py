@@ -73,7 +73,6 @@ __all__ = sorted(_HOME)
 
 
 def __getattr__(name: str) -> Any:
-    # Not stored here: a test that replaces the name in its own module is then seen everywhere.
     if name in _HOME:
         return getattr(importlib.import_module(_HOME[name]), name)
     raise AttributeError(f"module 'srfast' has no attribute {name!r}")
