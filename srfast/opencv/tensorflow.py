@@ -2,7 +2,7 @@
 
 A GraphDef is a protocol buffer: fields of (number << 3 | wire type), where type 0 is a varint, 1 eight bytes, 2 a length and
 as many bytes, 5 four bytes. Field numbers are those of TensorFlow's graph.proto, node_def.proto, attr_value.proto and
-tensor.proto.
+tensor.proto. OpenCV's own reader is no help: that of 5.0 refuses FSRCNN's public files (``docs/decisions.md``).
 """
 
 from __future__ import annotations
