@@ -109,18 +109,6 @@ def _split(node: Conv) -> list[Node]:
     return [*steps[:-1], replace(steps[-1], output=node.output)]
 
 
-def folded(plan: Plan) -> dict[str, tuple[str, int]]:
-    """Enlarged residuals of convolutions that the kernels read from the small image: its name and the factor."""
-    result = {}
-    for node in plan.nodes:
-        if isinstance(node, Resize) and node.mode == "nearest" and node.output != plan.output:
-            assert isinstance(node.factor, int)
-            readers = plan.users(node.output)
-            if all(isinstance(reader, Conv) and node.output not in reader.sources for reader in readers):
-                result[node.output] = (node.input, node.factor)
-    return result
-
-
 @dataclass(frozen=True)
 class Operation:
     """A node as ``kernels.cpu.Network.node`` takes it; rows as in ``backends.cpu.schedule.Layer``."""

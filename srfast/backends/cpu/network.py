@@ -10,7 +10,8 @@ from fractions import Fraction
 import torch
 from torch import Tensor
 
-from srfast.backends.cpu.lower import folded, lowered, operation, uses_winograd
+from srfast.backends.base import enlarged_residuals
+from srfast.backends.cpu.lower import lowered, operation, uses_winograd
 from srfast.backends.cpu.schedule import Layer, chains, schedule
 from srfast.kernels.cpu import LowPrecision, Network, Step, winograd_tile
 from srfast.plan import ChannelGate, Conv, Node, Plan
@@ -43,7 +44,7 @@ class CompiledNetwork:
     ) -> None:
         self._lowp = dict(lowp or {})
         self.plan = plan = lowered(plan, winograd=winograd, lowp=self._lowp)
-        shapes, small = plan.shapes(), folded(plan)
+        shapes, small = plan.shapes(), enlarged_residuals(plan)
         nodes = [node for node in plan.nodes if node.output not in small]
         names = [plan.input, *(node.output for node in nodes)]
         # Whole numbers: relative to an activation of which each has whole multiples, as small as below a pool or smaller.

@@ -10,12 +10,10 @@ import torch
 from srfast.backends.base import Executable, reference_only
 from srfast.backends.cuda.convs import conv_reason
 from srfast.backends.cuda.program import Program, pack_plan
-from srfast.backends.gpu.executable import GpuExecutable
+from srfast.backends.gpu.executable import OLDEST, GpuExecutable
 from srfast.kernels import cuda
 from srfast.kernels.configs import device_names
 from srfast.plan import Conv, Plan
-
-_OLDEST = (8, 0)
 
 
 @dataclass(frozen=True)
@@ -56,7 +54,7 @@ def _device_reasons(device: torch.device) -> list[str]:
     if torch.version.hip is not None:
         return ["it runs on NVIDIA GPUs"]
     capability = torch.cuda.get_device_capability(device)
-    if capability < _OLDEST:
+    if capability < OLDEST:
         return [f"it needs compute capability 8.0, this GPU has {capability[0]}.{capability[1]}"]
     # Machine code runs on its own generation's later chips; 90a on 9.0 only.
     built = {int(arch.rstrip("a")) for arch in cuda.architectures()}

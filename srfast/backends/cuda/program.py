@@ -7,10 +7,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from srfast.backends.base import enlarged_residuals
 from srfast.backends.cuda.convs import config_of, pack_node, single_launch
 from srfast.backends.gpu.buffers import Canvases, read_from
 from srfast.backends.gpu.cuda_graph import Launch
-from srfast.backends.gpu.layout import folded_residuals, row_slots
+from srfast.backends.gpu.layout import row_slots
 from srfast.backends.reference import run_node
 from srfast.kernels.buffers import Canvas
 from srfast.kernels.cuda.config import CudaConfig, find_pair
@@ -57,7 +58,7 @@ class CudaStep:
 
 def pack_plan(plan: Plan, names: tuple[str, ...], dtype: torch.dtype, device: torch.device) -> list[CudaStep]:
     """The launches of a plan in order, weights packed; ``names`` select the configurations."""
-    enlarged = folded_residuals(plan)
+    enlarged = {name: small for name, (small, _) in enlarged_residuals(plan).items()}
     packed = {
         node.output: pack_node(node, config_of(node, names), dtype, device)
         for node in plan.nodes

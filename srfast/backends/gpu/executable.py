@@ -18,6 +18,8 @@ from srfast.plan import Plan
 
 # Images, height, width.
 Size: TypeAlias = tuple[int, int, int]
+# Compute capability of the oldest GPUs that the kernels are written for (Ampere).
+OLDEST = (8, 0)
 # Sizes kept ready: an image's tiles have one size, and a stream may change its own.
 _SIZES = 2
 
