@@ -111,19 +111,22 @@ inline void pixel_moments(const float* x, int channels, float& mean, float& larg
             bounds = maximum(bounds, Vec::load(x + c));
         }
         alignas(64) float s[Vec::width], m[Vec::width];
-        sums.store(s), bounds.store(m);
+        sums.store(s);
+        bounds.store(m);
         for (int half = Vec::width / 2; half; half /= 2)
             for (int i = 0; i < half; ++i) {
                 s[i] += s[i + half];
                 m[i] = m[i + half] > m[i] ? m[i + half] : m[i];
             }
-        sum = s[0], most = m[0];
+        sum = s[0];
+        most = m[0];
     }
     for (; c < channels; ++c) {
         sum += x[c];
         most = x[c] > most ? x[c] : most;
     }
-    mean = sum / static_cast<float>(channels), largest = most;
+    mean = sum / static_cast<float>(channels);
+    largest = most;
 }
 
 // Rows first..last of a spatial attention: mean and maximum of each pixel's channels, in rings of kernel rows with zeros
