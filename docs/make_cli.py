@@ -16,8 +16,9 @@ Exit codes are in [Troubleshooting](troubleshooting.md).
 
 
 def page() -> str:
-    """Return the reference of every command, as ``--help`` prints it at 100 columns."""
-    os.environ["COLUMNS"] = "100"  # argparse wraps to it
+    """Return the reference of every command, as ``--help`` prints it at 80 columns."""
+    # argparse wraps to it, less two; the pages hold about as many characters in a line without scrolling.
+    os.environ["COLUMNS"] = "80"
     from srfast.cli.main import _parser
 
     parser = _parser()

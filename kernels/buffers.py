@@ -21,7 +21,7 @@ class Canvas:
     """Channels ``first .. first + channels`` of ``data``, and where the image lies in it.
 
     Attributes:
-        data: [N, rows, pitch, pixel] contiguous; rows and pitch in pixels, pixel in elements.
+        data: [N, rows, pitch, elements] contiguous; rows and pitch in pixels, the elements of one pixel last.
         height, width: of the image in pixels.
         border: zero pixels on every side of the image.
     """
@@ -55,28 +55,32 @@ class Canvas:
         return self.data.shape[0]
 
     @property
-    def pixel(self) -> int:
+    def pixel_stride(self) -> int:
         """Elements from one pixel to the next."""
         return self.data.shape[3]
 
     @property
-    def row(self) -> int:
+    def row_stride(self) -> int:
         """Elements from one row to the next."""
-        return self.data.shape[2] * self.pixel
+        return self.data.shape[2] * self.pixel_stride
 
     @property
-    def image(self) -> int:
+    def image_stride(self) -> int:
         """Elements from one image to the next."""
-        return self.data.shape[1] * self.row
+        return self.data.shape[1] * self.row_stride
 
     def at(self, y: int, x: int) -> Tensor:
         """The memory from pixel (y, x) of the first image on; negative coordinates lie in the border."""
-        return self.data.view(-1)[(y + self.border) * self.row + (x + self.border) * self.pixel + self.first :]
+        return self.data.view(-1)[
+            (y + self.border) * self.row_stride + (x + self.border) * self.pixel_stride + self.first :
+        ]
 
     def channel_slice(self, first: int, channels: int) -> Canvas:
         """A part of the channels, in the same memory."""
-        if first < 0 or channels < 1 or self.first + first + channels > self.pixel:
-            raise ValueError(f"channels {first}..{first + channels} are not in a canvas of {self.pixel - self.first}")
+        if first < 0 or channels < 1 or self.first + first + channels > self.pixel_stride:
+            raise ValueError(
+                f"channels {first}..{first + channels} are not in a canvas of {self.pixel_stride - self.first}"
+            )
         return replace(self, first=self.first + first, channels=channels)
 
     def inner(self, before: int, after: int) -> Canvas:
@@ -101,7 +105,7 @@ class Canvas:
 def canvas_shape(
     images: int, channels: int, height: int, width: int, border: int, tile: tuple[int, int]
 ) -> tuple[int, int, int, int]:
-    """[N, rows, pitch, pixel] of the memory; rows of pixels start at 16-element steps."""
+    """[N, rows, pitch, elements] of the memory; rows of pixels start at 16-element steps."""
     pitch = _round_up(_round_up(width, tile[1]) + 2 * border, _PITCH)
     return images, _round_up(height, tile[0]) + 2 * border, pitch, padded_channels(channels)
 

@@ -24,7 +24,7 @@ class PackedConv:
         bias, slope: [channels padded] float32.
         kernel: side of the kernel; ``columns`` of its columns are separate taps (1 for narrow images).
         channels: output channels before the shuffle.
-        in_channels: input channels; ``pixel`` is the pixel size the weights are packed for, 0 for any.
+        in_channels: input channels; ``pixel_stride`` is the pixel size the weights are packed for, 0 for any.
     """
 
     weight: Tensor
@@ -37,7 +37,7 @@ class PackedConv:
     block_o: int
     channels: int
     in_channels: int
-    pixel: int
+    pixel_stride: int
     act: int
     shuffle: int
     gain: float

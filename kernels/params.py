@@ -132,7 +132,7 @@ class Product(NamedTuple):
 
 def image_of(canvas: Canvas, y: int = 0, x: int = 0) -> Image:
     """Return a canvas's images from pixel (y, x) on; negative coordinates lie in the border."""
-    return Image(canvas.at(y, x), canvas.image, canvas.row, fixed(canvas.pixel))
+    return Image(canvas.at(y, x), canvas.image_stride, canvas.row_stride, fixed(canvas.pixel_stride))
 
 
 def strided(images: Tensor) -> Image:

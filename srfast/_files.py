@@ -50,6 +50,7 @@ def whole_file(path: Path, overwrite: bool, durable: bool = False) -> Iterator[P
         yield partial
         if durable:
             _flush(partial)
+        # mkstemp makes files that only their owner may read; a result gets what any other new file would.
         partial.chmod(0o666 & ~_umask())
         if overwrite:
             partial.replace(path)
@@ -77,6 +78,8 @@ def shortened(name: str, most: int) -> str:
 
 def _move_to_free_name(partial: Path, path: Path) -> None:
     try:
+        # A hard link fails where the name is taken, in one step; a look before a rename would leave time for another
+        # program.
         os.link(partial, path)
     except FileExistsError as error:
         raise OutputError(f"{path} has appeared meanwhile; give -y to overwrite it, or another name") from error
@@ -86,6 +89,7 @@ def _move_to_free_name(partial: Path, path: Path) -> None:
 
 
 def _umask() -> int:
+    # The only way to read it is to set it.
     mask = os.umask(0)
     os.umask(mask)
     return mask

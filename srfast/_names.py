@@ -39,6 +39,7 @@ def openable(path: str | os.PathLike[str], write: bool = False) -> Iterator[str]
     whole = Path(path)
     last, handle = utf8(whole.name), None
     if last is not None:  # the folder's name is what cannot be said
+        # An open folder or file has a second name in /proc, all of ASCII, that works whatever its own is.
         handle = os.open(whole.parent, os.O_RDONLY | os.O_DIRECTORY)
         last = f"/{last}"
     else:

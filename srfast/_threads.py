@@ -41,6 +41,7 @@ class Channel(Generic[T]):
     def _put(self, item: object) -> None:
         while not self._stop.is_set():
             try:
+                # Not for ever: a consumer that failed never takes anything again, and only a wait that ends sees that.
                 self._queue.put(item, timeout=0.1)
                 return
             except queue.Full:
@@ -69,6 +70,7 @@ class Channel(Generic[T]):
             self.end()
         except StoppedError:
             return
+        # KeyboardInterrupt included: the thread has nobody else to tell.
         except BaseException as error:
             self.error = error
 

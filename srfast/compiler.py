@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
+from srfast._torch_private import change_count
 from srfast.backends import FLOATING_BITS, Backend, default_dtype, select_backend
 from srfast.backends.base import FunctionExecutable
 from srfast.capture import capture
@@ -61,6 +62,7 @@ class CompiledModule(nn.Module):
             y = self._run(with_border(x.to(self.device, self.dtype), border, unit))
             first = self.scale * border
             y = y[:, :, first : first + rows, first : first + columns]
+            # The executable overwrites its buffers at the next call.
             return y.to(x.device, x.dtype).clone(memory_format=torch.contiguous_format)
 
     def close(self) -> None:
@@ -148,8 +150,11 @@ class _DynamoGraph:
         self.weights: list[tuple[int, str]] = []  # place among the inputs, and name in the graph
         images: list[tuple[int, str]] = []
         for index, (node, value) in enumerate(zip(_placeholders(graph), examples, strict=True)):
+            # TorchDynamo hands over what the graph does not use as well, sizes among them.
             if not node.users:
                 continue
+            # TorchDynamo lifts weights to inputs; buffers are plain tensors there, which only their names tell from an
+            # image.
             is_weight = isinstance(value, nn.Parameter) or "_parameters_" in node.name or "_buffers_" in node.name
             (self.weights if is_weight else images).append((index, node.name))
         if len(images) != 1:
@@ -184,13 +189,13 @@ class _Seen:
     def __init__(self, weight: Tensor) -> None:
         self.memory = weight.detach()  # held, so that no later weight comes to lie at its address
         # What torch.inference_mode() makes counts no changes.
-        self.version = None if weight.is_inference() else weight._version
+        self.version = None if weight.is_inference() else change_count(weight)
         self.values = weight.clone() if weight.is_inference() else None
 
     def is_still(self, weight: Tensor) -> bool:
         if weight.data_ptr() != self.memory.data_ptr() or weight.is_inference() != (self.version is None):
             return False
-        return weight._version == self.version if self.values is None else torch.equal(weight, self.values)
+        return change_count(weight) == self.version if self.values is None else torch.equal(weight, self.values)
 
 
 def _placeholders(graph: fx.GraphModule) -> list[fx.Node]:

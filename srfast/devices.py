@@ -50,6 +50,7 @@ def _unusable_reason(device: torch.device) -> str | None:
             return gpu_reason()
         return f"the GPUs here are cuda:0 to cuda:{count - 1}" if count > 1 else "the only GPU here is cuda:0"
     try:
+        # A device may exist and be unusable: a driver too old, memory all taken, no kernels for its generation.
         torch.zeros(1, device=device).cpu()
     except Exception:  # each kind of device fails in its own way: no module, no build, no memory behind it
         return "this PyTorch computes nothing on it here"

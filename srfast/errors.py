@@ -36,6 +36,8 @@ class SrfastError(Exception):
     exit_code = 1
 
     def __init__(self, *args: object) -> None:
+        # Messages hold names of files and keys, and a control character in one could move the cursor or colour the
+        # terminal.
         super().__init__(*(escaped(arg) if isinstance(arg, str) else arg for arg in args))
 
 

@@ -137,6 +137,7 @@ class LiveUpscaler:
 
         image = np.zeros((height, width, 3), np.uint8)
         for way in self._ways:
+            # The first run also compiles, allocates and chooses a schedule; only the second is what a frame will cost.
             way.run(image)
             way.seconds = None
             way(image)
@@ -152,6 +153,7 @@ class LiveUpscaler:
             if self._closing:
                 raise RuntimeError("this LiveUpscaler is closed")
             self.statistics.received += 1
+            # The oldest goes: it is the one nearest to being late, and viewers want what is newest.
             if len(self._waiting) >= self._length:
                 self._waiting.popleft()
                 self.statistics.dropped += 1
@@ -210,6 +212,7 @@ class LiveUpscaler:
 
     def _one(self, image: Array, tag: Any, submitted: float) -> None:
         left = self.max_latency - (time.perf_counter() - submitted)
+        # Bicubic, the last one, is always there and takes next to nothing: a frame that waited too long still comes out.
         way = next((way for way in self._ways[:-1] if way.fits(left)), self._ways[-1])
         result = way(image)
         latency = time.perf_counter() - submitted

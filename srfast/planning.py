@@ -52,6 +52,7 @@ def plan_network(module: nn.Module, in_channels: int | None = None, *, strict: b
         copied = settled(module)
         probe = probed(copied, in_channels)
     except UnsupportedModelError as error:
+        # The first refusal names the operation, which helps a user more than why the second way failed.
         raise refused from error
     try:
         # Tracing runs the module's code on stand-ins for images, which some modules keep.
@@ -78,6 +79,7 @@ def _agrees(plan: Plan, probe: Probe) -> bool:
 def _close(got: Tensor, expected: Tensor) -> bool:
     if got.shape != expected.shape or not bool(torch.isfinite(expected).all()):
         return False
+    # Sums in another order differ in their last bits; another function differs by far more.
     return float((got - expected).abs().max()) <= 1e-4 * max(1.0, float(expected.abs().max()))
 
 
@@ -116,6 +118,7 @@ def chained(plans: Sequence[Plan]) -> Plan:
         names = {name: f"n{index}_{name}" for name in plan.shapes()}
         if index:
             names[plan.input] = f"n{index}_limited"
+            # A network may go over white and under black a little, and the next one was trained on images that do not.
             nodes.append(Clamp(names[plan.input], before, 0.0, 1.0))
         nodes += [replace(renamed(node, names), output=names[node.output]) for node in plan.nodes]
         before = names[plan.output]

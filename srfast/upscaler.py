@@ -109,6 +109,7 @@ class Upscaler:
     @functools.cached_property
     def fingerprint(self) -> str:
         """Hash of the network's structure and weights: equal for equal results on one backend."""
+        # The plan's table holds structure and names, not numbers; those follow below.
         digest = hashlib.sha256(str(self.plan).encode())
 
         def add(tensor: Tensor) -> Tensor:
@@ -202,6 +203,7 @@ class Upscaler:
             return self.size[1], self.size[0]
         if self.height is not None:
             tall, wide = _size(height, width, self.height / height)
+            # Even: 4:2:0 video needs it, and most players and encoders with it.
             return tall, max(2, wide + wide % 2)
         return _size(height, width, self.outscale)
 

@@ -333,13 +333,13 @@ def launches(job: Job, bench: Bench) -> None:
     for label, size in (("one tile", (8, 16)), ("image", (job.height, job.width))):
         problem = Problem(SHAPES["64->64"], *size, bench.device)
         packed = problem.packed()
-        for early in (False, True):
-            if early and not bench.dry and torch.cuda.get_device_capability()[0] < 9:
+        for programmatic in (False, True):
+            if programmatic and not bench.dry and torch.cuda.get_device_capability()[0] < 9:
                 continue
-            there = conv_launch(problem.canvas, packed, problem.out, early=early)
-            back = conv_launch(problem.out, packed, problem.canvas, early=early)
+            there = conv_launch(problem.canvas, packed, problem.out, programmatic=programmatic)
+            back = conv_launch(problem.out, packed, problem.canvas, programmatic=programmatic)
             found = bench.time(in_turn(there, back), 2 * problem.flops, 1 if bench.dry else 16)
-            bench.report({f"{label}, {'dependent' if early else 'plain'}": {"us": round(found["us"] / 2, 2)}})
+            bench.report({f"{label}, {'dependent' if programmatic else 'plain'}": {"us": round(found["us"] / 2, 2)}})
 
 
 KINDS: dict[str, Callable[[Job, Bench], None]] = {

@@ -91,7 +91,7 @@ def decisions(rows: list[dict[str, Any]]) -> tuple[dict[str, Any], dict[str, Any
     """Chooses for each shape the fastest right CUDA kernel, with its speed against Triton's fastest, and that configuration."""
     right = [row for row in rows if "us" in row and "failed" not in row and not row.get("residual")]
     cuda, triton = dict[str, Any](), dict[str, Any]()
-    early = _early(rows)
+    programmatic = _programmatic(rows)
     for key in dict.fromkeys(row["key"] for row in right if "key" in row):
         # At the size that was measured with most ways to run it.
         sizes = [(row["width"], row["height"]) for row in right if row.get("key") == key]
@@ -102,13 +102,13 @@ def decisions(rows: list[dict[str, Any]]) -> tuple[dict[str, Any], dict[str, Any
         best, other = (min(group, key=lambda row: row["us"], default=None) for group in (ours, theirs))
         if best is not None:
             speedup = round(other["us"] / best["us"], 3) if other is not None else 0.0
-            cuda[key] = {"kernel": best["what"], "early": early, "speedup": speedup}
+            cuda[key] = {"kernel": best["what"], "programmatic": programmatic, "speedup": speedup}
         if other is not None and other["kind"] == "triton":
             triton[key] = other["config"]
     return cuda, triton
 
 
-def _early(rows: list[dict[str, Any]]) -> bool:
+def _programmatic(rows: list[dict[str, Any]]) -> bool:
     """Tells whether launches cost less where they begin before the kernel in front has ended."""
     found = next((row for row in rows if row.get("kind") == "launches"), {})
     plain, dependent = (found.get(f"image, {name}", {}).get("us") for name in ("plain", "dependent"))

@@ -19,7 +19,10 @@ struct alignas(64) TileConfig {
 struct HardwareTiles {
     HardwareTiles() {
         TileConfig config;
-        for (int t = 0; t < 8; ++t) config.bytes[t] = kTileBytes, config.rows[t] = kTileRows;
+        for (int t = 0; t < 8; ++t) {
+            config.bytes[t] = kTileBytes;
+            config.rows[t] = kTileRows;
+        }
         _tile_loadconfig(&config);
     }
     ~HardwareTiles() { _tile_release(); }

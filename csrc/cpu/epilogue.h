@@ -73,7 +73,10 @@ void finish_scalars(const Conv& conv, const Task& task, int y, int x, int pixels
                     sums[value - sums + i] += add[channel];
                     if (++channel < channels) continue;
                     channel = 0;
-                    if (++repeated == factor) repeated = 0, add += channels;
+                    if (++repeated == factor) {
+                        repeated = 0;
+                        add += channels;
+                    }
                 }
             }
             if (conv.clamp)
@@ -89,7 +92,9 @@ void finish_scalars(const Conv& conv, const Task& task, int y, int x, int pixels
                 }
             else
                 std::memcpy(out.base + at, value, sizeof(float) * static_cast<std::size_t>(length));
-            output += length, value += length, left -= length;
+            output += length;
+            value += length;
+            left -= length;
         }
     }
     if (!finite) *task.bad = true;

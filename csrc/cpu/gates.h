@@ -122,19 +122,22 @@ inline void pixel_moments(const float* x, int channels, float& mean, float& larg
             bounds = maximum(bounds, Vec::load(x + c));
         }
         alignas(64) float s[Vec::width], m[Vec::width];
-        sums.store(s), bounds.store(m);
+        sums.store(s);
+        bounds.store(m);
         for (int half = Vec::width / 2; half; half /= 2)
             for (int i = 0; i < half; ++i) {
                 s[i] += s[i + half];
                 m[i] = m[i + half] > m[i] ? m[i + half] : m[i];
             }
-        sum = s[0], most = m[0];
+        sum = s[0];
+        most = m[0];
     }
     for (; c < channels; ++c) {
         sum += x[c];
         most = x[c] > most ? x[c] : most;
     }
-    mean = sum / static_cast<float>(channels), largest = most;
+    mean = sum / static_cast<float>(channels);
+    largest = most;
 }
 
 // Sum of one pixel's channels, or of their squared distances from `mean`.

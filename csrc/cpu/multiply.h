@@ -73,9 +73,12 @@ void multiply_rows(int depth, const float* a, const float* b, float* out, const 
             __builtin_prefetch(add + line * 64, 0, 2);
 #pragma GCC unroll 4
             for (int i = 0; i < steps; ++i) multiply_step(acc, a + i, kGroup, b + i * N * Vec::width);
-            a += steps, b += steps * N * Vec::width;
+            a += steps;
+            b += steps * N * Vec::width;
         }
-        in += next.in_step, to += next.out_step, add += next.out_step;
+        in += next.in_step;
+        to += next.out_step;
+        add += next.out_step;
     }
 #pragma GCC unroll 24
     for (int m = 0; m < M; ++m)

@@ -50,7 +50,9 @@ Image Program::image(int activation) const {
     image.base = const_cast<float*>(arena_.data()) + start;
     image.slots = layout_.slots[activation].data();
     image.zeros = zeros_.data() + start;
-    image.height = size_.height * scale, image.width = size_.width * scale, image.channels = channels(activation);
+    image.height = size_.height * scale;
+    image.width = size_.width * scale;
+    image.channels = channels(activation);
     return image;
 }
 

@@ -51,7 +51,10 @@ void Program::layout(Size size, std::vector<Step> steps) {
         arena_ = Floats(static_cast<std::size_t>(laid_out.floats));
     if (zeros_.size() < widest) zeros_ = Floats(widest);
     // Only now: where there was no memory, the layout before goes on in its own.
-    carries_ = std::move(carries), layout_ = std::move(laid_out), size_ = std::move(size), steps_ = std::move(steps);
+    carries_ = std::move(carries);
+    layout_ = std::move(laid_out);
+    size_ = std::move(size);
+    steps_ = std::move(steps);
 }
 
 std::size_t Program::working_bytes(const Size& size, const std::vector<Step>& steps) const {

@@ -140,8 +140,10 @@ struct Finish {
         slope[kSplitSums + Vec::width];  // of the outputs that follow each other in memory
 
     explicit Finish(const Conv& c) : conv(c) {
-        for (int i = 0; i < kSplitSums + Vec::width; ++i)
-            bias[i] = c.bias[i % kSplitSums], slope[i] = c.slope[i % kSplitSums];
+        for (int i = 0; i < kSplitSums + Vec::width; ++i) {
+            bias[i] = c.bias[i % kSplitSums];
+            slope[i] = c.slope[i % kSplitSums];
+        }
     }
 
     SRFAST_INLINE Vec operator()(Vec sums, int output) const {

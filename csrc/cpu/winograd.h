@@ -35,11 +35,13 @@ struct Places {
         const int in_band = static_cast<int>(first - static_cast<long>(left) * walk.rows);
         int row = in_band / wide, column = in_band % wide;
         for (int t = 0; t < size; ++t) {
-            y[t] = walk.top + row * kStep, x[t] = (left + column) * kStep;
+            y[t] = walk.top + row * kStep;
+            x[t] = (left + column) * kStep;
             if (++column < wide) continue;
             column = 0;
             if (++row < walk.rows) continue;
-            row = 0, left += kBand;
+            row = 0;
+            left += kBand;
             wide = walk.columns - left < kBand ? walk.columns - left : kBand;
         }
     }

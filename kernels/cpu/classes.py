@@ -11,7 +11,7 @@ import os
 from functools import lru_cache
 from pathlib import Path
 
-import torch
+from srfast._torch_private import cpu_has
 
 VARIABLE = "SRFAST_CPU"
 # Each has all that those before it have.
@@ -73,13 +73,13 @@ def real_class() -> str:
 
 @lru_cache(maxsize=1)
 def _found() -> str:
-    if not torch.cpu._is_avx2_supported():
+    if not cpu_has("avx2"):
         return "none"
-    if not torch.cpu._is_avx512_supported():
+    if not cpu_has("avx512"):
         return "avx2"
-    if torch.cpu._is_amx_tile_supported():
+    if cpu_has("amx_tile"):
         return "amx"
-    return "avx512_bf16" if torch.cpu._is_avx512_bf16_supported() else "avx512"
+    return "avx512_bf16" if cpu_has("avx512_bf16") else "avx512"
 
 
 @lru_cache(maxsize=1)

@@ -27,12 +27,12 @@ class CudaConfig:
         kernel: "mma" (tiles of 8 x 16), "mma_large" (16 x 16), "wgmma", "wgmma_shifted", "wgmma_offset" or "wgmma_held" (Hopper,
             see ``kernels.cuda.hopper``); of two convolutions in one launch "pair", "tail" or "tail_wide" (strips of 32
             columns), and "pair_wgmma" or "tail_wgmma" (Hopper).
-        early: launches begin before the kernel in front has ended, on Hopper and later.
+        programmatic: launches begin before the kernel in front has ended (programmatic dependent launch, Hopper and later).
         speedup: as measured, 0 where nobody has: against the Triton kernel, of two convolutions against two launches here.
     """
 
     kernel: str = "mma"
-    early: bool = False
+    programmatic: bool = False
     speedup: float = 0.0
 
     def __post_init__(self) -> None:

@@ -17,7 +17,7 @@ from srfast.kernels.targets import FrameTarget, check_canvas, check_frames, enla
 
 
 def conv_launch(
-    x: Canvas, conv: CudaConv, out: Canvas | FrameTarget, residual: Canvas | None = None, early: bool = False
+    x: Canvas, conv: CudaConv, out: Canvas | FrameTarget, residual: Canvas | None = None, programmatic: bool = False
 ) -> cuda.Launch:
     """A function that runs ``kernels.reference.conv_reference`` on canvases, with sums and epilogue in float32.
 
@@ -25,8 +25,8 @@ def conv_launch(
         x: input; it needs no border. Of images of at most 8 channels the elements beside the channels must be finite.
         out: of the same dtype as ``x``, or frames.
         residual: of the output's size, or smaller by a whole factor: then enlarged by nearest neighbour on the way.
-        early: starts while the kernel in front still runs (programmatic dependent launch, Hopper and later); that one must be
-            of this module.
+        programmatic: starts while the kernel in front still runs (programmatic dependent launch, Hopper and later); that one must
+            be of this module.
 
     Raises:
         ValueError: shapes, strides, dtypes or devices do not fit.
@@ -37,7 +37,7 @@ def conv_launch(
         variant=_variant(conv.variant),
         params=conv_params(x, conv, out, residual, weight=conv.weight),
     )
-    return launch_of(prepared, (x, conv, out, residual), x.data.device, early)
+    return launch_of(prepared, (x, conv, out, residual), x.data.device, programmatic)
 
 
 def conv_params(
@@ -59,10 +59,10 @@ def conv_params(
         last: the convolution that writes ``out``, where two are fused.
         kernel, blocks_c: of the second of two fused convolutions, where they differ.
     """
-    if x.channels != conv.in_channels or (conv.variant.pixel_stride and x.pixel != conv.variant.pixel_stride):
+    if x.channels != conv.in_channels or (conv.variant.pixel_stride and x.pixel_stride != conv.variant.pixel_stride):
         raise ValueError(
             f"the convolution reads {conv.in_channels} channels (pixels of {conv.variant.pixel_stride or 'any'} elements), "
-            f"the canvas has {x.channels} (of {x.pixel})"
+            f"the canvas has {x.channels} (of {x.pixel_stride})"
         )
     if x.data.dtype != conv.weight.dtype or x.data.device != conv.weight.device:
         raise ValueError(
@@ -122,13 +122,16 @@ def epilogue(x: Canvas, conv: CudaConv, out: Canvas | FrameTarget, residual: Can
 def view(canvas: Canvas, align: int) -> cuda.compiled.View:
     """Return the address of the image's first pixel and its strides, checked for accesses of ``align`` bytes."""
     address = canvas.at(0, 0).data_ptr()
-    sizes = (address, *(2 * stride for stride in (canvas.image, canvas.row, canvas.pixel)))
+    sizes = (address, *(2 * stride for stride in (canvas.image_stride, canvas.row_stride, canvas.pixel_stride)))
     if any(size % align for size in sizes):
         raise ValueError(
             f"pixels must begin at multiples of {align} bytes; a canvas of {list(canvas.data.shape)} has {sizes}"
         )
     return cuda.compiled.View(
-        address=address, image_stride=canvas.image, row_stride=canvas.row, pixel_stride=canvas.pixel
+        address=address,
+        image_stride=canvas.image_stride,
+        row_stride=canvas.row_stride,
+        pixel_stride=canvas.pixel_stride,
     )
 
 

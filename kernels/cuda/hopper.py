@@ -58,7 +58,7 @@ def hopper_launch(
     *,
     form: str = "wgmma",
     blocks: int | None = None,
-    early: bool = False,
+    programmatic: bool = False,
 ) -> cuda.Launch:
     """A function that runs ``kernels.reference.conv_reference``; arguments as of ``kernels.cuda.conv.conv_launch``.
 
@@ -87,4 +87,4 @@ def hopper_launch(
         blocks=blocks,
         params=conv_params(x, conv, out, residual, weight=weight),
     )
-    return launch_of(prepared, (x, conv, out, residual, weight), x.data.device, early)
+    return launch_of(prepared, (x, conv, out, residual, weight), x.data.device, programmatic)

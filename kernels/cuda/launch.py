@@ -19,27 +19,29 @@ class Prepared(Protocol):
     def run(self, stream: cuda.compiled.Stream) -> int: ...
 
 
-def launch_of(prepared: Prepared, kept: tuple[object, ...], device: torch.device, early: bool = False) -> cuda.Launch:
+def launch_of(
+    prepared: Prepared, kept: tuple[object, ...], device: torch.device, programmatic: bool = False
+) -> cuda.Launch:
     """Make a function that launches on the device's current stream.
 
     Args:
         kept: the memory that the launch points to, which lives as long as the function.
-        early: starts while the kernel in front still runs (programmatic dependent launch).
+        programmatic: starts while the kernel in front still runs (programmatic dependent launch).
     """
 
     def launch(_kept: tuple[object, ...] = kept) -> None:
-        prepared.run(current_stream(device, early))
+        prepared.run(current_stream(device, programmatic))
 
     return launch
 
 
-def current_stream(device: torch.device, early: bool = False) -> cuda.compiled.Stream:
+def current_stream(device: torch.device, programmatic: bool = False) -> cuda.compiled.Stream:
     """Return the device's current stream as the module takes it; see ``launch_of``."""
     if device.type != "cuda":
         return cuda.compiled.Stream(device=0, handle=0, programmatic=False)
     index = torch.cuda.current_device() if device.index is None else device.index
     handle = torch.cuda.current_stream(index).cuda_stream
-    return cuda.compiled.Stream(device=index, handle=handle, programmatic=early)
+    return cuda.compiled.Stream(device=index, handle=handle, programmatic=programmatic)
 
 
 def dtype_of(tensor: Tensor) -> cuda.compiled.DType:

@@ -48,7 +48,7 @@ def pair_launch(
     *,
     form: str = "pair",
     blocks: int | None = None,
-    early: bool = False,
+    programmatic: bool = False,
 ) -> cuda.Launch:
     """A function that runs ``second(first(x))`` with the bits of two launches; arguments as of ``kernels.cuda.conv.conv_launch``.
 
@@ -88,4 +88,4 @@ def pair_launch(
         first_bias=first.bias.data_ptr(),
         first_slope=slope.data_ptr(),
     )
-    return launch_of(prepared, (x, first, second, out, residual, slope, weights), x.data.device, early)
+    return launch_of(prepared, (x, first, second, out, residual, slope, weights), x.data.device, programmatic)

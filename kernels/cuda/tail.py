@@ -105,7 +105,7 @@ def tail_launch(
     *,
     form: str = "tail",
     rows: int | None = None,
-    early: bool = False,
+    programmatic: bool = False,
 ) -> cuda.Launch:
     """A function that runs ``second(first(x))``; arguments as of ``kernels.cuda.conv.conv_launch``.
 
@@ -148,7 +148,7 @@ def tail_launch(
         first_bias=tail.first.bias.data_ptr(),
         first_slope=tail.slope.data_ptr(),
     )
-    return launch_of(prepared, (x, tail, out, residual), x.data.device, early)
+    return launch_of(prepared, (x, tail, out, residual), x.data.device, programmatic)
 
 
 def tail_bytes(second: CudaConv, form: str) -> int:

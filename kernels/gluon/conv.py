@@ -155,7 +155,7 @@ def fits(x: Canvas, conv: PackedConv, out: object, residual: Canvas | None) -> b
     size = (x.images, x.height, x.width, CHANNELS, torch.float16, x.data.device)
     canvases = (x, out, x if residual is None else residual)
     alike = all((c.images, c.height, c.width, c.channels, c.data.dtype, c.data.device) == size for c in canvases)
-    return alike and conv.act in (ACTS["none"], ACTS["prelu"]) and x.border >= 1 and x.pixel == CHANNELS
+    return alike and conv.act in (ACTS["none"], ACTS["prelu"]) and x.border >= 1 and x.pixel_stride == CHANNELS
 
 
 def row_launch(

@@ -31,7 +31,8 @@ from srfast.kernels.configs import conv_key
 from srfast.kernels.packing import PackedConv, pack_conv
 from srfast.kernels.planes import PlaneColour, Planes
 from srfast.kernels.targets import FrameTarget, Launch
-from srfast.kernels.tools.offline import SHARED_LIMIT, Compiled, offline
+from srfast.kernels.tools import SHARED_LIMIT
+from srfast.kernels.tools.offline import Compiled, offline
 from srfast.kernels.triton.config import PairConfig, find_config
 from srfast.kernels.triton.conv import conv_launch
 from srfast.kernels.triton.frames import load_launch, store_launch

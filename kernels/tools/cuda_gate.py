@@ -26,9 +26,8 @@ import torch
 from srfast.kernels.cuda.conv import shared_bytes
 from srfast.kernels.cuda.pack import VARIANTS, pack_conv
 from srfast.kernels.cuda.tail import FORMS, tail_bytes
+from srfast.kernels.tools import SHARED_LIMIT
 
-# Bytes of shared memory that one block may have, by compute capability (CUDA programming guide, compute capabilities).
-SHARED_LIMIT = {"80": 166_912, "86": 101_376, "89": 101_376, "90a": 232_448, "100": 232_448, "120": 101_376}
 REGISTERS = 65_536
 # Kernels, and the instructions that each must have.
 WANTED = {
@@ -134,6 +133,7 @@ def kernels(module: Path, arch: str) -> list[Kernel]:
 
 def shared_faults(arch: str) -> Iterator[str]:
     """Convolutions that networks have and that do not fit into a chip's shared memory."""
+    limit = SHARED_LIMIT[int(arch.rstrip("a"))]
     for channels, out, kernel in (
         (64, 64, 3),
         (64, 256, 3),
@@ -154,15 +154,15 @@ def shared_faults(arch: str) -> Iterator[str]:
             conv = pack_conv(weight, torch.zeros(out), variant=variant)
             need = shared_bytes(conv)
             common = (variant.tile_h, variant.block_c) == (8, 64) or variant.pixel_stride == 4
-            if need > SHARED_LIMIT[arch] and common and kernel < 9:
+            if need > limit and common and kernel < 9:
                 yield f"sm_{arch} {variant} for {kernel}x{kernel} {channels}->{out} needs {need} bytes of shared memory"
     for form, (columns, _) in FORMS.items():
         # 256 channels between the two, then 5x5: the tail of the networks that enlarge fourfold. Wide strips are for chips
         # with more memory.
-        if (form == "tail_wide" and SHARED_LIMIT[arch] < 150_000) or (form == "tail_wgmma" and arch != "90a"):
+        if (form == "tail_wide" and limit < 150_000) or (form == "tail_wgmma" and arch != "90a"):
             continue
         need = tail_bytes(pack_conv(torch.zeros(12, 256, 5, 5), torch.zeros(12)), form)
-        if need > SHARED_LIMIT[arch]:
+        if need > limit:
             yield f"sm_{arch} fused tail in strips of {columns} columns needs {need} bytes of shared memory"
 
 

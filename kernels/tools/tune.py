@@ -38,7 +38,8 @@ WORTH = 0.98
 
 def compiles(task: Task, config: Config | PairConfig, arch: int) -> bool:
     """Compiles a candidate for an architecture, which leaves it in Triton's cache; False if it would not run well."""
-    from srfast.kernels.tools.offline import SHARED_LIMIT, offline
+    from srfast.kernels.tools import SHARED_LIMIT
+    from srfast.kernels.tools.offline import offline
 
     try:
         with offline(arch) as kernels:

@@ -174,10 +174,10 @@ def ending(x: Canvas, conv: PackedConv, out: Canvas | FrameTarget, residual: Can
 
 def check_input(x: Canvas, conv: PackedConv, tile: tuple[int, int], reach: int) -> None:
     """Raises ValueError unless ``conv`` can read ``x`` in such tiles with ``reach`` pixels around them."""
-    if x.channels != conv.in_channels or (conv.pixel and x.pixel != conv.pixel):
+    if x.channels != conv.in_channels or (conv.pixel_stride and x.pixel_stride != conv.pixel_stride):
         raise ValueError(
-            f"the convolution reads {conv.in_channels} channels (pixels of {conv.pixel or 'any'} elements), "
-            f"the canvas has {x.channels} (of {x.pixel})"
+            f"the convolution reads {conv.in_channels} channels (pixels of {conv.pixel_stride or 'any'} elements), "
+            f"the canvas has {x.channels} (of {x.pixel_stride})"
         )
     if not x.overhang(tile, reach):
         raise ValueError(

@@ -199,7 +199,7 @@ def _check(x: Canvas, first: PackedConv, second: PackedConv, config: PairConfig)
     check_input(x, first, (config.region_h, config.region_w), first.half + second.half)
     if first.shuffle != 1 or first.gain != 1.0 or first.clamp is not None:
         raise ValueError("the first of two fused convolutions has a bias and an activation only")
-    if second.in_channels != first.channels or second.pixel:
+    if second.in_channels != first.channels or second.pixel_stride:
         raise ValueError(
             f"the second convolution reads {second.in_channels} channels, the first writes {first.channels}"
         )

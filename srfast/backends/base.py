@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from srfast.kernels.planes import Planes
-from srfast.plan import Eager, Node, Plan, Resize
+from srfast.plan import Conv, Eager, Node, Plan, Resize
 
 
 @dataclass(frozen=True)
@@ -143,6 +143,18 @@ def has_no_kernel(node: Node) -> bool:
 def reference_only(plan: Plan) -> list[str]:
     """Operations of the plan that no compiled kernel has, in the words of a reason; the reference backend runs them."""
     return [reason for reason, is_one in _WITHOUT_KERNELS.items() if any(map(is_one, plan.nodes))]
+
+
+def enlarged_residuals(plan: Plan) -> dict[str, tuple[str, int]]:
+    """Nearest enlargements that only residuals read, with what they enlarge and the factor: convolutions do it on the way."""
+    found = {}
+    for node in plan.nodes:
+        if isinstance(node, Resize) and node.mode == "nearest" and node.output != plan.output:
+            readers = plan.users(node.output)
+            # A convolution's own sources would have to be enlarged for its neighbouring pixels as well.
+            if readers and all(isinstance(n, Conv) and node.output not in n.sources for n in readers):
+                found[node.output] = (node.input, int(node.factor))
+    return found
 
 
 def release_after(plan: Plan) -> list[list[str]]:

@@ -71,6 +71,8 @@ def _longest(
         written.add(node.output)
         later = {name for other in nodes[last + 1 :] for name in other.inputs} | {plan.output}
         if written & later == {node.output}:
+            # Every prefix that ends in one activation would do; the longest leaves the fewest borders between compiled code
+            # and PyTorch.
             part = _as_plan(tuple(nodes[first : last + 1]), next(iter(read)), shapes)
             best = part or best
     return best
@@ -94,6 +96,7 @@ def _with_sums_apart(plan: Plan, apart: Callable[[Node], bool]) -> Plan:
             block += 1
         if isinstance(node, Conv) and node.residual is not None and blocks[node.residual] != block:
             sums, added = f"{node.output}_apart", f"{node.output}_added"
+            # The clamp came after the sum, so it leaves with it.
             nodes.append(replace(node, output=sums, residual=None, clamp=None))
             nodes.append(Add(added if node.clamp else node.output, sums, node.residual))
             if node.clamp:

@@ -300,6 +300,7 @@ def _stretched(x: Tensor, taps: list[list[float]], dim: int) -> Tensor:
     index = torch.arange(-reach, length + reach, device=x.device).clamp_(0, length - 1)
     padded = x.index_select(dim, index)
     parts = []
+    # All pixels of one phase take the same weights, so each phase is a weighted sum of shifted images.
     for weights in taps:
         terms = [padded.narrow(dim, i, length) * w for i, w in enumerate(weights) if w]
         parts.append(sum(terms[1:], terms[0]))

@@ -48,6 +48,7 @@ def capture(module: nn.Module, in_channels: int | None = None, *, input_may_chan
     for node in trace(module).nodes:
         builder.add(node)
     wrong: list[ValueError] = []
+    # Nodes are made before the number of channels is known; the first number with which all shapes fit is the network's.
     for channels in possible_channels(builder.nodes, builder.input) if in_channels is None else (in_channels,):
         try:
             plan = Plan(tuple(builder.nodes), builder.input, builder.output, channels)

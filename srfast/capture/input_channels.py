@@ -96,6 +96,7 @@ def _(node: Node, known: _Known) -> tuple[list[tuple[_Channels, int]], _Channels
 
 @channels_of.register
 def _(node: Add, known: _Known) -> tuple[list[tuple[_Channels, int]], _Channels]:
+    # Both sides have as many channels: their difference, which is 0, tells the input's where only one side depends on it.
     return [(known[node.input] + known[node.other] * -1, 0)], known[node.input]
 
 

@@ -67,7 +67,10 @@ def probed(module: nn.Module, in_channels: int | None) -> Probe:
     multiples = (told,) if isinstance(told, int) else _MULTIPLES
     problem = ""
     for channels in _CHANNELS if in_channels is None else (in_channels,):
+        # The smallest multiple that works is the true one: a network that takes any size is found at 1 and not padded for
+        # nothing.
         for multiple in multiples:
+            # About 25 pixels: enough for the borders of usual kernels, little enough to run a large network twice.
             count = -(-25 // multiple)
             sides = ((count, count + 1), (count + 1, count + 3))
             generator = torch.Generator().manual_seed(0)
@@ -97,6 +100,7 @@ def _run(module: nn.Module, image: Tensor) -> Tensor:
     """
     before = torch.random.get_rng_state()
     first = module(image.clone())
+    # A network with dropout left on, or with noise, gives another result each time; whatever runs it then would look wrong.
     if not torch.equal(before, torch.random.get_rng_state()):
         raise UnsupportedModelError(f"{type(module).__name__} draws random numbers; srfast runs fixed functions only")
     if not isinstance(first, Tensor) or first.ndim != 4:
@@ -192,6 +196,7 @@ class _Shapes:
                 for shape, image in zip((first, second), probe.images, strict=True)
                 for dim in (2, 3)
             }
+            # Two sizes and two batches tell apart what grows with the image from what only happens to have its size once.
             if first[0] == 1 and second[0] == 2 and first[1] == second[1] and len(factors) == 1:
                 self.found[name] = _Image(first[1], ratio(next(iter(factors))))
 
@@ -248,6 +253,8 @@ class _MixedBuilder(Builder):
                     raise UnsupportedModelError(f"what {node.name} gives is no image for every size")
                 return
             except UnsupportedModelError:
+                # What a converter emitted before it gave up goes again; activations that PyTorch was made to give on the
+                # way are right and may be read by others already.
                 kept = self.nodes[:count] + [n for n in self.nodes[count:] if isinstance(n, Eager)]
                 for dropped in [n for n in self.nodes if n not in kept]:
                     self.places.pop(dropped.output, None)
@@ -316,6 +323,7 @@ class _MixedBuilder(Builder):
                 copies[node] = inputs[name]
         if not inputs:
             raise UnsupportedModelError(f"{result.name} does not depend on the image")
+        # The module may change what it is given in place, and activations are read by other nodes too.
         clones = {name: graph.call_function(torch.clone, (copy,)) for name, copy in inputs.items()}
         for node, copy in copies.items():
             copies[node] = next(clones[name] for name, other in inputs.items() if other is copy)

@@ -72,12 +72,16 @@ def convolved(place: Place, kernel: int, stride: int, padding: int) -> tuple[Pla
         raise ValueError("zeros around an image that a convolution without padding made smaller")
     if stride == 1:
         half = kernel // 2
+        # The plan pads by half of the kernel. Of what it then computes at a border, half less the module's own padding is
+        # none of the module's; an even kernel has one tap more at the far side.
         result = Place(place.before + half - padding, place.after + half - padding - (kernel + 1) % 2, place.shift)
         own = half
     else:
         first = place.before // stride
         last = -first - 1 - (2 * padding - kernel - place.before - place.after) // stride
         result = Place(first, last, (place.shift + place.before % stride) / stride)
+        # Whole strides from the image's corner: what they leave over is made up for in the padding of the plan's
+        # convolution.
         own = stride * first - place.before + padding
     return _checked(result), own
 
@@ -92,6 +96,7 @@ def transposed(place: Place, kernel: int, stride: int, padding: int, extra: int)
         raise ValueError("a transposed convolution reaches beyond what a convolution without padding made smaller")
     whole = place.whole and kernel + extra - 2 * padding == stride
     shift = place.shift * stride
+    # Whole pixels of the shift go into the kernel; only what is left of it stays with the place.
     moved = int(shift)
     own = (padding if whole else (kernel - stride) // 2) - moved
     first = stride * place.before + padding - own

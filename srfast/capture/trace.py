@@ -9,12 +9,12 @@ from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
-from torch.nn.modules import module as hooks_of_all
 from torch.nn.utils import parametrize
 from torch.nn.utils.prune import BasePruningMethod
 from torch.nn.utils.spectral_norm import SpectralNorm
 from torch.nn.utils.weight_norm import WeightNorm
 
+from srfast._torch_private import forward_hooks, hooks_on_all_modules, pruned_name, remove_hook
 from srfast.errors import UnsupportedModelError
 from srfast.models.bordered import Bordered
 from srfast.models.norms import PixelNorm2d
@@ -46,11 +46,11 @@ def settled_copy(module: nn.Module) -> nn.Module:
 def _settle_hooks(part: nn.Module) -> None:
     """The old-style normalisations and pruning: their weight once more, then for good."""
     names = []
-    for key, hook in list(part._forward_pre_hooks.items()):
+    for key, hook in forward_hooks(part).items():
         if isinstance(hook, _WEIGHT_HOOKS):
             hook(part, None)
-            names.append(hook._tensor_name if isinstance(hook, BasePruningMethod) else hook.name)
-            del part._forward_pre_hooks[key]
+            names.append(pruned_name(hook) if isinstance(hook, BasePruningMethod) else hook.name)
+            remove_hook(part, key)
     for name in dict.fromkeys(names):
         _store(part, name, vars(part).pop(name))
 
@@ -77,7 +77,7 @@ def check_called_as_written(part: nn.Module, where: str) -> None:
         UnsupportedModelError: names the hook or the replaced method.
     """
     name = type(part).__name__
-    for hook in (*part._forward_pre_hooks.values(), *part._forward_hooks.values()):
+    for hook in forward_hooks(part).values():
         raise UnsupportedModelError(
             f"{where} ({name}) has the forward hook {_name(hook)}, which a plan does not run: remove "
             "it (its handle has remove()), or do in forward() what it does"
@@ -115,7 +115,7 @@ def trace_with_leaves(module: nn.Module) -> fx.Graph:
 
 
 def _can_be_traced(part: nn.Module, name: str, leaves: set[str]) -> bool:
-    if part._forward_hooks or part._forward_pre_hooks or "forward" in vars(part):
+    if forward_hooks(part) or "forward" in vars(part):
         return False
     inside = frozenset(leaf.removeprefix(f"{name}.") for leaf in leaves if leaf.startswith(f"{name}."))
     try:
@@ -127,7 +127,7 @@ def _can_be_traced(part: nn.Module, name: str, leaves: set[str]) -> bool:
 
 def _traced(module: nn.Module, tracer: _Tracer) -> fx.Graph:
     check_called_as_written(module, "the network")
-    for hook in (*hooks_of_all._global_forward_pre_hooks.values(), *hooks_of_all._global_forward_hooks.values()):
+    for hook in hooks_on_all_modules():
         raise UnsupportedModelError(
             f"the forward hook {_name(hook)} is on all modules, and a plan does not run it: remove it"
         )
@@ -164,6 +164,7 @@ def _in_place(name: str) -> Callable[[_Proxy, Any], fx.Proxy]:
 
 
 for _operator in _OPERATORS:
+    # fx itself traces ``x += y`` as ``x = x + y``, which is another program where the tensor has two names.
     setattr(_Proxy, f"__i{_operator}__", _in_place(_operator))
 
 

@@ -9,7 +9,6 @@ import logging
 import math
 import os
 import stat
-import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,6 +18,7 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
+from srfast._files import whole_file
 from srfast.checkpoint.formats.ncnn.reader import BINARY_MAGIC, TEXT_KEY, NcnnNetwork, read_converted, read_ncnn
 from srfast.checkpoint.formats.ncnn.text import MAGIC as NCNN_MAGIC
 from srfast.checkpoint.formats.onnx.reader import input_channels, read_onnx
@@ -128,6 +128,7 @@ def load_model(
         if given is not None and recipe.arguments.get(own) != given:
             is_own = f"is {recipe.arguments[own]}" if own in recipe.arguments else "does not exist"
             raise CheckpointError(f"{path}: {name} {given} was given, but that of this {layout.architecture} {is_own}")
+    # Said and not asked: most files are what the guess takes them for, and a batch must not stop for a question.
     for guess in recipe.guesses:
         _log.warning("%s: %s has the same keys for %s", path, layout.architecture, guess)
     return LoadedModel(
@@ -216,6 +217,7 @@ def _read(path: Path) -> tuple[Any, Mapping[str, str], str]:
             head = file.read(64)
     except OSError as error:
         raise CheckpointError(f"{path} cannot be read: {error.strerror}") from error
+    # By content and not by suffix: .pth files hold zip archives, old pickles, and now and then safetensors or a web page.
     if head.startswith((b"PK\x03\x04", b"PK\x05\x06")):
         return read_torch(path), {}, "PyTorch zip"
     if head.startswith(LEGACY_MAGIC):
@@ -274,6 +276,7 @@ def _described(state: dict[str, Tensor], text: str) -> tuple[Layout, Recipe]:
     """From the metadata of a file that srfast wrote, as distrustful as of any other."""
     try:
         facts = json.loads(text)
+        # Only names of this table become classes: the file chooses among known networks and cannot name any other code.
         record, arguments = BY_MODULE[facts["module"]], facts["arguments"]
         known = set(inspect.signature(record.module).parameters)
         if not set(arguments) <= known or not all(map(_modest, arguments.values())):
@@ -306,6 +309,7 @@ def _modest(value: Any) -> bool:
 def _built(recipe: Recipe) -> nn.Module:
     """The module with the weights. It takes no memory before its shapes are known to be those of the file."""
     try:
+        # Names and shapes of the module without memory: a file that asks for a huge network is refused before it gets one.
         with torch.device("meta"):
             expected = {
                 k: v.shape for k, v in recipe.build().state_dict().items() if not k.endswith("num_batches_tracked")
@@ -320,6 +324,7 @@ def _built(recipe: Recipe) -> nn.Module:
                 raise CheckpointError(f"{key} has the shape {list(given)}, expected {list(wanted)}")
         module = recipe.build()
         state = {k: v.detach().float().reshape(expected[k]) for k, v in recipe.state.items()}
+        # Not strict, as counters of batches may be missing; all else was compared above.
         module.load_state_dict(state, strict=False)
     except (
         *(RuntimeError, ValueError, TypeError, KeyError, IndexError),
@@ -349,6 +354,10 @@ def save_checkpoint(
         dtype: type that convolution weights are stored in; everything else stays float32.
         facts: what the file that the module came from told; goes into the metadata, for networks whose keys do not tell all.
 
+    Raises:
+        OutputError: the path is a folder, or its folder is missing or read-only.
+        OSError: the file system refuses the bytes, for instance because it is full; an older file stays as it was.
+
     Examples:
         >>> import tempfile
         >>> from srfast.models import SRVGGNetCompact
@@ -367,6 +376,8 @@ def save_checkpoint(
         return
     state = {}
     for key, value in module.state_dict().items():
+        # Biases, slopes and statistics are few, and half precision in them shows more than in weights, whose errors average
+        # out.
         wide = value.is_floating_point() and value.ndim != 4
         state[key] = value.detach().to("cpu", torch.float32 if wide else dtype if value.ndim == 4 else value.dtype)
         state[key] = state[key].contiguous()
@@ -387,13 +398,5 @@ def save_checkpoint(
 
 
 def _write(path: Path, state: dict[str, Tensor], metadata: dict[str, str]) -> None:
-    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as partial:
-        try:
-            partial.write(safetensors.torch.save(state, metadata))
-            partial.close()
-            # A temporary file is private; this one is not.
-            os.chmod(partial.name, 0o644)
-            os.replace(partial.name, path)
-        except BaseException:
-            os.unlink(partial.name)
-            raise
+    with whole_file(path, overwrite=True) as partial:
+        partial.write_bytes(safetensors.torch.save(state, metadata))

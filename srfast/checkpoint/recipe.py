@@ -127,6 +127,7 @@ def renamed(state: StateDict, rules: Sequence[Rule]) -> dict[str, Tensor]:
                 begin = match.expand(new) if isinstance(new, str) else new(match)
                 key = begin + key[match.end() :] if begin else ""
                 break
+        # Silently keeping one of them would give a network that nobody trained.
         if key in result:
             raise CheckpointError(f"two tensors of the file mean the same weight, {key!r}")
         if key:
@@ -144,6 +145,7 @@ def count(state: StateDict, pattern: str) -> int:
     n = 0
     while pattern.format(n) in state:
         n += 1
+        # A file may name as many layers as it likes; each would become modules before any shape is compared.
         if n > MAX_BLOCKS:
             raise CheckpointError(f"more than {MAX_BLOCKS} layers are called {pattern.format('N')}")
     return n
@@ -152,6 +154,18 @@ def count(state: StateDict, pattern: str) -> int:
 def count_from_one(state: StateDict, pattern: str) -> int:
     """Number of consecutive N from 1 for which ``pattern.format(N)`` is a key."""
     return count({pattern.format(0): torch.empty(0), **state}, pattern) - 1
+
+
+def chain_of_blocks(state: StateDict, first: str, block: str) -> dict[str, Any]:
+    """Arguments of a chain of blocks: planes and width by its first convolution, and how many blocks there are from 1 on.
+
+    Args:
+        state: of the network.
+        first: key of the first convolution's weight.
+        block: key of a weight in block ``{}``.
+    """
+    width, planes = shape(state, first)[:2]
+    return {"num_in_ch": planes, "num_feat": width, "num_blocks": count_from_one(state, block)}
 
 
 def planes_shuffled(shuffled: int, likely: int) -> int:

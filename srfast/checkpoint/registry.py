@@ -36,6 +36,7 @@ _DEPTH, _PARTS = 4, 64  # of wrappers and prefixes in one another, and of networ
 
 def _architectures() -> tuple[Architecture, ...]:
     """The records of all files in ``readers``: who adds one there needs no entry anywhere else."""
+    # Sorted by name, so that which of two equally good layouts wins does not depend on the file system.
     names = sorted(module.name for module in pkgutil.iter_modules(readers.__path__))
     modules = [importlib.import_module(f"{readers.__name__}.{name}") for name in names]
     return tuple(record for module in modules for record in module.ARCHITECTURES)
@@ -69,6 +70,7 @@ def unwrapped(content: Any, search: bool = True) -> dict[str, Tensor]:
     except CheckpointError as error:
         problem = error
     found = list(_networks(content, "", 0))
+    # Training programs keep the running average of the weights beside them; it is the one that they publish.
     best = [pair for pair in found if "ema" in pair[0].lower()] or found
     if len(best) > 1:
         names = ", ".join(printable(name, 30) for name, _ in best[:3])
@@ -85,6 +87,7 @@ def _networks(content: Any, path: str, depth: int) -> Iterator[tuple[str, dict[s
     if depth > _DEPTH or not isinstance(content, Mapping):
         return
     tensors = {str(key): value for key, value in content.items() if isinstance(value, Tensor)}
+    # Batch normalisation counts batches there in training; it says nothing about the network.
     tensors = {key: value for key, value in tensors.items() if not key.endswith("num_batches_tracked")}
     if _layout(tensors) is not None and _takes_images(tensors):
         yield path, tensors
@@ -110,6 +113,7 @@ def _takes_images(state: StateDict) -> bool:
 def fitting(state: StateDict) -> list[Layout]:
     """Layouts whose marks are all there, without those whose marks are only a part of another's."""
     found = [layout for layout in LAYOUTS if all(mark in state for mark in layout.marks)]
+    # ESRGAN+ has all keys of ESRGAN and more: the layout that explains more of the file is the right one.
     return [layout for layout in found if not any(set(layout.marks) < set(other.marks) for other in found)]
 
 
@@ -144,6 +148,7 @@ def _without_prefix(state: dict[str, Tensor]) -> dict[str, Tensor] | None:
         own = {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
         if own:
             return own
+    # torch.compile puts this into the keys at whatever depth the compiled part was.
     if any("_orig_mod." in key for key in state):
         return _distinct((key.replace("_orig_mod.", ""), value) for key, value in state.items())
     for prefix in PREFIXES:

@@ -54,6 +54,7 @@ def _plan(args: argparse.Namespace) -> int:
         write_preview(video, args.input, preview_path(args.output), upscaler)
     print(json.dumps(asdict(result), indent=2) if args.json else result)
     folder = target.absolute().parent
+    # A warning and not an error: somebody may make room while the run goes on.
     if result.disk_bytes and folder.is_dir() and shutil.disk_usage(folder).free < result.disk_bytes:
         free = shutil.disk_usage(folder).free / 2**20
         print(escaped(f"srfast: warning: {folder} has only {free:.0f} MiB free"), file=sys.stderr)

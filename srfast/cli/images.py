@@ -39,6 +39,7 @@ def upscale_image(options: UpscaleOptions, source: str, target: str) -> int:
     seconds = time.perf_counter() - started
     if pipe:
         sys.stdout.buffer.write(encode_image(path, result, picture.metadata))
+        # Flushed here, where an error of the pipe can still be told; at the interpreter's end it would be a traceback.
         sys.stdout.buffer.flush()
     else:
         write_image(path, result, overwrite, picture.metadata)
@@ -72,6 +73,8 @@ def _read(source: str) -> Picture:
     if source != "-":
         return read_picture(Path(source))
     data = sys.stdin.buffer.read()
+    # ``ffmpeg -f image2pipe`` sends pictures without anything between them; a decoder of one picture would drop the others
+    # without a word.
     if data.startswith(_PNG) and _PNG in data[8:]:
         raise InputError(
             "the standard input holds more than one picture; give --input-format png_pipe for a video of them"

@@ -43,6 +43,7 @@ def lines_of_json() -> Iterator[None]:
     before = sys.stderr
     made = _JsonLines(before)
     sys.stderr = made  # type: ignore[assignment]
+    # A logging handler holds the stream that was there when it was made, so putting another one in its place is not enough.
     handlers = _stream_handlers(before)
     for handler in handlers:
         handler.setStream(made)

@@ -101,6 +101,7 @@ def _convert(args: argparse.Namespace) -> int:
     if model.file_kind == "ONNX":
         raise UnsupportedModelError(f"{args.model} is ONNX, a graph without an architecture, and stays as it is")
     save_checkpoint(model.module, args.output, torch.float16 if args.half else torch.float32, facts=model)
+    # Read back: a file that cannot be read is found now and not when the original is gone.
     again = load_model(args.output)
     print(escaped(f"{args.output}: {again.architecture} x{again.scale}, {args.output.stat().st_size / 1e6:.1f} MB"))
     return 0

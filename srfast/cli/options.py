@@ -161,6 +161,7 @@ class UpscaleOptions:
 
 def options_of(kind: type[T], args: argparse.Namespace) -> T:
     """A frozen group of options from a parsed command line, whose destinations are the names of its fields."""
+    # Every field must be an option's destination: a misspelt one fails at the first command and not when it is needed.
     values = {f.name: getattr(args, f.name) for f in fields(kind)}  # type: ignore[arg-type]
     return kind(**{name: tuple(value) if isinstance(value, list) else value for name, value in values.items()})
 
@@ -285,6 +286,7 @@ def default_model(kind: str, outscale: float | None) -> str:
 
 def upscaler_from(options: ModelOptions, kind: str, memory: int | None = None) -> Upscaler:
     """The upscaler that the options describe, for a 'video' or an 'image'; ``memory`` is what its engine may take, in bytes."""
+    # Imported here and not above: PyTorch takes a second to load, which --help and a wrong option need not wait for.
     from srfast.upscaler import load
 
     if options.tile != "auto" and not options.tile.isdigit():
@@ -333,6 +335,7 @@ def seconds_of_latency(text: str) -> float:
 def paths_from(args: argparse.Namespace, queued: list[str]) -> tuple[list[str], str]:
     """Inputs and output from positions and options; ``queued`` are further inputs."""
     rest = list(args.paths)
+    # With -i, one position is the output; with two or more, the last is, as cp and mv have it.
     target = args.output or (rest.pop() if rest and (args.input or queued or len(rest) > 1) else None)
     sources = [*([args.input] if args.input else []), *rest, *queued]
     if not sources or target is None:

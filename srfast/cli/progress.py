@@ -42,6 +42,7 @@ class Reporter:
             self._bar.update(self._bar.task_ids[0], completed=done, total=total or None, fps=f"{fps:.2f}")
             return
         now = time.monotonic()
+        # A line a second: a log of a long run stays readable, and the last line always comes.
         if now - self._last < 1 and done != total:
             return
         self._last = now

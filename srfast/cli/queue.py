@@ -64,6 +64,7 @@ def upscale_all(options: UpscaleOptions, sources: list[str], target: Path) -> in
     if target.exists() and not target.is_dir():
         raise OutputError(f"{target} is a file, but there are several results; give a folder")
     waiting = [job for job in jobs if not (options.run.resume and job.target.exists())]
+    # All names are looked at before the first job: an hour later nobody is there to answer.
     existing = [job.target for job in waiting if job.target.exists()]
     if existing and not options.output.overwrite:
         raise OutputError(
@@ -139,6 +140,7 @@ class _Queue:
             code = self._image(job) if job.kind == "image" else self._video(job)
         except (InputError, OutputError) as error:
             self._failed.append((error.exit_code, str(error)))
+            # One bad file must not end a night's work; a full disk would only fail for all the others too.
             return getattr(error.__cause__, "errno", None) not in _NO_ROOM
         except (SrfastError, MemoryError) as error:
             self._failed.append((SrfastError.exit_code, f"{job.source}: {error or 'there is no memory for it'}"))
@@ -201,6 +203,7 @@ def _jobs(output: OutputOptions, sources: list[Path], target: Path) -> tuple[lis
             inside = path.relative_to(source).parent if source.is_dir() else Path()
             jobs.append(Job(path, target / inside / _result_name(path, kind, output.suffix, output.ext), kind))
     if jobs:
+        # a.png and a.jpg with one --ext, say: found before the first is written, not when the second would replace it.
         clash, count = Counter(job.target for job in jobs).most_common(1)[0]
         if count > 1:
             more = "; leave --ext out" if output.ext else "; give them other names, or do them one by one"
@@ -212,6 +215,7 @@ def _files(folder: Path, target: Path) -> list[Path]:
     """All files below a folder but for the results' own folder, sorted."""
     found = []
     for here, folders, files in os.walk(folder):
+        # The results' folder may lie inside the input's; without this a second run would enlarge the results of the first.
         folders[:] = sorted(f for f in folders if not _same(Path(here) / f, target) and not f.startswith("."))
         found += [Path(here) / name for name in sorted(files)]
     return sorted(found)

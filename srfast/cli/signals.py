@@ -29,6 +29,7 @@ def ends_in_order() -> Iterator[None]:
         for name in ("SIGTERM", "SIGHUP"):
             number = getattr(signal, name, None)
             if number is not None and signal.getsignal(number) == signal.SIG_DFL:
+                # Python's default for them is to end at once, without the finally blocks that keep a journal whole.
                 before[number] = signal.signal(number, _end)
     try:
         yield

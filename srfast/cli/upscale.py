@@ -65,6 +65,7 @@ def _upscale(args: argparse.Namespace) -> int:
     check_applicable(options, kind, useful=("format",) if target == "-" else ())
     if kind is Kind.IMAGE:
         return upscale_image(options, source, target)
+    # PyAV loads with it, which images do not need.
     from srfast.cli.video import upscale
 
     return upscale(options, source, target)
@@ -82,6 +83,7 @@ def _kind(source: str, target: str, options: UpscaleOptions) -> Kind:
     video = Kind.VIDEO if options.run.max_latency is None else Kind.LIVE
     image_format = is_image_format(options.video.format)
     if source == "-":
+        # A pipe has no name to tell by, so its first bytes decide, and only where the output can be a picture at all.
         one = image_format if target == "-" else is_image(target)
         return Kind.IMAGE if one and not options.video.input_format and comes_an_image() else video
     if target == "-":

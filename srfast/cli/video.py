@@ -79,6 +79,7 @@ def upscale(options: UpscaleOptions, source: str, target: str, upscaler: Upscale
 def preview_path(target: str) -> Path:
     """Where the preview of a target goes: beside it; of the standard output into the working folder."""
     path = Path("preview" if target == "-" else target)
+    # Numbered images have a pattern such as %05d in their name, which would make this one numbered too.
     return path.with_name(f"{path.name.replace('%', '')}.preview.png")
 
 

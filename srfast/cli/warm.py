@@ -62,6 +62,7 @@ def _run_once(engine: Engine, height: int, width: int) -> None:
     from srfast.kernels.planes import PlaneColour
 
     frames = torch.zeros(1, height, width, engine.plan.in_channels, dtype=torch.uint8)
+    # The order of channels is a constant of the kernels, so each is compiled for itself.
     for bgr in (False, True) if engine.takes_bgr else (False,):
         engine(frames, bgr=bgr)
     if engine.plane_unit is not None and height % engine.plane_unit == 0 == width % engine.plane_unit:

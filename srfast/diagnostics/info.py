@@ -68,6 +68,7 @@ def _versions() -> dict[str, str]:
     versions = {"srfast": __version__, "python": platform.python_version()}
     for name, distributions in PACKAGES.items():
         try:
+            # A package may be installed and yet not load, for want of a library of the system: only importing it tells.
             importlib.import_module(name)
             versions[name] = next(filter(None, map(_version, distributions)), "unknown version")
         except ImportError as error:
@@ -110,6 +111,7 @@ def _cpu() -> dict[str, str]:
 def _backends() -> dict[str, str]:
     device = default_device()
     dtype = default_dtype(device)
+    # A plan of nothing: what is asked is whether a backend runs here at all, whatever the network.
     empty = Plan((), "x", "x", 3)
     return {b.name: ", ".join(b.not_supported_reasons(empty, device, dtype)) or "available" for b in BACKENDS}
 

@@ -91,6 +91,7 @@ def _tuned(kind: str, candidates: Sequence[Way], seconds: float, clock: Callable
     first = rounds[0]
     base = median(first)
     ms = {
+        # Ratios within a round are compared: what slows the machine down for a while slows all ways of that round.
         str(way): round(1000 * base * median(t / f for t, f in zip(taken, first, strict=True)), 2)
         for way, taken in zip(candidates, rounds, strict=True)
     }
@@ -106,6 +107,7 @@ def _timed(run: Any, x: Tensor, clock: Callable[[], float]) -> Callable[[], floa
     def once() -> float:
         started = clock()
         run(x)
+        # A clock with coarse ticks may say 0, and ratios are taken.
         return max(clock() - started, 1e-9)
 
     return once

@@ -89,10 +89,12 @@ def verify(model: LoadedModel, engine: Engine, frames: Iterable[Image], side: in
         height, width = part.shape[1:3]
         expected = eager(model.module, part, engine.plan.alignment)
         broken += int((~torch.isfinite(expected)).sum())
+        # What eager PyTorch gives is rounded as a user would store it: a difference that no file holds is none.
         levels = expected.nan_to_num(0).clamp(0, 1).mul(255).round()
         difference = (engine(part).double() - levels.double()).abs()
         count, total = count + 1, total + difference.numel()
         largest = max(largest, int(difference.max()))
+        # Summed over all frames and divided once: the mean of PSNRs would hide one bad frame.
         squares += float(difference.square().sum())
         near += int((difference <= 1).sum())
     if count == 0:
@@ -112,6 +114,7 @@ def eager(module: nn.Module, images: torch.Tensor, alignment: int) -> torch.Tens
     alignment = 1 if isinstance(module, Bordered) else alignment  # such a network sees to it itself
     bottom, right = -height % alignment, -width % alignment
     if bottom or right:
+        # PyTorch cannot mirror more pixels than there are.
         mode = "reflect" if bottom < height and right < width else "replicate"
         x = F.pad(x, (0, right, 0, bottom), mode=mode)
     y: torch.Tensor = module(x)

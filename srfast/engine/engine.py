@@ -83,12 +83,14 @@ class Engine:
         self.statistics = Statistics()
         settings: dict[str, Any] = {"device": self.device, "tile": tile, "memory": memory}
         self._again = functools.partial(Engine, backend=backend, dtype=dtype, **settings)
+        # A dtype that was asked for by name is obeyed, whatever it loses; only one that was chosen here is corrected.
         self._deep = None if dtype or self.dtype == torch.float32 else _Deep(plan, backend, settings, self.statistics)
         self._runner = Runner(plan, self.device, self.dtype, backend)
         traits = self._runner.run.traits
         self.alignment, self.halo = traits.alignment, traits.halo
         self.exact = traits.halo is not None and traits.exact
         self._told = False  # that tiles are blended
+        # Reentrant: ``refresh`` holds it over several tiles, each of which takes it as well.
         self._lock = threading.RLock()  # executables own their buffers
         if self.halo is None and tile and not plan.blends:
             raise BackendError(
@@ -129,6 +131,7 @@ class Engine:
             return self
         if bits > KEPT_BITS[self.dtype]:
             return self._deep.engine()
+        # A copy that shares everything, memory and lock included: __init__ would compile the plan again.
         same = object.__new__(Engine)
         same.__dict__.update(self.__dict__, _deep=None)
         return same
@@ -161,6 +164,7 @@ class Engine:
         waiting: deque[Callable[[], Tensor]] = deque()
         for batch in images:
             waiting.append(self.begin(batch, bgr=bgr))
+            # A result is asked for only once every slot is taken, so that copies in, the network and copies out overlap.
             if len(waiting) >= SLOTS:
                 yield waiting.popleft()()
         while waiting:
@@ -187,6 +191,7 @@ class Engine:
             return suited.begin(images, bgr=bgr, colour=colour)
         if colour is None:
             check_images(images, self.plan.in_channels)
+            # Planes are padded by their reader, in luma and chroma alike; here only images are.
             whole, border = padded(images, self.plan), self.scale * self.plan.border
         else:
             self._check_planes(images, colour)

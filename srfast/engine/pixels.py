@@ -38,6 +38,8 @@ def to_units(images: Tensor, dtype: torch.dtype, peak: float) -> Tensor:
 
 def finite(y: Tensor) -> bool:
     """One reduction as a rule: NaN and infinities survive a sum. Only one that overflows needs a look at every value."""
+    # A sum over values that are all finite may still overflow, or add infinities of both signs to NaN; then every value
+    # counts.
     return bool(torch.isfinite(y.sum(dtype=torch.float32))) or bool(torch.isfinite(y).all())
 
 

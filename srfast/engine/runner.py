@@ -150,6 +150,7 @@ class Runner:
 
     def memory(self, shape: tuple[int, ...], images: Tensor) -> Tensor:
         """Memory for results of images: of those in host memory, where the device can write by itself."""
+        # Page-locked, so that the device writes the result where the caller reads it, without a copy in between.
         if self.queues is not None and images.device.type == "cpu":
             return self.queues.host_memory(shape, images.dtype)
         return images.new_empty(shape)
@@ -165,6 +166,7 @@ class Runner:
             windows = [job.window(part) for part in parts]
             y, flag = self._convert(windows[0] if len(windows) == 1 else torch.cat(windows), job.bgr, job.colour)
             job.store(parts, y)
+            # Not looked at now: reading it would wait for the device. The next launch writes the same flag, hence the copy.
             job.flags.append((flag.clone(), parts))
 
     def settle(self, job: Job) -> None:
@@ -190,6 +192,8 @@ class Runner:
     def _put(self, job: Job, parts: list[Part], queues: Queues) -> None:
         """Sends windows in host memory through the device's queues; a whole image comes back to its own place."""
         windows, whole = [job.window(part) for part in parts], job.whole(parts[0])
+        # Staging memory is kept as long as windows of one kind come; the last batch of an image may be smaller than the
+        # memory.
         shape = (*windows[0].shape[1:], windows[0].dtype, job.bgr, job.colour)
         if self._staging is None or self._staging[0] != shape or self._staging[1].images < len(windows):
             self.drop_staging()
@@ -227,6 +231,7 @@ class Runner:
     def _redo(self, job: Job, parts: list[Part]) -> None:
         """Tiles again in float32: half precision overflowed in one of them."""
         job.redone = True
+        # Compiled when the first tile overflows: most networks never do, and its weights would take memory for nothing.
         if self._run_float32 is None:
             plan = in_units(self._plan, UNITS, UNITS)
             backend = select_backend(plan, self._device, torch.float32)

@@ -36,6 +36,8 @@ def windows(length: int, tile: int, halo: int, alignment: int = 1) -> list[Windo
     halo = _round_up(halo, alignment)
     size = min(length, part + 2 * halo)
     result = []
+    # The window is moved in from the image's border instead of being cut there: all windows then have one size, and tiles
+    # of one size share compiled launches, CUDA graphs and batches.
     for first in range(0, length, part):
         start = min(max(first - halo, 0), length - size)
         extra = start % alignment
@@ -84,6 +86,7 @@ def tile_by_memory(height: int, width: int, halo: int, pixels: int, alignment: i
         longer = 0 if parts[0] >= parts[1] else 1
         if tiling.window_pixels <= pixels or parts[longer] <= 16:
             return tiling
+        # One tile more along the longer side, then equal parts of it: the fewest cuts, and no thin last tile.
         count = -(-(height, width)[longer] // parts[longer]) + 1
         parts[longer] = max(16, -(-(height, width)[longer] // count))
 
@@ -164,6 +167,8 @@ class Blend:
     def _ramp(self, span: slice, length: int) -> Tensor:
         """Weights of a window's rows or columns: 1 in its middle and at the image's own borders."""
         reach = self._overlap * self._scale
+        # Rises at the centres of pixels from 0, half of the overlap outside of the tile's own part, to 1 as far inside of
+        # it: where two tiles meet, their weights sum to 1.
         near = (torch.arange(span.stop - span.start, device=self._sums.device) + 0.5 - reach / 2) / reach
         up = near if span.start else torch.ones_like(near)
         down = near.flip(0) if span.stop < length else torch.ones_like(near)
@@ -178,6 +183,7 @@ def batches(images: int, tiling: Tiling, most: int) -> Iterator[list[Part]]:
             sizes.setdefault((row.size, column.size), []).append(Part(image, row, column))
     for parts in sizes.values():
         count = -(-len(parts) // max(1, most))
+        # Batches of about equal size: with full ones and a rest, the rest would be another size to prepare.
         ends = [len(parts) * i // count for i in range(count + 1)]
         for first, last in pairwise(ends):
             yield parts[first:last]
@@ -222,6 +228,8 @@ class Budget:
     def shrink(self, tiling: Tiling, together: int) -> str:
         """Takes less from now on, after ``together`` tiles were too much; says what. Empty where less is impossible."""
         if together > 1:
+            # Fewer tiles at once costs some speed and no accuracy, so it is tried before smaller tiles, which read more of
+            # their surroundings for each pixel of their own.
             self._alone = True
             return "one tile at a time"
         largest = max(tiling.rows[0].last, tiling.columns[0].last)
@@ -234,6 +242,7 @@ class Budget:
 def default_memory(device: torch.device) -> int:
     """Bytes for activations: half of the free GPU memory, or 1 GiB on a CPU."""
     if device.type == "cuda":
+        # Half: graphs, the allocator's fragments and whatever else runs on the GPU want some as well.
         free, _ = torch.cuda.mem_get_info(device)
         return free // 2
     return 1 << 30

@@ -130,6 +130,8 @@ class Staging:
         slot.deliver, slot.result = deliver, target
         submit = self._queues.submit
         try:
+            # The copy in waits for the last run that read this memory, the run for the last copy out of its result, and so
+            # on around: no queue ever overwrites what another one still reads, and the host waits for none of them.
             up = submit("up", lambda: _send(slot), slot.ran)
             slot.ran = [submit("run", lambda: self._run_slot(slot), [up, *slot.came])]
             slot.came = [submit("down", lambda: self._fetch(slot, len(windows)), slot.ran)]
@@ -150,6 +152,7 @@ class Staging:
         self._free.append(slot)
         slot.came[0].synchronize()
         assert slot.result is not None and slot.host_flag is not None and slot.deliver is not None
+        # The flag came in the same queue as the result, so it is there as well.
         slot.deliver(slot.result, not bool(slot.host_flag))
 
     def _run_slot(self, slot: _Slot) -> None:

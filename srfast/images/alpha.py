@@ -36,6 +36,7 @@ def fill_hidden(colour: Array, alpha: Array) -> Array:
     hidden = (alpha == 0).astype(np.uint8)
     if not hidden.any() or hidden.all():
         return colour
+    # OpenCV labels every pixel with the nearest zero of the mask, which is the nearest pixel that is seen.
     _, labels = cv2.distanceTransformWithLabels(hidden, cv2.DIST_L2, 5, labelType=cv2.DIST_LABEL_PIXEL)
     seen = hidden == 0
     nearest = np.zeros((int(labels.max()) + 1, colour.shape[2]), colour.dtype)

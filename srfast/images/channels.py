@@ -49,6 +49,7 @@ class OnLuma:
         luma = (values * torch.tensor(_LUMA, device=values.device)).sum(-1, keepdim=True)
         rest = (values - luma).permute(0, 3, 1, 2)
         rest = F.interpolate(rest, scale_factor=self._scale, mode="bicubic").permute(0, 2, 3, 1)
+        # Eyes see detail in luma far better than in colour, and such networks were trained on luma alone.
         return _stored(self._run(luma.clamp(0, 1)).float() + rest, images)
 
 

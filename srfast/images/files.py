@@ -170,6 +170,7 @@ def encode_image(path: Path, image: Array, metadata: Metadata | None = None) -> 
     check_format(path)
     check_size(path, *image.shape[:2])
     if image.dtype == np.uint16 and suffix not in DEEP:
+        # 65535 = 255 * 257, so that black and white stay exactly that.
         image = (image // 257).astype(np.uint8)
     alpha = image.ndim == 3 and image.shape[2] == 4
     if alpha and suffix in NO_ALPHA:

@@ -1,6 +1,7 @@
 """What image files hold beside their pixels: the colour profile (ICC) and the camera's data (EXIF).
 
-Found in PNG, JPEG, WebP and TIFF, and put into PNG, JPEG and WebP, by splicing: OpenCV does neither before 4.12.
+Found in PNG, JPEG, WebP and TIFF, and put into PNG, JPEG and WebP, by splicing: OpenCV does neither before 4.12, and of TIFF and
+resolutions not even then (``docs/decisions.md``).
 Files come from anywhere, so what does not parse is left out, never an error.
 """
 

@@ -117,6 +117,7 @@ class RealCUGAN(Bordered):
         if upscale not in (2, 3, 4) or (fast and upscale != 2):
             raise ValueError(f"Real-CUGAN enlarges by 2, 3 or 4, its fast variant by 2, not by {upscale}")
         self.scale, self.pro = upscale, pro
+        # What the unpadded convolutions of both U-Nets use up, in pixels of the image, and how often they halve it.
         self.border, self.multiple = (38, 4) if fast else {2: (18, 2), 3: (14, 4), 4: (19, 2)}[upscale]
         shuffled = fast or upscale == 4
         middle = 64 if shuffled else num_out_ch
@@ -130,6 +131,7 @@ class RealCUGAN(Bordered):
         if self.pro:
             x = x * GAIN + SHIFT
         y = self.unet1(self.unshuffle(x))
+        # 20 and, in the U-Nets, 4 and 16: so many pixels the branch beside the skip has lost by then on each side.
         y = self.unet2(y) + _crop(y, 20)
         if self.conv_final is not None:
             y = F.pixel_shuffle(_crop(self.conv_final(y), 1), 2)

@@ -39,6 +39,7 @@ class DySample(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """[N, channels, H, W] -> [N, planes, scale * H, scale * W]."""
         count, _, height, width = x.shape
+        # The paper's dynamic scope: each learned offset times a learned factor between 0 and 0.5.
         moves = self.offset(x) * torch.sigmoid(self.scope(x)) * 0.5 + self.init_pos
         moves = F.pixel_shuffle(moves, self.scale)
         moves = moves.view(count, 2, self.groups, *moves.shape[2:])
@@ -46,6 +47,7 @@ class DySample(nn.Module):
             (torch.arange(side, dtype=x.dtype, device=x.device) + 0.5).repeat_interleave(self.scale)
             for side in (width, height)
         )
+        # grid_sample counts from -1 to 1 between the outer edges of the image (align_corners=False).
         points = ((columns + moves[:, 0]) * (2 / width) - 1, (rows[:, None] + moves[:, 1]) * (2 / height) - 1)
         y = F.grid_sample(
             x.reshape(count * self.groups, -1, height, width),

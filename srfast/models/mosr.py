@@ -27,6 +27,7 @@ class _Block(nn.Module):
         values = self.conv(y[:, second : 2 * self.hidden])
         if self.passing:
             values = torch.cat([y[:, first:second], values], 1)
+        # Less 0.5 here and once more around all blocks: so its program has it, and its weights are trained to it.
         result: Tensor = F.mish(self.fc2(F.mish(y[:, :first]) * values)) + (x - 0.5)
         return result
 
@@ -49,13 +50,9 @@ class MoSR(nn.Module):
 
     Args:
         num_in_ch, num_out_ch: colour planes.
-        upscale: enlargement.
-        num_feat: width.
-        num_blocks: gated blocks.
+        upscale, num_feat, num_blocks, dysample: as those of ``RealPLKSR``.
         hidden: channels inside of a block.
-        convolved: how many of those a block's depthwise convolution reads.
-        kernel: odd side of that.
-        dysample: groups of channels with sampling points of their own; 0 shuffles pixels instead.
+        convolved: how many of those a block's depthwise convolution reads, with the odd side ``kernel``.
 
     Raises:
         ValueError: an even kernel, or more channels of it than there are.

@@ -198,6 +198,7 @@ class ResidualSR(nn.Module):
         if self.final == "tanh":
             out = torch.tanh(out)
         out = self.output_range(out)
+        # Training needs gradients outside of 0..1 too; a clamp has none.
         return torch.clamp(out, 0.0, 1.0) if self.final == "clamp" and not self.training else out
 
 

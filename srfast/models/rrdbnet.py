@@ -40,6 +40,7 @@ class DenseBlock(nn.Module):
         if self.conv1x1 is not None:
             x4 = x4 + x2
         x5: Tensor = self.conv5(torch.cat((x, x1, x2, x3, x4), 1))
+        # ESRGAN scales residuals down so that deep stacks of them train without normalisation.
         return x5 * RESIDUAL_GAIN + x
 
 
@@ -88,6 +89,7 @@ class RRDBNet(nn.Module):
     ) -> None:
         super().__init__()
         self.scale = scale
+        # Real-ESRGAN keeps the trunk of its x4 network for x2 and x1 and gives it smaller images with more channels.
         self.unshuffle = {1: 4, 2: 2}.get(scale, 1) if unshuffle is None else unshuffle
         self.multiple = self.unshuffle
         enlarge = scale * self.unshuffle

@@ -51,6 +51,7 @@ class _Block(nn.Module):
         act = F.silu if self.att_conv is None else F.relu
         first = act(self.c1_r(x))
         y = self.c3_r(act(self.c2_r(first)))
+        # Odd around zero, as the paper has it: what the block is unsure of, y near 0, is damped.
         gate = torch.sigmoid(y) - 0.5 if self.att_conv is None else torch.tanh(self.att_conv(y))
         return (x + y) * gate, first
 

@@ -119,6 +119,7 @@ class VideoWriter:
 
     def open(self, filename: str, *args: Any, **options: Any) -> bool:
         """Opens another output."""
+        # The frame size is the one pair among OpenCV's arguments, whose number and order differ between its overloads.
         values = list(args)
         if "frameSize" in options:
             options["frameSize"] = self._large(options["frameSize"])

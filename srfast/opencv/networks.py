@@ -30,6 +30,7 @@ def _conv(weight: Array, bias: Array | None = None) -> nn.Conv2d:
     kernel, _, channels, out = weight.shape
     conv = nn.Conv2d(channels, out, kernel, padding=kernel // 2)
     values = np.zeros(out, np.float32) if bias is None else np.broadcast_to(bias, (out,)).copy()
+    # TensorFlow has [k, k, C, O], PyTorch [O, C, k, k].
     conv.weight = nn.Parameter(torch.from_numpy(weight.transpose(3, 2, 0, 1).copy()))
     conv.bias = nn.Parameter(torch.from_numpy(values))
     return conv
@@ -78,6 +79,7 @@ class LapSRN(nn.Module):
 
     def __init__(self, graph: dict[str, TfNode], levels: int) -> None:
         super().__init__()
+        # TensorFlow numbers variables without names in the order of their making, across all levels.
         names = iter(["Variable", *(f"Variable_{i}" for i in range(1, 100))])
         self.features, self.images = nn.ModuleList(), nn.ModuleList()
         for level in range(levels):
@@ -86,6 +88,7 @@ class LapSRN(nn.Module):
             for i in range(1, 10):
                 weight, bias = _weights(graph, next(names), f"{i}_{level}bias")
                 layers += [_conv(weight, bias), nn.LeakyReLU(_LEAK)]
+            # The graph calls them deconvolutions, but they are convolutions to four channels and a depth-to-space.
             up, image = (_deconvolution(graph, 2 * level + i) for i in (0, 1))
             self.features.append(nn.Sequential(*layers, _conv(up), nn.PixelShuffle(2), nn.LeakyReLU(_LEAK)))
             self.images.append(nn.Sequential(_conv(image), nn.PixelShuffle(2)))

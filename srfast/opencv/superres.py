@@ -171,6 +171,7 @@ class DnnSuperResImpl:
         if img.ndim == 2:
             return _run(engine, img)
         y, cr, cb = cv2.split(cv2.cvtColor(img, cv2.COLOR_BGR2YCrCb))
+        # Bilinear and without the network, as OpenCV's own does it: these models were trained on luma alone.
         chroma = [_resized(plane, scale) for plane in (cr, cb)]
         merged: Any = cv2.merge([_run(engine, y), *chroma])
         return np.asarray(cv2.cvtColor(merged, cv2.COLOR_YCrCb2BGR))
@@ -195,6 +196,7 @@ def _resized(plane: Array, scale: int) -> Array:
 
 def _engine(path: Path, algorithm: str, scale: int, device: str | None) -> Engine:
     plan = optimise(capture(load(path, algorithm, scale)))
+    # float32, because OpenCV's own module computes in it, and its users compare.
     return Engine(plan, device=device, dtype=torch.float32)
 
 

@@ -2,7 +2,7 @@
 
 A GraphDef is a protocol buffer: fields of (number << 3 | wire type), where type 0 is a varint, 1 eight bytes, 2 a length and
 as many bytes, 5 four bytes. Field numbers are those of TensorFlow's graph.proto, node_def.proto, attr_value.proto and
-tensor.proto.
+tensor.proto. OpenCV's own reader is no help: that of 5.0 refuses FSRCNN's public files (``docs/decisions.md``).
 """
 
 from __future__ import annotations
@@ -98,6 +98,7 @@ def _varint(data: bytes, position: int) -> tuple[int, int]:
         position, shift = position + 1, shift + 7
         if byte < 128:
             return value, position
+        # A varint of ones without an end would otherwise make a number as long as the file.
         if shift > 63:
             raise ValueError("a number of more than 64 bits")
 
@@ -120,6 +121,7 @@ def _node(data: bytes) -> TfNode:
         elif number == 2:
             node.op = value.decode()
         elif number == 3:
+            # "^name" is a control input, "name:1" another output; only which node it is counts here.
             node.inputs.append(value.decode().lstrip("^").partition(":")[0])
         elif number == 5:
             pair = dict(fields(value))
@@ -151,7 +153,9 @@ def _tensor(data: bytes, name: str) -> Array:
     if kind == _INT and ints:
         array = np.array(ints, np.int64).astype(np.int32)
     else:
+        # Numbers lie in ``tensor_content`` as bytes or, few of them, in fields of their own.
         array = np.frombuffer(content or floats, dtype)
+    # TensorFlow stores a tensor of equal values as one of them.
     if array.size == 1 and count > 1:
         array = np.full(count, array[0], dtype)
     if array.size != count:

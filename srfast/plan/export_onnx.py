@@ -168,12 +168,14 @@ def _activation(w: _Writer, act: str, slope: Tensor | None, x: str, out: str | N
         if slope.numel() == 1:
             value = float(slope)
             return w.op("Relu", [x], out) if value == 0 else w.op("LeakyRelu", [x], out, alpha=value)
+        # Runtimes align a PRelu's slopes from the right, so a vector would be taken for one along the width.
         return w.op("PRelu", [x, w.constant(slope.reshape(-1, 1, 1))], out)
     if act == "silu":
         return w.op("Mul", [x, w.op("Sigmoid", [x])], out)
     if act == "mish":
         return w.op("Mul", [x, w.op("Tanh", [w.op("Softplus", [x])])], out)
     if act == "gelu":
+        # Gelu is an operation of its own only from opset 20 on.
         erf = w.op("Erf", [w.op("Mul", [x, w.constant([0.5**0.5])])])
         return w.op("Mul", [w.op("Mul", [x, w.constant([0.5])]), w.op("Add", [erf, w.constant([1.0])])], out)
     return w.op({"tanh": "Tanh", "sigmoid": "Sigmoid"}[act], [x], out)
@@ -190,6 +192,8 @@ def _unshuffle(w: _Writer, node: Unshuffle, x: str, out: str, names: Names) -> N
     channels = w.channels[node.input]
     weight = torch.zeros(channels * r * r, channels, r, r)
     index = torch.arange(channels * r * r)
+    # Output channel c r^2 + y r + x takes pixel (y, x) of each square of channel c, as PyTorch's pixel_unshuffle orders
+    # them.
     weight[index, index // (r * r), index // r % r, index % r] = 1
     w.op("Conv", [x, w.constant(weight)], out, kernel_shape=[r, r], strides=[r, r])
 
@@ -245,6 +249,7 @@ def _cropped(w: _Writer, x: str, before: int, after: int, out: str | None = None
     """Less rows and columns at the top and left, and at the others."""
     if before == after == 0 and out is None:
         return x
+    # ONNX has no open end: the largest number stands for it.
     ends = [-after if after else np.iinfo(np.int64).max] * 2
     return w.op("Slice", [x, *(w.constant(v, np.int64) for v in ([before] * 2, ends, [2, 3]))], out)
 

@@ -102,6 +102,8 @@ class Plan:
                 of each of their pixels depends on all pixels that the block reads. The region is then aligned to their
                 common multiple times ``alignment``.
         """
+        # Backwards from one aligned block of the result to the input pixels that it takes. A block at the phase of the
+        # alignment stands for all others: every operation looks the same from each of them.
         unit = self.alignment * math.lcm(*(grid(node) for node in self.nodes if isinstance(node, Conv)))
         spans: dict[str, Span] = {self.output: (0, self.scale * unit)}
         for node in reversed(self.nodes):
@@ -113,6 +115,7 @@ class Plan:
                     # An activation that several nodes read needs the union of what they read.
                     low, high = spans.get(name, span)
                     spans[name] = (min(low, span[0]), max(high, span[1]))
+        # Rounded up to the alignment, at whose multiples tiles begin.
         low, high = spans.get(self.input, (0, unit))
         return -(-math.ceil(max(-low, high - unit)) // self.alignment) * self.alignment
 
@@ -138,6 +141,7 @@ class Plan:
         for i, node in enumerate(self.nodes):
             live.add(node.output)
             peak = max(peak, Fraction(sum(_elements(shapes[name], 1, 1) for name in live)))
+            # A result that nobody reads is live for its own step only: the memory is needed while it is written.
             live -= {name for name in live if last.get(name, -1) <= i and name != self.output and name != node.output}
         return peak
 

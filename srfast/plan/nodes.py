@@ -472,6 +472,7 @@ class Eager(Node):
 def node_types() -> list[type[Node]]:
     """List every kind of operation that a plan can hold: the public classes below ``Node``."""
 
+    # The list grows while it is walked, so that subclasses of subclasses come too. Private ones are mere bases.
     found: list[type[Node]] = [Node]  # type: ignore[type-abstract]  # only to ask for its subclasses
     for kind in found:
         found += kind.__subclasses__()

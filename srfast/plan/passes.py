@@ -52,6 +52,7 @@ def in_units(plan: Plan, input_peak: float, output_peak: float) -> Plan:
     """
     plan = plan.map_tensors(lambda t: t.double())
     plan, _ = split_output_clamp(plan)
+    # The change of units is written as two operations like any other; the folding rules then move it into the weights.
     first = Affine("in_units", plan.input, _one(1 / input_peak), _one(0))
     nodes: list[Node] = [renamed(node, {plan.input: "in_units"}) for node in plan.nodes]
     last = Affine("out_units", plan.output, _one(output_peak), _one(0))

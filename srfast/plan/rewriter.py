@@ -103,6 +103,7 @@ def sweep(graph: Rewriting, rule: Rule) -> bool:
     changed = False
     for before in graph.nodes():
         node = graph.get(before.output)
+        # The node may have become another one under the same name, to which the rule may apply again.
         while node is not None and rule(graph, node):
             changed = True
             node = graph.get(before.output)
@@ -114,6 +115,7 @@ def renamed(node: Node, names: dict[str, str]) -> Node:
     fields: dict[str, Any] = {
         k: names[v] for k, v in vars(node).items() if k in ("input", "other", "residual") and v in names
     }
+    # The kinds of nodes with a tuple of names; other fields that hold text are no names.
     if isinstance(node, (Conv, Concat, Eager)):
         fields["more"] = tuple(names.get(name, name) for name in node.more)
     return replace(node, **fields) if fields else node

@@ -53,6 +53,7 @@ def absorb_concat(graph: Rewriting, node: Node) -> bool:
     for name in (node.input, *node.more):
         before = graph.get(name)
         parts += [before.input, *before.more] if isinstance(before, Concat) else [name]
+    # Nothing was taken apart: a rule that says True without a change would be asked for ever.
     if len(parts) == 1 + len(node.more):
         return False
     graph.put(replace(node, input=parts[0], more=tuple(parts[1:])))

@@ -40,6 +40,7 @@ class AnimationMuxer:
         self._waiting: tuple[bytes, Fraction, Fraction] | None = None
         self._frames = self._sequence = 0
         if kind == "webp":
+            # WebP stores sides less one, in three bytes.
             size = b"".join((side - 1).to_bytes(3, "little") for side in (settings.width, settings.height))
             if max(settings.width, settings.height) > 16_384:
                 raise OutputError(f"a side of a .webp has at most 16384 pixels, not {settings.width}x{settings.height}")
@@ -55,6 +56,7 @@ class AnimationMuxer:
         time = packet.pts * packet.time_base
         length = Fraction(packet.duration or 0) * packet.time_base
         self._flush(time)
+        # Held back by one picture: only the next one's time tells how long this one is shown.
         self._waiting = (bytes(packet), time, length)
 
     def copy(self, packet: Any, index: int) -> None:
@@ -74,6 +76,7 @@ class AnimationMuxer:
             self._file.write(struct.pack("<I", size - 8))
         else:
             self._file.write(_chunk(b"IEND", b""))
+            # Only now is the number of pictures known; the chunk at the beginning has its place already.
             self._file.seek(self._count_at)
             self._file.write(_chunk(b"acTL", struct.pack(">II", self._frames, self._settings.plays)))
         self._file.close()
@@ -86,6 +89,7 @@ class AnimationMuxer:
         if self._waiting is None:
             return
         data, time, _ = self._waiting
+        # Times are rounded, not lengths, so that errors do not add up over the film.
         shown = min(max(1, round(until * 1000) - round(time * 1000)), _LONGEST[self.kind])
         if self.kind == "webp":
             self._add_webp(data, shown)
@@ -139,6 +143,8 @@ class Palette:
             graph.add("paletteuse", "new=1:alpha_threshold=128"),
             graph.add("buffersink"),
         )
+        # A palette of each picture's own, not of the whole film: the film is not known yet, and a run may continue in its
+        # middle.
         made = graph.add("palettegen", "stats_mode=single:reserve_transparent=1")
         source.link_to(split)
         split.link_to(use, 0, 0)
@@ -163,6 +169,7 @@ def continued_gif(data: bytes) -> bytes:
     """A packet of a GIF encoder that began anew, for the middle of a file: without a header, its palette with the picture."""
     if not data.startswith(b"GIF8") or len(data) < 13 or not data[10] & 0x80:
         return data
+    # The global palette has 2 ** (size + 1) colours; what is moved to the picture becomes its local one.
     size = data[10] & 7
     begin = 13 + (3 << (size + 1))
     palette, at = data[13:begin], begin

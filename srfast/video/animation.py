@@ -36,6 +36,7 @@ def is_animation(path: Path) -> bool:
         at = 8
         while at + 8 <= len(head):
             length, kind = struct.unpack_from(">I4s", head, at)
+            # APNG's own chunk comes before the pixels; a PNG without it is one picture.
             if kind in (b"acTL", b"IDAT"):
                 return bool(kind == b"acTL" and struct.unpack_from(">I", head, at + 8)[0] > 1)
             at += 12 + length
@@ -60,6 +61,7 @@ def plays_of(path: Path) -> int:
     except OSError:
         return 0
     if head.startswith(b"GIF8"):
+        # An extension of Netscape's browser that never became part of the format, and that everybody writes.
         at = head.find(b"\x21\xff\x0bNETSCAPE2.0\x03\x01")
         if at < 0 or at + 18 > len(head):
             return 1  # nothing says that it is to be repeated

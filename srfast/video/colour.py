@@ -193,6 +193,7 @@ def _deep_from_rgb(image: Array, wanted: Any, colour: Colour, scaler: VideoRefor
 
     bits = max(component.bits for component in wanted.components)
     alpha = image.shape[2] == 4 and any(component.is_alpha for component in wanted.components)
+    # 257 = 65535 / 255: all 8-bit levels become 16-bit ones exactly.
     wide = image if image.dtype == np.uint16 else image * np.uint16(257)
     forward = np.linalg.inv(np.vstack([_yuv_to_rgb(colour, bits, _is_full(wanted, colour)), [0, 0, 0, 1]]))[:3]
     planes = list(cv2.split(cv2.transform(np.ascontiguousarray(wide[:, :, :3]), forward)))

@@ -97,6 +97,7 @@ def _missing(source: Decoding, times: FrameTimes, frames: int) -> tuple[int, boo
 
 def _counted_by_muxer(source: Decoding) -> int:
     """The number of frames in the statistics that mkvmerge writes; 0 if another program has rewritten the file since."""
+    # Other programs copy these tags when they cut a file, and then the number is that of the whole.
     tags, file = source.stream.metadata, source.container.metadata
     if not file.get("encoder", "").startswith("libebml") or "NUMBER_OF_FRAMES" not in tags:
         return 0

@@ -102,6 +102,7 @@ class Expected:
         """A packet goes to the decoder. What lies before the first key frame was never whole."""
         if pts is None or (self._first is None and not keyframe):
             return
+        # Decoders may start anywhere in a stream, but show nothing right until a key frame.
         if self._first is None:
             self._first = pts
         if pts >= self._first:

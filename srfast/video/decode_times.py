@@ -21,6 +21,8 @@ def decode_times(shown: npt.NDArray[np.int64], step: int) -> npt.NDArray[np.int6
     """
     if not len(shown):
         return shown
+    # A packet may be decoded at the time of the frame that is shown when it is needed: the sorted presentation times, put
+    # earlier by as many frames as the deepest reordering takes.
     order = np.sort(shown)
     delay = int(max(0, (np.arange(len(shown)) - np.searchsorted(order, shown)).max()))
     before = order[0] - step * np.arange(delay, 0, -1, dtype=np.int64)

@@ -110,6 +110,8 @@ class Decoding:
             )
         self.tags = declared_tags(context)
         limit_size(context)
+        # Frame threads lose more frames around damage than are damaged. A file is then read again with one; a pipe cannot
+        # be, so it never has them.
         self.stream.thread_type = "AUTO" if self.reopenable else "SLICE"
         self._alpha_decoder = self._decoder_of_alpha()
 
@@ -153,6 +155,7 @@ class Decoding:
     def events(self) -> Iterator[Any]:
         """Decoded frames and packets of all other streams; after damage, again from the start by the careful way."""
         while True:
+            # What the first pass has given already is right: it is only counted the second time, not given again.
             skip = dict(self._given)
             try:
                 for event in self._one_pass():

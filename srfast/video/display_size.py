@@ -43,6 +43,7 @@ def set_shown_size(path: Path, size: tuple[int, int]) -> bool:
         wider = _element(_TRACKS, grown)
         more = len(wider) - (tracks[2] - tracks[0])
         room = void[2] - void[0] - more
+        # What is left must hold the header of an empty element itself.
         if room < 9:
             return False
         between = data[void[2] : tracks[0]]

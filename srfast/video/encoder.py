@@ -51,6 +51,8 @@ class FrameEncoder:
             raise OutputError(
                 f"the encoder {settings.codec} refuses {size} with {given or 'no options'}: {reason(error)}"
             ) from error
+        # FFmpeg takes what it knows out of the options that it is given; what is left was misspelt, and would be ignored in
+        # silence.
         unused = set(context.options) & set(settings.options)
         if unused:
             raise OutputError(f"the encoder {settings.codec} has no option called {', '.join(sorted(unused))}")

@@ -88,6 +88,7 @@ def _display(light: Light, codec: str) -> str:
         chroma = candela = _decimal
     red, green, blue, white = (tuple(map(chroma, light.primaries[i : i + 2])) for i in (0, 2, 4, 6))
     darkest, brightest = map(candela, light.luminance)
+    # Green first: the order of the SEI message in H.265, which x265's option copies.
     points = (("G", green), ("B", blue), ("R", red), ("WP", white), ("L", (brightest, darkest)))
     return "".join(f"{name}({a},{b})" for name, (a, b) in points)
 

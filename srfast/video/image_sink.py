@@ -54,6 +54,7 @@ class ImageSink:
             _refuse_existing(pattern)
         self._journal = open_journal(name, run, overwrite=overwrite, resume=resume)
         done = self._journal.commit.frames
+        # Somebody may have removed pictures since; the run goes on before the first that is gone.
         done = next((n - 1 for n in range(1, done + 1) if not self._image(n).exists()), done)
         self.start, self.encoded, self._safe = Commit(done), done, done
         # Beyond the count lie only images that the unfinished run wrote, or might have replaced.
@@ -101,6 +102,7 @@ class ImageSink:
         if self.encoded == self._journal.commit.frames:
             return
         images = [self._image(number) for number in range(self._safe + 1, self.encoded + 1)]
+        # The folders too: a name is on the disk only when its folder is.
         for path in [*images, *{image.parent for image in images}]:
             _sync(path)
         self._journal.commit_segment(Commit(self.encoded))

@@ -114,6 +114,7 @@ class Journal:
 
     def _lock(self) -> None:
         try:
+            # The system drops the lock with the process, however it ends, so that a crash leaves no stale one.
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             raise OutputError(f"another run is writing this output (its journal {self.path} is locked)") from error
@@ -129,6 +130,7 @@ class Journal:
                 f"repeat its command with --resume{_way_back(header, different)}, or give -y instead to start over"
             )
         end = self._file.tell()
+        # Packets behind the last commit belong to a segment that was not finished: its frames are encoded again.
         for kind, _, payload in self._records():
             if kind == b"C":
                 state = json.loads(payload)
@@ -164,11 +166,13 @@ class Journal:
                 return
             kind, *fields, length, checksum = _HEADER.unpack(head)
             payload = self._file.read(length)
+            # A process that was killed leaves half a record at the end, and a file system may leave a hole.
             if len(payload) < length or zlib.crc32(payload, zlib.crc32(head[:-4])) != checksum:
                 return
             yield kind, tuple(fields), payload
 
     def _append(self, kind: bytes, fields: tuple[int, ...], payload: bytes) -> None:
+        # The checksum covers the header as well, so that a wrong length is not believed.
         head = _HEADER.pack(kind, *fields, len(payload), 0)[:-4]
         self._file.write(head + struct.pack("<I", zlib.crc32(payload, zlib.crc32(head))) + payload)
 

@@ -102,6 +102,7 @@ def upscale_live(
         made = arrange(reader, place, upscaler, encoding, copy=(), source=source, options=input_options)
         live = LiveUpscaler(upscaler, max_latency=max_latency, lighter=lighter)
         try:
+            # Compiling and the first memory would cost the first frames their latency.
             live.warm_up(reader.height, reader.width)
             sink = place.sink(reader, made.settings, [], SinkOptions({}, live=True, overwrite=overwrite))
         except BaseException:

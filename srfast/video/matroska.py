@@ -32,6 +32,8 @@ class Holes:
         """
         if position is None or position < 0 or not size:
             return False
+        # The demuxer looks for the next cluster after damage and says nothing; that packets do not follow one another tells
+        # it.
         hole = self._end > 0 and position - self._end > _HEADERS + self._beside
         if position + size > self._end:
             self._last, self._end, self._beside = position, position + size, beside

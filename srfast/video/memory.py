@@ -23,6 +23,7 @@ def frames_memory(height: int, width: int, scale: float) -> int:
     """Bytes of frames between the stages and in the encoder, for 8-bit input of that size."""
     pixels = height * width
     large = pixels * scale**2
+    # Three bytes a pixel between the stages, one and a half (4:2:0) in the encoder.
     return int(3 * (QUEUED + 3) * (pixels + large) + 1.5 * large * _ENCODER_FRAMES)
 
 

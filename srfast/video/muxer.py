@@ -198,6 +198,7 @@ class Muxer:
         packet.stream = self.stream
         self._rescale(packet, self.stream)
         if packet.dts is not None:
+            # Rounding to coarser units may make two decoding times equal, which most containers refuse.
             packet.dts = packet.dts if self._last is None else max(packet.dts, self._last + 1)
             self._last = packet.dts
             packet.pts = max(packet.pts, packet.dts) if packet.pts is not None else None

@@ -140,6 +140,7 @@ def upscale_video(
     place.check(source, overwrite)
     upscaler = model if isinstance(model, Upscaler) else Upscaler(model)
     upscaler.check_takes_video()
+    # The upscaler may have run before: only what this run adds counts.
     redone = upscaler.engine.statistics.redone
     with VideoReader(source, input_options, strict=strict) as reader:
         made = arrange(reader, place, upscaler, encoding, copy=copy, source=source, options=input_options)
@@ -187,6 +188,7 @@ def _identity(
     path = Path(source)
     state = path.stat() if path.is_file() else None
     images = numbered(source) if is_sequence(source) else []
+    # Size and time instead of content: to read a whole video only to compare it would take minutes.
     states = [(p.name, p.stat().st_size, p.stat().st_mtime_ns) for p in images]
     encoder = {k: v if isinstance(v, (int, str, dict)) else str(v) for k, v in asdict(settings).items()}
     return {

@@ -52,6 +52,7 @@ def _spread(source: Source, count: int, options: InputOptions) -> list[Array]:
         return images
     found = []
     for number in range(count):
+        # The middles of equal parts: neither the first frame nor the last, which are often black.
         time = begin + seconds * (number + 0.5) / count
         try:
             with VideoReader(source, replace(options, start=time, end=None)) as reader:

@@ -75,6 +75,7 @@ def frame_rate(
         if steps:
             return _agreeing(rates, Fraction(steps[0]), 1, base)
         return next((rate for rate in rates if rate <= _FASTEST), None)
+    # The median, because a few gaps, each many steps long, would move the mean.
     usual = statistics.median(steps)
     near = [step for step in steps if abs(step - usual) <= max(1, usual / 20)]
     if len(near) >= _STEADY * len(steps):
@@ -96,6 +97,7 @@ def _is_multiple(step: int, unit: Fraction) -> bool:
 
 def _agreeing(rates: Sequence[Fraction], step: Fraction, count: int, base: Fraction) -> Fraction:
     """The first rate whose step is this one, but for the rounding of ``count`` of them to whole units of ``base``."""
+    # Each end is rounded to a unit, so their mean is off by at most one of them divided by the steps; and clocks drift.
     error = Fraction(1, count) + step / 2000
 
     def off(rate: Fraction) -> Fraction:

@@ -103,6 +103,7 @@ def rehearse(
     error = attempt(streams)
     if error is None:
         return streams
+    # Refused even without any stream to copy: it is the video's own encoder or size, and no stream is to blame.
     if not streams or attempt([]) is not None:
         raise error
     return _without_refused(streams, attempt, error, _name(target))

@@ -32,6 +32,7 @@ def verdict(result: VideoResult) -> str:
         parts.append(f"{result.resumed} of them from before")
     if result.redone:
         parts.append(f"{result.redone} redone in float32")
+    # Below half a per cent it would be printed as 0%.
     if result.reuse.saved >= 0.005:
         parts.append(f"{result.reuse.saved:.0%} of the work reused")
     if new:

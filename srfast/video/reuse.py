@@ -112,6 +112,7 @@ class _Plane:
         boxes = rectangles(changed, reach, height, width)
         if sum(_window_pixels(box, reach, height, width) for box in boxes) > _WORTH * height * width:
             return self._whole(image)
+        # The last result may still be on its way to the encoder.
         out, s = out.copy(), engine.scale
         for top, left, bottom, right in boxes:
             part = engine.region(tensor, top, left, bottom - top, right - left)

@@ -97,6 +97,7 @@ class Run:
             self._reader.interrupt()
             reading.leave()
             writing.leave()
+        # Counted at three places: a frame lost anywhere between them is an error and never a shorter video.
         self._complete = self.interrupted or self._reader.decoded == self._done == self._sink.encoded
         if not self._complete:
             raise FrameLossError(

@@ -254,6 +254,7 @@ def nearest_format(reader: VideoReader, codec: Any, kind: str | None = None) -> 
     if kind in _CONTAINER_FORMATS:
         av, names = require_av(), _CONTAINER_FORMATS[kind]
         offered = [f for f in offered if f.name in names] or [av.VideoFormat(name) for name in names]
+    # "yuvj" is an old name of full range, which is a tag today; only Motion JPEG still wants it.
     name = reader.format.name.replace("yuvj", "yuv") if codec.name != "mjpeg" else reader.format.name
     if not offered or name in [f.name for f in offered]:
         return str(name)

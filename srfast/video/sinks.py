@@ -129,6 +129,8 @@ class JournalSink:
 
     def _end_segment(self, finished: bool = False) -> None:
         if self._encoder is not None:
+            # Each segment is an encoder of its own, from a key frame on: what follows a commit does not depend on what came
+            # before it, so that a continued run makes the same bytes.
             self._add(self._encoder.close())
             self._encoder = None
         commit = replace(self.start, frames=self.encoded, packets=dict(self._packets), finished=finished)

@@ -216,5 +216,6 @@ def parse_target(target: str | os.PathLike[str], kind: str | None = None) -> Tar
 
 
 def _refuse_source(path: Path, source: Source) -> None:
+    # By the file and not by its name, which links and .. make many of.
     if path.exists() and Path(source).exists() and path.samefile(source):
         raise OutputError(f"the output {path} is the input itself; give another name")

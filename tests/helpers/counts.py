@@ -3,8 +3,8 @@
     python -m tests.helpers.counts [CHECKOUT ...]
 
 prints a table with a column for each checkout (this one by default), so that two commits can be compared: check the older one
-out beside this (``git worktree add ../before COMMIT``) and build its modules there. A walk runs in a process of its own and
-counts the files in which a function ran; a checkout whose walk fails shows a dash.
+out beside this (``git worktree add ../before COMMIT``) and build its modules there. What counts on a walk ``walks`` says, which
+also lists the functions; a checkout whose walk fails shows a dash.
 """
 
 from __future__ import annotations
@@ -12,59 +12,16 @@ from __future__ import annotations
 import argparse
 import ast
 import io
-import os
-import subprocess
 import sys
 import tokenize
 from collections.abc import Iterator
 from pathlib import Path
 
+from tests.helpers.walks import WALKS, followed, passed
+
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = {"srfast": "srfast", "kernels": "srfast.kernels", "training": "srfast.training"}
 
-# Counts files below the checkout in which functions run while ``walk()`` does; what runs on import does not count.
-TRACED = """
-import os, sys, threading
-root = os.path.realpath(sys.argv[1])
-seen = set()
-def note(frame, event, _):
-    if event == "call" and frame.f_code.co_name != "<module>":
-        seen.add(frame.f_code.co_filename)
-{setup}
-threading.setprofile(note)
-sys.setprofile(note)
-try:
-    {walk}
-except SystemExit as end:
-    assert not end.code, end.code
-finally:
-    sys.setprofile(None)
-files = {{os.path.realpath(name) for name in seen}}
-parts = tuple(os.path.join(root, part) + os.sep for part in ('srfast', 'kernels', 'training'))
-print(sum(name.startswith(parts) for name in files))
-"""
-WALKS = {
-    "a frame, from the command line to a file": (
-        "import srfast, tempfile; from srfast.cli import main\n"
-        "clip = os.path.join(os.path.dirname(srfast.__file__), 'assets', 'clip.mp4')\n"
-        "out = os.path.join(tempfile.mkdtemp(), 'out.mkv')",
-        "main(['upscale', clip, out, '-m', 'compact_x2', '--device', 'cpu', '--frames', '2'])",
-    ),
-    "a weight, from a checkpoint to a packed buffer": (
-        "import srfast, torch",
-        "srfast.Upscaler('srresnet_x4', device='cpu', dtype='fp32')",
-    ),
-    "a module, to a launched Triton kernel": (
-        "os.environ['TRITON_INTERPRET'] = '1'\n"
-        "import torch; from srfast.models import SRVGGNetCompact; from srfast.capture import capture\n"
-        "from srfast.backends.triton import TritonExecutable\n"
-        "try: from srfast.plan.passes import optimise\n"
-        "except ImportError: from srfast.passes import optimise\n"
-        "module, cpu = SRVGGNetCompact(num_feat=16, num_conv=1, upscale=2).eval(), torch.device('cpu')\n"
-        "x = torch.rand(1, 3, 5, 7).half().contiguous(memory_format=torch.channels_last)",
-        "TritonExecutable(optimise(capture(module)), cpu, torch.float16, graphs=False)(x)",
-    ),
-}
 # Files that name what was added last, beside those of its own: what the next one will have to touch.
 SUFFIXES = {".py", ".h", ".cpp", ".cu", ".cuh", ".pyi"}
 NAMED = {"an architecture (Compact)": "SRVGGNetCompact", "an operation (spatial gate)": "SpatialGate"}
@@ -195,16 +152,6 @@ def _c_lines(text: str) -> tuple[set[int], set[int]]:
     return comments, {n for n, line in enumerate(text.splitlines()) if line.strip()}
 
 
-def walked(root: Path, setup: str, walk: str) -> str:
-    """Number of files that a walk crosses; a dash where it fails."""
-    code = TRACED.format(setup=setup, walk=walk)
-    environment = os.environ | {"PYTHONPATH": str(root), "SRFAST_CPU": "avx2"}
-    done = subprocess.run(
-        [sys.executable, "-c", code, str(root)], cwd=root, env=environment, capture_output=True, text=True
-    )
-    return done.stdout.split()[-1] if done.returncode == 0 else "-"
-
-
 def naming(root: Path, word: str) -> str:
     """Number of source files, and of files of tests and benchmarks, that name something."""
 
@@ -229,7 +176,7 @@ def counted(root: Path) -> dict[str, str]:
     }
     rows |= {f"comments in {name}/": comment_share(root / name, "*.py") for name in PACKAGES}
     rows["comments in csrc/"] = comment_share(root / "csrc", "*.[hc]*")
-    rows |= {f"files on the walk of {name}": walked(root, *walk) for name, walk in WALKS.items()}
+    rows |= {f"functions in files on the walk of {walk}": passed(followed(root, walk)) for walk in WALKS}
     return rows | {f"source + test files that name {what}": naming(root, word) for what, word in NAMED.items()}
 
 

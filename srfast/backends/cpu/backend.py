@@ -87,6 +87,7 @@ class CpuBackend:
     def compile(self, plan: Plan, device: torch.device, dtype: torch.dtype) -> Executable:
         way = self._way(plan, dtype)
         bf16 = way.path in _BF16_SETS
+        # Between the AMX kernels' products all stays float32, biases and slopes too; weights they round as they pack them.
         plan = plan.map_tensors(lambda t: t.to(torch.float32 if bf16 else dtype))
         int8 = self.int8 if dtype == torch.float32 else None
         if (way.path == "onednn" and int8 is None) or not plan.nodes or reference_only(plan):
@@ -143,6 +144,7 @@ class _CompiledExecutable(FrameExecutable):
     @torch.inference_mode()
     def run_frames(self, frames: Tensor, gain: float, white: float, bgr: bool = False) -> tuple[Tensor, Tensor]:
         """As ``FrameExecutable.run_frames``; the result is not overwritten by the next call."""
+        # The kernels know one order of channels; turning bytes round costs little beside the network.
         if bgr:
             out, bad = self.run_frames(_reversed_channels(frames), gain, white)
             return _reversed_channels(out), bad
@@ -152,6 +154,8 @@ class _CompiledExecutable(FrameExecutable):
         peak = float(torch.iinfo(frames.dtype).max)
         # The kernels read and write bytes only in the network's own 0..255; other ranges go through float32.
         y, finite = self._network.run(frames.float() * gain, torch.float32)
+        # As in ``engine.pixels.finite``, without the second look: a false alarm costs one tile in float32, never a wrong
+        # pixel.
         bad = ~torch.isfinite(y.sum(dtype=torch.float32)) | (not finite)
         return (y * (peak / white)).round_().clamp_(0, peak).to(frames.dtype), bad.view(1)
 

@@ -36,6 +36,8 @@ def calibrate(plan: Plan, images: Tensor, peak: float) -> Int8:
         y = values[node.output] = run_node(node, values)
         if node.output in names:
             ranges[node.output] = (float(y.min()), float(y.max()))
+        # The images are real ones and the reference keeps everything: without this all activations would be in memory at
+        # once.
         later = {name for other in plan.nodes[index + 1 :] for name in other.inputs} | {plan.output}
         values = {name: value for name, value in values.items() if name in later}
     expected = values[plan.output]
@@ -50,5 +52,6 @@ def calibrate(plan: Plan, images: Tensor, peak: float) -> Int8:
 def _lowp(ranges: list[tuple[float, float]]) -> LowPrecision:
     """One rounding for inputs of these ranges; 0.0, which surrounds every image, is exact."""
     low, high = min(0.0, *(low for low, _ in ranges)), max(0.0, *(high for _, high in ranges))
+    # A range of nothing, as behind a dead channel, must not divide by zero; any scale rounds its zeros exactly.
     scale = (high - low) / 255 or 1.0
     return LowPrecision(scale, min(255, max(0, round(-low / scale))))

@@ -99,6 +99,8 @@ def choose_among(possible: Sequence[Way], measured: Iterable[Measurement], kind:
 
 def speedup(way: Way, other: Way, measured: Iterable[Measurement]) -> float:
     """How many times as fast ``way`` was as ``other``, as the geometric mean; 1 where they were not measured together."""
+    # The mean of logarithms, because ratios are compared: twice as fast and half as fast cancel, which an arithmetic mean
+    # of the two does not say.
     logs = [math.log(m.ms[str(other)] / m.ms[str(way)]) for m in measured if str(way) in m.ms and str(other) in m.ms]
     return math.exp(sum(logs) / len(logs)) if logs else 1.0
 

@@ -84,6 +84,7 @@ def tail_after_shuffle(plan: Plan, lowp: Collection[str] = ()) -> Plan:
         return plan
     if weight.shape[2] != 9 or not winograd_fits(9, weight.shape[1], weight.shape[0]):
         return plan
+    # The move in front of the shuffle repeated each bias; others, of a network that was made so, cannot be undone.
     bias = node.bias[:: node.shuffle**2]
     if not torch.equal(bias.repeat_interleave(node.shuffle**2), node.bias):
         return plan
@@ -94,18 +95,6 @@ def tail_after_shuffle(plan: Plan, lowp: Collection[str] = ()) -> Plan:
 def _shared(node: Conv) -> bool:
     """Whether what follows the sums is the same for every channel."""
     return node.slope is None or node.slope.numel() == 1
-
-
-def folded(plan: Plan) -> dict[str, tuple[str, int]]:
-    """Enlarged residuals of convolutions that the kernels read from the small image: its name and the factor."""
-    result = {}
-    for node in plan.nodes:
-        if isinstance(node, Resize) and node.mode == "nearest" and node.output != plan.output:
-            assert isinstance(node.factor, int)
-            readers = plan.users(node.output)
-            if all(isinstance(reader, Conv) and node.output not in reader.sources for reader in readers):
-                result[node.output] = (node.input, node.factor)
-    return result
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,8 @@ from fractions import Fraction
 import torch
 from torch import Tensor
 
-from srfast.backends.cpu.lower import folded, lowered, operation, uses_winograd
+from srfast.backends.base import enlarged_residuals
+from srfast.backends.cpu.lower import lowered, operation, uses_winograd
 from srfast.backends.cpu.schedule import Layer, chains, schedule
 from srfast.kernels.cpu import LowPrecision, Network, Step, winograd_tile
 from srfast.plan import ChannelGate, Conv, Node, Plan
@@ -43,7 +44,7 @@ class CompiledNetwork:
     ) -> None:
         self._lowp = dict(lowp or {})
         self.plan = plan = lowered(plan, winograd=winograd, lowp=self._lowp)
-        shapes, small = plan.shapes(), folded(plan)
+        shapes, small = plan.shapes(), enlarged_residuals(plan)
         nodes = [node for node in plan.nodes if node.output not in small]
         names = [plan.input, *(node.output for node in nodes)]
         # Whole numbers: relative to an activation of which each has whole multiples, as small as below a pool or smaller.
@@ -147,8 +148,10 @@ class CompiledNetwork:
         outputs = torch.empty((count, size[0] * scale, size[1] * scale, self.channels[self.output]), dtype=dtype)
         finite = True
         with self._turn:
+            # A video has one size, so the layout is made once; several sizes at a time would each want the whole memory.
             if size != self._size:
                 self._lay_out(*size)
+            # Image by image: the kernels already use every core on one, and two at once would share the caches.
             for x, y in zip(images, outputs, strict=True):
                 finite &= self.network.run([x], [y], torch.get_num_threads())
         return outputs, finite
@@ -181,6 +184,7 @@ class CompiledNetwork:
         return [
             Step(layer, step.first, step.last)
             for step in schedule(self.layers, heights, [0], order)
+            # A convolution whose output is several images is as many steps; negative numbers are loads of the input.
             for layer in (self.convs[step.layer] if step.layer >= 0 else [step.layer])
         ]
 

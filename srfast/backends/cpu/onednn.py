@@ -8,33 +8,30 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from functools import lru_cache
-from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from srfast._torch_private import has_onednn_operators, onednn_conv, onednn_conv_add, packed_for_onednn
 from srfast.backends.reference import run_node
 from srfast.kernels.reference import activate
 from srfast.plan import Conv, Plan
 
 Step = Callable[[dict[str, Tensor]], Tensor]
-_PADDING_ARGS: tuple[Any, ...] = ([1, 1], [1, 1], 1)  # stride, dilation, groups
 
 
 def missing_reason() -> str | None:
     """Why oneDNN cannot be used, or None."""
-    available = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
-    if not available or not hasattr(torch.ops.mkldnn, "_convolution_pointwise"):
-        return "this build of PyTorch has no oneDNN"
-    return None
+    return None if has_onednn_operators() else "this build of PyTorch has no oneDNN"
 
 
 @lru_cache(maxsize=1)
 def computes_bf16() -> bool:
     """Whether oneDNN convolves bfloat16 on this CPU, in hardware or in software."""
     try:
-        torch.ops.mkldnn._reorder_convolution_weight(torch.zeros(1, 1, 1, 1).bfloat16(), [0, 0], *_PADDING_ARGS, None)
+        # PyTorch has no question for it; packing a weight of one value raises where oneDNN refuses the dtype.
+        packed_for_onednn(torch.zeros(1, 1, 1, 1).bfloat16(), 0)
     except RuntimeError:
         return False
     return True
@@ -69,9 +66,8 @@ def _rounded_step(node: Conv) -> Step:
 
 
 def _conv_step(node: Conv, in_place: bool) -> Step:
-    half = node.kernel // 2
-    padding = [half, half]
-    packed = torch.ops.mkldnn._reorder_convolution_weight(node.weight, padding, *_PADDING_ARGS, None)
+    padding = node.kernel // 2
+    packed = packed_for_onednn(node.weight, padding)
     shared_slope = node.slope is not None and node.slope.numel() == 1
     fused_act = {
         "none": "none",
@@ -80,18 +76,16 @@ def _conv_step(node: Conv, in_place: bool) -> Step:
     } | ({"prelu": "leaky_relu"} if shared_slope else {})
     scalars = [float(node.slope)] if shared_slope and node.slope is not None else []
     separate_act = fused_act.get(node.act, "none") == "none" and node.act != "none"
+    # oneDNN's sum comes right after the convolution; with anything in between it would be added at the wrong place.
     fused_add = node.residual is not None and node.act == "none" and node.shuffle == 1 and node.gain == 1.0
 
     def run(values: dict[str, Tensor]) -> Tensor:
         x = torch.cat([values[name] for name in node.sources], 1) if node.more else values[node.input]
         if fused_add and node.residual is not None:
-            other = values[node.residual]
-            binary = _OPS._convolution_pointwise_.binary if in_place else _OPS._convolution_pointwise.binary
-            args = (other, x) if in_place else (x, other)
-            y = binary(*args, packed, node.bias, padding, *_PADDING_ARGS, "add", 1.0, None, [], None)
+            y = onednn_conv_add(x, values[node.residual], packed, node.bias, padding, in_place)
         else:
             act = fused_act.get(node.act, "none")
-            y = _OPS._convolution_pointwise(x, packed, node.bias, padding, *_PADDING_ARGS, act, scalars, "")
+            y = onednn_conv(x, packed, node.bias, padding, act, scalars)
             y = activate(y, node.act, node.slope) if separate_act else y
             y = F.pixel_shuffle(y, node.shuffle) if node.shuffle > 1 else y
             y = y.mul_(node.gain) if node.gain != 1.0 else y
@@ -100,6 +94,3 @@ def _conv_step(node: Conv, in_place: bool) -> Step:
         return result
 
     return run
-
-
-_OPS: Any = torch.ops.mkldnn

@@ -33,6 +33,7 @@ def lowp_convs(plan: Plan) -> list[Conv]:
     convs = [node for node in plan.nodes if isinstance(node, Conv)]
     return [
         node
+        # The first reads pixels and the last writes them: their rounding would be seen, while they are little of the work.
         for node in convs[1:-1]
         if node.act in ("none", "prelu")
         and lowp_fits(node.kernel, node.weight.shape[1])

@@ -205,6 +205,7 @@ class _Simulation:
                 last = 0 if layer.whole else min(last, (self.written[activation] - layer.half) // layer.shrink)
         if layer.residual is not None and self.written[layer.residual] < self.heights[layer.residual]:
             last = min(last, self.written[layer.residual] * layer.residual_factor // layer.shuffle)
+        # Only whole tiles, unless the image ends: a tile that is computed in two parts would be computed twice.
         if last < rows:
             last = last // layer.step * layer.step
         if last <= self.done[index]:

@@ -112,6 +112,7 @@ def _state(path: Path) -> tuple[int, ...] | str | None:
         return getattr(error, "strerror", None) or str(error)
     if not stat.S_ISREG(found.st_mode):
         return "it is no file"
+    # The key of the cache of ``_read``: a file that was written anew or replaced is read anew, and the same one is not.
     return found.st_mtime_ns, found.st_size, found.st_ino
 
 
@@ -146,6 +147,7 @@ def _parsed(path: Path) -> Tuned:
         raise ValueError("it is damaged (no JSON)") from error
     if not isinstance(content, dict) or content.get("format") != _FORMAT:
         raise ValueError("it is nothing that this version's 'srfast tune' wrote")
+    # A home folder may be shared between machines, and a disk moved to another one.
     if content.get("machine") != machine():
         theirs = content.get("machine")
         name = f"{theirs.get('cpu')} ({theirs.get('class')})" if isinstance(theirs, dict) else "an unknown machine"

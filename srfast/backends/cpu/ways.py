@@ -123,6 +123,7 @@ def _measurement(row: Any) -> Measurement:
         raise ValueError("a measurement has milliseconds by the way")
     for name, value in found.ms.items():
         parse_way(name)
+        # JSON's true is an int to Python.
         number = isinstance(value, (int, float)) and not isinstance(value, bool)
         if not number or not 0 < value < math.inf:
             raise ValueError(f"milliseconds are positive numbers, not {str(value)[:40]!r}")

@@ -10,14 +10,12 @@ import torch
 from srfast.backends.base import Executable, reference_only
 from srfast.backends.cuda.convs import conv_reason
 from srfast.backends.cuda.program import Program, pack_plan
-from srfast.backends.gpu.executable import GpuExecutable
+from srfast.backends.gpu.executable import OLDEST, GpuExecutable
 from srfast.kernels import cuda
 from srfast.kernels.configs import device_names
 from srfast.kernels.cuda.pack import ACTS
 from srfast.plan import Conv, Plan
 from srfast.plan.passes import with_curves_apart
-
-_OLDEST = (8, 0)
 
 
 @dataclass(frozen=True)
@@ -55,10 +53,11 @@ def _device_reasons(device: torch.device) -> list[str]:
         return [f"it runs on GPUs, not on {device}"]
     if not torch.cuda.is_available():
         return ["PyTorch sees no GPU"]
+    # ROCm's PyTorch calls its devices "cuda" too.
     if torch.version.hip is not None:
         return ["it runs on NVIDIA GPUs"]
     capability = torch.cuda.get_device_capability(device)
-    if capability < _OLDEST:
+    if capability < OLDEST:
         return [f"it needs compute capability 8.0, this GPU has {capability[0]}.{capability[1]}"]
     # Machine code runs on its own generation's later chips; 90a on 9.0 only.
     built = {int(arch.rstrip("a")) for arch in cuda.architectures()}

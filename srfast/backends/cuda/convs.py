@@ -48,9 +48,9 @@ def single_launch(
     config: CudaConfig,
     out: Canvas | FrameTarget,
     residual: Canvas | None,
-    early: bool = False,
+    programmatic: bool = False,
 ) -> cuda.Launch:
     """The launch of a packed convolution by its configured kernel, or by one that fits."""
     if isinstance(out, Canvas) and config.kernel.startswith("wgmma") and hopper_fits(x, conv) is None:
-        return hopper_launch(x, conv, out, residual, form=config.kernel, early=early)
-    return conv_launch(x, conv, out, residual, early)
+        return hopper_launch(x, conv, out, residual, form=config.kernel, programmatic=programmatic)
+    return conv_launch(x, conv, out, residual, programmatic)

@@ -7,10 +7,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from srfast.backends.base import enlarged_residuals
 from srfast.backends.cuda.convs import config_of, pack_node, single_launch
 from srfast.backends.gpu.buffers import Canvases, read_from
 from srfast.backends.gpu.cuda_graph import Launch
-from srfast.backends.gpu.layout import folded_residuals, row_slots
+from srfast.backends.gpu.layout import row_slots
 from srfast.backends.reference import run_node
 from srfast.kernels.buffers import Canvas
 from srfast.kernels.cuda.config import CudaConfig, find_pair
@@ -57,7 +58,7 @@ class CudaStep:
 
 def pack_plan(plan: Plan, names: tuple[str, ...], dtype: torch.dtype, device: torch.device) -> list[CudaStep]:
     """The launches of a plan in order, weights packed; ``names`` select the configurations."""
-    enlarged = folded_residuals(plan)
+    enlarged = {name: small for name, (small, _) in enlarged_residuals(plan).items()}
     packed = {
         node.output: pack_node(node, config_of(node, names), dtype, device)
         for node in plan.nodes
@@ -129,6 +130,7 @@ class Program:
             # The last step's target is the caller's: an activation, or frames.
             if i + 1 < len(steps):
                 self._body += self._launches(step, target)
+                # The input keeps its canvas: the next image is copied into it, and a graph knows it by its address.
                 for name in {n for n in step.reads if last[n] == i and n not in (plan.output, plan.input)}:
                     self._canvases.release(name)
         self._last = steps[-1] if steps else None
@@ -164,17 +166,18 @@ class Program:
         residual = self._canvases[step.reads[step.sources]] if len(step.reads) > step.sources else None
         # A kernel may start early only behind one of this module, which says when its results are written; PyTorch's
         # copies never say so.
-        early, form = step.config.early and not copies, step.config.kernel
+        programmatic, form = step.config.programmatic and not copies, step.config.kernel
         if step.first is not None and isinstance(out, Canvas):
-            return [*copies, pair_launch(x, step.first, step.conv, out, residual, form=form, early=early)]
+            return [*copies, pair_launch(x, step.first, step.conv, out, residual, form=form, programmatic=programmatic)]
         if step.tail is not None:
-            return [*copies, tail_launch(x, step.tail, out, residual, form=form, early=early)]
-        return [*copies, single_launch(x, step.conv, step.config, out, residual, early)]
+            return [*copies, tail_launch(x, step.tail, out, residual, form=form, programmatic=programmatic)]
+        return [*copies, single_launch(x, step.conv, step.config, out, residual, programmatic)]
 
     def _torch_launch(self, step: CudaStep, out: Canvas) -> Launch:
         values = {name: self._canvases[name].nchw() for name in step.reads}
         target, node = out.nchw(), step.node
 
+        # Views of fixed memory, taken once: a captured graph replays addresses, not Python.
         def launch() -> None:
             target.copy_(run_node(node, values))
 
@@ -183,7 +186,7 @@ class Program:
     def _input(self, step: CudaStep) -> tuple[Canvas, list[Launch]]:
         """The input of a convolution: one activation, several side by side, or copies where they lie apart."""
         row = step.reads[: step.sources]
-        found = self._canvases.row(row)
+        found = self._canvases.concatenated(row)
         if found is not None:
             return found, []
         together = self._canvases.new(read_from(row, self._slots, self._shapes))

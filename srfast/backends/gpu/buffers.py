@@ -78,10 +78,13 @@ class Canvases:
             self.give(home(name, self._slots, self._shapes), self._rows.pop(slot.row))
 
     def offer(self, name: str) -> None:
-        """The next activation may have this one's canvas, although this one is still read."""
+        """Lets the next activation overwrite this one's canvas although its operation still reads it.
+
+        Only for operations that work value by value: a convolution would read neighbours that are overwritten already.
+        """
         self.give(self._shapes[name], self._held[name])
 
-    def row(self, names: tuple[str, ...]) -> Canvas | None:
+    def concatenated(self, names: tuple[str, ...]) -> Canvas | None:
         """Activations, their channels in a row, as one canvas; None where they lie apart."""
         if len(names) == 1:
             return self._held[names[0]]

@@ -43,6 +43,8 @@ class Sequence:
         self._warm = False
 
     def run(self) -> None:
+        # Not the first time: Triton compiles and libraries allocate on their first launch, neither of which a capture
+        # allows.
         if self._graph is None and self._warm and self._graphs:
             self._graph = capture(self._launch)
         if self._graph is not None:

@@ -18,6 +18,8 @@ from srfast.plan import Plan
 
 # Images, height, width.
 Size: TypeAlias = tuple[int, int, int]
+# Compute capability of the oldest GPUs that the kernels are written for (Ampere).
+OLDEST = (8, 0)
 # Sizes kept ready: an image's tiles have one size, and a stream may change its own.
 _SIZES = 2
 
@@ -95,6 +97,7 @@ class GpuExecutable(FrameExecutable, PlaneExecutable):
     def _ready(self, size: Size) -> _Ready:
         if size not in self._sizes:
             while len(self._sizes) >= _SIZES:
+                # The one that was not used for longest.
                 self._sizes.popitem(last=False)
             try:
                 self._sizes[size] = _Ready(self._make(size), self._plan, self._graphs, self._prepare)
@@ -149,6 +152,7 @@ class _Ready:
         sequence, result = self._tensor
         self._program.source.nchw().copy_(x)
         sequence.run()
+        # The fixed place is overwritten by the next call, and callers of a tensor may keep theirs.
         return result.clone(memory_format=torch.channels_last)
 
     def run_frames(self, frames: Tensor, gain: float, white: float, bgr: bool) -> tuple[Tensor, Tensor]:

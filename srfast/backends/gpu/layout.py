@@ -1,6 +1,4 @@
-"""How a plan's activations lie in GPU memory: side by side where a convolution reads several, and small where only a
-residual is enlarged.
-"""
+"""How a plan's activations lie in GPU memory: side by side where a convolution reads several."""
 
 from __future__ import annotations
 
@@ -8,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from srfast.plan import Conv, Plan, Resize, Shape
+from srfast.plan import Conv, Shape
 
 
 @dataclass(frozen=True)
@@ -48,17 +46,6 @@ def side_by_side(row: tuple[str, ...], slots: Mapping[str, Slot], shapes: Mappin
         return False
     ends = [slots[name].first + shapes[name].channels for name in row]
     return all(slots[name].first == end for name, end in zip(row[1:], ends[:-1], strict=True))
-
-
-def folded_residuals(plan: Plan) -> dict[str, str]:
-    """Return nearest enlargements that only residuals read, with what they enlarge: the convolutions do it on the way."""
-    folded = {}
-    for node in plan.nodes:
-        if isinstance(node, Resize) and node.mode == "nearest" and node.output != plan.output:
-            users = plan.users(node.output)
-            if users and all(isinstance(u, Conv) and node.output not in u.sources for u in users):
-                folded[node.output] = node.input
-    return folded
 
 
 def epilogue_of(node: Conv) -> dict[str, Any]:

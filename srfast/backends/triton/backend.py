@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, ClassVar
 import torch
 
 from srfast.backends.base import Executable, reference_only
-from srfast.backends.gpu.executable import GpuExecutable
+from srfast.backends.gpu.executable import OLDEST, GpuExecutable
 from srfast.kernels.configs import device_names
 from srfast.plan import Plan
 
@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from srfast.backends.triton.steps import OtherKernel
 
 _DTYPES = (torch.float16, torch.bfloat16)
-_OLDEST = (8, 0)
 # Input pixels for each multiprocessor that leave little of it idle: four programs of 128 pixels, one after another.
 _FILL = 512
 
@@ -57,8 +56,8 @@ def _device_reasons(device: torch.device) -> list[str]:
     if not torch.cuda.is_available():
         return ["PyTorch sees no GPU"]
     capability = torch.cuda.get_device_capability(device)
-    if torch.version.hip is None and capability < _OLDEST:
-        given, oldest = (".".join(map(str, c)) for c in (capability, _OLDEST))
+    if torch.version.hip is None and capability < OLDEST:
+        given, oldest = (".".join(map(str, c)) for c in (capability, OLDEST))
         return [f"it needs compute capability {oldest}, this GPU has {given}"]
     return []
 

@@ -81,6 +81,7 @@ class Program:
             dead = {name for name in step.reads if last[name] == i and name != self._plan.output}
             # Point by point a result may replace what it is made of; a convolution reads its input's neighbours.
             reusable = {name for name in dead if self._reusable(step, name)}
+            # Sorted, so that the same plan gets the same memory in every process; sets of strings have an order of the day.
             for name in sorted(reusable):
                 self._canvases.offer(name)
             self._body += self._launches(step, self._canvases.allocate(step.node.output))
@@ -92,6 +93,7 @@ class Program:
             return False
         if isinstance(step.node, Conv):
             same_size = self._shapes[name].scale == self._shapes[step.node.output].scale
+            # A residual is read by the program that writes over it, pixel by pixel, unless it is enlarged on the way.
             return name not in step.reads[: step.sources] and same_size
         return isinstance(step.node, IN_PLACE)
 
@@ -113,7 +115,7 @@ class Program:
     def _input(self, step: Step) -> tuple[Canvas, list[Launch]]:
         """The input of a convolution: one activation, several side by side, or copies where they lie apart."""
         row = step.reads[: step.sources]
-        found = self._canvases.row(row)
+        found = self._canvases.concatenated(row)
         if found is not None:
             return found, []
         shape = read_from(row, self._slots, self._shapes)

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 import torch
 
-from srfast.backends.gpu.layout import epilogue_of, folded_residuals, row_slots
+from srfast.backends.base import enlarged_residuals
+from srfast.backends.gpu.layout import epilogue_of, row_slots
 from srfast.kernels.buffers import Canvas
 from srfast.kernels.configs import conv_key, pair_key
 from srfast.kernels.packing import PackedConv, pack_conv
@@ -69,7 +70,7 @@ def pack_plan(
         names: select the launch configurations.
         other: tells the kernel of another backend that shall run a convolution.
     """
-    folded = folded_residuals(plan)
+    folded = {name: small for name, (small, _) in enlarged_residuals(plan).items()}
     pairs = _pairs(plan, names)
     skipped = set(folded) | {first.output for first, _ in pairs.values()}
     slots = row_slots([node.sources for node in plan.nodes if isinstance(node, Conv)], plan.shapes())
@@ -113,6 +114,7 @@ def _pairs(plan: Plan, names: tuple[str, ...]) -> dict[str, tuple[Conv, PairConf
         if first is None or node.output in taken or first.output == plan.output or plan.users(first.output) != [node]:
             continue
         simple = first.shuffle == 1 and first.gain == 1.0 and first.residual is None and first.clamp is None
+        # The pair kernel knows none of these between the two; weights for up to 8 channels are packed in another order.
         if not simple or node.residual == first.output or first.weight.shape[0] <= 8:
             continue
         middle, channels, kernel, _ = first.weight.shape

@@ -144,6 +144,7 @@ def multiply(name: str, x: Any, y: Any) -> ChannelGate | SpatialGate:
     if isinstance(image, str) and getattr(gate, "source", None) == image:
         if isinstance(gate, Moments) and gate.done and gate.weight is not None and gate.bias is not None:
             return SpatialGate(name, image, gate.weight, gate.bias)
+        # ReLU is a PReLU of slope 0 here, as everywhere in a plan.
         if isinstance(gate, Pooled) and [layer.act for layer in gate.layers] == ["prelu", "sigmoid"]:
             first, last = gate.layers
             if first.slope is not None:

@@ -66,6 +66,7 @@ def dense_weight(m: nn.Conv2d) -> Tensor:
     weight = m.weight.detach()
     if m.groups == 1:
         return weight
+    # The kernels have no groups: zeros between them are multiplied, which only depthwise layers feel.
     dense = weight.new_zeros(m.out_channels, m.in_channels, *weight.shape[2:])
     rows, columns = m.out_channels // m.groups, m.in_channels // m.groups
     for g in range(m.groups):

@@ -129,6 +129,7 @@ def _mul(b: Builder, name: str, x: Value, y: Value) -> str:
 def _div(b: Builder, name: str, x: Value, y: Value) -> str:
     if not isinstance(x, str) or isinstance(y, str):
         raise UnsupportedModelError(f"no plan node covers division by an activation (at {name})")
+    # The reciprocal in float64: rounded to float32 only once, when the weights that take it in are.
     return b.emit(Affine(name, x, 1.0 / _constant(y, name).double(), torch.zeros(1)))
 
 
@@ -190,6 +191,7 @@ def item(b: Builder, name: str, x: Value, index: Any) -> Value:
             f"no plan node covers indexing by {index} (at {name}): crops by the same rows and columns, or channels from a "
             "number to another"
         )
+    # An identity that only says where its pixels lie; the first folding pass removes it, and the place is kept.
     return x if crop == (0, 0) else b.emit(Affine(name, x, torch.ones(1), torch.zeros(1)), cropped(b.place(x), *crop))
 
 

@@ -26,6 +26,7 @@ def _weights(name: str, **values: Any) -> dict[str, Tensor]:
 
 def _through(b: Builder, name: str, x: Value, make: Callable[[], nn.Module], weights: dict[str, Tensor]) -> Value:
     """As the module of this kind, which is made without memory and then given the weights, and no others."""
+    # One description of each layer is enough, the module's; the meta device gives one without allocating its weights.
     with torch.device("meta"):
         module = make()
     for what, _ in list(module.named_parameters()):

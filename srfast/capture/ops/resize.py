@@ -83,6 +83,7 @@ def interpolate(
     """
     factors = scale_factor if isinstance(scale_factor, (tuple, list)) else (scale_factor, scale_factor)
     alike = size is None and factors[0] == factors[1] and factors[0] is not None
+    # 0.75 is exact in binary and 1/3 is not: what a small fraction does not equal exactly is refused, not approximated.
     factor = Fraction(float(factors[0])).limit_denominator(_LARGEST) if alike else Fraction(0)
     whole = alike and factor.denominator == 1
     fraction = alike and mode != "nearest" and not antialias and factor == float(factors[0]) and factor > 0

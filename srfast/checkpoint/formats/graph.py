@@ -27,6 +27,7 @@ class GraphBuilder:
 
     def layer(self, module: nn.Module, x: fx.Node) -> fx.Node:
         """A call of a new submodule."""
+        # Names of the file are not used: they may be none that PyTorch takes for a module.
         name = f"layer{self.layers}"
         self.layers += 1
         self.root.add_module(name, module)

@@ -169,6 +169,7 @@ class _Machine:
         if not isinstance(function, Name) or function.path not in _CALLS or not isinstance(arguments, tuple):
             raise RefusedError("its pickle calls something that is not a function of PyTorch")
         result = _result(function.path, arguments)
+        # A pickle may copy one large dictionary again and again with a few bytes each: what is copied in all is bounded.
         if isinstance(result, dict):
             self.copied += len(result)
             if self.copied > MAX_OPERATIONS:
@@ -235,6 +236,7 @@ def _result(path: str, arguments: tuple[Any, ...]) -> Any:
 
 def _fill(target: dict[Any, Any], pairs: Iterable[tuple[Any, Any]]) -> None:
     for key, value in pairs:
+        # Types whose hash is their own; a nested tuple can take for ever to hash.
         if not isinstance(key, (str, int, float, type(None))):
             raise RefusedError(f"a dictionary has a key of type {type(key).__name__}")
         if key in target:
@@ -296,6 +298,8 @@ def _check_tensor(storage: Any, offset: Any, size: Any, stride: Any) -> None:
         raise RefusedError(f"a tensor has {len(size)} dimensions and {len(stride)} strides (at most {MAX_DIMENSIONS})")
     for value in (*size, *stride, offset):
         _natural(value, "a size, stride or offset of a tensor")
+    # Strides of 0 make a tensor larger than its storage, which nothing that saves weights writes; the number of elements is
+    # compared too.
     last = offset + sum((n - 1) * step for n, step in zip(size, stride, strict=True))
     if 0 not in size and (last >= storage.count or math.prod(size) > storage.count):
         raise RefusedError(f"a tensor of {list(size)} does not fit its storage of {storage.count} numbers")

@@ -38,6 +38,7 @@ def _check_header(path: Path) -> dict[str, str]:
         (length,) = struct.unpack("<Q", file.read(8).ljust(8, b"\xff"))
         if length > min(MAX_HEADER, size - 8):
             raise ValueError(f"a header of {length} bytes in a file of {size} (at most {MAX_HEADER})")
+        # JSON allows a key twice and takes the last; another reader may take the first, and see another network.
         header = json.loads(file.read(length), object_pairs_hook=_distinct, parse_constant=_no_constant)
     if not isinstance(header, dict) or len(header) > MAX_TENSORS:
         raise ValueError(f"the header is no table of at most {MAX_TENSORS} tensors")
@@ -45,6 +46,7 @@ def _check_header(path: Path) -> dict[str, str]:
     if not isinstance(metadata, dict) or not all(isinstance(v, str) for v in metadata.values()):
         raise ValueError("the metadata is no table of texts")
     end = 0
+    # Sorted by place, tensors must follow one another: overlapping ones would let a small file describe a huge network.
     for first, last, name in sorted(_extent(name, entry) for name, entry in header.items()):
         if first != end:
             raise ValueError(f"tensor {name[:60]!r} begins at byte {first}, not {end}: tensors overlap or leave gaps")

@@ -110,6 +110,7 @@ def _check_entries(entries: list[zipfile.ZipInfo], names: dict[str, zipfile.ZipI
             raise RefusedError(f"record {name[:60]!r} is a link or a device")
         if name.startswith("/") or ".." in PurePosixPath(name).parts or "\\" in name:
             raise RefusedError(f"record {name[:60]!r} has a path outside the archive")
+        # Records that overlap let a few bytes stand for many tensors.
         if entry.header_offset < end:
             raise RefusedError("its records overlap")
         end = entry.header_offset + entry.compress_size
@@ -141,6 +142,7 @@ def _check_legacy(path: Path) -> None:
         if not isinstance(keys, list) or sorted(map(storage_key, keys)) != sorted(contents.storages):
             raise RefusedError("the list of its storages is not that of its tensors")
         position = stream.tell()
+        # The old format writes a length in front of each storage's bytes: what the pickle claims is compared with it.
         for key in keys:
             storage = contents.storages[str(key)]
             file.seek(position)

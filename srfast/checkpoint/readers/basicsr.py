@@ -55,6 +55,7 @@ def read_old_srresnet(state: StateDict, hints: Hints) -> Recipe:
     blocks = count(state, "model.1.sub.{}.res.0.weight")
     parts = {"0": "conv1", "1": "norm1", "3": "conv2", "4": "norm2"} if batch else {"0": "conv1", "2": "conv2"}
     numbers = (re.fullmatch(r"model\.(\d{1,3})\.weight", key) for key in state)
+    # Numbers of nn.Sequential: those without weights are activations and shuffles, so only the order of the others counts.
     after = sorted(int(match[1]) for match in numbers if match and int(match[1]) > 1)
     steps = len(after) - 2
     if steps < 1:
@@ -69,6 +70,7 @@ def read_old_srresnet(state: StateDict, hints: Hints) -> Recipe:
     ]
     options: dict[str, Any] = {"head_act": "none", "act": "relu", "up_act": "relu", "last_act": "relu"}
     options |= {"norm": "batch" if batch else "none", "middle": "norm" if batch else "plain"}
+    # A convolution before a shuffle makes more channels than it reads; one after repeated pixels does not.
     nearest = shape(state, f"model.{after[0]}.weight")[0] == shape(state, "model.0.weight")[0]
     if nearest:
         options |= {"nearest": True, "up_factors": (3,) if hints.scale == 3 and steps == 1 else (2,) * steps}
@@ -90,6 +92,7 @@ def read_edsr(state: StateDict, hints: Hints) -> Recipe:
         (r"tail\.0\.([024])\.", lambda m: f"up.{int(m[1]) // 2}.conv."),
         (r"tail\.1\.", "@tail."),
     ]
+    # Marked with @ on the way: the new names of some keys are old names of others.
     own = {key.removeprefix("@"): value for key, value in renamed(state, rules).items()}
     return _edsr(own, hints, white)
 

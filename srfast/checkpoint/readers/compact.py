@@ -13,6 +13,7 @@ def read_compact(state: StateDict, hints: Hints) -> Recipe:
     """``body.N``: convolutions at even N, slopes of PReLU at odd N where there are any."""
     numbers = (re.fullmatch(r"body\.(\d{1,4})\.weight", key) for key in state)
     convs = sorted(int(m[1]) for m in numbers if m and state[m[0]].ndim == 4)
+    # Every second module is an activation; ReLU has no numbers and leaves no key, so only the convolutions can be counted.
     if convs != list(range(0, 2 * len(convs), 2)) or len(convs) > 256:
         raise CheckpointError(f"its convolutions are body.{', body.'.join(map(str, convs[:8]))}, not every second one")
     first, last = shape(state, "body.0.weight"), shape(state, f"body.{convs[-1]}.weight")

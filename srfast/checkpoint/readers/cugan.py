@@ -13,6 +13,7 @@ def read_cugan(state: StateDict, hints: Hints) -> Recipe:
     shuffled = "conv_final.weight" in own
     outputs = shape(own, "conv_final.weight" if shuffled else "unet2.conv_bottom.weight")[0] // (4 if shuffled else 1)
     fast = shuffled and inputs == 4 * outputs
+    # Nothing in the file says the scale: x3 ends in a transposed convolution of 5x5, x2 in one of 4x4, x4 in a shuffle.
     upscale = 2 if fast else 4 if shuffled else 3 if shape(own, "unet1.conv_bottom.weight")[2] == 5 else 2
     arguments = {
         "num_in_ch": inputs // (4 if fast else 1),

@@ -2,17 +2,7 @@
 
 from __future__ import annotations
 
-from srfast.checkpoint.recipe import (
-    Architecture,
-    Hints,
-    Layout,
-    Recipe,
-    Row,
-    StateDict,
-    count_from_one,
-    shape,
-    side,
-)
+from srfast.checkpoint.recipe import Architecture, Hints, Layout, Recipe, Row, StateDict, chain_of_blocks, shape, side
 from srfast.errors import CheckpointError
 from srfast.models.mosr import MoSR
 
@@ -27,23 +17,21 @@ def read_mosr(state: StateDict, hints: Hints) -> Recipe:
         if many is not None:
             if many.shape[0] % _ENSEMBLE:
                 raise CheckpointError(f"upsampler.in_to_k has {many.shape[0]} channels, not a multiple of {_ENSEMBLE}")
+            # The mean of eight convolutions of one input is the convolution with the mean of their weights.
             mean = many.double().reshape(_ENSEMBLE, -1, *many.shape[1:]).mean(0)
             own[f"upsampler.0.{part}"] = mean.to(many.dtype)
-    first, inner = shape(own, "gblocks.0.weight"), shape(own, "gblocks.1.fc1.weight")
-    convolved = shape(own, "gblocks.1.conv.weight")
+    chain = chain_of_blocks(own, "gblocks.0.weight", "gblocks.{}.fc1.weight")
+    inner, convolved = shape(own, "gblocks.1.fc1.weight"), shape(own, "gblocks.1.conv.weight")
     dysample = 4 if "upsampler.init_pos" in own else 0
     if dysample:
         planes = shape(own, "upsampler.end_conv.weight")[0]
         upscale = side("upsampler.offset", shape(own, "upsampler.offset.weight")[0] / (2 * dysample))
     else:
-        planes = first[1]
+        planes = chain["num_in_ch"]
         upscale = side("upsampler.0", shape(own, "upsampler.0.weight")[0] / planes)
-    arguments = {
-        "num_in_ch": first[1],
+    arguments = chain | {
         "num_out_ch": planes,
         "upscale": upscale,
-        "num_feat": first[0],
-        "num_blocks": count_from_one(own, "gblocks.{}.fc1.weight"),
         "hidden": inner[0] // 2,
         "convolved": convolved[0],
         "kernel": convolved[2],

@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-from srfast.checkpoint.recipe import Architecture, Hints, Layout, Recipe, Row, StateDict, count_from_one, shape, side
+from srfast.checkpoint.recipe import Architecture, Hints, Layout, Recipe, Row, StateDict, chain_of_blocks, shape, side
 from srfast.models.plksr import RealPLKSR
 
 
 def read_plksr(state: StateDict, hints: Hints) -> Recipe:
     """``feats.N``; ``layer_norm`` in the blocks, or ``norm`` of 4 groups, which no shape tells."""
     numbers = [int(key.split(".")[1]) for key in state if key.startswith("feats.") and key.split(".")[1].isdigit()]
+    # Blocks are numbered with the first and the last convolution; between them and the last stands a dropout, which is no
+    # block.
     last = max(numbers)
-    first, end, large = (shape(state, f"feats.{key}.weight") for key in ("0", str(last), "1.lk.conv"))
-    upscale = side(f"feats.{last}", end[0] / first[1])
+    chain = chain_of_blocks(state, "feats.0.weight", "feats.{}.channel_mixer.0.weight")
+    end, large = shape(state, f"feats.{last}.weight"), shape(state, "feats.1.lk.conv.weight")
+    upscale = side(f"feats.{last}", end[0] / chain["num_in_ch"])
     sampled = "to_img.init_pos" in state
-    arguments = {
-        "num_in_ch": first[1],
+    arguments = chain | {
         "upscale": upscale,
-        "num_feat": first[0],
-        "num_blocks": count_from_one(state, "feats.{}.channel_mixer.0.weight"),
         "partial": large[0],
         "kernel": large[2],
         "gate": "feats.1.attn.f.0.weight" in state,

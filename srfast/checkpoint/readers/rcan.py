@@ -18,12 +18,14 @@ def read_rcan(state: StateDict, hints: Hints) -> Recipe:
     if mean is not None:
         if mean.numel() != 3:
             raise CheckpointError(f"sub_mean.bias has {mean.numel()} values, expected 3")
+        # The shift is minus the mean colour in the network's own range: what it is a multiple of is white.
         white = float(round(-float(mean.reshape(-1)[0]) / DIV2K_MEAN[0]))
         if white not in (1.0, 255.0):
             raise CheckpointError(f"its mean shift is that of images of 0..{white:g}; RCAN has 0..255 or 0..1")
     steps = [shape(state, key)[0] / first[0] for key in (f"tail.0.{i}.weight" for i in (0, 2, 4)) if key in state]
     upscale = 1
     for step in steps:
+        # Each step's channels say its factor: 4 times as many as the width double the image, 9 times triple it.
         upscale *= side("tail.0", step)
     arguments = {
         "num_in_ch": planes,

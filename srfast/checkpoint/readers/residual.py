@@ -74,6 +74,8 @@ def _slopes(state: StateDict, name: str) -> str:
 
 def read_leftthomas(state: StateDict, hints: Hints) -> Recipe:
     """``block1`` .. ``blockN``: head, residual blocks, middle, upsampling with the tail."""
+    # Its blocks are counted through, from the head to the upsampling: the last number is the upsampling's, the one before
+    # the middle's.
     numbers = [int(m[1]) for key in state if (m := re.match(r"block(\d{1,3})\.", key))]
     up = max(numbers)
     steps = count(state, f"block{up}.{{}}.conv.weight")
@@ -135,6 +137,7 @@ def _flat_steps(batch: bool) -> list[Rule]:
 
 def _with_norm_folded(state: dict[str, Tensor], step: str) -> dict[str, Tensor]:
     """The batch normalisation between a step's convolution and its shuffle, in the convolution."""
+    # In float64, as two roundings to float32 would show in the last bit of the result.
     norm = {
         name: state.pop(f"{step}.norm.{name}").double() for name in ("weight", "bias", "running_mean", "running_var")
     }
@@ -241,6 +244,7 @@ def _dense(weight: Tensor) -> Tensor:
     """The depthwise [C, 1, 3, 3] and pointwise [C, C, 1, 1] kernels of the later blocks as plain 3x3 ones."""
     if weight.ndim == 4 and weight.shape[2:] == (3, 3) and weight.shape[1] == 1 < weight.shape[0] <= 1024:
         return torch.eye(weight.shape[0], dtype=weight.dtype)[:, :, None, None] * weight
+    # A 1x1 kernel in the middle of a 3x3 one, so that all blocks have the same modules.
     if weight.ndim == 4 and weight.shape[2:] == (1, 1):
         return F.pad(weight, (1, 1, 1, 1))
     return weight

@@ -54,8 +54,10 @@ def read_rrdb(state: StateDict, hints: Hints) -> Recipe:
     first, last = shape(state, "conv_first.weight"), shape(state, "conv_last.weight")
     ups = max((int(m[1]) for key in state if (m := re.fullmatch(r"conv_up(\d)\.weight", key))), default=0)
     enlarge = 2**ups
+    # Networks that fold pixels first read 4 or 16 times as many channels as they write.
     folded = first[1] / last[0]
     unshuffle = {4: 2, 16: 4}.get(int(folded), 1) if folded == int(folded) else 1
+    # One convolution after repeated pixels has the same shape whether they were repeated twice or three times.
     either = ups == 1 and unshuffle == 1
     if hints.scale == 3 and either:
         enlarge = 3

@@ -11,7 +11,7 @@ from srfast.checkpoint.recipe import (
     Recipe,
     Row,
     StateDict,
-    count_from_one,
+    chain_of_blocks,
     planes_shuffled,
     renamed,
     shape,
@@ -20,12 +20,15 @@ from srfast.checkpoint.recipe import (
 from srfast.errors import CheckpointError
 from srfast.models.span import SPAN, SPANF3, folded
 
+_CHAIN = ("conv_1.weight", "block_{}.c1_r.weight")
+
 
 def _without_training(state: StateDict, prefix: str = "") -> dict[str, Tensor]:
     """Each trained triple of convolutions as one; the stored sum is taken only where the triple is not there."""
     result: dict[str, Tensor] = {}
     for key, value in state.items():
         name, _, what = key.rpartition(".eval_conv.")
+        # The sum that training stores may be older than the three convolutions that it is the sum of.
         if name and f"{name}.conv.0.weight" not in state:
             result[f"{name}.{what}"] = value
         elif key.endswith(".sk.weight") and f"{key.removesuffix('.sk.weight')}.conv.0.weight" in state:
@@ -42,13 +45,10 @@ def _without_training(state: StateDict, prefix: str = "") -> dict[str, Tensor]:
 def read_span(state: StateDict, hints: Hints) -> Recipe:
     """``block_N.cM_r.conv.K``, ``no_norm`` where the mean colour stays."""
     own = _without_training({key: value for key, value in state.items() if key != "no_norm"})
-    first, last = shape(own, "conv_1.weight"), shape(own, "upsampler.0.weight")
-    planes = planes_shuffled(last[0], first[1])
-    arguments = {
-        "num_in_ch": first[1],
+    chain, last = chain_of_blocks(own, *_CHAIN), shape(own, "upsampler.0.weight")
+    planes = planes_shuffled(last[0], chain["num_in_ch"])
+    arguments = chain | {
         "num_out_ch": planes,
-        "num_feat": first[0],
-        "num_blocks": count_from_one(own, "block_{}.c1_r.weight"),
         "upscale": side("upsampler.0.weight", last[0] / planes),
         "norm": "no_norm" not in state,
     }
@@ -58,15 +58,14 @@ def read_span(state: StateDict, hints: Hints) -> Recipe:
 def read_spanf3(state: StateDict, hints: Hints) -> Recipe:
     """``block_N.att_conv``, ``to_pixel``; ``conv_1.1`` after a pixel-unshuffle, with which the shuffle is by 4."""
     own = renamed(_without_training(state), [(r"conv_1\.1\.", "conv_1.")])
-    first, last = shape(own, "conv_1.weight"), shape(own, "to_pixel.weight")
+    chain, last = chain_of_blocks(own, *_CHAIN), shape(own, "to_pixel.weight")
+    read = chain["num_in_ch"]
     unshuffled = any(key.startswith("conv_1.1.") for key in state)
-    planes = last[0] // 16 if unshuffled else planes_shuffled(last[0], first[1])
-    unshuffle = side("conv_1.1", first[1] / planes) if unshuffled and planes else 1
-    arguments = {
-        "num_in_ch": first[1] // unshuffle**2,
+    planes = last[0] // 16 if unshuffled else planes_shuffled(last[0], read)
+    unshuffle = side("conv_1.1", read / planes) if unshuffled and planes else 1
+    arguments = chain | {
+        "num_in_ch": read // unshuffle**2,
         "num_out_ch": planes,
-        "num_feat": first[0],
-        "num_blocks": count_from_one(own, "block_{}.c1_r.weight"),
         "upscale": 4 if unshuffled else side("to_pixel", last[0] / planes),
         "unshuffle": unshuffle,
     }

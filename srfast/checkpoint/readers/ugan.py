@@ -13,6 +13,7 @@ def read_ugan(state: StateDict, hints: Hints) -> Recipe:
     first, tail = shape(state, "down1.conv1.weight"), shape(state, "tail.weight")
     own: dict[str, Tensor] = dict(state)
     arguments = {
+        # The tail itself doubles the image; each step before it doubles it once more.
         "scale": 2 * 2 ** count(state, "enlarge.{}.conv.weight"),
         "in_channels": first[1],
         "out_channels": tail[0] // 4,

@@ -144,9 +144,9 @@ def test_decisions() -> None:
     ]
     cuda, triton = decisions(rows)
     assert cuda == {
-        "conv 3x3 64->64": {"kernel": "wgmma_held", "early": True, "speedup": 2.5},
-        fused: {"kernel": "tail_wgmma", "early": True, "speedup": 1.5},
-        "conv 9x9 3->64": {"kernel": "mma", "early": True, "speedup": 0.0},
+        "conv 3x3 64->64": {"kernel": "wgmma_held", "programmatic": True, "speedup": 2.5},
+        fused: {"kernel": "tail_wgmma", "programmatic": True, "speedup": 1.5},
+        "conv 9x9 3->64": {"kernel": "mma", "programmatic": True, "speedup": 0.0},
     }
     assert triton == {"conv 3x3 64->64": gluon}
 

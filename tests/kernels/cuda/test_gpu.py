@@ -131,8 +131,8 @@ def test_hopper(size: tuple[int, int], form: str) -> None:
     torch.testing.assert_close(out.nchw().float(), expected_of(x, weight, bias), rtol=2e-3, atol=2e-3)
 
 
-@pytest.mark.parametrize("early", [False, True])
-def test_launches_in_a_graph(early: bool) -> None:
+@pytest.mark.parametrize("programmatic", [False, True])
+def test_launches_in_a_graph(programmatic: bool) -> None:
     """Programmatic dependent launches keep their order."""
     x, weight, bias = problem(64, 64, 3, (96, 160))
     packed = pack_conv(weight, bias, device="cuda")
@@ -141,10 +141,10 @@ def test_launches_in_a_graph(early: bool) -> None:
     def run() -> Tensor:
         canvases[0].nchw().copy_(x)
         for i in range(8):
-            conv_launch(canvases[i % 2], packed, canvases[(i + 1) % 2], early=early and i > 0)()
+            conv_launch(canvases[i % 2], packed, canvases[(i + 1) % 2], programmatic=programmatic and i > 0)()
         return canvases[0].data
 
-    if early and torch.cuda.get_device_capability()[0] < 9:
+    if programmatic and torch.cuda.get_device_capability()[0] < 9:
         pytest.skip("needs compute capability 9.0")
     expected = run().clone()
     graph = torch.cuda.CUDAGraph()

@@ -105,6 +105,7 @@ def _deconv(g: Graph, at: Layer, inputs: list[Blob]) -> Blob:
         module = nn.ConvTranspose2d(channels, out, kernel, stride, padding, extra)
     size = (x.offset - 1) * stride + kernel - 2 * padding + extra
     _check_scale(x.scale * stride)
+    # ncnn stores weights of a transposed convolution by output channel, PyTorch by input channel.
     result = Blob(g.layer(_filled(module, weight.transpose(0, 1), bias), x.value), out, x.scale * stride, size)
     return _activated(g, at, result)
 

@@ -197,6 +197,7 @@ def _line(error: Exception) -> str:
 
 def _enlargement(result: Blob) -> tuple[int, int]:
     """Scale and border of the network."""
+    # What the convolutions without padding lose is what a border has to bring; half of it on each side.
     scale, missing = result.scale, -result.offset
     whole = scale.denominator == 1 and 1 <= scale <= 16
     if not whole or missing < 0 or missing % (2 * int(scale)) or missing // (2 * int(scale)) > _MAX_BORDER:

@@ -63,6 +63,7 @@ class BinWeights:
             return self._kept(layer, what, self._read(layer, np.dtype("<f4"), count))
         if sum(tag.to_bytes(4, "little")) == 0:
             raise CheckpointError(f"layer {printable(layer)} has numbers of an unknown type")
+        # Any other tag: bytes follow that point into a table of 256 floats, which comes first.
         table = self._read(layer, np.dtype("<f4"), 256)
         return self._kept(layer, what, table[self._read(layer, np.dtype("u1"), count)])
 
@@ -80,6 +81,7 @@ class BinWeights:
                 f"its .bin file ends within layer {printable(layer)}: {size} bytes wanted at {self.at} of {len(self.data)}"
             )
         result: Array = np.frombuffer(self.data, dtype, count, self.at)
+        # Each array ends at a multiple of four bytes.
         self.at += -(-size // 4) * 4
         self.at = min(self.at, len(self.data))  # the last one's end may not be filled up
         return result

@@ -157,6 +157,7 @@ def _clip(r: Graph, inputs: list[Any], a: Attributes) -> fx.Node:
 
 
 def _depth_to_space(r: Graph, inputs: list[Any], a: Attributes) -> fx.Node:
+    # ONNX's default order (DCR) puts channels elsewhere than PyTorch's pixel shuffle, and the result would look like noise.
     if a.get("mode", b"DCR") != b"CRD" or not 1 <= a["blocksize"] <= MAX_FACTOR:
         raise CheckpointError(f"a DepthToSpace is not PyTorch's pixel shuffle (mode CRD, factor 1 to {MAX_FACTOR})")
     return r.fx.call_function(F.pixel_shuffle, (inputs[0], int(a["blocksize"])))

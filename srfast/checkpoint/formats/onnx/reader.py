@@ -34,6 +34,7 @@ def read_onnx(path: Path) -> nn.Module:
     except ImportError as error:
         raise MissingDependencyError(f"reading {path} needs the package onnx: pip install onnx ({error})") from error
     try:
+        # A model may name any file of the system as the place of its weights.
         model = onnx.load(str(path), load_external_data=False)
     except Exception as error:  # protobuf has many of its own
         raise CheckpointError(f"{path} is not a valid ONNX file: {type(error).__name__}") from error
@@ -103,6 +104,7 @@ class _Reader(GraphBuilder):
         if convert is None or node.domain not in ("", "ai.onnx"):
             raise CheckpointError(f"no layer covers the operation {node.op_type!r} (at {node.name or node.output[0]})")
         settled = [self.settled(value) for value in inputs]
+        # Exporters fold most arithmetic of constants themselves; what is left of it would need a second interpreter here.
         if node.op_type not in OF_CONSTANTS and not isinstance(settled[0], fx.Node):
             raise CheckpointError(f"a {node.op_type} of stored numbers is not covered")
         self.values[node.output[0]] = convert(self, settled, attributes)

@@ -51,6 +51,7 @@ def probe(dims: list[int]) -> Probe | None:
     sizes = [(dims[2] or height, dims[3] or width) for height, width in _SIZES]
     if any(not 0 < height * width <= MAX_PIXELS for height, width in sizes):
         return None
+    # Numbers instead of colours: where each pixel went can be read off the result.
     return Probe([np.arange(dims[1] * h * w).reshape(1, dims[1], h, w) for h, w in sizes], image=True)
 
 
