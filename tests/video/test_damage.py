@@ -102,7 +102,7 @@ def in_child(clips: list[Path], folder: Path, count: int) -> None:
     raise SystemExit(0 if counts[SILENT] == 0 and grown < 1024 else 2)
 
 
-@pytest.mark.parametrize("count", [30, pytest.param(500, marks=[pytest.mark.slow, pytest.mark.timeout(1500)])])
+@pytest.mark.parametrize("count", [30, pytest.param(500, marks=[pytest.mark.slow, pytest.mark.timeout(7200)])])
 def test_mutations(clips: list[Path], tmp_path: Path, count: int) -> None:
     """In a process of its own, so that a crash of a decoder would be a failure and not the end of the tests."""
     process = start(in_child, clips, tmp_path, count)
