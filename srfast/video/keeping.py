@@ -58,6 +58,11 @@ _TELECINED = (
     "the input looks like telecined film (two of five frames repeat a field): its fields are upscaled woven together; "
     "take the telecine out first, as with ffmpeg -vf fieldmatch,decimate"
 )
+_PULLED_DOWN = (
+    "the input is film whose frames are shown for three and two fields in turn (soft telecine): each is upscaled once and "
+    "keeps its time"
+)
+_LATE = Fraction(1, 25)  # seconds by which nobody hears it
 _LETTERS = {outcome.value[0]: outcome for outcome in Outcome}
 _COLUMNS = _TABLE.split("\n", 2)[1].split()
 # Columns whose outputs hold frames and nothing beside them.
@@ -111,6 +116,8 @@ def prepare(reader: VideoReader, column: str, *, sized: bool = False) -> None:
     """
     if reader.interlaced:
         _log.warning("%s", _TELECINED if reader.telecined else _INTERLACED)
+    elif reader.pulled_down:
+        _log.warning("%s", _PULLED_DOWN)
     row = "mirroring" if reader.mirrored else "rotation"
     if reader.display_matrix and (TABLE[row][column] is not Outcome.KEPT or (sized and reader.rotation % 180)):
         reader.turn_upright()
@@ -137,6 +144,8 @@ def carried(reader: VideoReader, column: str, streams: list[Any]) -> list[Any]:
             _refuse(column, stream)
         missing.append(_words(stream, row))
         rows.add(row)
+    if column == "avi":
+        _tell_early_sound(reader, kept)
     counted = _counted(missing)
     beside = [(row, words) for row, words in _beside_streams(reader) if not _kept(row, column)]
     counted += [words for _, words in beside]
@@ -149,6 +158,15 @@ def carried(reader: VideoReader, column: str, streams: list[Any]) -> list[Any]:
         frames = "holds frames only" if column in FRAMES_ONLY else f"is {column}"
         _log.log(level, "the output %s, so it will lack: %s%s", frames, ", ".join(counted), advice)
     return kept
+
+
+def _tell_early_sound(reader: VideoReader, streams: list[Any]) -> None:
+    """Warn of a sound that begins after the pictures: AVI plays it from its beginning on."""
+    late = [reader.begin_of(s) - reader.first_pts * reader.time_base for s in streams if s.type == "audio"]
+    if late and max(late) > _LATE:
+        _log.warning(
+            "avi begins the sound with the pictures: it will be %.2f s early; write .mkv or .mp4", float(max(late))
+        )
 
 
 def tell_left_out(streams: list[Any], why: str) -> None:

@@ -112,6 +112,10 @@ class Muxer:
         except (self._av.error.FFmpegError, OSError, ValueError) as error:
             self._name.close()
             raise OutputError(f"cannot write {target}: {reason(error)}") from error
+        # AVI begins its sound at once, whatever its time is.
+        sounds = [reader.begin_of(stream) for stream in streams if stream.type == "audio"][:1]
+        first = reader.first_pts * reader.time_base
+        self._zero = min([first, *sounds]) if self.kind == "avi" else Fraction(0)
         self._constant = self.container.format.name in CONSTANT_RATE
         self._last: int | None = None
         self._covers = reader.covers
@@ -204,6 +208,10 @@ class Muxer:
         self.container.mux(packet)
 
     def _rescale(self, packet: av.Packet[Any], stream: Any) -> None:
+        if self._zero:
+            zero = round(self._zero / packet.time_base)
+            packet.pts = None if packet.pts is None else packet.pts - zero
+            packet.dts = None if packet.dts is None else packet.dts - zero
         base = stream.time_base
         packet.rescale_ts(self._av.AVRational(base.numerator, base.denominator))
 

@@ -76,6 +76,8 @@ def test_exactly_the_frames_between(tmp_path: Path, name: str) -> None:
     assert [n for n, _ in whole] == list(range(FRAMES))
     with av.open(str(path)) as container:
         base, zero = container.streams.video[0].time_base, Fraction(container.start_time or 0, 1_000_000)
+    if path.suffix == ".ts":
+        zero = Fraction(0)  # its clock begins anywhere, and the reader's times at its beginning
     for start, end in ((None, 0.5), (0.52, None), (0.52, 1.4), (1.0, 1.05), (0.0, 9.0), (0.5, 1.0)):
         part = numbers(path, InputOptions(start=start, end=end))
         first, last = (None if t is None else Fraction(str(t)) + zero for t in (start, end))
