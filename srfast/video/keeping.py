@@ -45,6 +45,7 @@ rotation                   k   k   k   k    c  c   c   c   c   c   c   c   c    
 mirroring                  k   k   k   k    c  c   c   c   c   c   c   c   c    c    c    c
 pixel aspect               k   k   k   c    k  k   k   k   n   n   n   n   n    n    n    n
 uneven times               k   k   k   k    c  k   k   n   n   n   n   k   k    k    k    k
+repeats                    n   n   n   n    n  n   n   n   n   n   n   k   k    k    k    n
 10 bits                    k   k   k   k    n  k   k   k   k   k   n   n   k    n    k    k
 12 bits                    n   n   n   n    n  n   n   k   k   k   n   n   k    n    n    k
 alpha                      n   k   k   k    n  n   n   n   k   k   n   c   k    k    n    k
@@ -209,6 +210,8 @@ def _beside_streams(reader: VideoReader) -> list[tuple[str, str]]:
         found.append(("tags", f"tags ({listed})"))
     if reader.aspect not in (None, Fraction(1)):
         found.append(("pixel aspect", f"the pixel aspect {reader.aspect.numerator}:{reader.aspect.denominator}"))
+    if reader.plays not in (None, 1):
+        found.append(("repeats", f"its repeats (shown {f'{reader.plays} times' if reader.plays else 'for ever'})"))
     if not reader.colour.guessed and reader.colour.matrix != RGB:
         found.append(("colour matrix", f"the tag of the colour matrix ({reader.colour.name})"))
     return found

@@ -91,6 +91,8 @@ class Muxer:
         if self.kind == "gif":
             # FFmpeg counts repeats after the first time: 0 is for ever, -1 for none.
             options["loop"] = "-1" if settings.plays == 1 else str(max(0, settings.plays - 1))
+        if self.kind == "avif":
+            options["loop"] = str(settings.plays)
         if self.kind in ("mp4", "mov") and not isinstance(target, Path) and not target.seekable():
             options["movflags"] = "frag_keyframe+empty_moov"  # a pipe does not go back for the index
         if (

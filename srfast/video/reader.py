@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from srfast.errors import InputError
 from srfast.images.arrays import Array
 from srfast.kernels.planes import PlaneColour
-from srfast.video.animation import plays_of
+from srfast.video.animation import is_animation, plays_of
 from srfast.video.colour import Colour, colour_of, to_rgb
 from srfast.video.completeness import FrameTimes, check
 from srfast.video.damage import Damage
@@ -199,9 +199,10 @@ class VideoReader:
         return pulldown(self._decoding.first_times[0], self.stream.time_base) is not None
 
     @functools.cached_property
-    def plays(self) -> int:
-        """How often an animation is shown, 0 for ever and for all that is none."""
-        return plays_of(Path(self._decoding.path)) if self._decoding.reopenable else 0
+    def plays(self) -> int | None:
+        """How often an animation is shown, 0 for ever; None for what is no animation."""
+        path = Path(self._decoding.path)
+        return plays_of(path) if self._decoding.reopenable and is_animation(path) else None
 
     @functools.cached_property
     def _times(self) -> FrameTimes:
