@@ -15,6 +15,7 @@ from srfast.video.colour import RGB
 from srfast.video.reader import VideoReader
 from srfast.video.settings import container_format
 from srfast.video.source import require_av
+from srfast.video.time_range import can_be_cut
 
 _log = logging.getLogger("srfast")
 
@@ -62,6 +63,10 @@ _TELECINED = (
 _PULLED_DOWN = (
     "the input is film whose frames are shown for three and two fields in turn (soft telecine): each is upscaled once and "
     "keeps its time"
+)
+_WHOLE_PACKETS = (
+    "encoded sound is cut between its packets: up to one (20 to 30 ms as a rule) is missing at the beginning, or too "
+    "much at the end"
 )
 _LATE = Fraction(1, 25)  # seconds by which nobody hears it
 _LETTERS = {outcome.value[0]: outcome for outcome in Outcome}
@@ -147,6 +152,8 @@ def carried(reader: VideoReader, column: str, streams: list[Any]) -> list[Any]:
         rows.add(row)
     if column == "avi":
         _tell_early_sound(reader, kept)
+    if reader.range and any(s.type == "audio" and not can_be_cut(s) for s in kept):
+        _log.warning("%s", _WHOLE_PACKETS)
     counted = _counted(missing)
     beside = [(row, words) for row, words in _beside_streams(reader) if not _kept(row, column)]
     counted += [words for _, words in beside]

@@ -26,7 +26,7 @@ from srfast.video.hdr import light_of
 from srfast.video.planes import to_planes
 from srfast.video.rate import even_rate, pulldown
 from srfast.video.source import COPIED, InputOptions, Source, require_av
-from srfast.video.time_range import TimeRange
+from srfast.video.time_range import TimeRange, cut_sound
 from srfast.video.turning import Turn, turn_of
 
 if TYPE_CHECKING:
@@ -130,8 +130,12 @@ class VideoReader:
                     yield event
                 else:
                     self._left_out += 1
-            elif is_picture(self._av, event.stream) or self.range.packet(event):
+            elif is_picture(self._av, event.stream):
                 yield event
+            else:
+                part = cut_sound(event, self.range.first, self.range.last) if self.range else event
+                if self.range.packet(part):
+                    yield part
 
     @property
     def range(self) -> TimeRange:
