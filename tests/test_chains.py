@@ -14,6 +14,7 @@ from torch.nn import functional as F
 import srfast
 from srfast.checkpoint import save_checkpoint
 from srfast.cli import main
+from srfast.cli.main import _parser
 from srfast.engine import Engine
 from srfast.errors import InputError, UnsupportedModelError
 from srfast.models import RealCUGAN, RRDBNet, SRVGGNetCompact
@@ -159,3 +160,18 @@ def test_videos_of_networks_for_frames_are_refused(tmp_path: Path) -> None:
     source = next(iter(sorted(clip.parent.glob("*.mp4"))))
     with pytest.raises(InputError, match="frames"):
         upscale_video(source, tmp_path / "out.mkv", upscaler)
+
+
+def test_a_name_that_is_given_again_counts_alone() -> None:
+    """Scripts add ``-n other`` to a line that names one: only ``-m`` makes a chain."""
+    parser = _parser()
+    given = {
+        "-n a -n b": ["b"],
+        "--model_name a -m x -n b": ["b"],
+        "-n a -m x": ["a", "x"],
+        "-m x -m y": ["x", "y"],
+        "-n a --model_name b --model y": ["b", "y"],
+    }
+    for line, models in given.items():
+        assert parser.parse_args(["upscale", "in.png", "out.png", *line.split()]).model == models
+    assert parser.parse_args(["upscale", "in.png", "out.png"]).model is None

@@ -166,15 +166,29 @@ def options_of(kind: type[T], args: argparse.Namespace) -> T:
     return kind(**{name: tuple(value) if isinstance(value, list) else value for name, value in values.items()})
 
 
+class _Replace(argparse.Action):
+    """Makes the value the only one of a list, so that a script's own option gives way to one that is added to it."""
+
+    def __call__(
+        self, parser: Any, namespace: argparse.Namespace, values: Any, option_string: str | None = None
+    ) -> None:
+        setattr(namespace, self.dest, [values])
+
+
 def add_model(p: argparse.ArgumentParser) -> None:
     """The network and where it runs: ``ModelOptions``."""
     model = p.add_argument_group("model")
-    names = ("-n", "--model_name", "--model-name", "-m", "--model", "--model_path", "--model-path")
     model.add_argument(
-        *names,
+        *("-n", "--model_name", "--model-name"),
+        dest="model",
+        action=_Replace,
+        help="a shipped model's name (see 'srfast info') or a checkpoint file; given again, the last counts",
+    )
+    model.add_argument(
+        *("-m", "--model", "--model_path", "--model-path"),
         dest="model",
         action="append",
-        help="a checkpoint file or a shipped model's name (see 'srfast info'); given again, another that runs after it",
+        help="the same; given again, another that runs after it",
     )
     model.add_argument(
         "--self-ensemble",

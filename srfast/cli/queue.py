@@ -45,8 +45,11 @@ class Job:
     kind: str
 
 
-def upscale_all(options: UpscaleOptions, sources: list[str], target: Path) -> int:
+def upscale_all(options: UpscaleOptions, sources: list[str], output: str) -> int:
     """Files and folders into one folder; returns 0, or the code of the first that could not be read or written."""
+    target = Path(output)
+    if not target.exists() and not output.endswith(("/", os.sep)) and _kind(target):
+        raise OutputError(f"there may be several results, and {output} is the name of one; give a folder, as {output}/")
     jobs, others = _jobs(options.output, [Path(source) for source in sources], target)
     videos = any(job.kind == "video" for job in jobs)
     check_applicable(options, Kind.FILES if videos else Kind.FOLDER)

@@ -59,7 +59,7 @@ def _upscale(args: argparse.Namespace) -> int:
     options = UpscaleOptions.of(args)
     sources, target = paths_from(args, queue_of(args.queue) if args.queue else [])
     if len(sources) > 1 or args.queue or _into_folder(sources[0], target):
-        return upscale_all(options, sources, Path(target))
+        return upscale_all(options, sources, target)
     source = sources[0]
     kind = _kind(source, target, options)
     check_applicable(options, kind, useful=("format",) if target == "-" else ())

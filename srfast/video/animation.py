@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import io
+import math
 import struct
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import cv2
 import numpy as np
@@ -15,6 +16,7 @@ from srfast.errors import InputError
 
 _MOST = 1 << 30  # bytes of decoded pictures: they are in memory all at once
 _HEAD = 1 << 16
+_LARGEST_INDEX = 1 << 24
 SUFFIXES = (".gif", ".png", ".apng", ".webp", ".avif")  # of files that may hold an animation
 
 
@@ -52,12 +54,14 @@ def is_animated_webp(head: bytes) -> bool:
 
 
 def plays_of(path: Path) -> int:
-    """How often the animation in a GIF, PNG or WebP file is shown; 0 for ever, and for all other files."""
+    """How often the animation in a GIF, PNG, WebP or AVIF file is shown; 0 for ever, and for all other files."""
     if not path.is_file():
         return 0
     try:
         with path.open("rb") as file:
             head = file.read(_HEAD)
+            if head[4:8] == b"ftyp":
+                return _avif_plays(file)
     except OSError:
         return 0
     if head.startswith(b"GIF8"):
@@ -74,6 +78,49 @@ def plays_of(path: Path) -> int:
         at = head.find(b"ANIM")
         return struct.unpack_from("<H", head, at + 12)[0] if 0 < at <= len(head) - 14 else 0
     return 0
+
+
+def _avif_plays(file: BinaryIO) -> int:
+    """Tell how often the first track is shown: its length in those of its edit list, which says whether it is repeated."""
+    track = _inside(_inside(_content(file, b"moov"), b"moov"), b"trak")
+    header, edits = _inside(track, b"tkhd"), _inside(_inside(track, b"edts"), b"elst")
+    if len(header) < 36 or len(edits) < 16:
+        return 0
+    if not edits[3] & 1:
+        return 1
+    length = int.from_bytes(header[28:36] if header[0] else header[20:24], "big")
+    segment = int.from_bytes(edits[8:16] if edits[0] else edits[8:12], "big")
+    endless = length >= ((1 << 63) - 1 if header[0] else (1 << 32) - 1)
+    return 0 if endless or not segment else math.ceil(length / segment)
+
+
+def _content(file: BinaryIO, kind: bytes) -> bytes:
+    """Return a box of a file with its header; nothing where there is none."""
+    file.seek(0)
+    while len(head := file.read(16)) >= 8:
+        length = int.from_bytes(head[:4], "big")
+        length = int.from_bytes(head[8:16], "big") if length == 1 else length
+        begin = file.tell() - len(head)
+        if head[4:8] == kind:
+            file.seek(begin)
+            return file.read(min(length, _LARGEST_INDEX) if length else _LARGEST_INDEX)
+        if length < 8:
+            break
+        file.seek(begin + length)
+    return b""
+
+
+def _inside(data: bytes, kind: bytes) -> bytes:
+    """Return what the first box of a kind holds; ``data`` are boxes one after the other."""
+    at = 0
+    while at + 8 <= len(data):
+        length = int.from_bytes(data[at : at + 4], "big")
+        if data[at + 4 : at + 8] == kind:
+            return data[at + 8 : at + length] if length else data[at + 8 :]
+        if length < 8:
+            break
+        at += length
+    return b""
 
 
 def _gif_pictures(data: bytes) -> int:

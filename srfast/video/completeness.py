@@ -118,11 +118,12 @@ def _missing_by_own_duration(end: Fraction, times: FrameTimes) -> tuple[int, boo
 
 def _missing_by_file_duration(source: Decoding, times: FrameTimes) -> int:
     """Frames between the last packet of any stream and the end that the header tells."""
-    duration, start = source.container.duration, source.container.start_time or 0
+    duration = source.container.duration
+    start = Fraction(source.container.start_time or 0, 1_000_000) - source.origin
     if not duration or not source.ends:
         return 0
     assert times.rate
-    left = Fraction(duration + max(start, 0), 1_000_000) - max(source.ends.values())
+    left = Fraction(duration, 1_000_000) + max(start, Fraction(0)) - max(source.ends.values())
     missing = int(left * times.rate)
     return missing if _is_long(missing, left, times) else 0
 

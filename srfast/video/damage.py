@@ -87,7 +87,8 @@ class Steps:
         usual = self.usual()
         if usual is None:
             return 0
-        return sum(count * (round(step / usual) - 1) for step, count in self._counts.items() if step > 1.5 * usual)
+        longer = 1.5 * usual + 1  # what is shown for three fields instead of two is no gap
+        return sum(count * (round(step / usual) - 1) for step, count in self._counts.items() if step > longer)
 
 
 class Expected:

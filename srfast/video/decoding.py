@@ -30,7 +30,7 @@ from srfast.video.source import (
     require_av,
 )
 from srfast.video.time_range import Approach, TimeRange
-from srfast.video.timeline import HiddenSound, Slots, Timeline
+from srfast.video.timeline import HiddenSound, Slots, Timeline, clock_start
 
 if TYPE_CHECKING:
     import av
@@ -62,6 +62,7 @@ class Decoding:
         tags: the container's colour tags.
         promised: frames to be shown by the container's own count, 0 where it has none.
         ends: by stream index, the end of its last packet in seconds.
+        origin: seconds of the container's clock that its times count from.
         range: the part of it that is asked for.
         skipped: packets of the video before that part which were not decoded.
     """
@@ -83,7 +84,9 @@ class Decoding:
         try:
             self._choose_stream()
             base = self.stream.time_base
-            self.range = TimeRange(options.start, options.end, self.container.start_time, base)
+            self.origin = clock_start(self.container)
+            begin = None if self.origin else self.container.start_time
+            self.range = TimeRange(options.start, options.end, begin, base)
             self.promised = _promised_frames(self.container, self.stream)  # while no other thread reads the index
         except BaseException:
             self.close()
@@ -198,7 +201,7 @@ class Decoding:
         self._expected = Expected()
         holes = Holes() if "matroska" in self.container.format.name else None
         hiding, hidden = self.stream.codec_context.name in _HIDING, HiddenSound()
-        timeline = Timeline(self.container.format.name, self.label)
+        timeline = Timeline(self.container.format.name, self.label, self.origin)
         self._slots = Slots() if self.container.format.name == "avi" else None
         self._repeats = Repeats() if self.stream.codec_context.name in REPEATING else None
         counted = self._repeats is not None or self._slots is not None  # times follow from all frames before

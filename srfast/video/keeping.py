@@ -15,6 +15,7 @@ from srfast.video.colour import RGB
 from srfast.video.reader import VideoReader
 from srfast.video.settings import container_format
 from srfast.video.source import require_av
+from srfast.video.time_range import can_be_cut
 
 _log = logging.getLogger("srfast")
 
@@ -45,6 +46,7 @@ rotation                   k   k   k   k    c  c   c   c   c   c   c   c   c    
 mirroring                  k   k   k   k    c  c   c   c   c   c   c   c   c    c    c    c
 pixel aspect               k   k   k   c    k  k   k   k   n   n   n   n   n    n    n    n
 uneven times               k   k   k   k    c  k   k   n   n   n   n   k   k    k    k    k
+repeats                    n   n   n   n    n  n   n   n   n   n   n   k   k    k    k    n
 10 bits                    k   k   k   k    n  k   k   k   k   k   n   n   k    n    k    k
 12 bits                    n   n   n   n    n  n   n   k   k   k   n   n   k    n    n    k
 alpha                      n   k   k   k    n  n   n   n   k   k   n   c   k    k    n    k
@@ -58,6 +60,15 @@ _TELECINED = (
     "the input looks like telecined film (two of five frames repeat a field): its fields are upscaled woven together; "
     "take the telecine out first, as with ffmpeg -vf fieldmatch,decimate"
 )
+_PULLED_DOWN = (
+    "the input is film whose frames are shown for three and two fields in turn (soft telecine): each is upscaled once and "
+    "keeps its time"
+)
+_WHOLE_PACKETS = (
+    "encoded sound is cut between its packets: up to one (20 to 30 ms as a rule) is missing at the beginning, or too "
+    "much at the end"
+)
+_LATE = Fraction(1, 25)  # seconds by which nobody hears it
 _LETTERS = {outcome.value[0]: outcome for outcome in Outcome}
 _COLUMNS = _TABLE.split("\n", 2)[1].split()
 # Columns whose outputs hold frames and nothing beside them.
@@ -111,6 +122,8 @@ def prepare(reader: VideoReader, column: str, *, sized: bool = False) -> None:
     """
     if reader.interlaced:
         _log.warning("%s", _TELECINED if reader.telecined else _INTERLACED)
+    elif reader.pulled_down:
+        _log.warning("%s", _PULLED_DOWN)
     row = "mirroring" if reader.mirrored else "rotation"
     if reader.display_matrix and (TABLE[row][column] is not Outcome.KEPT or (sized and reader.rotation % 180)):
         reader.turn_upright()
@@ -137,6 +150,10 @@ def carried(reader: VideoReader, column: str, streams: list[Any]) -> list[Any]:
             _refuse(column, stream)
         missing.append(_words(stream, row))
         rows.add(row)
+    if column == "avi":
+        _tell_early_sound(reader, kept)
+    if reader.range and any(s.type == "audio" and not can_be_cut(s) for s in kept):
+        _log.warning("%s", _WHOLE_PACKETS)
     counted = _counted(missing)
     beside = [(row, words) for row, words in _beside_streams(reader) if not _kept(row, column)]
     counted += [words for _, words in beside]
@@ -149,6 +166,15 @@ def carried(reader: VideoReader, column: str, streams: list[Any]) -> list[Any]:
         frames = "holds frames only" if column in FRAMES_ONLY else f"is {column}"
         _log.log(level, "the output %s, so it will lack: %s%s", frames, ", ".join(counted), advice)
     return kept
+
+
+def _tell_early_sound(reader: VideoReader, streams: list[Any]) -> None:
+    """Warn of a sound that begins after the pictures: AVI plays it from its beginning on."""
+    late = [reader.begin_of(s) - reader.first_pts * reader.time_base for s in streams if s.type == "audio"]
+    if late and max(late) > _LATE:
+        _log.warning(
+            "avi begins the sound with the pictures: it will be %.2f s early; write .mkv or .mp4", float(max(late))
+        )
 
 
 def tell_left_out(streams: list[Any], why: str) -> None:
@@ -191,6 +217,8 @@ def _beside_streams(reader: VideoReader) -> list[tuple[str, str]]:
         found.append(("tags", f"tags ({listed})"))
     if reader.aspect not in (None, Fraction(1)):
         found.append(("pixel aspect", f"the pixel aspect {reader.aspect.numerator}:{reader.aspect.denominator}"))
+    if reader.plays not in (None, 1):
+        found.append(("repeats", f"its repeats (shown {f'{reader.plays} times' if reader.plays else 'for ever'})"))
     if not reader.colour.guessed and reader.colour.matrix != RGB:
         found.append(("colour matrix", f"the tag of the colour matrix ({reader.colour.name})"))
     return found

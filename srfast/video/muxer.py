@@ -91,6 +91,8 @@ class Muxer:
         if self.kind == "gif":
             # FFmpeg counts repeats after the first time: 0 is for ever, -1 for none.
             options["loop"] = "-1" if settings.plays == 1 else str(max(0, settings.plays - 1))
+        if self.kind == "avif":
+            options["loop"] = str(settings.plays)
         if self.kind in ("mp4", "mov") and not isinstance(target, Path) and not target.seekable():
             options["movflags"] = "frag_keyframe+empty_moov"  # a pipe does not go back for the index
         if (
@@ -112,6 +114,10 @@ class Muxer:
         except (self._av.error.FFmpegError, OSError, ValueError) as error:
             self._name.close()
             raise OutputError(f"cannot write {target}: {reason(error)}") from error
+        # AVI begins its sound at once, whatever its time is.
+        sounds = [reader.begin_of(stream) for stream in streams if stream.type == "audio"][:1]
+        first = reader.first_pts * reader.time_base
+        self._zero = min([first, *sounds]) if self.kind == "avi" else Fraction(0)
         self._constant = self.container.format.name in CONSTANT_RATE
         self._last: int | None = None
         self._covers = reader.covers
@@ -205,6 +211,10 @@ class Muxer:
         self.container.mux(packet)
 
     def _rescale(self, packet: av.Packet[Any], stream: Any) -> None:
+        if self._zero:
+            zero = round(self._zero / packet.time_base)
+            packet.pts = None if packet.pts is None else packet.pts - zero
+            packet.dts = None if packet.dts is None else packet.dts - zero
         base = stream.time_base
         packet.rescale_ts(self._av.AVRational(base.numerator, base.denominator))
 

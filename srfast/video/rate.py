@@ -15,6 +15,8 @@ _SAMPLE = 240  # packets whose times are looked at
 _FASTEST = 1000  # frames per second: more is the rate of a clock
 _SECONDS = 0.5  # and how long that may take
 _FEW = 3  # units of time, in which a multiple cannot be told from any other step
+_LEAST_FILM = 8  # steps from frame to frame
+_SHOWN = 60  # fields a second
 _STEADY = 0.8  # the share of steps that are alike in a steady video: others may be gaps
 _USUAL = tuple(
     Fraction(rate)
@@ -75,6 +77,8 @@ def frame_rate(
         if steps:
             return _agreeing(rates, Fraction(steps[0]), 1, base)
         return next((rate for rate in rates if rate <= _FASTEST), None)
+    if film := pulldown(times, base):
+        return _agreeing(rates, film, len(steps), base)
     # The median, because a few gaps, each many steps long, would move the mean.
     usual = statistics.median(steps)
     near = [step for step in steps if abs(step - usual) <= max(1, usual / 20)]
@@ -88,6 +92,26 @@ def frame_rate(
     if rates and rates[0] * base * min(steps) <= 1 and not (whole and abs(rates[0] - mean) > mean / 10):
         return rates[0]
     return mean.limit_denominator(1001)
+
+
+def pulldown(times: Sequence[int], base: Fraction) -> Fraction | None:
+    """Units of ``base`` from frame to frame of film that is shown by 60 fields a second; None where it is not.
+
+    Its frames are shown for three and for two fields in turn (3:2 pulldown): flags of the video tell the player to repeat one.
+    """
+    steps = [b - a for a, b in itertools.pairwise(times) if b > a]
+    if len(steps) < _LEAST_FILM:
+        return None
+    field = Fraction(2 * sum(steps), 5 * len(steps))
+    fields = [round(step / field) for step in steps]
+    if set(fields) != {2, 3}:
+        return None
+    field = Fraction(sum(steps), sum(fields))
+    if field < _FEW or any(abs(s - n * field) > 1 + field / 20 for s, n in zip(steps, fields, strict=True)):
+        return None
+    turns = sum(a != b for a, b in itertools.pairwise(fields))
+    is_film = abs(_SHOWN * base * field - 1) < Fraction(1, 100)
+    return field * 5 / 2 if is_film and turns >= _STEADY * (len(steps) - 1) else None
 
 
 def _is_multiple(step: int, unit: Fraction) -> bool:

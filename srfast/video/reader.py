@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from srfast.errors import InputError
 from srfast.images.arrays import Array
 from srfast.kernels.planes import PlaneColour
-from srfast.video.animation import plays_of
+from srfast.video.animation import is_animation, plays_of
 from srfast.video.colour import Colour, colour_of, to_rgb
 from srfast.video.completeness import FrameTimes, check
 from srfast.video.damage import Damage
@@ -24,9 +24,9 @@ from srfast.video.decoding import Decoding, is_picture, packet_time
 from srfast.video.deinterlacing import Deinterlacer
 from srfast.video.hdr import light_of
 from srfast.video.planes import to_planes
-from srfast.video.rate import even_rate
+from srfast.video.rate import even_rate, pulldown
 from srfast.video.source import COPIED, InputOptions, Source, require_av
-from srfast.video.time_range import TimeRange
+from srfast.video.time_range import TimeRange, cut_sound
 from srfast.video.turning import Turn, turn_of
 
 if TYPE_CHECKING:
@@ -115,6 +115,7 @@ class VideoReader:
         self.display_matrix = _display_matrix(frame)
         self.light = light_of(frame)
         self.aspect: Fraction | None = self.stream.sample_aspect_ratio or None
+        self.first_pts = int(frame.pts or 0) * (2 if self._fields else 1)  # of the first frame
         self._turn: Turn | None = None
         self._decoded_size = (frame.width, frame.height)
         self.covers = {
@@ -129,8 +130,12 @@ class VideoReader:
                     yield event
                 else:
                     self._left_out += 1
-            elif is_picture(self._av, event.stream) or self.range.packet(event):
+            elif is_picture(self._av, event.stream):
                 yield event
+            else:
+                part = cut_sound(event, self.range.first, self.range.last) if self.range else event
+                if self.range.packet(part):
+                    yield part
 
     @property
     def range(self) -> TimeRange:
@@ -192,10 +197,16 @@ class VideoReader:
         """True where an interlaced video looks like film with repeated fields."""
         return self._decoding.telecined
 
+    @property
+    def pulled_down(self) -> bool:
+        """True for film whose frames are shown for three and two fields in turn, as flags of the video ask."""
+        return pulldown(self._decoding.first_times[0], self.stream.time_base) is not None
+
     @functools.cached_property
-    def plays(self) -> int:
-        """How often an animation is shown, 0 for ever and for all that is none."""
-        return plays_of(Path(self._decoding.path)) if self._decoding.reopenable else 0
+    def plays(self) -> int | None:
+        """How often an animation is shown, 0 for ever; None for what is no animation."""
+        path = Path(self._decoding.path)
+        return plays_of(path) if self._decoding.reopenable and is_animation(path) else None
 
     @functools.cached_property
     def _times(self) -> FrameTimes:
@@ -212,10 +223,14 @@ class VideoReader:
         return self._decoding.stream
 
     @property
-    def first_pts(self) -> int:
-        """The time of the first frame, in units of the time base; for the reader at its start."""
-        first = int(next((e.pts for e in self._head if isinstance(e, self._av.VideoFrame)), 0) or 0)
-        return 2 * first if self._fields else first
+    def origin(self) -> Fraction:
+        """Seconds of the container's clock that all times count from."""
+        return self._decoding.origin
+
+    def begin_of(self, stream: Any) -> Fraction:
+        """Seconds at which a copied stream begins in the part that is read, as its container tells it."""
+        first = stream.start_time
+        return Fraction(0) if self.range or first is None else first * stream.time_base - self.origin
 
     @property
     def waiting_packets(self) -> list[Any]:

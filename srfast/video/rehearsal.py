@@ -253,6 +253,7 @@ def _first_packets(
             for packet in container.demux():
                 index, read = packet.stream.index, read + packet.size
                 if missing.get(index, 0) and packet.size:  # a cover has no time
+                    _count_from(reader.origin, packet)
                     samples.append(Sample.of(packet, index))
                     missing[index] -= 1
                 if not any(missing.values()) or time.monotonic() > ends or read > _READ:
@@ -262,6 +263,13 @@ def _first_packets(
     finally:
         pipe.close()
     return samples
+
+
+def _count_from(origin: Fraction, packet: Any) -> None:
+    """Gives a packet the times that the reader gives it."""
+    ticks = round(origin / packet.time_base)
+    packet.pts = None if packet.pts is None else packet.pts - ticks
+    packet.dts = None if packet.dts is None else packet.dts - ticks
 
 
 class _Forward:

@@ -159,7 +159,7 @@ def choose(reader: VideoReader, encoding: Encoding, suffix: str, width: int, hei
         time_base=_encoder_clock(name, reader),
         clock=reader.time_base,
         aspect=_aspect(reader, width, height),
-        plays=reader.plays,
+        plays=reader.plays or 0,
         colour=reader.colour.for_format(pix_fmt, reader.height),
         headers_apart=apart,
     )

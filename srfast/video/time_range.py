@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterator
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any
@@ -85,6 +86,36 @@ class TimeRange:
         """Seconds that it takes of a video that lasts ``duration``."""
         end = duration if self._end is None else min(duration, self._end)
         return max(Fraction(0), end - (self._start or 0))
+
+
+# Codecs whose samples lie one after the other, and their bits.
+_PLAIN = re.compile(r"pcm_(?:[suf](8|16|24|32|64)(?:le|be)?|alaw|mulaw)")
+
+
+def can_be_cut(stream: Any) -> bool:
+    """Return whether a sound is cut at samples; others are cut at their packets."""
+    return stream.type == "audio" and _PLAIN.fullmatch(stream.codec_context.name) is not None
+
+
+def cut_sound(packet: Any, first: Fraction | None, last: Fraction | None) -> Any:
+    """Return the part of a packet of PCM from ``first`` to ``last`` seconds of its own times; the packet where it is all."""
+    begin = packet.pts if packet.pts is not None else packet.dts
+    if begin is None or not packet.size or not can_be_cut(packet.stream):
+        return packet
+    context = packet.stream.codec_context
+    bits = _PLAIN.fullmatch(context.name)
+    size = int(bits[1] or 8) // 8 * context.channels if bits else 1
+    rate, time, count = context.sample_rate, begin * packet.time_base, packet.size // size
+    start = 0 if first is None else min(max(0, math.ceil((first - time) * rate)), count)
+    stop = count if last is None else max(min(count, math.ceil((last - time) * rate)), start)
+    if stop - start in (0, count):
+        return packet
+    ticks = 1 / (rate * packet.time_base)
+    made = type(packet)(bytes(packet)[start * size : stop * size])
+    made.stream, made.time_base, made.is_keyframe = packet.stream, packet.time_base, packet.is_keyframe
+    made.pts = made.dts = begin + math.ceil(start * ticks)  # before the range it would be left out
+    made.duration = round((stop - start) * ticks)
+    return made
 
 
 class Approach:

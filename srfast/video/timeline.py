@@ -12,7 +12,14 @@ _log = logging.getLogger("srfast")
 _JOINED = ("mpegts", "mpeg", "flv", "live_flv", "ogg", "concat", "hls", "asf")
 # Seconds by which an audio packet may lie before the place where the new times continue.
 _OVERLAP = Fraction(1)
+_ZERO = Fraction(0)
 _LEAP = Fraction(3600)  # seconds: another recording, and more than some containers can leave between two packets
+
+
+def clock_start(container: Any) -> Fraction:
+    """Seconds at which the clock of a broadcast, a disc or a live stream begins: anywhere, so its times count from there."""
+    joined = any(name in _JOINED for name in container.format.name.split(","))
+    return Fraction(max(0, container.start_time or 0), 1_000_000) if joined else Fraction(0)
 
 
 class Timeline:
@@ -24,22 +31,26 @@ class Timeline:
     Args:
         container: by FFmpeg's name; in formats that cannot be joined nothing is moved.
         label: of the input, for what is said.
+        start: seconds that are taken from all times.
 
     Attributes:
         jumps: how many there were.
     """
 
-    def __init__(self, container: str, label: str) -> None:
+    def __init__(self, container: str, label: str, start: Fraction = _ZERO) -> None:
         self.jumps = 0
         self._label = label
         self._active = any(name in _JOINED for name in container.split(","))
-        self._offsets = [Fraction(0)]
+        self._offsets = [-start]
         self._epoch: dict[int, int] = {}  # by stream: which offset it is at
         self._ends: dict[int, Fraction] = {}  # by stream: where the next packet is expected, in seconds
 
     def move(self, packet: Any) -> bool:
         """Shifts the packet's times; True where it is the first after a jump."""
-        if not self._active or packet.dts is None:
+        if not self._active:
+            return False
+        if packet.dts is None:
+            self._shift(packet, self._offsets[self._epoch.get(packet.stream.index, 0)])
             return False
         stream, base = packet.stream, packet.time_base
         if stream.type not in ("video", "audio"):
@@ -81,7 +92,8 @@ class Timeline:
         if not offset:
             return
         ticks = round(offset / packet.time_base)
-        packet.dts += ticks
+        if packet.dts is not None:
+            packet.dts += ticks
         if packet.pts is not None:
             packet.pts += ticks
 

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from srfast.cli import main
+from srfast.errors import OutputError
 from srfast.upscaler import Upscaler
 
 FAST = ["-n", "compact_x2", "--progress", "none"]
@@ -161,3 +162,19 @@ def test_a_format_of_images_for_videos_alone(tmp_path: Path, capsys: pytest.Capt
     clip(tmp_path / "in" / "b.mp4")
     assert main(["upscale", str(tmp_path / "in"), str(tmp_path / "out"), "--ext", "png", *FAST]) == 2
     assert "--ext does nothing for videos" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("several", [["a.png", "b.png"], ["folder"], ["--queue", "list.txt"]])
+def test_the_name_of_a_file_is_no_folder(
+    tmp_path: Path, several: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Whoever names one output for several inputs is told; nothing of that name is made."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "folder").mkdir()
+    for name in ("a.png", "b.png", "folder/c.png"):
+        cv2.imwrite(str(tmp_path / name), np.zeros((8, 8, 3), np.uint8))
+    (tmp_path / "list.txt").write_text("a.png\nb.png\n")
+    for name in ("out.mp4", "out.PNG", "out.mkv"):
+        assert main(["upscale", *several, name]) == OutputError.exit_code
+        assert "there may be several results" in capsys.readouterr().err
+        assert not (tmp_path / name).exists()

@@ -75,7 +75,7 @@ def outcome(source: Path, target: Path, upscaler: Upscaler) -> str:
 
 
 def campaign(clips: list[Path], folder: Path, upscaler: Upscaler, count: int) -> dict[str, int]:
-    """Runs ``count`` mutations; every run ends within ten seconds."""
+    """Runs ``count`` mutations, each at its end after half a minute of computing: what waits for ever ends the test."""
     chance = random.Random(count)
     counts = dict.fromkeys((SILENT, TOLD, REFUSED, SAME), 0)
     for number in range(count):
@@ -83,9 +83,9 @@ def campaign(clips: list[Path], folder: Path, upscaler: Upscaler, count: int) ->
         kind = KINDS[number // len(clips) % len(KINDS)]
         source = folder / f"damaged{clip.suffix}"
         source.write_bytes(mutated(clip.read_bytes(), kind, chance))
-        started = time.monotonic()
+        started = time.process_time()
         result = outcome(source, folder / f"out{clip.suffix}", upscaler)
-        assert time.monotonic() - started < 30, f"{kind} number {number} took too long"
+        assert time.process_time() - started < 30, f"{kind} number {number} took too long"
         counts[result] += 1
         if result == SILENT:
             (folder / f"silent-{number}-{kind}{clip.suffix}").write_bytes(source.read_bytes())
@@ -102,7 +102,7 @@ def in_child(clips: list[Path], folder: Path, count: int) -> None:
     raise SystemExit(0 if counts[SILENT] == 0 and grown < 1024 else 2)
 
 
-@pytest.mark.parametrize("count", [30, pytest.param(500, marks=[pytest.mark.slow, pytest.mark.timeout(1500)])])
+@pytest.mark.parametrize("count", [30, pytest.param(500, marks=[pytest.mark.slow, pytest.mark.timeout(7200)])])
 def test_mutations(clips: list[Path], tmp_path: Path, count: int) -> None:
     """In a process of its own, so that a crash of a decoder would be a failure and not the end of the tests."""
     process = start(in_child, clips, tmp_path, count)

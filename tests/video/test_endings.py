@@ -135,7 +135,7 @@ def test_fewer_streams_on_resume(tmp_path: Path, clip: Path, whole: Path) -> Non
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="forks and kills")
-@pytest.mark.parametrize("kills", [3, pytest.param(25, marks=[pytest.mark.slow, pytest.mark.timeout(1200)])])
+@pytest.mark.parametrize("kills", [3, pytest.param(25, marks=[pytest.mark.slow, pytest.mark.timeout(7200)])])
 def test_killed_with_other_streams_each_time(tmp_path: Path, clip: Path, whole: Path, kills: int) -> None:
     chance, killed, target = random.Random(kills), 0, tmp_path / "out.mkv"
     expected, sound = frames_of(whole), packets(clip, "audio")

@@ -31,6 +31,7 @@ WORDS = {
     "mirroring": "mirror",
     "pixel aspect": "pixel aspect 4:3",
     "uneven times": "one frame rate",
+    "repeats": "shown 3 times",
     "10 bits": r"(8|10) of the input's (10 )?bits",
     "12 bits": r"(8|10) of the input's (12 )?bits",
     "alpha": "no alpha",

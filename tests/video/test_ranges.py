@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from fractions import Fraction
 from pathlib import Path
 
@@ -76,6 +77,8 @@ def test_exactly_the_frames_between(tmp_path: Path, name: str) -> None:
     assert [n for n, _ in whole] == list(range(FRAMES))
     with av.open(str(path)) as container:
         base, zero = container.streams.video[0].time_base, Fraction(container.start_time or 0, 1_000_000)
+    if path.suffix == ".ts":
+        zero = Fraction(0)  # its clock begins anywhere, and the reader's times at its beginning
     for start, end in ((None, 0.5), (0.52, None), (0.52, 1.4), (1.0, 1.05), (0.0, 9.0), (0.5, 1.0)):
         part = numbers(path, InputOptions(start=start, end=end))
         first, last = (None if t is None else Fraction(str(t)) + zero for t in (start, end))
@@ -162,3 +165,63 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     with pytest.raises(SystemExit):
         main(["upscale", str(path), out, "--from", "1:75"])
     assert "takes seconds such as 90.5, or a time" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("suffix", "codec"), [(".mkv", "pcm_s16le"), (".mov", "pcm_s24le"), (".avi", "pcm_u8")])
+def test_pcm_is_cut_at_the_sample(tmp_path: Path, suffix: str, codec: str, caplog: pytest.LogCaptureFixture) -> None:
+    """Packets of a third of a second, of samples that tell their number."""
+    path, rate, size = tmp_path / f"in{suffix}", 8000, 2667
+    tone = (np.arange(2 * rate) % 200 * 256 - 25_600).astype(np.int16)
+    with av.open(str(path), "w") as out:
+        video = out.add_stream("mpeg4", rate=RATE)
+        video.width, video.height, video.pix_fmt = 32, 16, "yuv420p"
+        sound = out.add_stream(codec, rate=rate, layout="mono")
+        for i in range(FRAMES):
+            frame = av.VideoFrame.from_ndarray(np.full((16, 32, 3), STEP * i, np.uint8), format="rgb24")
+            frame = frame.reformat(format="yuv420p")
+            frame.pts = i
+            out.mux(video.encode(frame))
+        for start in range(0, len(tone), size):
+            samples = av.AudioFrame.from_ndarray(tone[None, start : start + size], format="s16", layout="mono")
+            samples.sample_rate, samples.pts = rate, start
+            for made in av.AudioResampler(sound.codec_context.format).resample(samples):
+                out.mux(sound.encode(made))
+        out.mux(video.encode(None))
+        out.mux(sound.encode(None))
+
+    def heard(file: Path) -> np.ndarray:
+        with av.open(str(file)) as container:
+            again = av.AudioResampler("s16")
+            return np.concatenate([p.to_ndarray()[0] for f in container.decode(audio=0) for p in again.resample(f)])
+
+    whole = heard(path)
+    assert len(whole) == len(tone) and len(np.unique(whole)) == 200
+    for start, end in ((0.5, 1.5), (0.3334, 1.0), (None, 0.04), (0.52, None), (0.04, 0.08)):
+        out = tmp_path / f"out{suffix}"
+        with caplog.at_level("WARNING", "srfast"):
+            upscale_video(path, out, tiny(), input_options=InputOptions(start=start, end=end), overwrite=True)
+        first, last = (None if t is None else Fraction(str(t)) for t in (start, end))
+        with av.open(str(path)) as container:  # the range begins in the units of the video
+            base = container.streams.video[0].time_base
+        first, last = (None if t is None else -(-t // base) * base for t in (first, last))
+        begin, stop = (None if t is None else math.ceil(t * rate) for t in (first, last))
+        made, wanted = heard(out), whole[begin:stop]
+        if suffix == ".mkv":  # its times are milliseconds: up to 8 samples
+            shift = next(n for n in range(-8, 9) if whole[(begin or 0) + n] == made[0])
+            assert abs(len(made) - len(wanted)) <= 8
+            begin = (begin or 0) + shift
+            wanted = whole[begin : begin + len(made)]
+        assert np.array_equal(made, wanted), (start, end)
+        with av.open(str(out)) as container:
+            time = container.streams.audio[0].start_time or 0
+            assert abs(time * container.streams.audio[0].time_base) < 0.002
+    assert "cut between" not in caplog.text
+
+
+def test_a_cut_between_packets_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = clip(tmp_path / "in.mkv")
+    with caplog.at_level("WARNING", "srfast"):
+        upscale_video(path, tmp_path / "whole.mkv", tiny())
+        assert "cut between" not in caplog.text
+        upscale_video(path, tmp_path / "out.mkv", tiny(), input_options=InputOptions(start=0.5))
+    assert caplog.text.count("encoded sound is cut between its packets") == 1

@@ -95,7 +95,7 @@ def _note(frames: list[int]) -> Callable[[Any], None]:
     return lambda progress: frames.append(progress.done)
 
 
-@pytest.mark.timeout(1200)
+@pytest.mark.timeout(7200)
 def test_sounds_and_containers(tmp_path: Path) -> None:
     outcomes = Outcomes(tmp_path)
     for sound in SOUNDS:
@@ -108,7 +108,7 @@ def test_sounds_and_containers(tmp_path: Path) -> None:
     assert all("--no-copy-audio" in said for said in outcomes.refused.values())
 
 
-@pytest.mark.timeout(1200)
+@pytest.mark.timeout(7200)
 def test_encoders_and_containers(tmp_path: Path) -> None:
     outcomes = Outcomes(tmp_path)
     source = clip(tmp_path / "in.nut")

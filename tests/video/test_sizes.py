@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import struct
 from fractions import Fraction
 from pathlib import Path
 
 import av
+import cv2
 import numpy as np
 import pytest
 from PIL import Image
@@ -87,6 +89,40 @@ def test_animations_are_shown_as_often(tmp_path: Path, suffix: str, plays: int) 
         assert made.info.get("loop") == (
             None if suffix == ".gif" and plays == 1 else plays - (suffix == ".gif" and plays > 1)
         )
+
+
+@pytest.mark.parametrize("plays", [0, 1, 3])
+def test_an_avif_is_shown_as_often(tmp_path: Path, plays: int) -> None:
+    """By the length of its track, in those of the one edit that a flag says is repeated (ISO 14496-12, 8.6.6)."""
+    frames = [Image.new("RGB", (64, 64), (60 * i, 0, 0)) for i in range(3)]
+    frames[0].save(tmp_path / "in.png", save_all=True, append_images=frames[1:], duration=100, loop=plays)
+    upscale_video(tmp_path / "in.png", tmp_path / "out.avif", tiny())
+    data = (tmp_path / "out.avif").read_bytes()
+    edits, header = data.index(b"elst") + 4, data.index(b"tkhd") + 4
+    assert (data[edits + 3], plays_of(tmp_path / "out.avif")) == (plays != 1, plays)
+    if plays:
+        assert struct.unpack_from(">I", data, header + 20)[0] == plays * struct.unpack_from(">I", data, edits + 8)[0]
+    upscale_video(tmp_path / "out.avif", tmp_path / "back.png", tiny())
+    with Image.open(tmp_path / "back.png") as made:
+        assert made.info["loop"] == plays
+
+
+def test_an_avif_of_another_writer_is_shown_for_ever(tmp_path: Path) -> None:
+    animation = cv2.Animation()
+    animation.frames = [np.full((24, 32, 3), 40 * i, np.uint8) for i in range(3)]
+    animation.durations = np.full(3, 100, np.int32)
+    assert cv2.imwriteanimation(str(tmp_path / "in.avif"), animation)
+    assert plays_of(tmp_path / "in.avif") == 0
+    data = bytearray((tmp_path / "in.avif").read_bytes())
+    edits, header = data.index(b"elst") + 4, data.index(b"tkhd") + 4
+    for flag, times, plays in ((1, 4, 4), (1, 0, 0), (0, 4, 1)):
+        data[edits + 3] = flag
+        data[header + 28 : header + 36] = struct.pack(">Q", times * 300 if times else (1 << 64) - 1)
+        (tmp_path / "other.avif").write_bytes(data)
+        assert plays_of(tmp_path / "other.avif") == plays
+    for cut in range(0, len(data), 7):
+        (tmp_path / "other.avif").write_bytes(data[:cut])
+        assert plays_of(tmp_path / "other.avif") in (0, 1)
 
 
 @pytest.mark.parametrize(

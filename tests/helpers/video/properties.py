@@ -11,6 +11,7 @@ from typing import Any
 import av
 import cv2
 import numpy as np
+from PIL import Image
 
 MS = Fraction(1, 1000)
 WIDTH, HEIGHT, FRAMES = 64, 48, 4
@@ -22,6 +23,10 @@ _COVER = cv2.imencode(".jpg", np.full((16, 16, 3), 99, np.uint8))[1].tobytes()
 
 def source_of(row: str, folder: Path) -> Path:
     """Makes the file that has the property, and as little else as can be."""
+    if row == "repeats":
+        pictures = [Image.fromarray(np.full((HEIGHT, WIDTH, 3), 60 * i, np.uint8)) for i in range(FRAMES)]
+        pictures[0].save(folder / "in.png", save_all=True, append_images=pictures[1:], duration=40, loop=3)
+        return folder / "in.png"
     suffixes = {"data": ".ts", "timecode": ".mov", **dict.fromkeys(("rotation", "mirroring", "cover picture"), ".mp4")}
     path = folder / f"in{suffixes.get(row, '.mkv')}"
     codec, pix_fmt, options = "libx264", "yuv420p", {"crf": "1"}
@@ -220,6 +225,7 @@ _LOOKS: dict[str, Callable[[Any], Any]] = {
     "HDR light": lambda c: (
         {"MASTERING_DISPLAY_METADATA", "CONTENT_LIGHT_LEVEL"} <= {s.type.name for s in _frame(c).side_data}
     ),
+    "repeats": lambda c: False,  # no video says it
     "interlacing": lambda c: _frame(c).interlaced_frame,
 }
 
@@ -271,6 +277,8 @@ def _raw_has(row: str, path: Path) -> bool:
 
 def _animation_has(row: str, path: Path, column: str) -> bool:
     """By OpenCV's readers, which have nothing in common with FFmpeg's; deep ones by FFmpeg."""
+    if row == "repeats":
+        return _shown(path, column) == 3
     if column in ("gif", "webp") and "bits" in row:  # they have 8, by definition
         return False
     with av.open(str(path)) as c:
@@ -284,3 +292,16 @@ def _animation_has(row: str, path: Path, column: str) -> bool:
     if row == "uneven times":
         return [round(d) for d in animation.durations[:3]] == [40, 160, 40]
     return array_has(row, animation.frames[0], len(animation.frames))
+
+
+def _shown(path: Path, column: str) -> int:
+    """How often an animation is shown: by Pillow, and in AVIF by the lengths of the track and of its one edit."""
+    if column == "avif":
+        data = path.read_bytes()
+        header, edits = data.index(b"tkhd") + 4, data.index(b"elst") + 4
+        assert data[edits + 3] == 1  # it is repeated
+        track = struct.unpack_from(">Q" if data[header] else ">I", data, header + (28 if data[header] else 20))[0]
+        edit = struct.unpack_from(">Q" if data[edits] else ">I", data, edits + 8)[0]
+        return int(track / edit)
+    with Image.open(path) as image:  # GIF counts the times after the first
+        return int(image.info.get("loop", 0)) + (column == "gif")
