@@ -287,23 +287,28 @@ def upscaler_from(options: ModelOptions, kind: str, memory: int | None = None) -
     """The upscaler that the options describe, for a 'video' or an 'image'; ``memory`` is what its engine may take, in bytes."""
     from srfast.upscaler import load
 
+    return load(**load_arguments(options, kind, memory))
+
+
+def load_arguments(options: ModelOptions, kind: str, memory: int | None = None) -> dict[str, Any]:
+    """What ``srfast.load`` takes for the options."""
     if options.tile != "auto" and not options.tile.isdigit():
         raise ValueError(f"--tile takes auto, 0 or a size in pixels, not {options.tile!r}")
-    return load(
-        options.model or default_model(kind, options.outscale),
-        scale=options.model_scale,
-        act=options.act,
-        res_scale=options.res_scale,
-        outscale=options.outscale,
-        size=options.size,
-        height=options.height,
-        backend=options.backend,
-        device=options.device or (f"cuda:{options.gpu_id}" if options.gpu_id is not None else None),
-        dtype="fp32" if options.fp32 else options.dtype,
-        tile=None if options.tile == "auto" else int(options.tile),
-        memory=memory,
-        self_ensemble=options.self_ensemble,
-    )
+    return {
+        "model": options.model or default_model(kind, options.outscale),
+        "scale": options.model_scale,
+        "act": options.act,
+        "res_scale": options.res_scale,
+        "outscale": options.outscale,
+        "size": options.size,
+        "height": options.height,
+        "backend": options.backend,
+        "device": options.device or (f"cuda:{options.gpu_id}" if options.gpu_id is not None else None),
+        "dtype": "fp32" if options.fp32 else options.dtype,
+        "tile": None if options.tile == "auto" else int(options.tile),
+        "memory": memory,
+        "self_ensemble": options.self_ensemble,
+    }
 
 
 def key_value(text: str) -> tuple[str, str]:

@@ -141,6 +141,11 @@ class VideoReader:
                 yield event
 
     @property
+    def deinterlaces(self) -> bool:
+        """True where whole frames are made of interlaced ones."""
+        return self._deinterlace
+
+    @property
     def range(self) -> TimeRange:
         """The part of the video that is read."""
         return self._decoding.range
