@@ -68,15 +68,16 @@ def _packets(container: Any, stream: Any) -> Packets:
     for packet in container.demux(stream):
         if not packet.size:
             continue
-        if packet.pts is None or packet.dts is None:
+        if packet.pts is None:
             trouble = "packets without times"
             break
-        if last is not None and packet.dts < last:
-            trouble = "times that go back"
-            break
-        last = packet.dts
+        if packet.dts is not None:  # Matroska has none at first
+            if last is not None and packet.dts < last:
+                trouble = "times that go back"
+                break
+            last = packet.dts
         if packet.is_keyframe:
-            keys.append((packet.dts, packet.pts))
+            keys.append((packet.pts if packet.dts is None else packet.dts, packet.pts))
         if not packet.is_discard:
             shown.append(packet.pts)
     shown.sort()

@@ -263,7 +263,8 @@ class Decoding:
         try:
             self.container.seek(start, stream=self.stream)
             first = next((packet for packet in packets if packet.stream.index == index), None)
-            if first is not None and first.size and first.dts is not None and first.dts <= start:
+            stamp = None if first is None else first.dts if first.dts is not None else first.pts
+            if first is not None and first.size and stamp is not None and stamp <= start:
                 yield first
                 yield from packets
                 return
