@@ -47,7 +47,7 @@ class Job:
 
 def upscale_all(options: UpscaleOptions, sources: list[str], target: Path) -> int:
     """Files and folders into one folder; returns 0, or the code of the first that could not be read or written."""
-    jobs, others = _jobs(options.output, [Path(source) for source in sources], target)
+    jobs, others = jobs_of(options.output, [Path(source) for source in sources], target)
     videos = any(job.kind == "video" for job in jobs)
     check_applicable(options, Kind.FILES if videos else Kind.FOLDER)
     if options.output.ext and jobs and not any(job.kind == "image" for job in jobs):
@@ -186,7 +186,7 @@ def queue_of(path: Path) -> list[str]:
     return names
 
 
-def _jobs(output: OutputOptions, sources: list[Path], target: Path) -> tuple[list[Job], list[Path]]:
+def jobs_of(output: OutputOptions, sources: list[Path], target: Path) -> tuple[list[Job], list[Path]]:
     """What is to be done, and the files that are neither images nor videos."""
     jobs, others = [], []
     for source in sources:

@@ -75,6 +75,7 @@ def run_segment(
     folder: str | os.PathLike[str],
     upscaler: Upscaler | None = None,
     *,
+    host: str | None = None,
     on_progress: Callable[[Progress], None] | None = None,
 ) -> Record:
     """Compute one segment of a plan into a file of ``folder``; one that is there already is left as it is.
@@ -87,6 +88,7 @@ def run_segment(
         number: of the segment, from 0.
         folder: where the segments lie; made if it is missing.
         upscaler: the plan's network, if it is loaded already.
+        host: the machine's name for the record; by default its own.
         on_progress: called after each frame.
 
     Returns:
@@ -133,7 +135,7 @@ def run_segment(
                 "reuse": {key: int(value) for key, value in asdict(network.statistics).items()},
                 "damage": asdict(reader.damage),
                 "arithmetic": arithmetic,
-                "host": os.uname().nodename,
+                "host": host or os.uname().nodename,
             }
 
         sink.describe = describe
