@@ -375,7 +375,7 @@ _USELESS = {
 }
 _OPTIONS = {"start": "from", "end": "to"}  # that are not called as their fields
 _ELSEWHERE = {
-    **{name: "it goes with --ray" for name in _OF_RAY},
+    **dict.fromkeys(_OF_RAY, "it goes with --ray"),
     "frames": "--to ends it at a time",
     "lighter": "it goes with --max-latency",
     "suffix": "it is for the results of a folder",

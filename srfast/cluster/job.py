@@ -290,16 +290,18 @@ class _Job:
     def _arrived(self, event: Event, joiner: ThreadPoolExecutor) -> None:
         task, plan = event.task, self.plans[event.task.video] if event.task else None
         assert task is not None and plan is not None
+        first = self._scheduler.done(task, event.worker, float(event.result["record"]["seconds"]))
         data = event.result.get("data")
-        if data is not None and task.video not in self._joins:
+        if data is not None and first:
             try:
                 with whole_file(
                     segment_path(self._folder(task.video), task.segment), overwrite=True, durable=True
                 ) as partial:
                     partial.write_bytes(data)
             except (OSError, OutputError) as error:
-                self._scheduler.fail(task.video, f"its segments cannot be written: {error}")
-        if self._scheduler.done(task, event.worker, float(event.result["record"]["seconds"])):
+                self._scheduler.fail(task.video, f"segment {task.segment} cannot be written: {error}")
+                return
+        if first:
             self._done += plan.segments[task.segment].frames
             self._report()
         self._join_if_complete(task.video, joiner)

@@ -112,18 +112,13 @@ class Scheduler:
 
     def done(self, task: Task, worker: str, seconds: float) -> bool:
         """A worker is done; False if another was first."""
-        state = self._state(task)
-        state.running.pop(worker, None)
+        self._states.pop(task, None)  # whoever else is at it is not waited for
         self._streaks.pop(self._nodes.get(worker, ""), None)
         first = task.segment in self._left[task.video]
         self._left[task.video].discard(task.segment)
         if first:
             self._seconds.append(seconds)
         return first
-
-    def forget(self, task: Task, worker: str) -> None:
-        """A worker was told not to begin a task."""
-        self._state(task).running.pop(worker, None)
 
     def error(self, task: Task, worker: str, message: str) -> str | None:
         """A worker could not do a task, which another one is to try. Returns a line for people where something ends by it."""

@@ -48,7 +48,13 @@ def moving_clip(
             titles.metadata["language"] = "deu"
             out.set_chapters(
                 [
-                    {"id": n, "start": 800 * n, "end": 800 * (n + 1), "time_base": Fraction(1, 1000), "metadata": {"title": t}}
+                    {
+                        "id": n,
+                        "start": 800 * n,
+                        "end": 800 * (n + 1),
+                        "time_base": Fraction(1, 1000),
+                        "metadata": {"title": t},
+                    }
                     for n, t in enumerate(("one", "two"))
                 ]
             )
@@ -109,9 +115,16 @@ def content(path: Path) -> dict[str, Any]:
         video = next(s for s in c.streams.video if s.average_rate is not None or s.frames != 1)
         found: dict[str, Any] = {
             "tags": {k: v for k, v in c.metadata.items() if k.lower() != "encoder"},
-            "chapters": [(ch["start"] * ch["time_base"], ch["end"] * ch["time_base"], ch["metadata"]) for ch in c.chapters()],
+            "chapters": [
+                (ch["start"] * ch["time_base"], ch["end"] * ch["time_base"], ch["metadata"]) for ch in c.chapters()
+            ],
             "streams": [
-                (s.type, s.codec_context.name if s.codec_context else None, {k: v for k, v in s.metadata.items() if k.isupper() is False or k == "LANGUAGE"}, s.disposition)
+                (
+                    s.type,
+                    s.codec_context.name if s.codec_context else None,
+                    {k: v for k, v in s.metadata.items() if k.isupper() is False or k == "LANGUAGE"},
+                    s.disposition,
+                )
                 for s in c.streams
             ],
             "packets": {},
