@@ -165,6 +165,7 @@ class _Job:
         self._overwrite, self._on_progress = overwrite, on_progress
         self._started, self._token = time.perf_counter(), f"seen-{uuid.uuid4().hex}"
         self._outcomes: dict[int, Outcome] = {}
+        self._refused = ""
         self._joins: dict[int, Future[Joined]] = {}
         self.plans: list[Plan | None] = []
         for video in range(len(sources)):
@@ -284,8 +285,6 @@ class _Job:
                 self._fail(
                     video, f"{self._sources[video]}: {why}; the rest is kept for --resume", SrfastError.exit_code
                 )
-
-    _refused = ""
 
     def _arrived(self, event: Event, joiner: ThreadPoolExecutor) -> None:
         task, plan = event.task, self.plans[event.task.video] if event.task else None

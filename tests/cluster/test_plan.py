@@ -76,7 +76,7 @@ def test_bytes_and_missing_files_are_refused(tmp_path: Path) -> None:
     (tmp_path / "plan.json").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(InputError, match="is no text"):
         cluster.read_plan(tmp_path / "plan.json")
-    with pytest.raises(InputError, match="cannot read the plan .*none.json: No such file"):
+    with pytest.raises(InputError, match=r"cannot read the plan .*none.json: No such file"):
         cluster.read_plan(tmp_path / "none.json")
 
 
@@ -123,7 +123,7 @@ def test_a_damaged_segment_is_no_segment_and_is_made_again(plan: Plan, folder: P
     path.write_bytes(bad)
     try:
         assert record_of(path, plan) is None
-        with pytest.raises(InputError, match="1 of 3 segments are missing or damaged in .*: 2\n"):
+        with pytest.raises(InputError, match=r"1 of 3 segments are missing or damaged in .*: 2\n"):
             cluster.join(plan, folder / "plan.segments", folder / "again.mkv")
         assert cluster.run_segment(plan, 2, folder / "plan.segments").frames == 10
         assert record_of(path, plan) is not None
@@ -132,7 +132,7 @@ def test_a_damaged_segment_is_no_segment_and_is_made_again(plan: Plan, folder: P
 
 
 def test_outputs_of_another_container_are_refused(plan: Plan, folder: Path) -> None:
-    with pytest.raises(OutputError, match="the plan is for a file in matroska, not for .*out.mp4"):
+    with pytest.raises(OutputError, match=r"the plan is for a file in matroska, not for .*out.mp4"):
         cluster.join(plan, folder / "plan.segments", folder / "out.mp4")
 
 
@@ -142,7 +142,7 @@ def test_what_cannot_be_split_is_refused(folder: Path, tmp_path: Path) -> None:
         cluster.split("-", tmp_path / "plan.json", model, container="mkv")
     with pytest.raises(ValueError, match="a positive number of seconds, not 0"):
         cluster.split(folder / "in.mp4", tmp_path / "plan.json", model, seconds=0)
-    with pytest.raises(OutputError, match="plan.json exists; give -y"):
+    with pytest.raises(OutputError, match=r"plan.json exists; give -y"):
         cluster.split(folder / "in.mp4", folder / "plan.json", model)
     with pytest.raises(OutputError, match="no encoder called 'none'"):
         cluster.split(folder / "in.mp4", tmp_path / "plan.json", model, encoding=type(LOSSLESS)("none"))

@@ -35,7 +35,7 @@ class LocalPool:
 
     @property
     def workers(self) -> list[str]:
-        return list(self._tasks)
+        return [name for name in self._tasks if name not in {event.worker for event in self._ready}]
 
     def grow(self, waiting: int) -> None:
         there = {name.split("#")[0] for name in self._tasks}
