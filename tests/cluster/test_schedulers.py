@@ -44,7 +44,7 @@ def tools(tmp_path: Path) -> dict[str, str]:
     """An environment whose PATH has srfast and the stand-ins; a small network and segments of 0.3 s are given there."""
     folder = tmp_path / "bin"
     folder.mkdir()
-    wrapper = f"""
+    wrapper = """
 import sys
 arguments = sys.argv[1:]
 if arguments[0] == "split":
