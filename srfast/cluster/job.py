@@ -28,6 +28,7 @@ from srfast.video.source import COPIED, InputOptions
 from srfast.video.target import FileTarget, parse_target
 
 _log = logging.getLogger("srfast")
+_STILLBORN = 20  # workers in a row that do not start, after which a run ends
 _ON_DRIVER = {"device": "cpu", "backend": "auto", "dtype": None}  # it asks for sizes only, and may have no GPU
 
 
@@ -55,7 +56,7 @@ class Pool(Protocol):
     """Workers, as ``RayPool`` has them."""
 
     @property
-    def workers(self) -> list[str]: ...
+    def workers(self) -> dict[str, str]: ...
     def grow(self, waiting: int) -> None: ...
     def submit(self, name: str, task: Task, plan: str, folder: Path, token: str) -> None: ...
     def load(self, name: str) -> int: ...
@@ -101,7 +102,7 @@ def upscale(
         overwrite: replace outputs, and start over where an unfinished run is.
         resume: continue an unfinished run.
         on_progress: called with frames done, frames in all, seconds, and frames that were there before.
-        pool: workers to use instead of Ray's.
+        pool: workers that are there, and stay, to use instead of new ones on Ray.
 
     Returns:
         For each source what became of it; one that fails does not end the others.
@@ -130,11 +131,12 @@ def upscale(
     )
     job = _Job(inputs, outputs, make, upscaler, overwrite=overwrite, resume=resume, on_progress=on_progress)
     if any(job.plans):
-        pool = pool or RayPool(address, Resources(gpus, cpus, workers))
+        own = pool or RayPool(address, Resources(gpus, cpus, workers))
         try:
-            job.run(pool)
+            job.run(own)
         finally:
-            pool.close()
+            if pool is None:
+                own.close()
     return job.outcomes()
 
 
@@ -165,7 +167,7 @@ class _Job:
         self._overwrite, self._on_progress = overwrite, on_progress
         self._started, self._token = time.perf_counter(), f"seen-{uuid.uuid4().hex}"
         self._outcomes: dict[int, Outcome] = {}
-        self._refused = ""
+        self._refused, self._stillborn = "", 0  # workers that were lost before they were ready, since the last segment
         self._joins: dict[int, Future[Joined]] = {}
         self.plans: list[Plan | None] = []
         for video in range(len(sources)):
@@ -251,6 +253,8 @@ class _Job:
     def _hand_out(self, pool: Pool) -> None:
         """Gives each worker a segment, and a second one as long as there are more than workers."""
         names = pool.workers
+        for name, node in names.items():
+            self._scheduler.join(name, node)
         for depth in range(1, AHEAD + 1):
             for name in names:
                 if pool.load(name) >= depth or (depth > 1 and self._scheduler.waiting < len(names)):
@@ -260,13 +264,14 @@ class _Job:
                     pool.submit(name, task, self._texts[task.video], self._folder(task.video).absolute(), self._token)
 
     def _take(self, event: Event, joiner: ThreadPoolExecutor) -> None:
-        if event.kind == "ready":
-            self._scheduler.join(event.worker, event.node)
-        elif event.kind == "refused":
+        if event.kind == "refused":
             self._refused = event.message
             _log.warning("%s: it gets no segments", event.message)
         elif event.kind == "lost":
             _log.warning("%s on %s is lost: %s", event.worker, event.node or "a machine", event.message)
+            self._stillborn += not event.node
+            if self._stillborn >= _STILLBORN:
+                raise OutputError(f"{self._stillborn} workers in a row did not start: {event.message}")
             self._scheduler.lost(event.worker, [event.task] if event.task else [], event.others)
         elif event.kind == "error":
             assert event.task is not None
@@ -289,6 +294,7 @@ class _Job:
     def _arrived(self, event: Event, joiner: ThreadPoolExecutor) -> None:
         task, plan = event.task, self.plans[event.task.video] if event.task else None
         assert task is not None and plan is not None
+        self._stillborn = 0
         first = self._scheduler.done(task, event.worker, float(event.result["record"]["seconds"]))
         data = event.result.get("data")
         if data is not None and first:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import math
+import os
+import signal
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,7 +27,7 @@ _PERIOD = 1.0  # seconds between two looks at the resources
 
 @dataclass(frozen=True)
 class Event:
-    """What a worker says: 'ready', 'done', 'error', 'lost', or 'refused' for a machine that cannot work.
+    """What a worker says: 'done', 'error', 'lost', or 'refused' for a machine that cannot work.
 
     Attributes:
         kind: one of these.
@@ -70,6 +74,20 @@ def require_ray() -> Any:
     return ray
 
 
+@contextlib.contextmanager
+def _own_signals() -> Iterator[None]:
+    """Ray takes SIGTERM when it is imported; the command ends in order by it."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
 @dataclass
 class _Worker:
     actor: Any
@@ -92,22 +110,22 @@ class RayPool:
     """
 
     def __init__(self, address: str | None = None, resources: Resources | None = None) -> None:
-        self._ray, self._resources = require_ray(), resources or Resources()
-        self._own = not self._ray.is_initialized()
-        if self._own:
-            self._start(address)
+        with _own_signals():
+            self._ray, self._resources = require_ray(), resources or Resources()
+            self._own = not self._ray.is_initialized()
+            if self._own:
+                self._start(address)
         self._workers: dict[str, _Worker] = {}
         self._count, self._looked, self._asked = 0, 0.0, 0
         self._events: list[Event] = []
         self._bad: set[str] = set()
+        self._held: list[Any] = []
         self._need = self._needs(address)
         named = {"GPU": self._need["num_gpus"], "CPU": self._need["num_cpus"]}
         self._bundle = {name: need for name, need in named.items() if need}
         self._class = _actor_class(self._ray)
 
     def _start(self, address: str | None) -> None:
-        import os
-
         settings: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
         os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
         if address is None:
@@ -138,9 +156,9 @@ class RayPool:
         return {"num_gpus": gpus, "num_cpus": cpus}
 
     @property
-    def workers(self) -> list[str]:
-        """Those that are ready."""
-        return [name for name, worker in self._workers.items() if worker.node]
+    def workers(self) -> dict[str, str]:
+        """Those that are ready, each with its machine."""
+        return {name: worker.node for name, worker in self._workers.items() if worker.node}
 
     def grow(self, waiting: int) -> None:
         """Starts workers for what waits where there is room; one more than fits tells an autoscaler that there is work."""
@@ -233,7 +251,7 @@ class RayPool:
         node = str(answer["node"])
         if answer.get("version") != __version__:
             has = f"srfast {answer['version']}" if answer.get("version") else f"no srfast ({answer.get('why')})"
-            self._drop(worker)
+            self._held.append(self._workers.pop(worker.name).actor)  # it keeps its place, so that no other goes there
             if node not in self._bad:
                 self._bad.add(node)
                 self._events.append(
@@ -241,7 +259,6 @@ class RayPool:
                 )
             return
         worker.node = node
-        self._events.append(Event("ready", worker.name, node))
 
     def _gone(self, worker: _Worker, why: str) -> None:
         tasks = list(worker.tasks.values())
@@ -259,6 +276,8 @@ class RayPool:
         """Ends all workers, and a local cluster."""
         for worker in list(self._workers.values()):
             self._drop(worker)
+        for actor in self._held:
+            self._ray.kill(actor)
         self._ask(0)
         if self._own:
             self._ray.shutdown()

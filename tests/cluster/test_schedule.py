@@ -17,6 +17,8 @@ def simulate(scheduler: Scheduler, pool: SimulatedPool) -> list[Task]:
     done = []
     while not scheduler.finished:
         names = pool.workers
+        for name, node in names.items():
+            scheduler.join(name, node)
         for depth in range(1, AHEAD + 1):
             for name in names:
                 if pool.load(name) >= depth or (depth > 1 and scheduler.waiting < len(names)):
@@ -25,9 +27,7 @@ def simulate(scheduler: Scheduler, pool: SimulatedPool) -> list[Task]:
                 if task is not None:
                     pool.submit(name, task, "", Path(), "")
         for event in pool.wait(0.2):
-            if event.kind == "ready":
-                scheduler.join(event.worker, event.node)
-            elif event.task is not None and scheduler.done(event.task, event.worker, event.result["record"]["seconds"]):
+            if event.task is not None and scheduler.done(event.task, event.worker, event.result["record"]["seconds"]):
                 done.append(event.task)
     return done
 

@@ -27,24 +27,20 @@ class LocalPool:
     def __init__(self, nodes: list[str], fault: Fault = lambda node, task, plan: None, shared: bool = True) -> None:
         self._nodes, self._fault, self._shared = nodes, fault, shared
         self._tasks: dict[str, list[tuple[Task, str, Path, str]]] = {}
-        self._ready: list[Event] = []
         self._count = 0
         self._engines: dict[str, Worker] = {}
         self.submitted: list[tuple[str, Task]] = []
-        self.closed = False
 
     @property
-    def workers(self) -> list[str]:
-        return [name for name in self._tasks if name not in {event.worker for event in self._ready}]
+    def workers(self) -> dict[str, str]:
+        return {name: name.split("#")[0] for name in self._tasks}
 
     def grow(self, waiting: int) -> None:
         there = {name.split("#")[0] for name in self._tasks}
         for node in self._nodes:
             if node not in there and waiting:
                 self._count += 1
-                name = f"{node}#{self._count}"
-                self._tasks[name] = []
-                self._ready.append(Event("ready", name, node))
+                self._tasks[f"{node}#{self._count}"] = []
 
     def submit(self, name: str, task: Task, plan: str, folder: Path, token: str) -> None:
         self.submitted.append((name.split("#")[0], task))
@@ -54,9 +50,7 @@ class LocalPool:
         return len(self._tasks[name])
 
     def wait(self, seconds: float) -> list[Event]:
-        events, self._ready = self._ready, []
-        if events:
-            return events
+        events = []
         for name in list(self._tasks):
             if self._tasks[name]:
                 events.append(self._work(name))
@@ -77,7 +71,7 @@ class LocalPool:
         return Event("done", name, node, task, result=answer)
 
     def close(self) -> None:
-        self.closed = True
+        return None
 
 
 class SimulatedPool:
@@ -94,13 +88,12 @@ class SimulatedPool:
         self._free = [0.0] * count
         self._loads = [0] * count
         self._queue: list[tuple[float, int, int, Task]] = []
-        self._greeted = False
         self._serial = 0
         self.computed = 0
 
     @property
-    def workers(self) -> list[str]:
-        return [str(number) for number in range(self._count)] if self._greeted else []
+    def workers(self) -> dict[str, str]:
+        return {str(number): f"node {number}" for number in range(self._count)}
 
     def grow(self, waiting: int) -> None:
         return None
@@ -116,9 +109,6 @@ class SimulatedPool:
         return self._loads[int(name)]
 
     def wait(self, seconds: float) -> list[Event]:
-        if not self._greeted:
-            self._greeted = True
-            return [Event("ready", str(number), f"node {number}") for number in range(self._count)]
         if not self._queue or self._queue[0][0] > self.now + seconds:
             self.now += seconds
             return []

@@ -46,6 +46,11 @@ class CountingPool(RayPool):
         self.submitted: list[Task] = []
         self.events: list[Any] = []
 
+    def reset(self) -> CountingPool:
+        """The same, its counts at zero."""
+        self.submitted, self.events = [], []
+        return self
+
     def submit(self, name: str, task: Task, plan: str, folder: Path, token: str) -> None:
         self.submitted.append(task)
         super().submit(name, task, plan, folder, token)
