@@ -15,7 +15,7 @@ from typing import TextIO
 
 from srfast._version import __version__
 from srfast.cli import estimate as plan
-from srfast.cli import models, tune, upscale, warm
+from srfast.cli import models, segments, tune, upscale, warm
 from srfast.cli.json_lines import lines_of_json
 from srfast.cli.signals import ends_in_order, exit_code
 from srfast.errors import OutputError, SrfastError, escaped
@@ -98,6 +98,7 @@ def _parser() -> argparse.ArgumentParser:
     info.set_defaults(run=_info)
     upscale.add(commands, common)
     plan.add(commands, common)
+    segments.add(commands, common)
     models.add(commands, common)
     tune.add(commands, common)
     warm.add(commands, common)

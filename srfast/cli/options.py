@@ -34,6 +34,7 @@ class Kind(Enum):
     FILES = "several files"
     VIDEO = "a video"
     LIVE = "a live video"
+    RAY = "a run on Ray"
 
     @property
     def label(self) -> str:
@@ -125,6 +126,16 @@ class RunOptions:
 
 
 @dataclass(frozen=True)
+class RayOptions:
+    """Where a run on Ray goes, as the command line says it; ``ray`` is an address, or nothing for this machine."""
+
+    ray: str | None = None
+    ray_gpus: float | None = None
+    ray_cpus: float | None = None
+    ray_workers: int | None = None
+
+
+@dataclass(frozen=True)
 class OutputOptions:
     """How results are named and told of, as the command line says it."""
 
@@ -142,6 +153,7 @@ class UpscaleOptions:
     video: VideoOptions = VideoOptions()
     run: RunOptions = RunOptions()
     output: OutputOptions = OutputOptions()
+    cluster: RayOptions = RayOptions()
 
     @classmethod
     def of(cls, args: argparse.Namespace) -> UpscaleOptions:
@@ -151,11 +163,12 @@ class UpscaleOptions:
             options_of(VideoOptions, args),
             options_of(RunOptions, args),
             options_of(OutputOptions, args),
+            options_of(RayOptions, args),
         )
 
     def given(self) -> list[str]:
         """The names of the options that are not at their defaults."""
-        groups = (self.model, self.video, self.run, self.output)
+        groups = (self.model, self.video, self.run, self.output, self.cluster)
         return [f.name for group in groups for f in fields(group) if getattr(group, f.name) != f.default]
 
 
@@ -303,23 +316,28 @@ def upscaler_from(options: ModelOptions, kind: str, memory: int | None = None) -
     # Imported here and not above: PyTorch takes a second to load, which --help and a wrong option need not wait for.
     from srfast.upscaler import load
 
+    return load(**load_arguments(options, kind, memory))
+
+
+def load_arguments(options: ModelOptions, kind: str, memory: int | None = None) -> dict[str, Any]:
+    """What ``srfast.load`` takes for the options."""
     if options.tile != "auto" and not options.tile.isdigit():
         raise ValueError(f"--tile takes auto, 0 or a size in pixels, not {options.tile!r}")
-    return load(
-        options.model or default_model(kind, options.outscale),
-        scale=options.model_scale,
-        act=options.act,
-        res_scale=options.res_scale,
-        outscale=options.outscale,
-        size=options.size,
-        height=options.height,
-        backend=options.backend,
-        device=options.device or (f"cuda:{options.gpu_id}" if options.gpu_id is not None else None),
-        dtype="fp32" if options.fp32 else options.dtype,
-        tile=None if options.tile == "auto" else int(options.tile),
-        memory=memory,
-        self_ensemble=options.self_ensemble,
-    )
+    return {
+        "model": options.model or default_model(kind, options.outscale),
+        "scale": options.model_scale,
+        "act": options.act,
+        "res_scale": options.res_scale,
+        "outscale": options.outscale,
+        "size": options.size,
+        "height": options.height,
+        "backend": options.backend,
+        "device": options.device or (f"cuda:{options.gpu_id}" if options.gpu_id is not None else None),
+        "dtype": "fp32" if options.fp32 else options.dtype,
+        "tile": None if options.tile == "auto" else int(options.tile),
+        "memory": memory,
+        "self_ensemble": options.self_ensemble,
+    }
 
 
 def key_value(text: str) -> tuple[str, str]:
@@ -363,15 +381,19 @@ def _names(group: type) -> tuple[str, ...]:
 
 # What each kind of input has no use for, by the names of the fields.
 _OF_VIDEO = (*_names(VideoOptions), *(name for name in _names(RunOptions) if name != "resume"))
+_OF_RAY = _names(RayOptions)
 _USELESS = {
-    Kind.IMAGE: (*_OF_VIDEO, "resume", "suffix", "ext"),
-    Kind.FOLDER: _OF_VIDEO,
-    Kind.FILES: ("input_format", "input_option", "format", "report", "max_latency", "lighter", "preview"),
-    Kind.VIDEO: ("lighter", "suffix", "ext"),
-    Kind.LIVE: ("resume", "strict", "no_reuse", "report", "max_memory", "preview", "suffix", "ext"),
+    Kind.IMAGE: (*_OF_VIDEO, *_OF_RAY, "resume", "suffix", "ext"),
+    Kind.FOLDER: (*_OF_VIDEO, *_OF_RAY),
+    Kind.FILES: (*_OF_RAY, "input_format", "input_option", "format", "report", "max_latency", "lighter", "preview"),
+    Kind.VIDEO: (*_OF_RAY, "lighter", "suffix", "ext"),
+    Kind.LIVE: (*_OF_RAY, "resume", "strict", "no_reuse", "report", "max_memory", "preview", "suffix", "ext"),
+    Kind.RAY: ("frames", "max_latency", "lighter", "preview", "format", "ext", "max_memory"),
 }
 _OPTIONS = {"start": "from", "end": "to"}  # that are not called as their fields
 _ELSEWHERE = {
+    **dict.fromkeys(_OF_RAY, "it goes with --ray"),
+    "frames": "--to ends it at a time",
     "lighter": "it goes with --max-latency",
     "suffix": "it is for the results of a folder",
     "ext": "it is for the results of a folder; the output's name says the format",
@@ -388,7 +410,8 @@ def check_applicable(options: UpscaleOptions, kind: Kind, useful: tuple[str, ...
         if name in _USELESS[kind] and name not in useful:
             usual = "it does not go with --max-latency" if kind is Kind.LIVE else "it is for videos"
             option = _OPTIONS.get(name, name.replace("_", "-"))
-            raise ValueError(f"--{option} does nothing for {kind.label}: {_ELSEWHERE.get(name, usual)}")
+            elsewhere = usual if name == "frames" and kind is not Kind.RAY else _ELSEWHERE.get(name, usual)
+            raise ValueError(f"--{option} does nothing for {kind.label}: {elsewhere}")
 
 
 def check_frames(frames: int | None) -> None:

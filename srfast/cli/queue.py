@@ -50,7 +50,7 @@ def upscale_all(options: UpscaleOptions, sources: list[str], output: str) -> int
     target = Path(output)
     if not target.exists() and not output.endswith(("/", os.sep)) and _kind(target):
         raise OutputError(f"there may be several results, and {output} is the name of one; give a folder, as {output}/")
-    jobs, others = _jobs(options.output, [Path(source) for source in sources], target)
+    jobs, others = jobs_of(options.output, [Path(source) for source in sources], target)
     videos = any(job.kind == "video" for job in jobs)
     check_applicable(options, Kind.FILES if videos else Kind.FOLDER)
     if options.output.ext and jobs and not any(job.kind == "image" for job in jobs):
@@ -191,7 +191,7 @@ def queue_of(path: Path) -> list[str]:
     return names
 
 
-def _jobs(output: OutputOptions, sources: list[Path], target: Path) -> tuple[list[Job], list[Path]]:
+def jobs_of(output: OutputOptions, sources: list[Path], target: Path) -> tuple[list[Job], list[Path]]:
     """What is to be done, and the files that are neither images nor videos."""
     jobs, others = [], []
     for source in sources:

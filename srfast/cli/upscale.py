@@ -48,6 +48,17 @@ def add(commands: Any, common: argparse.ArgumentParser) -> None:
         "--max-latency", metavar="TIME", help="live: newest frames win, late ones get a lighter way (40ms)"
     )
     run.add_argument("--lighter", metavar="MODEL", help="live: the model for frames that would be late")
+    ray = p.add_argument_group("many machines (docs/cluster.md)")
+    ray.add_argument(
+        "--ray",
+        nargs="?",
+        const="",
+        metavar="ADDRESS",
+        help="videos in segments on a Ray cluster, such as 'auto'; without ADDRESS on all GPUs of this machine; give it last",
+    )
+    ray.add_argument("--ray-gpus", type=float, metavar="N", help="GPUs of a worker, such as 0.5; 1 where there are any")
+    ray.add_argument("--ray-cpus", type=float, metavar="N", help="CPUs of a worker; 1 where there are no GPUs")
+    ray.add_argument("--ray-workers", type=int, metavar="N", help="workers at most; as many as fit by default")
     output = p.add_argument_group("output")
     output.add_argument("--suffix", default="", help="added to the file names of a folder's results")
     output.add_argument("--ext", help="image format of a folder's results, such as png; the input's by default")
@@ -58,6 +69,11 @@ def add(commands: Any, common: argparse.ArgumentParser) -> None:
 def _upscale(args: argparse.Namespace) -> int:
     options = UpscaleOptions.of(args)
     sources, target = paths_from(args, queue_of(args.queue) if args.queue else [])
+    if options.cluster.ray is not None:
+        from srfast.cli.ray import upscale_on_ray
+
+        several = len(sources) > 1 or args.queue or _into_folder(sources[0], target)
+        return upscale_on_ray(options, sources, target, bool(several))
     if len(sources) > 1 or args.queue or _into_folder(sources[0], target):
         return upscale_all(options, sources, target)
     source = sources[0]

@@ -47,12 +47,21 @@ def arrange(
     Raises:
         OutputError: encoder or container refuse; a run would end in it.
     """
-    prepare(reader, target.column, sized=upscaler.size is not None or upscaler.height is not None)
-    height, width = upscaler.output_size(reader.height, reader.width)
-    settings = settle(reader, target.encoding(encoding), target.suffix, width, height)
+    settings = arrange_encoder(reader, target, upscaler, encoding)
     wanted = [stream for stream in reader.copied_streams if option_of(stream) in copy]
     streams = carried(reader, target.column, wanted)
     if target.is_muxed:
         again = source if can_reopen(source) else None
         streams = rehearse(reader, settings, streams, target, source=again, options=options)
     return Arrangement(settings, streams)
+
+
+def arrange_encoder(reader: VideoReader, target: Target, upscaler: Upscaler, encoding: Encoding) -> Settings:
+    """The first half of ``arrange``: turns the input upright where need be, and chooses the encoder.
+
+    Raises:
+        OutputError: the encoder refuses.
+    """
+    prepare(reader, target.column, sized=upscaler.size is not None or upscaler.height is not None)
+    height, width = upscaler.output_size(reader.height, reader.width)
+    return settle(reader, target.encoding(encoding), target.suffix, width, height)

@@ -29,7 +29,7 @@ from srfast.video.source import (
     reason,
     require_av,
 )
-from srfast.video.time_range import Approach, TimeRange
+from srfast.video.time_range import Approach, Part, TimeRange
 from srfast.video.timeline import HiddenSound, Slots, Timeline, clock_start
 
 if TYPE_CHECKING:
@@ -65,6 +65,7 @@ class Decoding:
         origin: seconds of the container's clock that its times count from.
         range: the part of it that is asked for.
         skipped: packets of the video before that part which were not decoded.
+        part: what was chosen with ``narrow``.
     """
 
     def __init__(self, source: Source, options: InputOptions, strict: bool) -> None:
@@ -81,6 +82,8 @@ class Decoding:
         self._given: dict[int, int] = {}
         self._careful = not self.reopenable
         self.skipped = 0
+        self.part: Part | None = None
+        self._passing = False
         try:
             self._choose_stream()
             base = self.stream.time_base
@@ -135,14 +138,14 @@ class Decoding:
     @functools.cached_property
     def first_times(self) -> tuple[list[int], bool]:
         """Times of the first frames and whether these are all, for which a file is opened once more; of others none."""
-        return self._look(sample_times) or ([], False)
+        return self.look(sample_times) or ([], False)
 
     @functools.cached_property
     def telecined(self) -> bool:
         """Whether the first frames of an interlaced file look like film with repeated fields."""
-        return bool(self._look(is_telecined))
+        return bool(self.look(is_telecined))
 
-    def _look(self, function: Callable[[Any, Any], T]) -> T | None:
+    def look(self, function: Callable[[Any, Any], T]) -> T | None:
         """What a function finds in the video stream of a container of its own; None if it cannot be read again."""
         if not self._sampled:
             return None
@@ -172,15 +175,29 @@ class Decoding:
             except _DamagedError:
                 self._reopen_carefully()
 
+    def narrow(self, part: Part) -> None:
+        """Gives only a part of a file from now on, read from its own key frame; what has been given does not count."""
+        self.part, self.range = part, self.range.narrowed(part, self.stream.time_base)
+        self._given, self.ends, self.damage = {}, {}, Damage()
+        self._reopen()
+
+    def pass_video(self) -> None:
+        """Decodes no more: only the packets of the other streams still come, and damage is not counted."""
+        self._passing, self._expected = True, Expected()
+
     def _reopen_carefully(self) -> None:
         _log.info("%s is damaged: reading it again on one thread", self.label)
         self._careful, self.damage = True, Damage()
+        self._reopen()
+
+    def _reopen(self) -> None:
         self.container = open_source(self._source, self._options, self._pipe)
         self._containers.append(self.container)
         self.stream = self.container.streams[self.stream.index]
         limit_size(self.stream.codec_context)
-        self.stream.thread_type = "SLICE"
-        self.stream.codec_context.thread_count = 1
+        self.stream.thread_type = "SLICE" if self._careful else "AUTO"
+        if self._careful:
+            self.stream.codec_context.thread_count = 1
         self._alpha_decoder = self._decoder_of_alpha()
 
     def _decoder_of_alpha(self) -> Any:
@@ -207,14 +224,22 @@ class Decoding:
         counted = self._repeats is not None or self._slots is not None  # times follow from all frames before
         start = None if counted else self.range.first
         before = Approach(None if start is None else start / self.stream.time_base)
-        for packet in self._packets():
-            if timeline.move(packet):
+        for packet in (
+            self._packets() if self.part is None or self.part.start is None else self._packets_of(self.part.start)
+        ):
+            if timeline.move(packet) and not self._passing:
                 self.damage.add("jumps", float(packet.dts * packet.time_base))
             if holes is not None and holes.before(packet.pos, packet.size, _beside(packet)):
                 self.damaged("packets", None if packet.pts is None else float(packet.pts * packet.time_base))
             if packet.stream.index == self.stream.index:
                 for one in before(packet):
-                    yield from self._video(one, hiding)
+                    for frame in self._video(one, hiding):
+                        past = self._is_past(frame)
+                        if past:
+                            self._end_part()
+                        yield frame
+                        if past:
+                            return
                 continue
             if hidden(packet):
                 continue
@@ -227,12 +252,43 @@ class Decoding:
         for pts in self._expected.missing(end=True):
             self.damaged("lost", float(pts * self.stream.time_base))
 
+    def _is_past(self, frame: Any) -> bool:
+        """True for the first frame after a part."""
+        return self.part is not None and self.part.last is not None and (frame.pts or 0) >= self.part.last
+
+    def _end_part(self) -> None:
+        """Counts the frames that a part lacks: a frame after it is there."""
+        assert self.part is not None and self.part.last is not None
+        for pts in self._expected.missing(end=True):
+            if pts < self.part.last:
+                self.damaged("lost", float(pts * self.stream.time_base))
+
+    def _packets_of(self, start: int) -> Iterator[Any]:
+        """Packets from a key frame on; from the file's beginning where the container does not find it."""
+        index, packets = self.stream.index, self._packets()
+        try:
+            self.container.seek(start, stream=self.stream)
+            first = next((packet for packet in packets if packet.stream.index == index), None)
+            stamp = None if first is None else first.dts if first.dts is not None else first.pts
+            if first is not None and first.size and stamp is not None and stamp <= start:
+                yield first
+                yield from packets
+                return
+        except (self._av.error.FFmpegError, OSError) as error:
+            _log.info("%s: %s", self.label, reason(error))
+        _log.info("%s: its index does not lead to %d, so it is read from its beginning", self.label, start)
+        self._reopen()
+        yield from self._packets()
+
     def _video(self, packet: Any, hiding: bool) -> Iterator[Any]:
         """The frames that are there after one more packet of the video."""
         time = None if packet.pts is None else float(packet.pts * packet.time_base)
         if packet.size:
             self._note_end(packet)
             self._read = (packet.pos or 0) + packet.size
+        if self._passing:
+            return
+        if packet.size:
             if packet.is_corrupt:
                 self.damaged("packets", time)
             if self._slots is not None:
@@ -305,7 +361,10 @@ class Decoding:
             InputError: the source is strict.
         """
         where = "" if time is None else f" at {time:.3f} s"
-        if self.strict:
+        elsewhere = self.part is not None and kind != "resized" and time is not None and not self.range.holds(time)
+        if self._careful and (elsewhere or self._passing):
+            return  # it counts where it lies
+        if self.strict and not elsewhere:
             what = "misses a frame" if kind == "lost" else "is damaged or cut off"
             raise InputError(f"{self.label} {what}{where}; leave --strict out to go on")
         if not self._careful and kind != "resized":

@@ -150,26 +150,10 @@ class Journal:
 
     def _read_header(self) -> dict[str, Any] | None:
         self._file.seek(0)
-        if self._file.readline(len(MAGIC)) != MAGIC:
-            return None
-        try:
-            header = json.loads(self._file.readline())
-        except ValueError:
-            return None
-        return header if isinstance(header, dict) else None
+        return read_header(self._file)
 
     def _records(self) -> Iterator[tuple[bytes, tuple[Any, ...], bytes]]:
-        """Kind, header fields and payload, up to the first record that is not whole."""
-        while True:
-            head = self._file.read(_HEADER.size)
-            if len(head) < _HEADER.size:
-                return
-            kind, *fields, length, checksum = _HEADER.unpack(head)
-            payload = self._file.read(length)
-            # A process that was killed leaves half a record at the end, and a file system may leave a hole.
-            if len(payload) < length or zlib.crc32(payload, zlib.crc32(head[:-4])) != checksum:
-                return
-            yield kind, tuple(fields), payload
+        return read_records(self._file)
 
     def _append(self, kind: bytes, fields: tuple[int, ...], payload: bytes) -> None:
         # The checksum covers the header as well, so that a wrong length is not believed.
@@ -191,6 +175,12 @@ class Journal:
         os.fsync(self._file.fileno())
         self.commit = commit
 
+    def describe(self, text: str) -> None:
+        """Appends what is to be known of a journal that is complete; a run that continues it would drop that."""
+        self._append(b"S", (0, 0, 0, 0, 0, 1, 1), text.encode())
+        self._file.flush()
+        os.fsync(self._file.fileno())
+
     def video_times(self) -> list[int]:
         """The presentation times of the video's packets, in the order of their decoding."""
         self._file.flush()
@@ -202,12 +192,12 @@ class Journal:
         self._file.flush()
         self._read_header()
         if not self.commit.mixed:
-            yield from (_packet(fields, payload) for kind, fields, payload in self._records() if kind == b"P")
+            yield from (packet_of(fields, payload) for kind, fields, payload in self._records() if kind == b"P")
             return
         for _, place in heapq.merge(*self._places().values()):
             self._file.seek(place)
             for _, fields, payload in self._records():
-                yield _packet(fields, payload)
+                yield packet_of(fields, payload)
                 break
 
     def _places(self) -> dict[int, list[tuple[float, int]]]:
@@ -248,6 +238,31 @@ class Journal:
             return
 
 
+def read_header(file: BinaryIO) -> dict[str, Any] | None:
+    """What a journal says of its run, read from its start; None of a file that is no journal."""
+    if file.readline(len(MAGIC)) != MAGIC:
+        return None
+    try:
+        header = json.loads(file.readline())
+    except ValueError:
+        return None
+    return header if isinstance(header, dict) else None
+
+
+def read_records(file: BinaryIO) -> Iterator[tuple[bytes, tuple[Any, ...], bytes]]:
+    """Kind, header fields and payload, up to the first record that is not whole."""
+    while True:
+        head = file.read(_HEADER.size)
+        if len(head) < _HEADER.size:
+            return
+        kind, *fields, length, checksum = _HEADER.unpack(head)
+        payload = file.read(length)
+        # A process that was killed leaves half a record at the end, and a file system may leave a hole.
+        if len(payload) < length or zlib.crc32(payload, zlib.crc32(head[:-4])) != checksum:
+            return
+        yield kind, tuple(fields), payload
+
+
 # What decides the bits of frames, and how each is asked for by name.
 _OPTIONS = {"backend": "--backend", "device": "--device", "dtype": "--dtype", "instruction set": ""}
 _DTYPES = {"float32": "fp32", "bfloat16": "bf16", "float16": "fp16"}
@@ -270,7 +285,8 @@ def _way_back(header: dict[str, Any], different: list[str]) -> str:
     return f" with {SRFAST_CPU}={instructions} in the environment" if instructions in instruction_sets() else ""
 
 
-def _packet(fields: tuple[Any, ...], payload: bytes) -> tuple[int, Any]:
+def packet_of(fields: tuple[Any, ...], payload: bytes) -> tuple[int, Any]:
+    """The stream's number and the packet of a record."""
     stream, flags, pts, dts, duration, numerator, denominator = fields
     packet = unpacked(payload)
     packet.pts, packet.dts = (None if t == _NONE else t for t in (pts, dts))

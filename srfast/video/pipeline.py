@@ -146,7 +146,7 @@ def upscale_video(
         made = arrange(reader, place, upscaler, encoding, copy=copy, source=source, options=input_options)
         settings, streams = made.settings, made.streams
         reader.planes = plane_colour(reader, settings, upscaler)
-        arithmetic = _arithmetic(upscaler.engine.for_bits(reader.bits))
+        arithmetic = arithmetic_of(upscaler.engine.for_bits(reader.bits))
         run = _identity(source, input_options or InputOptions(), upscaler, settings, frames, copy, segment)
         run |= arithmetic | {"planes": str(reader.planes)}
         times = StageTimes()
@@ -208,7 +208,7 @@ def _identity(
     }
 
 
-def _arithmetic(engine: Engine) -> dict[str, str]:
+def arithmetic_of(engine: Engine) -> dict[str, str]:
     """What the bits of the frames depend on beside the network: part of the identity of a run."""
     return {
         "backend": engine.backend.name,

@@ -7,11 +7,11 @@ import itertools
 import logging
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, TypeVar
 
 from srfast.errors import InputError
 from srfast.images.arrays import Array
@@ -26,7 +26,7 @@ from srfast.video.hdr import light_of
 from srfast.video.planes import to_planes
 from srfast.video.rate import even_rate, pulldown
 from srfast.video.source import COPIED, InputOptions, Source, require_av
-from srfast.video.time_range import TimeRange, cut_sound
+from srfast.video.time_range import Part, TimeRange, cut_sound
 from srfast.video.turning import Turn, turn_of
 
 if TYPE_CHECKING:
@@ -52,6 +52,14 @@ class RgbFrame:
 
 _log = logging.getLogger("srfast")
 Item: TypeAlias = "RgbFrame | av.Packet[Any]"
+T = TypeVar("T")
+
+
+class _Shown(NamedTuple):
+    """A frame's time and duration."""
+
+    pts: int
+    duration: int
 
 
 class VideoReader:
@@ -136,6 +144,11 @@ class VideoReader:
                 part = cut_sound(event, self.range.first, self.range.last) if self.range else event
                 if self.range.packet(part):
                     yield part
+
+    @property
+    def deinterlaces(self) -> bool:
+        """True where whole frames are made of interlaced ones."""
+        return self._deinterlace
 
     @property
     def range(self) -> TimeRange:
@@ -324,9 +337,52 @@ class VideoReader:
                 if not wanted:
                     return
                 end = until
-        if limit is None and not over:
+        if limit is None and not over and self._decoding.part is None:
             came = self._whole if self._deinterlace else self.decoded
             check(self._decoding, self._times, self._decoding.skipped + self._left_out + came)
+
+    def narrow(self, part: Part) -> None:
+        """Makes ``items`` give a part of a file: frames of that part, with the times that they have in the whole.
+
+        All that the reader says of the video stays what the file's first frame told. Whether the file is complete can be told
+        of the whole only: ``check_frames``.
+        """
+        self._events.close()  # type: ignore[attr-defined]
+        self._head.clear()
+        self._decoding.narrow(part)
+        self._left_out = 0
+        self._events = self._in_range(self._decoding.events())
+
+    def packets(self, streams: list[Any]) -> Iterator[av.Packet[Any]]:
+        """Packets of ``streams`` as ``items`` gives them, without decoding the video; once, instead of ``items``."""
+        self._decoding.pass_video()
+        self._head = deque(event for event in self._head if not isinstance(event, self._av.VideoFrame))
+        wanted, stop = {s.index for s in streams}, self.range.until
+        for event in itertools.chain(self._taken(), self._events):
+            if isinstance(event, self._av.VideoFrame) or event.stream.index not in wanted:
+                continue
+            if stop is None or packet_time(event) < stop:
+                yield event
+
+    def check_frames(self, shown: Iterable[tuple[int, int]]) -> None:
+        """Counts as damage what is missing, after ``packets``, of a video whose parts gave frames.
+
+        Args:
+            shown: time and duration of each frame, in units of the time base.
+
+        Raises:
+            FrameLossError: the reader is strict and something is missing.
+        """
+        count = 0
+        for pts, duration in shown:
+            self._times.add(_Shown(pts, duration))
+            count += 1
+        if self.range.last is None:
+            check(self._decoding, self._times, self._decoding.skipped + self._left_out + count)
+
+    def look(self, function: Callable[[Any, Any], T]) -> T | None:
+        """What a function finds in the video stream of a container of its own; None if it cannot be read again."""
+        return self._decoding.look(function)
 
     def _replayed(self) -> Iterator[Any]:
         events = itertools.chain(self._taken(), self._events)

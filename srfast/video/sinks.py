@@ -7,7 +7,7 @@ import logging
 import os
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -20,7 +20,7 @@ from srfast.errors import OutputError
 from srfast.video.animated import AnimationMuxer
 from srfast.video.decode_times import decode_times
 from srfast.video.encoder import FrameEncoder
-from srfast.video.journal import VIDEO, Commit, open_journal
+from srfast.video.journal import VIDEO, Commit, Journal, open_journal
 from srfast.video.muxer import Muxer, open_muxer
 from srfast.video.pipe import OutputPipe
 from srfast.video.reader import RgbFrame, VideoReader
@@ -61,57 +61,27 @@ class Sink(Protocol):
         ...
 
 
-class JournalSink:
-    """Encodes in segments into a journal; the container is written from it at the end.
+class JournalEncoder:
+    """Encodes in segments into a journal: what the sinks that make one have in common.
 
     Args:
-        target: the file to make.
-        reader: of the input.
+        journal: an open one.
         settings: of the encoder.
-        streams: those to copy.
-        run: what identifies the run.
-        kind: the container by ffmpeg's name; None tells it from the target's suffix.
         segments: where they end.
-        overwrite: replace an existing target, and start over where a journal is.
-        resume: continue from a journal.
-
-    Raises:
-        OutputError: the container refuses, or an unfinished run is in the way.
+        start: what the journal holds.
     """
 
     patience: float | None = None
 
-    def __init__(
-        self,
-        target: Path,
-        reader: VideoReader,
-        settings: Settings,
-        streams: list[Any],
-        run: dict[str, Any],
-        *,
-        kind: str | None = None,
-        segments: Segments,
-        overwrite: bool,
-        resume: bool,
-    ) -> None:
-        check_output(target, overwrite)
-        self._target, self._reader, self._settings, self._streams = target, reader, settings, streams
-        self._kind, self._overwrite, self._segments = kind, overwrite, segments
-        self._journal = open_journal(target, run, overwrite=overwrite, resume=resume)
-        self.start = self._continued(self._journal.commit)
-        segments.length = segments.length or self.start.segment
-        self.encoded = self.start.frames
-        self._packets = dict(self.start.packets)
+    def __init__(self, journal: Journal, settings: Settings, segments: Segments, start: Commit) -> None:
+        self._journal, self._settings, self._segments, self.start = journal, settings, segments, start
+        segments.length = segments.length or start.segment
+        self.encoded = start.frames
+        self._packets = dict(start.packets)
         self._encoder: FrameEncoder | None = None
 
-    def _continued(self, commit: Commit) -> Commit:
-        """Where this run begins: streams that the earlier one left out are read from the input's start."""
-        wanted = tuple(sorted(stream.index for stream in self._streams))
-        before = wanted if commit.streams is None else commit.streams
-        more = bool(commit.frames and set(wanted) - set(before))
-        return replace(commit, finished=commit.finished and not more, streams=wanted, mixed=commit.mixed or more)
-
     def frame(self, frame: RgbFrame) -> None:
+        """Encodes a frame."""
         self._encoder = self._encoder or FrameEncoder(self._settings)
         self._add(self._encoder.encode(frame))
         self.encoded += 1
@@ -119,6 +89,7 @@ class JournalSink:
             self._end_segment()
 
     def packet(self, packet: av.Packet[Any]) -> None:
+        """Keeps a copied packet."""
         index = packet.stream.index
         self._journal.add(packet, index)
         self._packets[index] = self._packets.get(index, 0) + 1
@@ -136,37 +107,116 @@ class JournalSink:
         commit = replace(self.start, frames=self.encoded, packets=dict(self._packets), finished=finished)
         self._journal.commit_segment(replace(commit, segment=self._segments.length))
 
-    def finish(self) -> None:
-        if not self.start.finished:
-            self._end_segment(finished=True)
-        with whole_file(self._target, self._overwrite) as partial:
-            muxer = open_muxer(partial, self._kind, self._reader, self._settings, self._streams)
-            try:
-                self._write(muxer)
-                muxer.finish()
-            except BaseException:
-                muxer.abandon()
-                raise
-            with partial.open("rb") as file:
-                os.fsync(file.fileno())
-        tell_copied(muxer, self._reader, self._streams)
-        self._journal.close(keep=False)
-
-    def _write(self, muxer: Muxer | AnimationMuxer) -> None:
-        settings = self._settings
-        step = max(1, round(1 / (settings.rate * settings.time_base))) if settings.rate else 1
-        times = iter(decode_times(np.array(self._journal.video_times(), np.int64), step).tolist())
-        for index, packet in self._journal.packets():
-            if index == VIDEO:
-                packet.dts = next(times)
-                muxer.video(packet)
-            else:
-                muxer.copy(packet, index)
-
     def abandon(self, *, keep: bool) -> str:
+        """As ``Sink.abandon``."""
         if self._encoder is not None:
             self._encoder.abandon()
         return self._journal.abandon(keep=keep)
+
+
+class JournalSink(JournalEncoder):
+    """Encodes in segments into a journal; the container is written from it at the end.
+
+    Args:
+        target: the file to make.
+        reader: of the input.
+        settings: of the encoder.
+        streams: those to copy.
+        run: what identifies the run.
+        kind: the container by ffmpeg's name; None tells it from the target's suffix.
+        segments: where they end.
+        overwrite: replace an existing target, and start over where a journal is.
+        resume: continue from a journal.
+
+    Raises:
+        OutputError: the container refuses, or an unfinished run is in the way.
+    """
+
+    def __init__(
+        self,
+        target: Path,
+        reader: VideoReader,
+        settings: Settings,
+        streams: list[Any],
+        run: dict[str, Any],
+        *,
+        kind: str | None = None,
+        segments: Segments,
+        overwrite: bool,
+        resume: bool,
+    ) -> None:
+        check_output(target, overwrite)
+        self._target, self._reader, self._streams = target, reader, streams
+        self._kind, self._overwrite = kind, overwrite
+        journal = open_journal(target, run, overwrite=overwrite, resume=resume)
+        super().__init__(journal, settings, segments, self._continued(journal.commit))
+
+    def _continued(self, commit: Commit) -> Commit:
+        """Where this run begins: streams that the earlier one left out are read from the input's start."""
+        wanted = tuple(sorted(stream.index for stream in self._streams))
+        before = wanted if commit.streams is None else commit.streams
+        more = bool(commit.frames and set(wanted) - set(before))
+        return replace(commit, finished=commit.finished and not more, streams=wanted, mixed=commit.mixed or more)
+
+    def finish(self) -> None:
+        """Writes the container."""
+        if not self.start.finished:
+            self._end_segment(finished=True)
+        write_container(
+            self._target,
+            self._kind,
+            self._reader,
+            self._settings,
+            self._streams,
+            self._journal.packets(),
+            self._journal.video_times(),
+            overwrite=self._overwrite,
+        )
+        self._journal.close(keep=False)
+
+
+def write_container(
+    target: Path,
+    kind: str | None,
+    reader: VideoReader,
+    settings: Settings,
+    streams: list[Any],
+    packets: Iterable[tuple[int, av.Packet[Any]]],
+    shown: Sequence[int],
+    *,
+    overwrite: bool,
+) -> None:
+    """Writes a file from packets that are there; it has its name once it is whole and on the disk.
+
+    Args:
+        target: the file to make.
+        kind: the container by ffmpeg's name; None tells it from the target's suffix.
+        reader, settings, streams: as for ``JournalSink``.
+        packets: each with its stream's number; VIDEO is the encoded one.
+        shown: the presentation times of the video's packets, in the order of their decoding.
+        overwrite: replace an existing target.
+
+    Raises:
+        OutputError: the container refuses.
+    """
+    step = max(1, round(1 / (settings.rate * settings.time_base))) if settings.rate else 1
+    times = iter(decode_times(np.array(shown, np.int64), step).tolist())
+    with whole_file(target, overwrite) as partial:
+        muxer = open_muxer(partial, kind, reader, settings, streams)
+        try:
+            for index, packet in packets:
+                if index == VIDEO:
+                    packet.dts = next(times)
+                    muxer.video(packet)
+                else:
+                    muxer.copy(packet, index)
+            muxer.finish()
+        except BaseException:
+            muxer.abandon()
+            raise
+        with partial.open("rb") as file:
+            os.fsync(file.fileno())
+    tell_copied(muxer, reader, streams)
 
 
 def tell_copied(muxer: Muxer | AnimationMuxer, reader: VideoReader, streams: list[Any]) -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import re
 from collections.abc import Iterator
+from dataclasses import dataclass
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +17,21 @@ _MICRO = 1_000_000
 _HALF = Fraction(1, 2)  # of a microsecond
 _GROUPS = 2  # of pictures before the start, from key frame to key frame: after a gradual refresh one is not enough
 _MOST = 4096  # packets that wait for a key frame
+
+
+@dataclass(frozen=True)
+class Part:
+    """A part of a video that is read by itself; its frames keep the times that they have in the whole.
+
+    Attributes:
+        first, last: its frames are shown from ``first`` to before ``last``, in units of the video's stream and its
+            container's own times; None for the beginning and the end.
+        start: decoding time of a key frame from which it can be read, None for the beginning of the file.
+    """
+
+    first: int | None = None
+    last: int | None = None
+    start: int | None = None
 
 
 class TimeRange:
@@ -39,7 +56,23 @@ class TimeRange:
             return None if time is None else math.ceil((time + ((origin or 0) - _HALF) / _MICRO) / base) * base
 
         self.first, self.last = own(self._start), own(self._end)
-        self.until = None if self.last is None else self.last - (self.first or 0)
+        self._shift = self.first or Fraction(0)
+        self.until = None if self.last is None else self.last - self._shift
+
+    def narrowed(self, part: Part, base: Fraction) -> TimeRange:
+        """The range of a part, whose frames have the times that they have in this one."""
+        made = copy.copy(self)
+        starts = [
+            bound for bound in (self.first, None if part.first is None else part.first * base) if bound is not None
+        ]
+        ends = [bound for bound in (self.last, None if part.last is None else part.last * base) if bound is not None]
+        made.first, made.last = max(starts, default=None), min(ends, default=None)
+        made.until = None if made.last is None else made.last - self._shift
+        return made
+
+    def holds(self, time: float) -> bool:
+        """Whether a time in seconds, of the container's own, lies in it."""
+        return (self.first is None or time >= self.first) and (self.last is None or time < self.last)
 
     def __bool__(self) -> bool:
         return self.first is not None or self.last is not None
@@ -48,8 +81,9 @@ class TimeRange:
         """Moves a frame to its time in the range; False for one before it."""
         if self.first is None or frame.pts is None:
             return True
-        frame.pts -= int(self.first / base)
-        return bool(frame.pts >= 0)
+        early = frame.pts < int(self.first / base)
+        frame.pts -= int(self._shift / base)
+        return not early
 
     def packet(self, packet: av.Packet[Any]) -> bool:
         """Moves a packet of another stream; False for one before the range. A subtitle that is still shown is shortened."""

@@ -1,0 +1,117 @@
+"""Campaigns on a local Ray cluster, run with -m slow: losses at random moments, drivers that are killed, one to four nodes."""
+
+from __future__ import annotations
+
+import random
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from srfast import cluster
+from tests.helpers.video.children import save_tiny
+from tests.helpers.video.gradients import leftovers
+from tests.helpers.video.ray_nodes import STORE, CountingPool, cluster_of, kill_a_worker
+from tests.helpers.video.segments import LOSSLESS, assert_same, in_one_run, moving_clip
+
+pytest.importorskip("ray")
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
+FRAMES, SEGMENTS = 600, 60
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("campaign")
+    save_tiny(folder / "tiny.pth")
+    moving_clip(folder / "in.mkv", frames=FRAMES, beside=True)
+    in_one_run(folder / "in.mkv", folder / "whole.mkv", str(folder / "tiny.pth"))
+    return folder
+
+
+def upscale(folder: Path, target: Path, pool: CountingPool, at: Any = lambda done: None) -> Any:
+    return cluster.upscale(
+        folder / "in.mkv",
+        target,
+        str(folder / "tiny.pth"),
+        pool=pool,
+        on_progress=lambda done, total, seconds, before: at(done),
+        encoding=LOSSLESS,
+        seconds=0.3,
+        device="cpu",
+        dtype="fp32",
+    )[0]
+
+
+@pytest.mark.parametrize("count", [1, 2, 4])
+def test_nodes_give_what_a_single_run_gives(folder: Path, tmp_path: Path, count: int) -> None:
+    with cluster_of(count):
+        pool = CountingPool()
+        started = time.perf_counter()
+        outcome = upscale(folder, tmp_path / "out.mkv", pool)
+        pool.close()
+    assert outcome.error == "" and len(pool.submitted) == SEGMENTS
+    assert_same(tmp_path / "out.mkv", folder / "whole.mkv")
+    hosts = {record.host for record in outcome.joined.segments}
+    print(f"{count} nodes: equal, {len(hosts)} machines at work, {time.perf_counter() - started:.1f} s")
+
+
+def test_thirty_runs_with_a_loss_at_a_random_moment(folder: Path, tmp_path: Path) -> None:
+    again = 0
+    with cluster_of(2) as nodes:
+        pool = CountingPool()
+        for run in range(30):
+            rng, lost = random.Random(run), []
+            moment = rng.randrange(0, FRAMES - 50)
+
+            def lose(done: int, rng: Any = rng, lost: list = lost, moment: int = moment) -> None:
+                if done >= moment and not lost and pool.workers:
+                    if rng.random() < 0.7:
+                        lost.append("worker" if kill_a_worker(rng.randrange(9)) else "none")
+                    else:
+                        nodes.remove_node(nodes.nodes.pop(rng.randrange(2)), allow_graceful=False)
+                        nodes.nodes.append(nodes.add_node(num_cpus=1, object_store_memory=STORE))
+                        lost.append("node")
+
+            target = tmp_path / f"{run}.mkv"
+            outcome = upscale(folder, target, pool.reset(), lose)
+            extra = len(pool.submitted) - SEGMENTS
+            assert outcome.error == "", run
+            assert extra <= 2, (run, lost)
+            assert_same(target, folder / "whole.mkv")
+            again += extra
+            target.unlink()
+            assert leftovers(tmp_path) == []
+            print(
+                f"run {run}: lost a {lost[0]} after {moment} frames; {extra} segments handed out again; equal",
+                flush=True,
+            )
+        pool.close()
+    print(f"30 runs equal; {again} of {30 * SEGMENTS} segments were handed out again")
+
+
+def test_ten_runs_whose_driver_is_killed(folder: Path, tmp_path: Path) -> None:
+    with cluster_of(2) as nodes:
+        for run in range(10):
+            rng, target, kills, kept = random.Random(run), tmp_path / f"{run}.mkv", 0, []
+            command = [sys.executable, "-m", "srfast", "upscale", str(folder / "in.mkv"), str(target), "--resume"]
+            command += ["-m", str(folder / "tiny.pth"), "--fp32", "--device", "cpu", "-c", "ffv1", "--progress", "none"]
+            command += ["--ray", nodes.address]
+            work = cluster.job.work_folder(target)
+            while not target.exists():
+                process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+                wanted = len(list(work.glob("*.segment"))) + rng.randrange(1, 4)
+                while process.poll() is None and len(list(work.glob("*.segment"))) < wanted and not target.exists():
+                    time.sleep(0.02)
+                if kills < 2 and process.poll() is None:
+                    process.kill()
+                    kills += 1
+                _, said = process.communicate(timeout=600)
+                kept.append(len(list(work.glob("*.segment"))))
+                assert process.returncode in (0, -9), said
+            assert_same(target, folder / "whole.mkv")
+            assert leftovers(tmp_path) == [target.name]
+            target.unlink()
+            print(f"run {run}: killed {kills} times with {kept} segments done; equal", flush=True)

@@ -1,0 +1,121 @@
+"""Runs on a local cluster of several Ray nodes, on the CPU in float32: outputs equal those of single runs."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from srfast import cluster
+from srfast.cluster.pool import RayPool
+from srfast.errors import OutputError
+from tests.helpers.video.children import save_tiny
+from tests.helpers.video.gradients import leftovers
+from tests.helpers.video.ray_nodes import CountingPool, cluster_of, kill_a_worker
+from tests.helpers.video.segments import LOSSLESS, assert_same, in_one_run, moving_clip
+
+ray = pytest.importorskip("ray")  # an extra of its own, and part of the developers'
+FRAMES, SEGMENTS = 120, 12
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model, a clip of twelve segments, and whole.mkv by a single run."""
+    folder = tmp_path_factory.mktemp("ray")
+    save_tiny(folder / "tiny.pth")
+    moving_clip(folder / "in.mkv", frames=FRAMES, beside=True)
+    in_one_run(folder / "in.mkv", folder / "whole.mkv", str(folder / "tiny.pth"))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def nodes() -> Iterator[Any]:
+    with cluster_of(2) as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def pool(nodes: Any) -> Iterator[CountingPool]:
+    made = CountingPool()
+    yield made
+    made.close()
+
+
+def upscale(
+    folder: Path, target: Path, pool: RayPool, at: Callable[[int], None] = lambda done: None, **options: Any
+) -> Any:
+    options = {"encoding": LOSSLESS, "seconds": 0.3, "device": "cpu", "dtype": "fp32"} | options
+    return cluster.upscale(
+        folder / "in.mkv",
+        target,
+        str(folder / "tiny.pth"),
+        pool=pool,
+        on_progress=lambda done, total, seconds, before: at(done),
+        **options,
+    )[0]
+
+
+def test_two_nodes(pool: CountingPool, folder: Path, tmp_path: Path) -> None:
+    outcome = upscale(folder, tmp_path / "out.mkv", pool.reset())
+    assert outcome.error == "" and len(pool.submitted) == SEGMENTS
+    assert_same(tmp_path / "out.mkv", folder / "whole.mkv")
+    assert leftovers(tmp_path) == ["out.mkv"]
+
+
+def test_a_killed_worker_costs_its_segments(pool: CountingPool, folder: Path, tmp_path: Path) -> None:
+    killed: list[bool] = []
+
+    def kill(done: int) -> None:
+        if done >= 30 and not killed:
+            killed.append(kill_a_worker())
+
+    outcome = upscale(folder, tmp_path / "out.mkv", pool.reset(), kill)
+    assert killed == [True] and [e.kind for e in pool.events].count("lost") == 1
+    assert outcome.error == "" and len(pool.submitted) - SEGMENTS <= 2
+    assert_same(tmp_path / "out.mkv", folder / "whole.mkv")
+
+
+def test_a_removed_node_costs_its_segments(nodes: Any, pool: CountingPool, folder: Path, tmp_path: Path) -> None:
+    removed: list[bool] = []
+
+    def remove(done: int) -> None:
+        if done >= 30 and not removed:
+            removed.append(True)
+            nodes.remove_node(nodes.nodes.pop(), allow_graceful=False)
+
+    outcome = upscale(folder, tmp_path / "out.mkv", pool.reset(), remove)
+    assert removed == [True]
+    assert outcome.error == "" and len(pool.submitted) - SEGMENTS <= 2
+    assert_same(tmp_path / "out.mkv", folder / "whole.mkv")
+
+
+def test_the_command_on_a_cluster_with_a_broken_file(nodes: Any, folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    for name in ("a.mkv", "b.mp4"):
+        moving_clip(tmp_path / "in" / name, frames=20)
+    (tmp_path / "in" / "c.mp4").write_bytes(b"no video" * 64)
+    command = [sys.executable, "-m", "srfast", "upscale", str(tmp_path / "in"), str(tmp_path / "out")]
+    command += ["-m", str(folder / "tiny.pth"), "--fp32", "--device", "cpu", "--progress", "json"]
+    done = subprocess.run([*command, "--ray", nodes.address], capture_output=True, text=True, timeout=200)
+    assert done.returncode == 6, done.stderr
+    assert "c.mp4 is not a video that can be read" in done.stderr and "2 of 3 files" in done.stderr
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["a.mkv", "b.mp4"]
+    assert '"done": 40, "total": 40' in done.stderr
+
+
+def test_no_cluster_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    import ray
+
+    def init(**settings: Any) -> None:
+        raise ConnectionError("nobody answers\nat all")
+
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    monkeypatch.setattr(ray, "init", init)
+    with pytest.raises(
+        OutputError, match=r"there is no Ray cluster at 192.0.2.1:6379: nobody answers\nsee: ray status"
+    ):
+        RayPool("192.0.2.1:6379")

@@ -1,0 +1,97 @@
+"""A Ray cluster of several nodes on this machine, whose workers and nodes can be killed."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from srfast.cluster.pool import RayPool, Resources
+from srfast.cluster.schedule import Task
+
+STORE = 80_000_000
+# Ray reads these when it is imported: nothing is reported, and a machine that is busy otherwise has its time.
+os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+os.environ.setdefault("RAY_raylet_start_wait_time_s", "150")
+
+
+@contextlib.contextmanager
+def cluster_of(nodes: int, cpus: int = 1) -> Iterator[Any]:
+    """A head without CPUs of its own and ``nodes`` with some, connected to."""
+    import ray
+    from ray.cluster_utils import Cluster
+
+    cluster = Cluster(
+        initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False, "object_store_memory": STORE}
+    )
+    try:
+        cluster.nodes = [cluster.add_node(num_cpus=cpus, object_store_memory=STORE) for _ in range(nodes)]
+        ray.init(address=cluster.address, log_to_driver=False)
+        cluster.wait_for_nodes()
+        yield cluster
+    finally:
+        ray.shutdown()
+        cluster.shutdown()
+
+
+class CountingPool(RayPool):
+    """Counts what is handed out, and what the workers say."""
+
+    def __init__(self, **resources: Any) -> None:
+        super().__init__(resources=Resources(**resources))
+        self.submitted: list[Task] = []
+        self.events: list[Any] = []
+
+    def reset(self) -> CountingPool:
+        """The same, its counts at zero."""
+        self.submitted, self.events = [], []
+        return self
+
+    def submit(self, name: str, task: Task, plan: str, folder: Path, token: str) -> None:
+        self.submitted.append(task)
+        super().submit(name, task, plan, folder, token)
+
+    def wait(self, seconds: float) -> list[Any]:
+        events = super().wait(seconds)
+        self.events += events
+        return events
+
+
+def kill_a_worker(number: int = 0) -> bool:
+    """Kills one of the actors of this machine's workers that belong to this process; False if there is none."""
+    pids = sorted(pid for pid in _descendants(os.getpid()) if b"ray::Shell" in _command(pid))
+    if not pids:
+        return False
+    os.kill(pids[number % len(pids)], signal.SIGKILL)
+    return True
+
+
+def wait_for(condition: Any, seconds: float = 60) -> None:
+    """Waits until a function is true."""
+    ends = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < ends
+        time.sleep(0.05)
+
+
+def _command(pid: int) -> bytes:
+    with contextlib.suppress(OSError):
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    return b""
+
+
+def _descendants(root: int) -> set[int]:
+    parents: dict[int, int] = {}
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            with contextlib.suppress(OSError, IndexError, ValueError):
+                parents[int(entry.name)] = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
+    found, before = {root}, 0
+    while len(found) != before:
+        before = len(found)
+        found |= {pid for pid, parent in parents.items() if parent in found}
+    return found - {root}
