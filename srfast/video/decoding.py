@@ -31,6 +31,7 @@ from srfast.video.source import (
 )
 from srfast.video.time_range import Approach, TimeRange
 from srfast.video.timeline import HiddenSound, Slots, Timeline
+from srfast.video.untrusted import Limits, check_header
 
 if TYPE_CHECKING:
     import av
@@ -78,6 +79,7 @@ class Decoding:
         self.damage = Damage()
         self.ends: dict[int, Fraction] = {}
         self._given: dict[int, int] = {}
+        self._first_pts: int | None = None
         self._careful = not self.reopenable
         self.skipped = 0
         try:
@@ -85,6 +87,8 @@ class Decoding:
             base = self.stream.time_base
             self.range = TimeRange(options.start, options.end, self.container.start_time, base)
             self.promised = _promised_frames(self.container, self.stream)  # while no other thread reads the index
+            if options.untrusted is not None:
+                check_header(self.container, self.stream, self.promised, options.untrusted, self.label)
         except BaseException:
             self.close()
             raise
@@ -100,6 +104,11 @@ class Decoding:
         self.stream = videos[0]
         context = self.stream.codec_context
         if context is None or not context.width or not context.format:
+            if self._options.untrusted is not None:  # what would tell its size was not allowed to
+                raise InputError(
+                    f"the video stream of {self.label} cannot be decoded: it is cut off, or its frames have more than "
+                    f"{self._options.untrusted.pixels} pixels, which are allowed"
+                )
             raise InputError(
                 f"the video stream of {self.label} cannot be decoded (no size or pixel format); "
                 + (
@@ -109,7 +118,7 @@ class Decoding:
                 )
             )
         self.tags = declared_tags(context)
-        limit_size(context)
+        limit_size(context, self._options)
         self.stream.thread_type = "AUTO" if self.reopenable else "SLICE"
         self._alpha_decoder = self._decoder_of_alpha()
 
@@ -161,10 +170,20 @@ class Decoding:
                         skip[index] -= 1
                         continue
                     self._given[index] = self._given.get(index, 0) + 1
+                    if self._options.untrusted is not None and index == self.stream.index:
+                        self._check_frame(event, self._options.untrusted)
                     yield event
                 return
             except _DamagedError:
                 self._reopen_carefully()
+
+    def _check_frame(self, frame: Any, limits: Limits) -> None:
+        """Holds the frames that come to the limits of an untrusted file."""
+        seconds = None
+        if frame.pts is not None:
+            self._first_pts = frame.pts if self._first_pts is None else self._first_pts
+            seconds = (frame.pts - self._first_pts) * self.stream.time_base
+        limits.check_frame(self._given[self.stream.index], seconds, self.label)
 
     def _reopen_carefully(self) -> None:
         _log.info("%s is damaged: reading it again on one thread", self.label)
@@ -172,7 +191,7 @@ class Decoding:
         self.container = open_source(self._source, self._options, self._pipe)
         self._containers.append(self.container)
         self.stream = self.container.streams[self.stream.index]
-        limit_size(self.stream.codec_context)
+        limit_size(self.stream.codec_context, self._options)
         self.stream.thread_type = "SLICE"
         self.stream.codec_context.thread_count = 1
         self._alpha_decoder = self._decoder_of_alpha()
@@ -188,7 +207,7 @@ class Decoding:
             return None
         decoder = self._av.CodecContext.create(name, "r")
         decoder.extradata = context.extradata
-        limit_size(decoder)
+        limit_size(decoder, self._options)
         return decoder
 
     def _one_pass(self) -> Iterator[Any]:
