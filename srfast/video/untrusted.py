@@ -23,6 +23,10 @@ NAMES = "MP4, MOV, MKV, WebM, AVI, NUT, IVF, GIF and Y4M"
 _NO_PROTOCOL = "none"  # no protocol of FFmpeg has the name
 
 
+class LimitError(InputError):
+    """A stranger's file is larger or longer than what is allowed."""
+
+
 @dataclass(frozen=True)
 class Limits:
     """How much a stranger's video may ask for; headers are compared with it before anything is decoded.
@@ -49,14 +53,14 @@ class Limits:
             if not 0 < getattr(self, name) < math.inf:
                 raise ValueError(f"a limit of {name} takes a positive number, not {getattr(self, name)!r}")
 
-    def check_size(self, width: int, height: int, what: str) -> None:
+    def check_size(self, height: int, width: int, what: str) -> None:
         """Refuses pictures that are too large.
 
         Raises:
-            InputError: these are.
+            LimitError: these are.
         """
         if width * height > self.pixels:
-            raise InputError(f"{what} has {width}x{height} pixels, more than the {self.pixels} that are allowed")
+            raise LimitError(f"{what} has {width}x{height} pixels, more than the {self.pixels} that are allowed")
 
     def check_frame(self, number: int, seconds: Fraction | None, what: str) -> None:
         """Refuses a frame after the last one that is allowed, whatever the header said.
@@ -67,12 +71,12 @@ class Limits:
             what: the video's name.
 
         Raises:
-            InputError: it is one.
+            LimitError: it is one.
         """
         if number > self.frames:
-            raise InputError(f"{what} has more than {self.frames} frames, which are allowed")
+            raise LimitError(f"{what} has more than {self.frames} frames, which are allowed")
         if seconds is not None and seconds > self.seconds:
-            raise InputError(f"{what} lasts longer than {self.seconds:g} s, which are allowed")
+            raise LimitError(f"{what} lasts longer than {self.seconds:g} s, which are allowed")
 
 
 def open_alone(av: Any, name: str, file: BinaryIO, limits: Limits) -> Any:
@@ -128,10 +132,10 @@ def check_header(container: Any, stream: Any, promised: int, limits: Limits, wha
         what: the video's name.
 
     Raises:
-        InputError: it says that it is larger or longer.
+        LimitError: it says that it is larger or longer.
     """
     context = stream.codec_context
-    limits.check_size(context.width, context.height, what)
+    limits.check_size(context.height, context.width, what)
     seconds = Fraction(container.duration or 0, 1_000_000)
     if stream.duration and stream.time_base:
         seconds = max(seconds, stream.duration * stream.time_base)
