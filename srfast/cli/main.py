@@ -15,7 +15,7 @@ from typing import TextIO
 
 from srfast._version import __version__
 from srfast.cli import estimate as plan
-from srfast.cli import models, segments, tune, upscale, warm
+from srfast.cli import models, segments, serve, tune, upscale, warm
 from srfast.cli.json_lines import lines_of_json
 from srfast.cli.signals import ends_in_order, exit_code
 from srfast.errors import OutputError, SrfastError, escaped
@@ -102,6 +102,7 @@ def _parser() -> argparse.ArgumentParser:
     models.add(commands, common)
     tune.add(commands, common)
     warm.add(commands, common)
+    serve.add(commands, common)
     demo = commands.add_parser("demo", parents=[common], help="upscale the clip that comes with srfast")
     demo.add_argument("output", nargs="?", default="demo-output", type=Path, help="folder for the results")
     demo.set_defaults(run=_demo)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from srfast.images.declared import declared_size
 from srfast.images.files import (
     DEEP,
     LARGEST_SIDES,
@@ -29,6 +30,7 @@ __all__ = [
     "check_format",
     "check_image_output",
     "check_size",
+    "declared_size",
     "encode_image",
     "picture_of",
     "read_image",

@@ -7,11 +7,13 @@ from srfast.video.pipeline import Progress, VideoResult, upscale_video
 from srfast.video.preview import preview
 from srfast.video.settings import Encoding
 from srfast.video.source import InputOptions
+from srfast.video.untrusted import Limits
 
 __all__ = [
     "Damage",
     "Encoding",
     "InputOptions",
+    "Limits",
     "LiveResult",
     "Progress",
     "UpscaledFrame",

@@ -31,6 +31,7 @@ from srfast.video.source import (
 )
 from srfast.video.time_range import Approach, Part, TimeRange
 from srfast.video.timeline import HiddenSound, Slots, Timeline, clock_start
+from srfast.video.untrusted import Limits, check_header
 
 if TYPE_CHECKING:
     import av
@@ -80,6 +81,7 @@ class Decoding:
         self.damage = Damage()
         self.ends: dict[int, Fraction] = {}
         self._given: dict[int, int] = {}
+        self._first_pts: int | None = None
         self._careful = not self.reopenable
         self.skipped = 0
         self.part: Part | None = None
@@ -91,6 +93,8 @@ class Decoding:
             begin = None if self.origin else self.container.start_time
             self.range = TimeRange(options.start, options.end, begin, base)
             self.promised = _promised_frames(self.container, self.stream)  # while no other thread reads the index
+            if options.untrusted is not None:
+                check_header(self.container, self.stream, self.promised, options.untrusted, self.label)
         except BaseException:
             self.close()
             raise
@@ -106,6 +110,11 @@ class Decoding:
         self.stream = videos[0]
         context = self.stream.codec_context
         if context is None or not context.width or not context.format:
+            if self._options.untrusted is not None:  # what would tell its size was not allowed to
+                raise InputError(
+                    f"the video stream of {self.label} cannot be decoded: it is cut off, or its frames have more than "
+                    f"{self._options.untrusted.pixels} pixels, which are allowed"
+                )
             raise InputError(
                 f"the video stream of {self.label} cannot be decoded (no size or pixel format); "
                 + (
@@ -115,7 +124,7 @@ class Decoding:
                 )
             )
         self.tags = declared_tags(context)
-        limit_size(context)
+        limit_size(context, self._options)
         # Frame threads lose more frames around damage than are damaged. A file is then read again with one; a pipe cannot
         # be, so it never has them.
         self.stream.thread_type = "AUTO" if self.reopenable else "SLICE"
@@ -170,6 +179,8 @@ class Decoding:
                         skip[index] -= 1
                         continue
                     self._given[index] = self._given.get(index, 0) + 1
+                    if self._options.untrusted is not None and index == self.stream.index:
+                        self._check_frame(event, self._options.untrusted)
                     yield event
                 return
             except _DamagedError:
@@ -185,6 +196,14 @@ class Decoding:
         """Decodes no more: only the packets of the other streams still come, and damage is not counted."""
         self._passing, self._expected = True, Expected()
 
+    def _check_frame(self, frame: Any, limits: Limits) -> None:
+        """Holds the frames that come to the limits of an untrusted file."""
+        seconds = None
+        if frame.pts is not None:
+            self._first_pts = frame.pts if self._first_pts is None else self._first_pts
+            seconds = (frame.pts - self._first_pts) * self.stream.time_base
+        limits.check_frame(self._given[self.stream.index], seconds, self.label)
+
     def _reopen_carefully(self) -> None:
         _log.info("%s is damaged: reading it again on one thread", self.label)
         self._careful, self.damage = True, Damage()
@@ -194,7 +213,7 @@ class Decoding:
         self.container = open_source(self._source, self._options, self._pipe)
         self._containers.append(self.container)
         self.stream = self.container.streams[self.stream.index]
-        limit_size(self.stream.codec_context)
+        limit_size(self.stream.codec_context, self._options)
         self.stream.thread_type = "SLICE" if self._careful else "AUTO"
         if self._careful:
             self.stream.codec_context.thread_count = 1
@@ -211,7 +230,7 @@ class Decoding:
             return None
         decoder = self._av.CodecContext.create(name, "r")
         decoder.extradata = context.extradata
-        limit_size(decoder)
+        limit_size(decoder, self._options)
         return decoder
 
     def _one_pass(self) -> Iterator[Any]:

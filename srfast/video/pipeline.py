@@ -190,13 +190,15 @@ def _identity(
     images = numbered(source) if is_sequence(source) else []
     # Size and time instead of content: to read a whole video only to compare it would take minutes.
     states = [(p.name, p.stat().st_size, p.stat().st_mtime_ns) for p in images]
+    reading = asdict(options)
+    del reading["untrusted"]  # what is allowed does not touch the frames
     encoder = {k: v if isinstance(v, (int, str, dict)) else str(v) for k, v in asdict(settings).items()}
     return {
         "input": str(path.absolute()) if str(source) != "-" else "-",
         "input size": state.st_size if state else 0,
         "input time": state.st_mtime_ns if state else 0,
         "input images": hashlib.sha256(repr(states).encode()).hexdigest() if states else "",
-        "input options": asdict(options),
+        "input options": reading,
         "model": upscaler.fingerprint,
         "outscale": upscaler.outscale,
         "size": [upscaler.size, upscaler.height],

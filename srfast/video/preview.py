@@ -47,7 +47,7 @@ def _spread(source: Source, count: int, options: InputOptions) -> list[Array]:
     begin = options.start or 0.0
     with VideoReader(source, options) as reader:
         seconds = reader.expected_frames / float(reader.rate) if reader.rate else 0.0
-        images = [_first(reader)]
+        images = [first_frame(reader)]
     if not seconds:
         return images
     found = []
@@ -56,13 +56,14 @@ def _spread(source: Source, count: int, options: InputOptions) -> list[Array]:
         time = begin + seconds * (number + 0.5) / count
         try:
             with VideoReader(source, replace(options, start=time, end=None)) as reader:
-                found.append(_first(reader))
+                found.append(first_frame(reader))
         except InputError:  # after its last frame
             break
     return found or images
 
 
-def _first(reader: VideoReader) -> Array:
+def first_frame(reader: VideoReader) -> Array:
+    """[H, W, 3] BGR of uint8: the first frame that a reader gives, upright."""
     prepare(reader, "iter")
     image: Any = next(item.image for item in reader.items([]) if isinstance(item, RgbFrame))[..., :3]
     if image.dtype == np.uint16:

@@ -18,6 +18,7 @@ from srfast.errors import InputError, MissingDependencyError
 from srfast.video.animation import as_video, is_animated_webp
 from srfast.video.hardware import accelerator
 from srfast.video.pipe import CountedPipe
+from srfast.video.untrusted import Limits, open_alone, regular_file
 
 Source: TypeAlias = "str | os.PathLike[str]"
 _NUMBER = re.compile(r"(%\d*d)")
@@ -38,9 +39,12 @@ class InputOptions:
             that 25 interlaced frames a second become 50.
         start: seconds from the beginning at which the first frame is shown; what comes before is left out.
         end: seconds from the beginning at which what follows is left out.
+        untrusted: the source is a file that a stranger sent: nothing but this one file is read whatever it names, and it is
+            refused where it is larger or longer than these limits.
 
     Raises:
-        ValueError: ``start`` or ``end`` is negative or not finite, or ``end`` is not after ``start``.
+        ValueError: ``start`` or ``end`` is negative or not finite, or ``end`` is not after ``start``; or a stranger's file is
+            given with a demuxer, its options or a hardware decoder.
 
     Examples:
         >>> InputOptions(start=61.5, end=90.0).start  # from 1:01.5 to 1:30
@@ -53,8 +57,11 @@ class InputOptions:
     deinterlace: bool | Literal["field"] = False
     start: float | None = None
     end: float | None = None
+    untrusted: Limits | None = None
 
     def __post_init__(self) -> None:
+        if self.untrusted is not None and (self.format or self.options or self.hwaccel):
+            raise ValueError("an untrusted file is read by its content alone, without format, options and hwaccel")
         for name, value in (("start", self.start), ("end", self.end)):
             if value is not None and not 0 <= value < math.inf:
                 raise ValueError(f"{name} takes seconds from 0, not {value!r}")
@@ -128,8 +135,10 @@ def open_source(source: Source, options: InputOptions, counted: CountedPipe) -> 
         InputError: it is missing, or not a media file; or no hardware decoder has the name that is asked for.
     """
     av = require_av()
-    hwaccel = accelerator(av, options.hwaccel)
     name = os.fspath(source)
+    if options.untrusted is not None:
+        return open_alone(av, name, counted.hold(regular_file(Path(name))), options.untrusted)
+    hwaccel = accelerator(av, options.hwaccel)
     file: Any = name
     if name == "-":
         # A file redirected to the standard input can be sought in, which MP4 with its index at the end needs.
@@ -204,9 +213,10 @@ def _check_file(path: Path) -> None:
         raise InputError(f"{path} is empty (0 bytes)")
 
 
-def limit_size(context: Any) -> None:
-    """Makes the decoder refuse frames of absurd size."""
-    context.options = {**context.options, "max_pixels": str(_LARGEST_FRAME)}
+def limit_size(context: Any, options: InputOptions) -> None:
+    """Makes the decoder refuse frames of absurd size, or above the limit of an untrusted file."""
+    most = options.untrusted.pixels if options.untrusted is not None else _LARGEST_FRAME
+    context.options = {**context.options, "max_pixels": str(most)}
 
 
 def reason(error: BaseException) -> str:

@@ -1,0 +1,275 @@
+"""The page of ``srfast ui``: drop a file, look at a frame before the run, start, and fetch the result."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shutil
+from html import escape
+from pathlib import Path
+from typing import Any
+
+os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # nothing is told to anybody
+os.environ["HF_HUB_OFFLINE"] = "1"
+
+import gradio as gr
+from fastapi import FastAPI
+
+from srfast.errors import InputError, SrfastError
+from srfast.images import declared_size
+from srfast.service import work
+from srfast.service.app import build_app
+from srfast.service.config import CODECS, CONTAINERS, IMAGES, Request
+from srfast.service.jobs import ENDED, Job, check_source
+from srfast.service.service import Service
+
+_USUAL = "the format's usual"
+_OWN = "the model's own"
+_SCALES = {_OWN: None, "x1.5": 1.5, "x2": 2.0, "x3": 3.0, "x4": 4.0}
+_CSS = """
+.gradio-container { max-width: 76rem !important; margin: auto; }
+.jobs ul { list-style: none; padding: 0; margin: 0; }
+.jobs li { padding: 0.6rem 0; border-bottom: 1px solid var(--border-color-primary); }
+.jobs progress { width: 100%; height: 0.7rem; }
+.jobs a { text-decoration: underline; font-weight: 600; }
+.jobs .name { font-weight: 600; overflow-wrap: anywhere; }
+footer { display: none !important; }
+"""
+
+
+def build_page(service: Service) -> FastAPI:
+    """Makes the application of the page, with the HTTP interface of ``srfast serve`` behind it.
+
+    Args:
+        service: not started yet.
+    """
+    uploads = service.options.folder / "uploads"
+    os.environ["GRADIO_TEMP_DIR"] = str(uploads)
+    shutil.rmtree(uploads, ignore_errors=True)  # what an earlier page left
+    theme = gr.themes.Default(font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"])
+    app = build_app(service)
+    most = max(service.options.video_bytes, service.options.image_bytes)
+    mounted: FastAPI = gr.mount_gradio_app(
+        app,
+        _Page(service, uploads).blocks(),
+        path="/",
+        max_file_size=most,
+        ssr_mode=False,
+        enable_monitoring=False,
+        show_error=True,
+        footer_links=[],
+        theme=theme,
+        css=_CSS,
+    )
+    return mounted
+
+
+class _Page:
+    """The page's parts and what they do.
+
+    Args:
+        service: behind it.
+        uploads: where files that were dropped lie.
+    """
+
+    def __init__(self, service: Service, uploads: Path) -> None:
+        self._service, self._uploads, self._options = service, uploads, service.options
+
+    def blocks(self) -> Any:
+        """The page."""
+        with gr.Blocks(title="srfast", analytics_enabled=False, delete_cache=(3600, 86400)) as page:
+            gr.Markdown("# srfast\nUpscale images and videos on this machine.")
+            owner = gr.BrowserState("", storage_key="srfast-owner", secret="srfast")
+            with gr.Row():
+                with gr.Column(scale=2, min_width=300):
+                    dropped = gr.File(label="Image or video", height=140, elem_id="upload")
+                    named = gr.Textbox(
+                        label="Or a file of this machine",
+                        placeholder="/folder/clip.mp4",
+                        visible=bool(self._options.sources),
+                        elem_id="named",
+                    )
+                    model = gr.Dropdown(list(self._options.names), value="compact_x2", label="Model", elem_id="model")
+                    scale = gr.Dropdown(list(_SCALES), value=_OWN, label="Enlargement", elem_id="scale")
+                    with gr.Accordion("Format and encoder", open=False):
+                        container = gr.Dropdown(list(CONTAINERS), value="mp4", label="Format of videos")
+                        codec = gr.Dropdown([_USUAL, *CODECS], value=_USUAL, label="Encoder of videos")
+                        crf = gr.Slider(0, 51, value=0, step=1, label="Quality (CRF; 0 is the encoder's usual)")
+                        picture = gr.Dropdown(list(IMAGES), value="png", label="Format of images")
+                with gr.Column(scale=3, min_width=300):
+                    time = gr.Slider(
+                        0, 1, value=0, step=0.04, label="Frame to look at, in seconds", visible=False, elem_id="time"
+                    )
+                    slider = gr.ImageSlider(
+                        label="Before (bicubic) and after (srfast)", interactive=False, elem_id="slider", max_height=420
+                    )
+                    with gr.Row():
+                        show = gr.Button("Show before and after", elem_id="show")
+                        start = gr.Button("Start", variant="primary", elem_id="start")
+                    said = gr.Markdown(elem_id="said")
+            gr.Markdown("## Jobs")
+            listed = gr.HTML(elem_id="jobs", elem_classes="jobs")
+            with gr.Row(equal_height=True):
+                chosen = gr.Dropdown([], label="Job", elem_id="job", scale=2)
+                cancel = gr.Button("Cancel", elem_id="cancel")
+                resume = gr.Button("Resume", elem_id="resume")
+                remove = gr.Button("Delete", variant="stop", elem_id="delete")
+            asked = [model, scale, container, codec, crf, picture]
+            page.load(self._owner, owner, owner).then(self._jobs, [owner, chosen], [listed, chosen])
+            gr.on([dropped.change, named.submit], self._look, [dropped, named], [time, slider, said])
+            gr.on([show.click, time.release], self._show, [dropped, named, time, *asked], [slider, said])
+            begun = start.click(self._start, [owner, dropped, named, *asked], [said, chosen])
+            begun.then(self._jobs, [owner, chosen], [listed, chosen])
+            for button, what in ((cancel, "cancel"), (resume, "resume"), (remove, "delete")):
+                done = button.click(self._control(what), [owner, chosen], said)
+                done.then(self._jobs, [owner, chosen], [listed, chosen])
+            timer = gr.Timer(1.0)
+            timer.tick(self._jobs, [owner, chosen], [listed, chosen], show_progress="hidden")
+        page.queue(default_concurrency_limit=4, max_size=64)
+        return page
+
+    def _owner(self, owner: str) -> str:
+        """A name for this browser, whose jobs it finds again."""
+        return owner or secrets.token_hex(16)
+
+    def _file(self, dropped: str | None, named: str | None) -> Path:
+        """The file that is meant."""
+        if dropped:
+            return check_source(dropped, (self._uploads,))
+        if not named:
+            raise gr.Error("Drop an image or a video first.", print_exception=False)
+        return check_source(named, self._options.sources)
+
+    def _look(self, dropped: str | None, named: str | None) -> tuple[Any, Any, str]:
+        """What a new file is."""
+        if not dropped and not named:
+            return gr.update(visible=False), None, ""
+        try:
+            path = self._file(dropped, named)
+            if _kind(path) == "image":
+                height, width = declared_size(path.read_bytes(), path.name)
+                self._options.limits.check_size(height, width, path.name)
+                return gr.update(visible=False, value=0), None, f"An image of {width}x{height} pixels."
+            seconds, height, width = work.check_video(path, self._options)
+        except SrfastError as error:
+            return gr.update(visible=False, value=0), None, _refused(error, dropped)
+        times = gr.update(visible=seconds > 0, maximum=max(0.04, round(seconds, 2)), value=0)
+        return times, None, f"A video of {width}x{height} pixels, {seconds:.2f} s."
+
+    def _show(self, dropped: str | None, named: str | None, time: float, *asked: Any) -> tuple[Any, str]:
+        """A frame before the run."""
+        try:
+            path = self._file(dropped, named)
+            kind = _kind(path)
+            request = self._request(kind, *asked)
+            shown = self._service.with_images(
+                lambda engines: work.before_and_after(path, kind, time, request, self._options, engines)
+            ).result()
+        except SrfastError as error:
+            return None, _refused(error, dropped)
+        return shown, f"{shown[0].shape[1]}x{shown[0].shape[0]} pixels are shown, of the middle."
+
+    def _start(self, owner: str, dropped: str | None, named: str | None, *asked: Any) -> tuple[str, Any]:
+        """Queues a job."""
+        place = None
+        try:
+            path = self._file(dropped, named)
+            kind = _kind(path)
+            request = self._request(kind, *asked)
+            place = self._service.jobs.reserve()
+            if dropped:
+                os.link(path, place / "input")
+            job = Job(place.name, path.name, kind, request, source=None if dropped else str(path), owner=owner)
+            job = self._service.jobs.submit(place, job)
+        except (SrfastError, OSError) as error:
+            if place is not None:
+                shutil.rmtree(place, ignore_errors=True)
+            return _refused(error, dropped), gr.update()
+        return f"{escape(job.name)} is in the queue.", gr.update(choices=self._choices(owner), value=job.id)
+
+    def _request(self, kind: str, *asked: Any) -> Request:
+        model, scale, container, codec, crf, picture = asked
+        if kind == "image":
+            request = Request(str(model), _SCALES.get(scale), suffix=str(picture))
+            request.check(self._options, IMAGES)
+            return request
+        chosen = None if codec == _USUAL else str(codec)
+        request = Request(str(model), _SCALES.get(scale), chosen, float(crf) or None, str(container))
+        request.check(self._options, CONTAINERS)
+        return request
+
+    def _control(self, what: str) -> Any:
+        def control(owner: str, job_id: str | None) -> str:
+            try:
+                job = self._service.jobs.get(str(job_id))
+                if job.owner != owner:
+                    raise InputError("there is no such job")
+                getattr(self._service.jobs, what)(job.id)
+            except SrfastError as error:
+                return _refused(error, None)
+            return ""
+
+        control.__name__ = what
+        return control
+
+    def _choices(self, owner: str) -> list[tuple[str, str]]:
+        jobs = self._service.jobs.all(owner) if owner else []
+        return [(f"{number}. {job.name}", job.id) for number, job in enumerate(jobs, 1)][::-1]
+
+    def _jobs(self, owner: str, chosen: str | None) -> tuple[Any, Any]:
+        """The list of this browser's jobs, and which of them the buttons are for."""
+        jobs = self._service.jobs.all(owner) if owner else []
+        choices = self._choices(owner)
+        known = [value for _, value in choices]
+        value = chosen if chosen in known else (known[0] if known else None)
+        rows = "".join(_row(number, job) for number, job in reversed(list(enumerate(jobs, 1))))
+        text = f'<ul aria-label="Jobs">{rows}</ul>' if rows else "<p>There are none yet.</p>"
+        return text, gr.update(choices=choices, value=value)
+
+
+def _kind(path: Path) -> Any:
+    """'image' or 'video', by the content."""
+    with path.open("rb") as file:
+        head = file.read(16)
+    image = head.startswith((b"\x89PNG", b"\xff\xd8", b"BM")) or head[8:12] == b"WEBP"
+    return "image" if image else "video"
+
+
+def _refused(error: Exception, dropped: str | None) -> str:
+    """An error for the page, in which a file that was dropped has its own name."""
+    words = str(error.strerror if isinstance(error, OSError) else error)
+    if dropped:
+        words = words.replace(str(Path(dropped).resolve()), Path(dropped).name).replace(dropped, Path(dropped).name)
+    return f"**Not done:** {escape(words)}"
+
+
+def _row(number: int, job: Job) -> str:
+    """A job as an item of the list."""
+    words = {
+        "queued": "waiting",
+        "running": "running",
+        "done": "done",
+        "failed": f"failed: {escape(job.error)}",
+        "cancelled": "cancelled",
+    }[job.state]
+    name = escape(job.name)
+    bar = ""
+    if job.state not in ENDED or job.state == "cancelled":
+        value = f' value="{job.done}" max="{job.total}"' if job.total else ' value="0" max="1"'
+        bar = f'<progress aria-label="Progress of {name}"{value}></progress>'
+        words += f", {job.done} of {job.total} frames" if job.total else ""
+    if job.state == "running" and job.fps:
+        words += f", {job.fps:.1f} frames/s"
+        words += f", {_clock(job.eta_seconds)} left" if job.eta_seconds is not None else ""
+    if job.state == "done":
+        words += f', <a href="/videos/{job.id}/result" download>download {escape(job.result_name)}</a>'
+        words += f" ({escape(job.notes)})" if job.notes else ""
+    return (
+        f'<li data-state="{job.state}"><span class="name">{number}. {name}</span> '
+        f"({escape(job.request.model)}): {words}{bar}</li>"
+    )
+
+
+def _clock(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes}:{rest:02d}"

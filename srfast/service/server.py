@@ -1,0 +1,71 @@
+"""Runs an application behind a socket, until a signal ends it in order."""
+
+from __future__ import annotations
+
+import logging
+import socket
+import sys
+from dataclasses import dataclass
+
+import uvicorn
+
+from srfast.errors import OutputError
+from srfast.service.access import Access, Application
+
+_GRACE = 20  # seconds that requests at hand have to end when the server stops
+_CONNECTIONS = 256
+
+
+@dataclass(frozen=True)
+class Address:
+    """Where a server listens, and what it asks of those who come.
+
+    Attributes:
+        host: a name or an address; of loopback only this machine reaches it.
+        port: 0 takes a free one.
+        token: that every request must bring; None asks for none.
+        local: nobody else reaches it.
+    """
+
+    host: str
+    port: int
+    token: str | None
+    local: bool
+
+
+def serve(app: Application, address: Address, what: str) -> None:
+    """Listens until SIGINT or SIGTERM; requests at hand are finished, and jobs stop where they can be continued.
+
+    Args:
+        app: ASGI.
+        address: where.
+        what: is served, in words.
+
+    Raises:
+        OutputError: the port is taken, or the address is none of this machine.
+    """
+    try:
+        family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
+        listening = socket.create_server((address.host, address.port), family=family)
+    except OSError as error:
+        raise OutputError(f"cannot listen on {address.host}:{address.port}: {error.strerror or error}") from error
+    host, port = listening.getsockname()[:2]
+    place = f"http://{f'[{host}]' if ':' in host else host}:{port}/"
+    suffix = f"?token={address.token}" if address.token else ""
+    print(f"srfast: {what} on {place}{suffix} (Ctrl-C stops)", file=sys.stderr, flush=True)
+    logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
+    config = uvicorn.Config(
+        Access(app, address.token, address.local),  # type: ignore[arg-type]
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        ws="none",
+        limit_concurrency=_CONNECTIONS,
+        timeout_graceful_shutdown=_GRACE,
+    )
+    try:
+        uvicorn.Server(config).run(sockets=[listening])
+    except KeyboardInterrupt:  # as it raises the signal again that ended it
+        print("srfast: stopped", file=sys.stderr, flush=True)
+    finally:
+        listening.close()

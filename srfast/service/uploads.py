@@ -1,0 +1,67 @@
+"""Bodies of requests, taken as they come and no further than allowed."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+from starlette.requests import ClientDisconnect, Request
+
+from srfast.errors import InputError
+from srfast.video.untrusted import LimitError
+
+
+async def body_of(request: Request, most: int, idle_seconds: float) -> bytes:
+    """The whole body of a request.
+
+    Raises:
+        LimitError, InputError: as ``parts_of``.
+    """
+    return b"".join([part async for part in parts_of(request, most, idle_seconds)])
+
+
+async def write_body(request: Request, path: Path, most: int, idle_seconds: float) -> None:
+    """Writes the body of a request to a new file, without holding it in memory.
+
+    Raises:
+        LimitError, InputError: as ``parts_of``.
+        OSError: the disk does not take it.
+    """
+    with path.open("xb") as file:
+        async for part in parts_of(request, most, idle_seconds):
+            await asyncio.to_thread(file.write, part)
+
+
+async def parts_of(request: Request, most: int, idle_seconds: float) -> AsyncIterator[bytes]:
+    """The parts of a body as they come.
+
+    Args:
+        request: whose.
+        most: bytes that are allowed.
+        idle_seconds: for which a sender may be silent.
+
+    Raises:
+        LimitError: there are more bytes than allowed, by the header or as they come.
+        InputError: nothing comes, the connection is gone, or it was silent for too long.
+    """
+    told = request.headers.get("content-length", "")
+    if told.isdigit() and int(told) > most:
+        raise LimitError(f"the upload has {told[:20]} bytes; at most {most} are allowed")
+    size, stream = 0, request.stream().__aiter__()
+    while True:
+        try:
+            part = await asyncio.wait_for(stream.__anext__(), idle_seconds)
+        except StopAsyncIteration:
+            break
+        except asyncio.TimeoutError as error:
+            raise InputError(f"the upload stood still for {idle_seconds:g} s and is given up") from error
+        except ClientDisconnect as error:
+            raise InputError("the upload was cut off") from error
+        size += len(part)
+        if size > most:
+            raise LimitError(f"the upload has more than {most} bytes, which are allowed")
+        if part:
+            yield part
+    if not size:
+        raise InputError("the upload is empty: send the file as the body of the request")

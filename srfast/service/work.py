@@ -1,0 +1,142 @@
+"""What a service does with uploads: an image into an image, a job into its result, a frame into a picture before the run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import cv2
+import numpy as np
+
+from srfast._files import whole_file
+from srfast.errors import InputError
+from srfast.images import check_size, declared_size, encode_image, picture_of
+from srfast.images.arrays import Array
+from srfast.service.config import Request, ServiceOptions
+from srfast.service.engines import Engines
+from srfast.service.jobs import Job
+from srfast.video import InputOptions, upscale_video
+from srfast.video.preview import first_frame
+from srfast.video.reader import VideoReader
+
+if TYPE_CHECKING:
+    from srfast.upscaler import Upscaler
+
+_SHOWN = (360, 640)  # height and width of the part of a frame that is shown before a run, in input pixels
+
+
+def upscale_image(data: bytes, name: str, request: Request, options: ServiceOptions, engines: Engines) -> bytes:
+    """Makes an image file of an image file.
+
+    Raises:
+        InputError: it cannot be read, or is larger than what is allowed.
+        OutputError: the format cannot hold the result.
+    """
+    options.limits.check_size(*declared_size(data, name), name)
+    picture = picture_of(np.frombuffer(data, np.uint8), name)
+    upscaler, target = engines.get(request), Path(f"result.{request.suffix}")
+    check_size(target, *upscaler.output_size(*picture.image.shape[:2]))
+    return encode_image(target, upscaler(picture.image), picture.metadata)
+
+
+def check_video(path: Path, options: ServiceOptions) -> tuple[float, int, int]:
+    """Opens an uploaded video; returns its seconds, height and width.
+
+    Raises:
+        InputError: it cannot be read, or is larger or longer than what is allowed.
+    """
+    with VideoReader(path, InputOptions(untrusted=options.limits)) as reader:
+        seconds = reader.expected_frames / float(reader.rate) if reader.rate else 0.0
+        return seconds, reader.height, reader.width
+
+
+def do_job(
+    job: Job,
+    source: Path,
+    target: Path,
+    tell: Callable[[int, int, float], None],
+    options: ServiceOptions,
+    engines: Engines,
+) -> str:
+    """Does a job to its end, or from where it was; returns what is to be said of it.
+
+    Raises:
+        SrfastError: it cannot be done.
+    """
+    if target.exists():  # it has its name only when it is whole: the process ended before it could say so
+        return ""
+    if job.kind == "image":
+        tell(0, 1, 0.0)
+        if source.stat().st_size > options.image_bytes:
+            raise InputError(f"{job.name} has more than {options.image_bytes} bytes, which are allowed of an image")
+        content = upscale_image(source.read_bytes(), job.name, job.request, options, engines)
+        with whole_file(target, overwrite=False) as partial:
+            partial.write_bytes(content)
+        tell(1, 1, 0.0)
+        return ""
+    result = upscale_video(
+        source,
+        target,
+        engines.get(job.request),
+        encoding=job.request.encoding(),
+        resume=True,
+        input_options=InputOptions(untrusted=options.limits),
+        on_progress=lambda state: tell(state.done, state.total, state.fps),
+    )
+    return f"the input was damaged: {result.damage}" if result.damage else ""
+
+
+def before_and_after(
+    path: Path, kind: str, seconds: float, request: Request, options: ServiceOptions, engines: Engines
+) -> tuple[Array, Array]:
+    """Shows what a run would do: a part of a frame, enlarged by interpolation and by the network.
+
+    Args:
+        path: the upload.
+        kind: 'image' or 'video'.
+        seconds: when the frame is shown; of an image not used.
+        request: what the run would do.
+        options: of the service.
+        engines: of this thread.
+
+    Returns:
+        Two pictures of one size, [H, W, 3] RGB of uint8: bicubic interpolation, and the network's.
+
+    Raises:
+        InputError: the upload cannot be read, or has no frame at that time.
+    """
+    image = _image(path, options) if kind == "image" else _frame(path, seconds, options)
+    height, width = image.shape[:2]
+    tall, wide = min(height, _SHOWN[0]), min(width, _SHOWN[1])
+    top, left = (height - tall) // 2, (width - wide) // 2
+    part = np.ascontiguousarray(image[top : top + tall, left : left + wide])
+    upscaler: Upscaler = engines.get(request)
+    ours = np.asarray(upscaler(part))
+    plain = cv2.resize(part, (ours.shape[1], ours.shape[0]), interpolation=cv2.INTER_CUBIC)
+    return cv2.cvtColor(plain, cv2.COLOR_BGR2RGB), cv2.cvtColor(ours, cv2.COLOR_BGR2RGB)
+
+
+def _image(path: Path, options: ServiceOptions) -> Array:
+    """[H, W, 3] BGR of uint8."""
+    if path.stat().st_size > options.image_bytes:
+        raise InputError(f"{path.name} has more than {options.image_bytes} bytes, which are allowed of an image")
+    data = path.read_bytes()
+    options.limits.check_size(*declared_size(data, path.name), path.name)
+    image = picture_of(np.frombuffer(data, np.uint8), path.name).image
+    if image.dtype == np.uint16:
+        image = (image // 257).astype(np.uint8)
+    return cv2.cvtColor(image, cv2.COLOR_GRAY2BGR) if image.ndim == 2 else np.ascontiguousarray(image[..., :3])
+
+
+def _frame(path: Path, seconds: float, options: ServiceOptions) -> Array:
+    reading = InputOptions(untrusted=options.limits)
+    try:
+        with VideoReader(path, replace(reading, start=seconds or None)) as reader:
+            return first_frame(reader)
+    except InputError:
+        if not seconds:
+            raise
+    with VideoReader(path, reading) as reader:  # after its last frame
+        return first_frame(reader)
