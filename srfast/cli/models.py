@@ -19,7 +19,7 @@ FAILED = 1  # exit code of a verification that did not pass
 def add(commands: Any, common: argparse.ArgumentParser) -> None:
     """Adds the four commands to the parser."""
     hints = argparse.ArgumentParser(add_help=False, parents=[common])
-    hints.add_argument("model", help="a checkpoint file or a shipped model's name")
+    hints.add_argument("model", help="a checkpoint file, a shipped model's name, hf:org/repo/file.pth or omdb:NAME")
     add_hints(hints, "--model-scale", "--scale")
     p = commands.add_parser("inspect", parents=[hints], help="what a checkpoint is, what it needs, what runs it")
     p.add_argument("--size", default="1280x720", help="WIDTHxHEIGHT of the images to count work and memory for")

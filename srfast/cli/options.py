@@ -173,7 +173,8 @@ def add_model(p: argparse.ArgumentParser) -> None:
         *names,
         dest="model",
         action="append",
-        help="a checkpoint file or a shipped model's name (see 'srfast info'); given again, another that runs after it",
+        help="a checkpoint file, a shipped model's name (see 'srfast info'), hf:org/repo/file.pth or omdb:NAME; given again, "
+        "another that runs after it",
     )
     model.add_argument(
         "--self-ensemble",

@@ -1,4 +1,4 @@
-"""Networks as exporters write them: padded and cropped by computed sizes, of one size, shuffled by reshapes, in half precision."""
+"""Networks as exporters write them: padded and cropped by computed sizes, of one size, shuffled by reshapes, in fp16."""
 
 from __future__ import annotations
 

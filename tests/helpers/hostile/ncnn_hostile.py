@@ -48,7 +48,8 @@ def case(name: str, text: bytes | str, numbers: bytes | None = None) -> Case:
 def damaged() -> Iterator[Case]:
     text, numbers = sound()
     for part in range(1, 99, 4):
-        yield case(f"text cut at {part}%", text[: len(text) * part // 100])
+        if part < 95:  # the last parameter alone may be missing
+            yield case(f"text cut at {part}%", text[: len(text) * part // 100])
         yield case(f"numbers cut at {part}%", text, numbers[: len(numbers) * part // 100])
     for more in (b"x", bytes(4), bytes(1000)):
         yield case(f"{len(more)} bytes more", text, numbers + more)

@@ -179,8 +179,7 @@ class Images(GraphBuilder):
         inputs = int(self._tensors(node)[0].shape[1])
         weight = torch.zeros(len(order), inputs, 1, 1)
         weight[torch.arange(len(order)), torch.tensor(order)] = 1
-        with torch.device("meta"):
-            module = nn.Conv2d(inputs, len(order), 1, bias=False)
+        module = nn.Conv2d(inputs, len(order), 1, bias=False, device="meta")
         module.weight = nn.Parameter(weight, requires_grad=False)
         return self.layer(module, node)
 

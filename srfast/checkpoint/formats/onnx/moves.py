@@ -24,7 +24,8 @@ class Moved:
     """The axes of an image of one size after moves; each is a row of parts, the outermost first.
 
     Examples:
-        >>> Moved.of([1, 8, 3, 5]).reshaped([1, 2, 2, 2, 3, 5]).transposed([0, 1, 4, 2, 5, 3]).reshaped([1, 2, 6, 10]).kind([1, 8, 3, 5])
+        >>> blocks = Moved.of([1, 8, 3, 5]).reshaped([1, 2, 2, 2, 3, 5])
+        >>> blocks.transposed([0, 1, 4, 2, 5, 3]).reshaped([1, 2, 6, 10]).kind([1, 8, 3, 5])
         ('shuffle', 2)
     """
 

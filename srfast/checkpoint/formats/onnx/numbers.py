@@ -18,10 +18,14 @@ MAX_SIZES = 64  # numbers in a computed shape
 MAX_STORED = 1 << 24  # numbers that are computed from stored ones, in all
 _OPSET = 18  # whose forms of the operations are evaluated
 
-_SAFE = """Abs Add And Cast CastLike Ceil Clip Concat Div Equal Flatten Floor Gather Greater GreaterOrEqual Identity Less
-LessOrEqual Max Min Mod Mul Neg Not Or Pow Reciprocal ReduceMax ReduceMean ReduceMin ReduceProd ReduceSum Reshape Round Shape Sign Size
-Slice Sqrt Squeeze Sub Transpose Unsqueeze Where""".split()
-OPERATIONS = frozenset((*_SAFE, "ConstantOfShape", "Expand", "Range"))
+# fmt: off
+OPERATIONS = frozenset((
+    "Abs", "Add", "And", "Cast", "CastLike", "Ceil", "Clip", "Concat", "ConstantOfShape", "Div", "Equal", "Expand", "Flatten",
+    "Floor", "Gather", "Greater", "GreaterOrEqual", "Identity", "Less", "LessOrEqual", "Max", "Min", "Mod", "Mul", "Neg", "Not",
+    "Or", "Pow", "Range", "Reciprocal", "ReduceMax", "ReduceMean", "ReduceMin", "ReduceProd", "ReduceSum", "Reshape", "Round",
+    "Shape", "Sign", "Size", "Slice", "Sqrt", "Squeeze", "Sub", "Transpose", "Unsqueeze", "Where",
+))
+# fmt: on
 # Before some version their options were attributes.
 _FORMER = {
     "Unsqueeze": ("axes",),
@@ -90,7 +94,8 @@ class Folding:
         import onnx
         from onnx.reference import ReferenceEvaluator
 
-        attributes, operands = dict(attributes), list(operands)
+        attributes = dict(attributes)
+        operands = list(operands)
         for place, name in enumerate(_FORMER.get(kind, ()), start=1):
             if name in attributes:
                 operands += [None] * (place + 1 - len(operands))

@@ -51,6 +51,11 @@ def _geometry(a: Attributes, kernel: Sequence[int]) -> tuple[list[int], list[int
     """Strides, padding and dilation of a convolution or a pool, the padding equal on both sides."""
     strides, dilations = a.get("strides", [1, 1]), a.get("dilations", [1, 1])
     pads = a.get("pads", [0, 0, 0, 0])
+    given = a.get("kernel_shape", kernel)
+    if not len(kernel) == len(strides) == len(dilations) == 2 or list(given) != list(kernel):
+        raise CheckpointError(
+            f"a layer of kernel {list(kernel)[:4]} says {list(given)[:4]}, with {len(strides)} strides and {len(dilations)} gaps"
+        )
     if a.get("auto_pad", b"NOTSET") in (b"SAME_UPPER", b"SAME_LOWER"):
         reach = [d * (k - 1) for d, k in zip(dilations, kernel, strict=True)]
         if list(strides) != [1, 1] or any(n % 2 for n in reach):  # depends on the size, or differs between the sides
@@ -80,8 +85,7 @@ def _conv(r: Graph, inputs: list[Any], a: Attributes) -> fx.Node:
     channels = per_group * groups
     if channels > MAX_CHANNELS or out > MAX_CHANNELS:
         raise CheckpointError(f"a convolution has {channels} channels in and {out} out (at most {MAX_CHANNELS})")
-    with torch.device("meta"):
-        module = nn.Conv2d(channels, out, groups=groups, **_layer_geometry(a, kernel))
+    module = nn.Conv2d(channels, out, groups=groups, device="meta", **_layer_geometry(a, kernel))
     return r.layer(_filled(module, weight, _bias(inputs, out)), inputs[0])
 
 
@@ -110,8 +114,7 @@ def _transposed(r: Graph, inputs: list[Any], a: Attributes) -> fx.Node:
     extra = a.get("output_padding", [0, 0])
     if a.get("group", 1) != 1 or "output_shape" in a:
         raise CheckpointError("a transposed convolution has groups or a fixed size")
-    with torch.device("meta"):
-        module = nn.ConvTranspose2d(channels, out, output_padding=tuple(extra), **_layer_geometry(a, kernel))
+    module = nn.ConvTranspose2d(channels, out, output_padding=tuple(extra), device="meta", **_layer_geometry(a, kernel))
     return r.layer(_filled(module, weight, _bias(inputs, out)), inputs[0])
 
 
