@@ -73,7 +73,8 @@ def with_border(plan: Plan, module: nn.Module, place: Place) -> Plan:
             f"{type(module).__name__} gives {place.before} and {place.after} pixels less at the borders than {plan.scale} "
             f"times the image, not {plan.scale * border}: pad its convolutions, or give it a border (srfast.models.Bordered)"
         )
-    return replace(plan, border=border, multiple=multiple)
+    # What the module pads to beyond what its operations need, they see in the pixels at the bottom and right.
+    return replace(plan, border=border, multiple=multiple if multiple > plan.alignment else plan.multiple)
 
 
 class Builder:

@@ -281,15 +281,9 @@ class Images(GraphBuilder):
 
     def _cropped(self, image: Image) -> Image:
         windows, whole = image.windows or (), self.shapes(replace(image, windows=None))
-        tops, bottoms, lefts, rights = (
-            {value(window, shape) for window, shape in zip(windows, whole, strict=True)}
-            for value in (
-                lambda w, s: w.rows[0],
-                lambda w, s: s[2] - w.rows[1],
-                lambda w, s: w.columns[0],
-                lambda w, s: s[3] - w.columns[1],
-            )
-        )
+        tops, lefts = {w.rows[0] for w in windows}, {w.columns[0] for w in windows}
+        bottoms = {shape[2] - w.rows[1] for w, shape in zip(windows, whole, strict=True)}
+        rights = {shape[3] - w.columns[1] for w, shape in zip(windows, whole, strict=True)}
         plain = replace(image, windows=None)
         if tops == bottoms == lefts == rights == {0}:
             return plain

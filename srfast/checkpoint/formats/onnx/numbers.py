@@ -110,10 +110,9 @@ class Folding:
         )
         with warnings.catch_warnings(), np.errstate(all="ignore"):
             warnings.simplefilter("ignore")
-            result = ReferenceEvaluator(node, opsets={"": _OPSET}).run(
-                None, {n: v for n, v in zip(names, operands, strict=True) if n}
-            )[0]
-        return finite(np.asarray(result), f"the result of a {kind}")
+            given = {n: v for n, v in zip(names, operands, strict=True) if n}
+            results: Any = ReferenceEvaluator(node, opsets={"": _OPSET}).run(None, given)
+        return finite(np.asarray(results[0]), f"the result of a {kind}")
 
 
 def _proto(value: Array) -> Any:

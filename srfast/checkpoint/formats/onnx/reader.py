@@ -16,6 +16,7 @@ from torch.nn import functional as F
 
 from srfast.checkpoint.formats.onnx import moving, wire
 from srfast.checkpoint.formats.onnx.images import Image, Images, Rearranged
+from srfast.checkpoint.formats.onnx.moves import Moved
 from srfast.checkpoint.formats.onnx.numbers import OPERATIONS as FOLDED
 from srfast.checkpoint.formats.onnx.numbers import Folding, Sizes
 from srfast.checkpoint.formats.onnx.ops import OPERATIONS, POINTWISE, grouped, pixel_norm, resized
@@ -251,7 +252,7 @@ def _resize(r: _Reader, inputs: list[Value], a: dict[str, Any], outputs: int) ->
             each[axis] = Fraction(number, shape[axis]) if whole else Fraction(number).limit_denominator(1000)
         factors.add(tuple(each[axis] for axis in range(4)))
     found = factors.pop() if len(factors) == 1 else None
-    if found is None or found[:2] != (1, 1) or found[2] != found[3]:
+    if found is None or (found[0], found[1], found[2]) != (1, 1, found[3]):
         raise CheckpointError("a Resize has no fixed scales, or different ones for height and width")
     if found[2] == 1:
         return [image]
@@ -268,7 +269,7 @@ def _normalised(r: _Reader, inputs: list[Value], a: dict[str, Any], outputs: int
         groups = value.moves[0].shape[1] if len(value.moves[0].shape) > 2 else 0
         sources = r.images.shapes(value.image)
         fits = all(
-            moved == moving.Moved.of(shape).reshaped(moved.shape) and moved.shape[:2] == (shape[0], groups)
+            moved == Moved.of(shape).reshaped(moved.shape) and moved.shape[:2] == (shape[0], groups)
             for moved, shape in zip(value.moves, sources, strict=True)
         )
         if fits and groups and sources[0][1] % groups == 0:
@@ -286,8 +287,7 @@ def _layer_norm(r: _Reader, inputs: list[Value], a: dict[str, Any], outputs: int
     if isinstance(value, Rearranged) and a.get("axis", -1) in (-1, 3):
         sources = r.images.shapes(value.image)
         if all(
-            moved == moving.Moved.of(shape).transposed([0, 2, 3, 1])
-            for moved, shape in zip(value.moves, sources, strict=True)
+            moved == Moved.of(shape).transposed([0, 2, 3, 1]) for moved, shape in zip(value.moves, sources, strict=True)
         ):
             node = pixel_norm(r.images, value.image.node, sources[0][1], inputs, a)
             return [Rearranged(Image(node, value.image.place, value.image.factor), value.moves)]
