@@ -134,7 +134,20 @@ class _Reader:
                 return int(weight.shape[1])
         return 3
 
+    def _check_names(self) -> None:
+        """Refuse, before any layer is made, what no layer covers and what reads a name that nothing writes before it."""
+        written = set(self.values)
+        for node in self.graph.node:
+            if node.op_type != "Constant" and (node.domain not in ("", "ai.onnx") or node.op_type not in _KINDS):
+                at = printable(node.name or "".join(node.output[:1]))
+                raise CheckpointError(f"no layer covers the operation {printable(node.op_type)} (at {at})")
+            missing = next((name for name in node.input if name and name not in written), None)
+            if missing is not None:
+                raise CheckpointError(f"a {printable(node.op_type)} reads {printable(missing)}, which nothing writes")
+            written.update(node.output)
+
     def module(self) -> nn.Module:
+        self._check_names()
         for node in self.graph.node:
             try:
                 self.add(node)
@@ -176,10 +189,7 @@ class _Reader:
         if kind == "Constant":
             self.values[node.output[0]] = _constant(attributes)
             return
-        inputs = [self.value(name, kind) if name else None for name in node.input]
-        if node.domain not in ("", "ai.onnx") or kind not in _KINDS:
-            at = printable(node.name or "".join(node.output[:1]))
-            raise CheckpointError(f"no layer covers the operation {printable(kind)} (at {at})")
+        inputs = [self.values[name] if name else None for name in node.input]
         if any(isinstance(value, (Image, Rearranged)) for value in inputs):
             results = self._of_images(kind, inputs, attributes, len(node.output))
         elif kind in FOLDED:
@@ -187,13 +197,6 @@ class _Reader:
         else:
             raise CheckpointError(f"a {kind} of stored numbers is not covered")
         self.values.update(zip(node.output, results, strict=False))
-
-    def value(self, name: str, reader: str) -> Value:
-        """What was computed or stored under a name."""
-        found = self.values.get(name)
-        if found is None:
-            raise CheckpointError(f"a {printable(reader)} reads {printable(name)}, which nothing writes")
-        return found
 
     def _of_images(self, kind: str, inputs: list[Value], a: dict[str, Any], outputs: int) -> list[Value]:
         special = _SPECIAL.get(kind)
@@ -252,7 +255,7 @@ def _resize(r: _Reader, inputs: list[Value], a: dict[str, Any], outputs: int) ->
             each[axis] = Fraction(number, shape[axis]) if whole else Fraction(number).limit_denominator(1000)
         factors.add(tuple(each[axis] for axis in range(4)))
     found = factors.pop() if len(factors) == 1 else None
-    if found is None or (found[0], found[1], found[2]) != (1, 1, found[3]):
+    if found is None or found[0] != 1 or found[1] != 1 or found[2] != found[3]:
         raise CheckpointError("a Resize has no fixed scales, or different ones for height and width")
     if found[2] == 1:
         return [image]
