@@ -65,7 +65,7 @@ def with_border(plan: Plan, module: nn.Module, place: Place) -> Plan:
         UnsupportedModelError: they are not.
     """
     border, multiple = (module.border, module.multiple) if isinstance(module, Bordered) else (0, plan.alignment)
-    if multiple != plan.alignment:
+    if multiple % plan.alignment:
         raise UnsupportedModelError(
             f"{type(module).__name__} takes sides that are multiples of {multiple}, but its operations ask for {plan.alignment}"
         )
@@ -74,7 +74,8 @@ def with_border(plan: Plan, module: nn.Module, place: Place) -> Plan:
             f"{type(module).__name__} gives {place.before} and {place.after} pixels less at the borders than {plan.scale} "
             f"times the image, not {plan.scale * border}: pad its convolutions, or give it a border (srfast.models.Bordered)"
         )
-    return replace(plan, border=border)
+    # What the module pads to beyond what its operations need, they see in the pixels at the bottom and right.
+    return replace(plan, border=border, multiple=multiple if multiple > plan.alignment else plan.multiple)
 
 
 class Builder:

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from srfast._files import whole_file
+from srfast.checkpoint import catalogue
 from srfast.checkpoint.formats.ncnn.reader import BINARY_MAGIC, TEXT_KEY, NcnnNetwork, read_converted, read_ncnn
 from srfast.checkpoint.formats.ncnn.text import MAGIC as NCNN_MAGIC
 from srfast.checkpoint.formats.onnx.reader import input_channels, read_onnx
@@ -78,8 +79,8 @@ def load_model(
     """Loads a checkpoint into a module in eval mode, float32, on the CPU.
 
     Args:
-        source: path of a .safetensors, .pth, .pt or .ckpt file that holds a state_dict, of an .onnx file, or the name of a
-            shipped model.
+        source: path of a .safetensors, .pth, .pt or .ckpt file that holds a state_dict, of an .onnx or .param file; the name of
+            a shipped model; or one of a catalogue, ``hf:org/repo/file.pth`` or ``omdb:4x-NAME``, which is downloaded once.
         scale: 3 for networks whose keys are the same for 2 and 3 (one upsampling step by repeated pixels).
         act: "leakyrelu" for an SRVGGNetCompact that has it; its keys are those of one with ReLU.
         res_scale: of EDSR's blocks; by default 0.1 from 256 channels on, else 1, as published.
@@ -95,10 +96,9 @@ def load_model(
     """
     if not isinstance(source, (str, os.PathLike)):
         raise CheckpointError(f"a checkpoint is a file's path or a shipped model's name, not {type(source).__name__}")
-    names = shipped_models()
-    path = names.get(str(source)) or Path(source)
+    path = _path(source)
     if not path.exists():
-        known = ", ".join(names) or "none"
+        known = ", ".join(shipped_models()) or "none"
         raise CheckpointError(f"no checkpoint file and no shipped model is called {str(source)!r} (shipped: {known})")
     content, metadata, kind = _read(path)
     if isinstance(content, nn.Module):
@@ -136,6 +136,13 @@ def load_model(
     )
 
 
+def _path(source: str | os.PathLike[str]) -> Path:
+    """The file of a shipped model or of a catalogue's, or the one that is given."""
+    if catalogue.is_name(str(source)):
+        return catalogue.located(str(source))
+    return shipped_models().get(str(source)) or Path(source)
+
+
 def _other(path: Path, content: Any, error: CheckpointError) -> Other | None:
     """What spandrel makes of a file that srfast does not know.
 
@@ -162,8 +169,7 @@ def read_tensors(source: str | os.PathLike[str]) -> Iterator[tuple[str, Tensor]]
     Raises:
         CheckpointError: it is no checkpoint, or not safe to open.
     """
-    path = shipped_models().get(str(source)) or Path(source)
-    content, _, _ = _read(path)
+    content, _, _ = _read(_path(source))
     yield from _flat(content.state_dict() if isinstance(content, nn.Module) else content, "", 0)
 
 

@@ -19,7 +19,7 @@ FAILED = 1  # exit code of a verification that did not pass
 def add(commands: Any, common: argparse.ArgumentParser) -> None:
     """Adds the four commands to the parser."""
     hints = argparse.ArgumentParser(add_help=False, parents=[common])
-    hints.add_argument("model", help="a checkpoint file or a shipped model's name")
+    hints.add_argument("model", help="a checkpoint file, a shipped model's name, hf:org/repo/file.pth or omdb:NAME")
     add_hints(hints, "--model-scale", "--scale")
     p = commands.add_parser("inspect", parents=[hints], help="what a checkpoint is, what it needs, what runs it")
     p.add_argument("--size", default="1280x720", help="WIDTHxHEIGHT of the images to count work and memory for")
@@ -34,9 +34,11 @@ def add(commands: Any, common: argparse.ArgumentParser) -> None:
     p.add_argument("--half", action="store_true", help="store convolution weights as float16")
     p.add_argument("-y", "--overwrite", action="store_true", help="replace a file that exists")
     p.set_defaults(run=_convert)
-    p = commands.add_parser("export", parents=[hints], help="write the fused network as ONNX")
-    p.add_argument("output", type=Path, help="the .onnx file")
-    p.add_argument("--dtype", choices=["fp32", "fp16"], default="fp32", help="of input, output and weights")
+    p = commands.add_parser("export", parents=[hints], help="write the fused network as ONNX or for ncnn")
+    p.add_argument("output", type=Path, help="the .onnx file, or the .param file, which gets a .bin file beside it")
+    p.add_argument(
+        "--dtype", choices=["fp32", "fp16"], default="fp32", help="of weights; in ONNX also of input and output"
+    )
     p.add_argument("-y", "--overwrite", action="store_true", help="replace a file that exists")
     p.set_defaults(run=_export)
     p = commands.add_parser(
@@ -112,18 +114,28 @@ def _export(args: argparse.Namespace) -> int:
 
     from srfast._files import check_output
     from srfast.capture import capture
+    from srfast.plan.export_ncnn import export_ncnn
     from srfast.plan.export_onnx import export_onnx
     from srfast.plan.passes import optimise
 
-    if args.output.suffix != ".onnx":
-        raise OutputError(f"{args.output} should end in .onnx; 'srfast convert' writes safetensors")
-    check_output(args.output, args.overwrite)
+    writers = {".onnx": export_onnx, ".param": export_ncnn}
+    if args.output.suffix not in writers:
+        raise OutputError(f"{args.output} should end in .onnx or .param (ncnn); 'srfast convert' writes safetensors")
+    files = [args.output, args.output.with_suffix(".bin")] if args.output.suffix == ".param" else [args.output]
+    for file in files:
+        check_output(file, args.overwrite)
     model = _load(args)
     plan = optimise(capture(model.module))
-    export_onnx(plan, args.output, torch.float16 if args.dtype == "fp16" else torch.float32, args.overwrite)
+    writers[args.output.suffix](
+        plan, args.output, torch.float16 if args.dtype == "fp16" else torch.float32, args.overwrite
+    )
     multiple = f", height and width multiples of {plan.alignment}" if plan.alignment > 1 else ""
     shape = f"[N, {plan.in_channels}, H, W] {args.dtype}, 0..1, RGB{multiple}"
-    size = args.output.stat().st_size / 1e6
+    if len(files) > 1:
+        shape = (
+            f"blob 'data', {plan.in_channels} channels in 0..1, RGB; output: blob 'output'; weights in {files[1].name}"
+        )
+    size = sum(file.stat().st_size for file in files) / 1e6
     print(escaped(f"{args.output}: {model.architecture} x{plan.scale}, input {shape}, {size:.1f} MB"))
     return 0
 

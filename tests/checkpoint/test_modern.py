@@ -1,4 +1,4 @@
-"""SPAN, SPANF3, RealPLKSR, Real-CUGAN, RCAN, ArtCNN: against functions over their keys, and against what spandrel gave."""
+"""SPAN, RealPLKSR, Real-CUGAN, RCAN, IMDN, RTMoSR, ...: against functions over their keys, and what other programs gave."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from srfast.engine import Engine
 from srfast.errors import CheckpointError
 from srfast.plan.passes import optimise
 from srfast.planning import plan_network
-from tests.helpers.networks import modern
+from tests.helpers.networks import distilled, modern
 from tests.helpers.networks.public import Size, Weights
 
 Network = Callable[[Weights, Tensor], Tensor]
@@ -28,7 +28,8 @@ def sized(network: Callable[[Weights, Tensor, Size], Tensor], size: Size) -> Net
 
 
 # Network, architecture, enlargement, sides of the image, and of spandrel 0.4.2's result (float32, CPU): mean, standard
-# deviation, and the values at [0, 1, 5, 7] and [0, 2, -1, -1]; None where spandrel has no such network.
+# deviation, and the values at [0, 1, 5, 7] and [0, 2, -1, -1]; None where spandrel has no such network. Those of IMDN and
+# RTMoSR are of their own programs (Zheng222/IMDN, traiNNer-redux).
 CASES: dict[str, tuple[Network, str, int, tuple[int, int], tuple[float, ...] | None]] = {
     "span": (sized(modern.span, Size(8, 6, 1)), "SPAN", 2, (37, 46), (-0.005125, 0.318644, -0.612032, 0.048160)),
     "span_x4": (sized(modern.span, Size(6, 6, 2)), "SPAN", 4, (37, 46), (-0.003595, 0.239450, -0.104186, -0.028396)),
@@ -133,6 +134,30 @@ CASES: dict[str, tuple[Network, str, int, tuple[int, int], tuple[float, ...] | N
         (0.565426, 1.019511, 0.427462, 0.944733),
     ),
     "cugan_fast_odd": (partial(modern.cugan, scale=2, fast=True), "Real-CUGAN", 2, (45, 50), None),
+    "imdn": (sized(distilled.imdn, Size(16, 6, 1)), "IMDN", 2, (37, 46), (-0.097145, 0.925226, 0.57892, 0.08001)),
+    "imdn_x4": (sized(distilled.imdn, Size(32, 6, 2)), "IMDN", 4, (37, 46), (0.002618, 0.78155, 0.676682, -0.312013)),
+    "rtmosr": (sized(distilled.rtmosr, Size(8, 2, 1)), "RTMoSR", 2, (37, 46), (0.379691, 0.449775, 0.296771, 0.41569)),
+    "rtmosr_unshuffled": (
+        sized(partial(distilled.rtmosr, unshuffle=2), Size(8, 2, 1)),
+        "RTMoSR",
+        2,
+        (37, 46),
+        (0.568177, 0.520418, 1.374726, 1.158458),
+    ),
+    "rtmosr_light": (
+        sized(partial(distilled.rtmosr, unshuffle=4, light=True), Size(8, 1, 0)),
+        "RTMoSR",
+        1,
+        (37, 46),
+        (0.527317, 0.459431, 0.187124, 0.447411),
+    ),
+    "rtmosr_plain": (
+        sized(partial(distilled.rtmosr, gated=False), Size(8, 2, 2)),
+        "RTMoSR",
+        4,
+        (37, 46),
+        (0.561917, 1.09397, 0.227194, 1.592217),
+    ),
     "cugan_nose": (partial(modern.cugan, scale=2, se=False), "Real-CUGAN", 2, (37, 46), None),
 }
 GLOBAL = (
@@ -141,6 +166,8 @@ GLOBAL = (
     "plksr_groups",
     "plksr_dysample",
     "mosr_dysample",
+    "imdn",
+    "rtmosr",
 )  # with means over the whole image, but for "nose"
 
 

@@ -108,11 +108,16 @@ FREE = [1, 3, "h", "w"]
     ("nodes", "dims", "constants", "message"),
     [
         ([("Transpose", ["input"], {"perm": [0, 1, 3, 2]})], FREE, {}, "no pixel-unshuffle"),
-        ([("Reshape", ["input", "shape"], {})], FREE, {"shape": [1, 12, -1, 7]}, "reshape"),
-        ([("Reshape", ["input", "shape"], {})], FREE, {"shape": [1 << 40, 1 << 40]}, "reshape"),
-        ([("Reshape", ["input", "shape"], {})], [1, 3, 1 << 20, 1 << 20], {"shape": [1, 12, -1, 2]}, "Reshape"),
+        ([("Reshape", ["input", "shape"], {})], FREE, {"shape": [1, 12, -1, 7]}, "a Reshape makes"),
+        ([("Reshape", ["input", "shape"], {})], FREE, {"shape": [1 << 40, 1 << 40]}, "a Reshape makes"),
+        (
+            [("Reshape", ["input", "shape"], {})],
+            [1, 3, 1 << 20, 1 << 20],
+            {"shape": [1, 12, -1, 2]},
+            "its input has the shape",
+        ),
         ([("Shape", ["input"], {}), ("Gather", ["t0", "many"], {})], FREE, {"many": [0] * 100}, "more than 64"),
-        ([("Shape", ["input"], {}), ("Pad", ["t0", "t0"], {})], FREE, {}, "no part of a pixel-unshuffle"),
+        ([("Shape", ["input"], {}), ("Pad", ["t0", "t0"], {})], FREE, {}, "of stored numbers"),
         ([("Unsqueeze", ["input", "axis"], {}) for _ in range(70)], FREE, {"axis": [0]}, "no pixel-unshuffle"),
     ],
 )

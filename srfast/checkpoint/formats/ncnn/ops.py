@@ -142,6 +142,8 @@ def _inner(g: Graph, at: Layer, inputs: list[Blob]) -> Blob:
 
 def _weight(g: Graph, at: Layer, shape: tuple[int, ...], out: int, bias: int) -> tuple[Tensor, Tensor]:
     """Of a layer with weights of a type that the file tells; int8 ones are divided by their scales."""
+    if bias not in (0, 1):
+        raise CheckpointError(f"it says {bias} to having a bias, expected 0 or 1")
     given = g.weights.tagged(at.name, "weight", int(np.prod(shape)))
     offsets = g.weights.plain(at.name, "bias", out) if bias else np.zeros(out, np.float32)
     term = at.whole(8)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable, Sequence
+from fractions import Fraction
 from typing import Any, Protocol, TypeAlias
 
 import numpy as np
@@ -13,9 +14,9 @@ from torch.nn import functional as F
 
 from srfast.checkpoint.formats.graph import MAX_CHANNELS, MAX_FACTOR
 from srfast.errors import CheckpointError
+from srfast.models.norms import PixelNorm2d
 
-FLOATS = (1, 10, 11, 16)  # ONNX's numbers for float, float16, double and bfloat16
-
+_LARGEST = 8  # denominator of a resize
 
 FxGraph: TypeAlias = fx.Graph
 FxNode: TypeAlias = fx.Node
@@ -42,13 +43,19 @@ Convert = Callable[[Graph, list[Any], Attributes], fx.Node]
 def _weights(value: Any, what: str) -> Tensor:
     if not isinstance(value, np.ndarray):
         raise CheckpointError(f"{what} is computed, not stored")
-    return torch.from_numpy(value.astype(np.float32))
+    # Stored numbers may be read by thousands of layers, which share them.
+    return torch.from_numpy(value if value.dtype == np.float32 and value.flags.writeable else value.astype(np.float32))
 
 
 def _geometry(a: Attributes, kernel: Sequence[int]) -> tuple[list[int], list[int], list[int]]:
     """Strides, padding and dilation of a convolution or a pool, the padding equal on both sides."""
     strides, dilations = a.get("strides", [1, 1]), a.get("dilations", [1, 1])
     pads = a.get("pads", [0, 0, 0, 0])
+    given = a.get("kernel_shape", kernel)
+    if not len(kernel) == len(strides) == len(dilations) == 2 or list(given) != list(kernel):
+        raise CheckpointError(
+            f"a layer of kernel {list(kernel)[:4]} says {list(given)[:4]}, with {len(strides)} strides and {len(dilations)} gaps"
+        )
     if a.get("auto_pad", b"NOTSET") in (b"SAME_UPPER", b"SAME_LOWER"):
         reach = [d * (k - 1) for d, k in zip(dilations, kernel, strict=True)]
         if list(strides) != [1, 1] or any(n % 2 for n in reach):  # depends on the size, or differs between the sides
@@ -65,7 +72,7 @@ def _loaded(module: nn.Module, **weights: Tensor | None) -> nn.Module:
             own = getattr(module, name)
             if own.shape != value.shape:
                 raise CheckpointError(f"{name} of {list(value.shape)}, expected {list(own.shape)}")
-            own.data = value.clone()
+            own.data = value
     return module
 
 
@@ -78,8 +85,7 @@ def _conv(r: Graph, inputs: list[Any], a: Attributes) -> fx.Node:
     channels = per_group * groups
     if channels > MAX_CHANNELS or out > MAX_CHANNELS:
         raise CheckpointError(f"a convolution has {channels} channels in and {out} out (at most {MAX_CHANNELS})")
-    with torch.device("meta"):
-        module = nn.Conv2d(channels, out, groups=groups, **_layer_geometry(a, kernel))
+    module = nn.Conv2d(channels, out, groups=groups, device="meta", **_layer_geometry(a, kernel))
     return r.layer(_filled(module, weight, _bias(inputs, out)), inputs[0])
 
 
@@ -98,7 +104,7 @@ def _filled(module: nn.Module, weight: Tensor, bias: Tensor) -> nn.Module:
     for name, value in (("weight", weight), ("bias", bias)):
         if getattr(module, name).shape != value.shape:
             raise CheckpointError(f"{name} of {list(value.shape)}, expected {list(getattr(module, name).shape)}")
-        setattr(module, name, nn.Parameter(value.clone(), requires_grad=False))
+        setattr(module, name, nn.Parameter(value, requires_grad=False))
     return module
 
 
@@ -108,8 +114,7 @@ def _transposed(r: Graph, inputs: list[Any], a: Attributes) -> fx.Node:
     extra = a.get("output_padding", [0, 0])
     if a.get("group", 1) != 1 or "output_shape" in a:
         raise CheckpointError("a transposed convolution has groups or a fixed size")
-    with torch.device("meta"):
-        module = nn.ConvTranspose2d(channels, out, output_padding=tuple(extra), **_layer_geometry(a, kernel))
+    module = nn.ConvTranspose2d(channels, out, output_padding=tuple(extra), device="meta", **_layer_geometry(a, kernel))
     return r.layer(_filled(module, weight, _bias(inputs, out)), inputs[0])
 
 
@@ -156,35 +161,34 @@ def _clip(r: Graph, inputs: list[Any], a: Attributes) -> fx.Node:
     return r.fx.call_function(torch.clamp, (inputs[0], low, high))
 
 
-def _depth_to_space(r: Graph, inputs: list[Any], a: Attributes) -> fx.Node:
-    # ONNX's default order (DCR) puts channels elsewhere than PyTorch's pixel shuffle, and the result would look like noise.
-    if a.get("mode", b"DCR") != b"CRD" or not 1 <= a["blocksize"] <= MAX_FACTOR:
-        raise CheckpointError(f"a DepthToSpace is not PyTorch's pixel shuffle (mode CRD, factor 1 to {MAX_FACTOR})")
-    return r.fx.call_function(F.pixel_shuffle, (inputs[0], int(a["blocksize"])))
+def resized(r: Graph, x: fx.Node, factor: Fraction, a: Attributes, opset: int) -> fx.Node:
+    """A Resize or Upsample by a factor, as PyTorch does it.
 
-
-def _resize(r: Graph, inputs: list[Any], a: Attributes) -> fx.Node:
-    scales = next((v for v in inputs[1:] if isinstance(v, np.ndarray) and v.dtype.kind == "f" and v.size == 4), None)
-    scales = np.asarray(a["scales"]) if "scales" in a else scales
-    if scales is None or scales[0] != 1 or scales[1] != 1 or scales[2] != scales[3]:
-        raise CheckpointError("a Resize has no fixed scales, or different ones for height and width")
-    if a.get("exclude_outside", 0) or list(a.get("axes", range(4))) != [0, 1, 2, 3]:
-        raise CheckpointError("a Resize leaves out what is outside of the image, or has axes of its own")
+    Raises:
+        CheckpointError: PyTorch does it in no way, or by no such factor.
+    """
+    if a.get("exclude_outside", 0) or a.get("antialias", 0):
+        raise CheckpointError("a Resize leaves out what is outside of the image, or smooths it")
+    former = opset < 11  # then there was one place of pixels alone
     mode = a.get("mode", b"nearest").decode()
-    place = a.get("coordinate_transformation_mode", b"half_pixel").decode()
-    rounding = a.get("nearest_mode", b"round_prefer_floor").decode()
+    place = "asymmetric" if former else a.get("coordinate_transformation_mode", b"half_pixel").decode()
+    rounding = "floor" if former else a.get("nearest_mode", b"round_prefer_floor").decode()
+    centred = place in ("half_pixel", "pytorch_half_pixel")
+    whole = factor.denominator == 1
     fits = {
         # Each of these repeats every pixel.
-        "nearest": (place, rounding) in (("asymmetric", "floor"), ("half_pixel", "round_prefer_floor")),
-        "linear": place in ("half_pixel", "pytorch_half_pixel"),
-        "cubic": place in ("half_pixel", "pytorch_half_pixel") and abs(a.get("cubic_coeff_a", -0.75) + 0.75) < 1e-6,
+        "nearest": whole and (place, rounding) in (("asymmetric", "floor"), ("half_pixel", "round_prefer_floor")),
+        "linear": centred,
+        "cubic": centred and abs(a.get("cubic_coeff_a", -0.75) + 0.75) < 1e-6,
     }
-    if not fits.get(mode, False) or scales[2] not in range(1, MAX_FACTOR + 1):
+    if not fits.get(mode, False) or not 0 < factor <= MAX_FACTOR or factor.denominator > _LARGEST:
         raise CheckpointError(
-            f"a Resize ({mode}, {place}, {scales[2]:g}) is not one of PyTorch's by a whole factor up to {MAX_FACTOR}"
+            f"a Resize ({mode}, {place}, {float(factor):g}) is not one of PyTorch's by a whole factor up to {MAX_FACTOR}, "
+            f"or a fraction such as 1/2 of bilinear or bicubic"
         )
     name = {"nearest": "nearest", "linear": "bilinear", "cubic": "bicubic"}[mode]
-    return r.fx.call_function(F.interpolate, (inputs[0],), {"scale_factor": int(scales[2]), "mode": name})
+    scale = int(factor) if whole else float(factor)
+    return r.fx.call_function(F.interpolate, (x,), {"scale_factor": scale, "mode": name})
 
 
 def _concat(r: Graph, inputs: list[Any], a: Attributes) -> fx.Node:
@@ -225,16 +229,68 @@ def _average_pool(r: Graph, inputs: list[Any], a: Attributes) -> fx.Node:
     return r.layer(nn.AvgPool2d(**geometry, count_include_pad=counted), inputs[0])
 
 
-def _same(r: Graph, inputs: list[Any], a: Attributes) -> fx.Node:
-    node: fx.Node = inputs[0]
-    return node
+def _bounded(function: Callable[..., Any], low: bool) -> Convert:
+    """Min or Max: of an image and a number a clamp, of two images as such."""
+
+    def convert(r: Graph, inputs: list[Any], a: Attributes) -> fx.Node:
+        stored = [value for value in inputs if isinstance(value, np.ndarray)]
+        if len(inputs) != 2 or any(value.size != 1 for value in stored):
+            raise CheckpointError("a Min or Max is of other than two images, or an image and a number")
+        if not stored:
+            return r.fx.call_function(function, tuple(inputs))
+        image = next(value for value in inputs if isinstance(value, fx.Node))
+        number = float(stored[0].reshape(-1)[0])
+        return r.fx.call_function(torch.clamp, (image, number, None) if low else (image, None, number))
+
+    return convert
 
 
-def _cast(r: Graph, inputs: list[Any], a: Attributes) -> fx.Node:
-    whole = isinstance(inputs[0], np.ndarray) and inputs[0].dtype.kind == "i"
-    if a["to"] not in FLOATS and not whole:
-        raise CheckpointError(f"a Cast to the ONNX type {a['to']} cuts off fractions")
-    return _same(r, inputs, a)
+def _power(r: Graph, inputs: list[Any], a: Attributes) -> fx.Node:
+    if not isinstance(inputs[1], np.ndarray) or inputs[1].size != 1:
+        raise CheckpointError("the exponent of a Pow is computed, or differs between channels")
+    exponent = float(inputs[1].reshape(-1)[0])
+    if exponent == 2:
+        return r.fx.call_function(operator.mul, (inputs[0], inputs[0]))
+    return r.fx.call_function(torch.pow, (inputs[0], exponent))
+
+
+def _hard_sigmoid(r: Graph, inputs: list[Any], a: Attributes) -> fx.Node:
+    scaled = r.fx.call_function(operator.mul, (inputs[0], float(a.get("alpha", 0.2))))
+    shifted = r.fx.call_function(operator.add, (scaled, float(a.get("beta", 0.5))))
+    return r.fx.call_function(torch.clamp, (shifted, 0.0, 1.0))
+
+
+def _group_norm(r: Graph, inputs: list[Any], a: Attributes) -> fx.Node:
+    scale, shift = _weights(inputs[1], "a scale"), _weights(inputs[2], "a shift")
+    groups, channels = int(a["num_groups"]), scale.numel()
+    if not 0 < groups <= channels or channels % groups:
+        raise CheckpointError(f"a GroupNormalization of {channels} values has {groups} groups")
+    module = nn.GroupNorm(groups, channels, eps=float(a.get("epsilon", 1e-5)))
+    return r.layer(_loaded(module, weight=scale, bias=shift), inputs[0])
+
+
+def grouped(r: Graph, x: fx.Node, groups: int, channels: int, inputs: list[Any], a: Attributes) -> fx.Node:
+    """A GroupNormalization as exporters spell it: an InstanceNormalization of groups that were made channels."""
+    scale, shift = _weights(inputs[1], "a scale"), _weights(inputs[2], "a shift")
+    if scale.numel() != groups or shift.numel() != groups or channels % groups:
+        raise CheckpointError(f"a normalisation of {groups} groups has {scale.numel()} scales")
+    module = nn.GroupNorm(groups, channels, eps=float(a.get("epsilon", 1e-5)))
+    each = channels // groups
+    return r.layer(_loaded(module, weight=scale.repeat_interleave(each), bias=shift.repeat_interleave(each)), x)
+
+
+def pixel_norm(r: Graph, x: fx.Node, channels: int, inputs: list[Any], a: Attributes) -> fx.Node:
+    """A LayerNormalization over the channels of each pixel."""
+    module = PixelNorm2d(channels, eps=float(a.get("epsilon", 1e-5)))
+    scale = _weights(inputs[1], "a scale").reshape(-1)
+    shift = (
+        torch.zeros(channels) if len(inputs) < 3 or inputs[2] is None else _weights(inputs[2], "a shift").reshape(-1)
+    )
+    return r.layer(_loaded(module, weight=scale, bias=shift), x)
+
+
+def _called(function: Callable[..., Any]) -> Convert:
+    return lambda r, inputs, a: r.fx.call_function(function, (inputs[0],))
 
 
 OPERATIONS: dict[str, Convert] = {
@@ -256,18 +312,35 @@ OPERATIONS: dict[str, Convert] = {
     "Mul": _binary(operator.mul),
     "Div": _binary(operator.truediv),
     "Clip": _clip,
-    "DepthToSpace": _depth_to_space,
-    "Resize": _resize,
-    # The operation before Resize.
-    "Upsample": lambda r, i, a: _resize(
-        r, i, {"coordinate_transformation_mode": b"asymmetric", "nearest_mode": b"floor", **a}
-    ),
     "Concat": _concat,
     "ReduceMean": _mean,
     "ReduceMax": _maximum,
-    "Identity": _same,
-    "Dropout": _same,
-    "Cast": _cast,
+    "Min": _bounded(torch.minimum, low=False),
+    "Max": _bounded(torch.maximum, low=True),
+    "Pow": _power,
+    "Softplus": _simple(lambda a: nn.Softplus()),
+    "Mish": _simple(lambda a: nn.Mish()),
+    "Elu": _simple(lambda a: nn.ELU(float(a.get("alpha", 1.0)))),
+    "HardSigmoid": _hard_sigmoid,
+    "HardSwish": _simple(lambda a: nn.Hardswish()),
+    "Swish": _simple(lambda a: nn.SiLU()),
+    "Erf": _called(torch.erf),
+    "Sqrt": _called(torch.sqrt),
+    "Exp": _called(torch.exp),
+    "Abs": _called(torch.abs),
+    "Neg": lambda r, inputs, a: r.fx.call_function(operator.mul, (inputs[0], -1.0)),
+    "Reciprocal": _called(torch.reciprocal),
+    "GroupNormalization": _group_norm,
 }
-# Whose first operand may be stored numbers.
-OF_CONSTANTS = ("Add", "Sub", "Mul", "Div", "Concat", "Identity", "Dropout", "Cast")
+# Those that look at each pixel by itself.
+POINTWISE = frozenset(OPERATIONS) - {
+    "Conv",
+    "ConvTranspose",
+    "InstanceNormalization",
+    "GroupNormalization",
+    "GlobalAveragePool",
+    "MaxPool",
+    "AveragePool",
+    "ReduceMean",
+    "ReduceMax",
+}

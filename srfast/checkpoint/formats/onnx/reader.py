@@ -1,32 +1,62 @@
-"""ONNX files of convolutional networks, as modules of plain PyTorch layers; nothing outside the file is read."""
+"""ONNX files of convolutional networks, as modules of plain PyTorch layers.
+
+Nothing is read but the file and, where it says so, a plain file of weights in its folder.
+"""
 
 from __future__ import annotations
 
-import math
+from collections.abc import Callable
+from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
-import torch
-from torch import fx, nn
+from torch import Tensor, fx, nn
 from torch.nn import functional as F
 
-from srfast.checkpoint.formats.graph import GraphBuilder
-from srfast.checkpoint.formats.onnx.ops import OF_CONSTANTS, OPERATIONS
-from srfast.checkpoint.formats.onnx.rearrange import Probe, follow, is_rearrangement, probe
-from srfast.errors import CheckpointError, MissingDependencyError
+from srfast.checkpoint.formats.onnx import moving, wire
+from srfast.checkpoint.formats.onnx.images import Image, Images, Rearranged
+from srfast.checkpoint.formats.onnx.moves import Moved
+from srfast.checkpoint.formats.onnx.numbers import OPERATIONS as FOLDED
+from srfast.checkpoint.formats.onnx.numbers import Folding, Sizes
+from srfast.checkpoint.formats.onnx.ops import OPERATIONS, POINTWISE, grouped, pixel_norm, resized
+from srfast.checkpoint.formats.onnx.patterns import simplify
+from srfast.checkpoint.formats.onnx.tensors import FLOATS, array_of, finite
+from srfast.errors import CheckpointError, MissingDependencyError, printable
+from srfast.models.bordered import Bordered
 
 MAX_NODES = 5_000  # RRDBNet-23 has 1,300
-_FLOATS = {1: np.float32, 10: np.float16, 11: np.float64}
-_INTEGERS = {6: np.int32, 7: np.int64}
-_BFLOAT16 = 16
+MAX_BYTES = 2 << 30  # of all weights that layers read, each as often as it is read
+_WRONG = (ValueError, IndexError, KeyError, TypeError, RuntimeError, OverflowError, AttributeError, ArithmeticError)
+
+Value: TypeAlias = "Image | Rearranged | Sizes | np.ndarray[Any, Any] | None"
+
+
+class OnnxNetwork(Bordered):
+    """A network whose file pads the image and crops the result.
+
+    Args:
+        graph: what lies between.
+        scale, border, multiple: as in ``Bordered``.
+        in_channels: of the image.
+    """
+
+    def __init__(self, graph: nn.Module, scale: int, border: int, multiple: int, in_channels: int) -> None:
+        super().__init__()
+        self.graph, self.scale, self.border, self.multiple = graph, scale, border, multiple
+        self.in_channels = in_channels
+
+    def body(self, x: Tensor) -> Tensor:
+        """[N, C, H + 2 * border, W + 2 * border] -> [N, C', scale * H, scale * W]."""
+        result: Tensor = self.graph(x)
+        return result
 
 
 def read_onnx(path: Path) -> nn.Module:
     """The network as a traced module, float32.
 
     Raises:
-        CheckpointError: the file is damaged, refers to other files, or has an operation that is not covered.
+        CheckpointError: the file is damaged, refers to files elsewhere, or has an operation that is not covered.
         MissingDependencyError: the package onnx is not installed.
     """
     try:
@@ -34,27 +64,28 @@ def read_onnx(path: Path) -> nn.Module:
     except ImportError as error:
         raise MissingDependencyError(f"reading {path} needs the package onnx: pip install onnx ({error})") from error
     try:
+<<<<<<< HEAD
         # A model may name any file of the system as the place of its weights.
         model = onnx.load(str(path), load_external_data=False)
+=======
+        data = path.read_bytes()
+        wire.check(data, onnx.ModelProto.DESCRIPTOR)
+        model = onnx.load_model_from_string(data)
+    except (CheckpointError, OSError) as error:
+        raise CheckpointError(f"{path} is not a valid ONNX file: {error}") from error
+>>>>>>> files-4
     except Exception as error:  # protobuf has many of its own
         raise CheckpointError(f"{path} is not a valid ONNX file: {type(error).__name__}") from error
     try:
-        return _Reader(model.graph).module()
-    except (
-        CheckpointError,
-        ValueError,
-        IndexError,
-        KeyError,
-        TypeError,
-        RuntimeError,
-        OverflowError,
-        AttributeError,
-    ) as error:
-        raise CheckpointError(f"{path}: {' '.join(str(error).split())[:300]}") from error
+        return _Reader(model, path.parent).module()
+    except (CheckpointError, *_WRONG) as error:
+        raise CheckpointError(f"{path}: {' '.join(str(error).split())[:300] or type(error).__name__}") from error
 
 
 def input_channels(module: nn.Module) -> int:
     """Channels of the image that a network from ``read_onnx`` takes; 3 where no convolution tells."""
+    if isinstance(module, OnnxNetwork):
+        return module.in_channels
     channels = next((m.in_channels for m in module.modules() if isinstance(m, nn.Conv2d)), 3)
     for node in module.graph.nodes if isinstance(module, fx.GraphModule) else ():
         if node.target is F.pixel_unshuffle:  # only ever of the input
@@ -62,39 +93,108 @@ def input_channels(module: nn.Module) -> int:
     return channels
 
 
-class _Reader(GraphBuilder):
-    """Builds an fx graph, one ONNX node at a time."""
+class _Reader:
+    """Reads one ONNX node at a time."""
 
-    def __init__(self, graph: Any) -> None:
-        super().__init__()
+    def __init__(self, model: Any, folder: Path) -> None:
+        graph = model.graph
         if len(graph.node) > MAX_NODES:
             raise CheckpointError(f"it has {len(graph.node)} operations (at most {MAX_NODES})")
+        if graph.sparse_initializer:
+            raise CheckpointError("it has sparse weights, which are not read")
+        self.opset = next((entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")), 1)
+        self.folder = folder
         self.graph = graph
-        self.constants = {tensor.name: _array(tensor) for tensor in graph.initializer}
-        self.values: dict[str, fx.Node | Probe] = {}
-        self.image: Probe | None = None  # the input's numbered pixels, for operations that only move them
+        self.values: dict[str, Value] = {tensor.name: array_of(tensor, folder) for tensor in graph.initializer}
+        self.numbers = Folding()
+        self.read = 0  # bytes of weights that layers read
+        self.images = self._input()
 
-    def module(self) -> nn.Module:
-        inputs = [value for value in self.graph.input if value.name not in self.constants]
+    def _input(self) -> Images:
+        inputs = [value for value in self.graph.input if value.name not in self.values]
         if len(inputs) != 1 or len(self.graph.output) != 1:
             raise CheckpointError(
                 f"it has {len(inputs)} inputs and {len(self.graph.output)} outputs, not one image each"
             )
-        self.input = self.values[inputs[0].name] = self.fx.placeholder("input")
-        self.image = probe([d.dim_value for d in inputs[0].type.tensor_type.shape.dim])
+        kind = inputs[0].type.tensor_type
+        if kind.elem_type not in FLOATS:
+            raise CheckpointError(
+                f"its input {printable(inputs[0].name)} has the ONNX type {kind.elem_type}, not float or float16; export the "
+                "network for images in 0..1"
+            )
+        dims = [dim.dim_value for dim in kind.shape.dim] or [0] * 4
+        if len(dims) != 4 or min(dims) < 0 or max(dims[0], dims[1]) > 64 or max(dims) > 1 << 16:
+            raise CheckpointError(f"its input has the shape {str(dims)[:60]}, expected an image [N, C, H, W]")
+        images = Images(
+            [dims[0], dims[1] or self._channels(), *dims[2:]], any(n.op_type == "Pad" for n in self.graph.node)
+        )
+        self.values[inputs[0].name] = Image(images.input, "input")
+        return images
+
+    def _channels(self) -> int:
+        """Of an input that does not tell: those of the first convolution, if an image may have them."""
         for node in self.graph.node:
-            self.add(node)
-        result = self.values[self.graph.output[0].name]
-        if isinstance(result, Probe):
-            raise CheckpointError("its result is the input in another order, not an image from convolutions")
-        self.fx.output(result)
-        return fx.GraphModule(self.root, self.fx).float()
+            weight = self.values.get(node.input[1]) if node.op_type == "Conv" and len(node.input) > 1 else None
+            if isinstance(weight, np.ndarray) and weight.ndim == 4 and weight.shape[1] in (1, 3, 4):
+                return int(weight.shape[1])
+        return 3
+
+    def _check_names(self) -> None:
+        """Refuse, before any layer is made, what no layer covers and what reads a name that nothing writes before it."""
+        written = set(self.values)
+        for node in self.graph.node:
+            if node.op_type != "Constant" and (node.domain not in ("", "ai.onnx") or node.op_type not in _KINDS):
+                at = printable(node.name or "".join(node.output[:1]))
+                raise CheckpointError(f"no layer covers the operation {printable(node.op_type)} (at {at})")
+            missing = next((name for name in node.input if name and name not in written), None)
+            if missing is not None:
+                raise CheckpointError(f"a {printable(node.op_type)} reads {printable(missing)}, which nothing writes")
+            written.update(node.output)
+
+    def module(self) -> nn.Module:
+        self._check_names()
+        for node in self.graph.node:
+            try:
+                self.add(node)
+            except _WRONG as error:
+                what = f"{printable(node.op_type)} at {printable(node.name or ''.join(node.output[:1]))}"
+                raise CheckpointError(f"{what}: {error}") from error
+        name = self.graph.output[0].name
+        result = self.values.get(name)
+        if not isinstance(result, (Image, Rearranged)):
+            raise CheckpointError(f"its result {printable(name)} is no image, or nothing writes it")
+        image = self.images.settled(result)
+        if image.node is self.images.input:
+            raise CheckpointError("its result is its input")
+        return self._whole(image)
+
+    def _whole(self, result: Image) -> nn.Module:
+        """The module, and where the file pads, what the engine has to do instead."""
+        images = self.images
+        images.with_orders_folded()
+        images.fx.output(result.node)
+        simplify(images.fx, images.root)
+        graph = fx.GraphModule(images.root, images.fx).float().eval()
+        if not images.padded:
+            return graph
+        shapes = images.shapes(result)
+        scales = {(h / gh, w / gw) for (_, _, h, w), (_, _, gh, gw) in zip(shapes, images.given, strict=True)}
+        scale = next(iter(scales))[0]
+        if images.strange:
+            raise CheckpointError(f"a {printable(images.strange)} reads the image beside what was padded of it")
+        if scales != {(scale, scale)} or scale != int(scale) or (images.multiple > 1 and result.place != "result"):
+            raise CheckpointError(
+                f"it pads {list(images.given[-1])} and makes {list(shapes[-1])} of it, no enlarged image"
+            )
+        return OnnxNetwork(graph, int(scale), images.border, images.multiple, images.given[0][1])
 
     def add(self, node: Any) -> None:
-        attributes = {a.name: _attribute(a) for a in node.attribute}
-        if node.op_type == "Constant":
-            self.constants[node.output[0]] = _constant(attributes)
+        kind = node.op_type
+        attributes = {a.name: _attribute(a, self.folder) for a in node.attribute}
+        if kind == "Constant":
+            self.values[node.output[0]] = _constant(attributes)
             return
+<<<<<<< HEAD
         inputs = [self.value(name, node.op_type) if name else None for name in node.input]
         probes = [self.image if value is self.input and self.image else value for value in inputs]
         if is_rearrangement(node.op_type, probes):
@@ -108,57 +208,157 @@ class _Reader(GraphBuilder):
         if node.op_type not in OF_CONSTANTS and not isinstance(settled[0], fx.Node):
             raise CheckpointError(f"a {node.op_type} of stored numbers is not covered")
         self.values[node.output[0]] = convert(self, settled, attributes)
+=======
+        inputs = [self.values[name] if name else None for name in node.input]
+        if any(isinstance(value, (Image, Rearranged)) for value in inputs):
+            results = self._of_images(kind, inputs, attributes, len(node.output))
+        elif kind in FOLDED:
+            results = [self.numbers.evaluate(kind, inputs, attributes, len(self.images.given))]
+        else:
+            raise CheckpointError(f"a {kind} of stored numbers is not covered")
+        self.values.update(zip(node.output, results, strict=False))
+>>>>>>> files-4
 
-    def value(self, name: str, reader: str) -> Any:
-        """What was computed or stored under a name."""
-        found = self.values.get(name, self.constants.get(name))
-        if found is None:
-            raise CheckpointError(f"a {reader} reads {name[:60]!r}, which nothing writes")
-        return found
+    def _of_images(self, kind: str, inputs: list[Value], a: dict[str, Any], outputs: int) -> list[Value]:
+        special = _SPECIAL.get(kind)
+        if special is not None and isinstance(inputs[0], (Image, Rearranged)):
+            return special(self, inputs, a, outputs)
+        convert = OPERATIONS.get(kind)
+        if convert is None:
+            raise CheckpointError(f"a {kind} of an image is not covered")
+        first = inputs[0]
+        padding = first.zeros if kind == "Conv" and isinstance(first, Image) else 0
+        if padding and isinstance(first, Image):
+            pads = [n + padding for n in a.get("pads", [0] * 4)]
+            a, inputs = a | {"pads": pads}, [Image(first.node, first.place, first.factor, first.windows), *inputs[1:]]
+        settled = [self._settled(value, kind) for value in inputs]
+        images = [value for value in settled if isinstance(value, Image)]
+        place = (self.images.pointwise if kind in POINTWISE else self.images.beyond)(images, kind)
+        values = [value.node if isinstance(value, Image) else value for value in settled]
+        if kind not in POINTWISE:
+            if not isinstance(values[0], fx.Node):
+                raise CheckpointError(f"a {kind} of stored numbers is not covered")
+            self.read += sum(4 * value.size for value in values if isinstance(value, np.ndarray))
+            if self.read > MAX_BYTES:
+                raise CheckpointError(f"its layers read more than {MAX_BYTES} bytes of weights")
+        return [Image(convert(self.images, values, a), place.place, place.factor)]
 
-    def settled(self, value: Any) -> Any:
-        """What a layer reads: the pixel-unshuffle that was followed up to here."""
-        if not isinstance(value, Probe):
-            return value
-        factor = value.factor()
-        if factor is None:
-            raise CheckpointError("the input is rearranged in a way that is no pixel-unshuffle")
-        return self.fx.call_function(F.pixel_unshuffle, (self.input, factor))
+    def _settled(self, value: Value, kind: str) -> Any:
+        """What a layer reads: an image as such, numbers that do not depend on its size, or nothing."""
+        if isinstance(value, (Image, Rearranged)):
+            return self.images.settled(value)
+        if isinstance(value, Sizes):
+            found = value.settled()
+            if found is None:
+                raise CheckpointError(f"a {kind} computes with the size of the image")
+            return finite(found, f"an operand of a {kind}")
+        return value
 
 
-def _array(tensor: Any) -> np.ndarray[Any, Any]:
-    """The numbers of an initializer, which must all be in the file."""
-    name, dims = tensor.name[:60], list(tensor.dims)
-    if tensor.data_location == 1:
-        raise CheckpointError(f"tensor {name!r} lies in another file; export the model with its weights inside")
-    if any(not 0 <= n < 1 << 40 for n in dims) or len(dims) > 8:
-        raise CheckpointError(f"tensor {name!r} has the shape {str(dims)[:60]}")
-    kinds = _FLOATS | _INTEGERS
-    if tensor.data_type not in kinds and tensor.data_type != _BFLOAT16:
-        raise CheckpointError(
-            f"tensor {name!r} has the ONNX type {tensor.data_type}; float, float16 and bfloat16 are read"
+def _resize(r: _Reader, inputs: list[Value], a: dict[str, Any], outputs: int) -> list[Value]:
+    """By scales or to a size; whatever is written, by one factor."""
+    value = inputs[0]
+    assert isinstance(value, (Image, Rearranged))
+    image = r.images.settled(value)
+    shapes = r.images.shapes(image)
+    axes = [int(n) % 4 for n in a.get("axes", range(4))]
+    if axes not in ([0, 1, 2, 3], [2, 3]) or a.get("keep_aspect_ratio_policy", b"stretch") != b"stretch":
+        raise CheckpointError("a Resize has axes of its own")
+    given = [value for value in inputs[1:] if isinstance(value, (np.ndarray, Sizes))]
+    numbers = [v.arrays if isinstance(v, Sizes) else (v,) * len(shapes) for v in given]
+    # Of region, scales and sizes, all but one are empty; a region has a number for each end of each axis.
+    numbers = [v for v in numbers if v[0].size == len(axes)] or [(np.asarray(a.get("scales", [])),) * len(shapes)]
+    factors = set()
+    for shape, array in zip(shapes, numbers[-1], strict=True):
+        whole = array.dtype.kind in "iu"
+        each = dict.fromkeys(range(4), Fraction(1))
+        for axis, number in zip(axes, array.reshape(-1).tolist(), strict=True):
+            each[axis] = Fraction(number, shape[axis]) if whole else Fraction(number).limit_denominator(1000)
+        factors.add(tuple(each[axis] for axis in range(4)))
+    found = factors.pop() if len(factors) == 1 else None
+    if found is None or found[0] != 1 or found[1] != 1 or found[2] != found[3]:
+        raise CheckpointError("a Resize has no fixed scales, or different ones for height and width")
+    if found[2] == 1:
+        return [image]
+    node = resized(r.images, image.node, found[2], a, r.opset)
+    if image.place == "input" and a.get("mode", b"nearest") == b"nearest" and found[2].denominator == 1:
+        return [Image(node, "result", int(found[2]))]
+    return [Image(node, r.images.beyond([image], "Resize").place)]
+
+
+def _normalised(r: _Reader, inputs: list[Value], a: dict[str, Any], outputs: int) -> list[Value]:
+    """An InstanceNormalization, of channels or of groups that were made channels."""
+    value = inputs[0]
+    if isinstance(value, Rearranged):
+        groups = value.moves[0].shape[1] if len(value.moves[0].shape) > 2 else 0
+        sources = r.images.shapes(value.image)
+        fits = all(
+            moved == Moved.of(shape).reshaped(moved.shape) and moved.shape[:2] == (shape[0], groups)
+            for moved, shape in zip(value.moves, sources, strict=True)
         )
-    given: np.ndarray[Any, Any]
-    if tensor.data_type == _BFLOAT16:
-        given = torch.frombuffer(bytearray(tensor.raw_data), dtype=torch.bfloat16).float().numpy()
-    elif tensor.HasField("raw_data"):
-        given = np.frombuffer(tensor.raw_data, dtype=kinds[tensor.data_type])
-    else:
-        fields = {1: tensor.float_data, 11: tensor.double_data, 6: tensor.int32_data, 7: tensor.int64_data}
-        if tensor.data_type not in fields:
-            raise CheckpointError(f"tensor {name!r} has its numbers in an unusual place; export the model again")
-        given = np.asarray(fields[tensor.data_type], dtype=kinds[tensor.data_type])
-    if given.size != math.prod(dims):
-        raise CheckpointError(f"tensor {name!r} of {dims} has {given.size} numbers")
-    return _finite(given, f"tensor {name!r}").reshape(dims)
+        if fits and groups and sources[0][1] % groups == 0:
+            place = r.images.beyond([value.image], "InstanceNormalization")
+            node = grouped(r.images, value.image.node, groups, sources[0][1], inputs, a)
+            return [Rearranged(Image(node, place.place), value.moves)]
+    settled = r._settled(value, "InstanceNormalization")
+    place = r.images.beyond([settled], "InstanceNormalization")
+    return [Image(OPERATIONS["InstanceNormalization"](r.images, [settled.node, *inputs[1:]], a), place.place)]
 
 
-def _finite(given: np.ndarray[Any, Any], what: str) -> np.ndarray[Any, Any]:
-    """The numbers; in float32, as they are used, none may be infinite."""
-    with np.errstate(over="ignore"):
-        if given.dtype.kind == "f" and not np.isfinite(given.astype(np.float32)).all():
-            raise CheckpointError(f"{what} has NaN or infinite values; it cannot give an image")
-    return given
+def _layer_norm(r: _Reader, inputs: list[Value], a: dict[str, Any], outputs: int) -> list[Value]:
+    """Over the channels of each pixel, where those were put last."""
+    value = inputs[0]
+    if isinstance(value, Rearranged) and a.get("axis", -1) in (-1, 3):
+        sources = r.images.shapes(value.image)
+        if all(
+            moved == Moved.of(shape).transposed([0, 2, 3, 1]) for moved, shape in zip(value.moves, sources, strict=True)
+        ):
+            node = pixel_norm(r.images, value.image.node, sources[0][1], inputs, a)
+            return [Rearranged(Image(node, value.image.place, value.image.factor), value.moves)]
+    raise CheckpointError("a LayerNormalization is over other axes than the channels of each pixel")
+
+
+def _shuffle(kind: str) -> Callable[[_Reader, list[Value], dict[str, Any], int], list[Value]]:
+    def convert(r: _Reader, inputs: list[Value], a: dict[str, Any], outputs: int) -> list[Value]:
+        image = r._settled(inputs[0], kind)
+        factor = int(a["blocksize"])
+        moving.check_factor(kind, factor)
+        torch_order = kind == "DepthToSpace" and a.get("mode", b"DCR") == b"CRD"
+        name = "shuffle" if kind == "DepthToSpace" else "unshuffle"
+        return [r.images.shuffled(image, name if torch_order else f"{name} DCR", factor)]
+
+    return convert
+
+
+def _cast(r: _Reader, inputs: list[Value], a: dict[str, Any], outputs: int) -> list[Value]:
+    if a.get("to", 1) not in FLOATS:
+        raise CheckpointError(f"a Cast to the ONNX type {a['to']} cuts off fractions")
+    return [inputs[0]]
+
+
+def _pad(r: _Reader, inputs: list[Value], a: dict[str, Any], outputs: int) -> list[Value]:
+    image = r._settled(inputs[0], "Pad")
+    return [moving.pad(r.images, image, inputs, a)]
+
+
+_SPECIAL: dict[str, Callable[[_Reader, list[Value], dict[str, Any], int], list[Value]]] = {
+    "Resize": _resize,
+    "Upsample": _resize,
+    "InstanceNormalization": _normalised,
+    "LayerNormalization": _layer_norm,
+    "DepthToSpace": _shuffle("DepthToSpace"),
+    "SpaceToDepth": _shuffle("SpaceToDepth"),
+    "Cast": _cast,
+    "CastLike": _cast,
+    "Pad": _pad,
+    "Identity": lambda r, inputs, a, outputs: [inputs[0]],
+    "Dropout": lambda r, inputs, a, outputs: [inputs[0]],
+    **{
+        kind: lambda r, inputs, a, outputs, move=move: move(r.images, inputs, a, outputs)  # type: ignore[misc]
+        for kind, move in moving.MOVES.items()
+    },
+}
+_KINDS = frozenset(OPERATIONS) | frozenset(_SPECIAL) | FOLDED
 
 
 def _constant(attributes: dict[str, Any]) -> np.ndarray[Any, Any]:
@@ -168,17 +368,17 @@ def _constant(attributes: dict[str, Any]) -> np.ndarray[Any, Any]:
     for name, kind in (("value_float", np.float32), ("value_int", np.int64)):
         for key in (name, f"{name}s"):
             if key in attributes:
-                return _finite(np.asarray(attributes[key], dtype=kind), "a Constant")
-    raise CheckpointError(f"a Constant holds {', '.join(attributes)[:60] or 'nothing'}, not numbers")
+                return finite(np.asarray(attributes[key], dtype=kind), "a Constant")
+    raise CheckpointError(f"a Constant holds {', '.join(map(printable, attributes))[:60] or 'nothing'}, not numbers")
 
 
-def _attribute(attribute: Any) -> Any:
+def _attribute(attribute: Any, folder: Path) -> Any:
     kinds = {1: "f", 2: "i", 3: "s", 6: "floats", 7: "ints"}
     if attribute.type == 4:
-        return _array(attribute.t)
+        return array_of(attribute.t, folder)
     if attribute.type not in kinds:
         raise CheckpointError(
-            f"attribute {attribute.name[:60]!r} holds something other than numbers; subgraphs are not read"
+            f"attribute {printable(attribute.name)} holds something other than numbers; subgraphs are not read"
         )
     value = getattr(attribute, kinds[attribute.type])
     return list(value) if attribute.type in (6, 7) else value
