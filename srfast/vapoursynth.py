@@ -70,9 +70,10 @@ def upscale(
         known = props.get("_Matrix", _UNSPECIFIED) if matrix is None else matrix
         if known in (_UNSPECIFIED, _RGB):
             known = _BT709 if clip.height >= _HD else _BT601
-        limited = props.get("_Range", props.get("_ColorRange", 1))  # 0 is full
+        # _Range is 1 for full; its forerunner _ColorRange, which older versions know, is 0.
+        full = props["_Range"] == 1 if "_Range" in props else props.get("_ColorRange", 1) == 0
         given = {"matrix_in": known}
-        back = {"matrix": known, "range_s": "limited" if limited else "full"}
+        back = {"matrix": known, "range_s": "full" if full else "limited"}
         if "_ChromaLocation" in props:
             back["chromaloc"] = props["_ChromaLocation"]
     converted = vs.core.resize.Bicubic(clip, format=own, **given)
