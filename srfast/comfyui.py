@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from srfast.errors import InputError
-from srfast.upscaler import Upscaler, load
+from srfast.upscaler import Upscaler
 
 CATEGORY = "srfast"
 MODEL = "SRFAST_MODEL"  # the type of a wire between these nodes
@@ -49,8 +49,7 @@ class LoadModel:
     def load(self, name: str, dtype: str = _AUTO, path: str = "", device: str = _AUTO) -> tuple[Upscaler]:
         """Loads it; the model keeps its memory until no node holds it."""
         model = path.strip() or _found(name)
-        chosen = {"dtype": None if dtype == _AUTO else dtype, "device": None if device == _AUTO else device}
-        return (load(model, **chosen),)
+        return (Upscaler(model, dtype=_given(dtype), device=_given(device)),)
 
 
 class UpscaleImages:
@@ -159,6 +158,11 @@ NODE_DISPLAY_NAME_MAPPINGS: dict[str, str] = {
     "SrfastUpscaleImages": "Upscale images (srfast)",
     "SrfastUpscaleVideo": "Upscale video, file to file (srfast)",
 }
+
+
+def _given(choice: str) -> str | None:
+    """What was chosen, or None where it is left to srfast."""
+    return None if choice == _AUTO else choice
 
 
 def _installed() -> list[str]:
