@@ -90,12 +90,12 @@ def table(results: Mapping[str, Mapping[str, Mapping[str, float]]]) -> str:
     return "\n".join(lines)
 
 
-def busiest(image: UInt8Image, side: int) -> tuple[int, int]:
-    """Top left corner of the ``side`` x ``side`` square with the most fine detail."""
+def busiest(image: UInt8Image, height: int, width: int) -> tuple[int, int]:
+    """Top left corner, down and across, of the ``height`` x ``width`` part with the most fine detail."""
     gray = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY).astype(np.float32)
-    detail = cv2.boxFilter(np.abs(cv2.Laplacian(gray, cv2.CV_32F)), -1, (side, side), anchor=(0, 0))
+    detail = cv2.boxFilter(np.abs(cv2.Laplacian(gray, cv2.CV_32F)), -1, (width, height), anchor=(0, 0))
     # A window that begins further right or down would leave the image.
-    inside = detail[: image.shape[0] - side + 1, : image.shape[1] - side + 1]
+    inside = detail[: image.shape[0] - height + 1, : image.shape[1] - width + 1]
     y, x = np.unravel_index(int(inside.argmax()), inside.shape)
     return int(y), int(x)
 
@@ -116,7 +116,8 @@ def picture(systems: Systems, path: Path) -> UInt8Image:
     images = systems.run(hr)
     # Each LR pixel as a square: what the networks were given, at the size of what they made of it.
     lr = imresize(hr, 1 / systems.scale).repeat(systems.scale, 0).repeat(systems.scale, 1)
-    y, x = busiest(hr, min(TILE, *hr.shape[:2]))
+    side = min(TILE, *hr.shape[:2])
+    y, x = busiest(hr, side, side)
     columns = []
     for name, image in {"LR": lr, **images}.items():
         crop = image[y : y + TILE, x : x + TILE].repeat(ZOOM, 0).repeat(ZOOM, 1)

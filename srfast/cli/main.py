@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import TextIO
 
 from srfast._version import __version__
+from srfast.cli import compare, models, segments, serve, tune, upscale, warm
 from srfast.cli import estimate as plan
-from srfast.cli import models, segments, serve, tune, upscale, warm
+from srfast.cli.interleaved import Interleaved
 from srfast.cli.json_lines import lines_of_json
 from srfast.cli.signals import ends_in_order, exit_code
 from srfast.errors import OutputError, SrfastError, escaped
@@ -90,8 +91,8 @@ def _is_read_only(stream: TextIO) -> bool:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="srfast", description="Fast, exact super-resolution of images and video.")
     parser.add_argument("--version", action="version", version=f"srfast {__version__}")
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    common = argparse.ArgumentParser(add_help=False)
+    commands = parser.add_subparsers(required=True, metavar="COMMAND", parser_class=Interleaved)
+    common = Interleaved(add_help=False)
     common.add_argument("-v", "--verbose", action="store_true", help="log what is chosen and why")
     info = commands.add_parser("info", parents=[common], help="what is available here, and why not")
     info.add_argument("--json", action="store_true", help="print JSON")
@@ -100,6 +101,7 @@ def _parser() -> argparse.ArgumentParser:
     plan.add(commands, common)
     segments.add(commands, common)
     models.add(commands, common)
+    compare.add(commands, common)
     tune.add(commands, common)
     warm.add(commands, common)
     serve.add(commands, common)

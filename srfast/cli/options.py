@@ -214,6 +214,11 @@ def add_model(p: argparse.ArgumentParser) -> None:
     )
     model.add_argument("--height", type=int, metavar="H", help="final height in pixels; the width follows")
     add_hints(model, "--model-scale")
+    add_engine(p)
+
+
+def add_engine(p: argparse.ArgumentParser) -> None:
+    """Where the network runs."""
     engine = p.add_argument_group("engine")
     engine.add_argument("-t", "--tile", default="auto", help="tile side in input pixels, 0 for none, auto (default)")
     engine.add_argument("--backend", default="auto", help="auto (default), triton, cuda, mixed, cpu or reference")
@@ -256,8 +261,8 @@ def frame_size(text: str) -> tuple[int, int]:
 
 
 def time_of_day(text: str) -> float:
-    """Seconds of '90', '90.5', '1:30' or '1:02:03.5'."""
-    match = re.fullmatch(r"(?:(?:(\d+):)?([0-5]?\d):)?(\d+(?:\.\d+)?)", text.strip())
+    """Seconds of '90', '90.5', '90.5s', '1:30' or '1:02:03.5'."""
+    match = re.fullmatch(r"(?:(?:(\d+):)?([0-5]?\d):)?(\d+(?:\.\d+)?)s?", text.strip())
     if not match or (match[2] and float(match[3]) >= 60):
         raise argparse.ArgumentTypeError(f"takes seconds such as 90.5, or a time such as 1:02:03.5, not {text!r}")
     return 3600 * int(match[1] or 0) + 60 * int(match[2] or 0) + float(match[3])

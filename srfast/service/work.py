@@ -134,9 +134,9 @@ def _frame(path: Path, seconds: float, options: ServiceOptions) -> Array:
     reading = InputOptions(untrusted=options.limits)
     try:
         with VideoReader(path, replace(reading, start=seconds or None)) as reader:
-            return first_frame(reader)
+            return first_frame(reader)[0]
     except InputError:
         if not seconds:
             raise
     with VideoReader(path, reading) as reader:  # after its last frame
-        return first_frame(reader)
+        return first_frame(reader)[0]

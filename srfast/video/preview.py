@@ -1,8 +1,9 @@
-"""Some frames of a video beside their bicubic enlargements, to look at before a long run."""
+"""Single frames of a video: one at a time of it, and some beside their bicubic enlargements to look at before a long run."""
 
 from __future__ import annotations
 
 from dataclasses import replace
+from fractions import Fraction
 from typing import Any
 
 import cv2
@@ -47,7 +48,7 @@ def _spread(source: Source, count: int, options: InputOptions) -> list[Array]:
     begin = options.start or 0.0
     with VideoReader(source, options) as reader:
         seconds = reader.expected_frames / float(reader.rate) if reader.rate else 0.0
-        images = [first_frame(reader)]
+        images = [first_frame(reader)[0]]
     if not seconds:
         return images
     found = []
@@ -56,19 +57,47 @@ def _spread(source: Source, count: int, options: InputOptions) -> list[Array]:
         time = begin + seconds * (number + 0.5) / count
         try:
             with VideoReader(source, replace(options, start=time, end=None)) as reader:
-                found.append(first_frame(reader))
+                found.append(first_frame(reader)[0])
         except InputError:  # after its last frame
             break
     return found or images
 
 
-def first_frame(reader: VideoReader) -> Array:
-    """[H, W, 3] BGR of uint8: the first frame that a reader gives, upright."""
+def still(source: Source, time: float | None, early: Fraction = Fraction(0)) -> tuple[Array, Fraction, Fraction]:
+    """Reads one frame of a video: the first one that is shown at a time or after it.
+
+    Args:
+        source: a video that can be read more than once.
+        time: seconds from the beginning; None is the middle of the video.
+        early: seconds by which an earlier frame will do, too: half a frame's duration finds the frame of another copy of the
+            same video, whose container may round times otherwise.
+
+    Returns:
+        [H, W, 3] BGR of uint8, its time in seconds, and seconds from one frame to the next (0 where nothing tells).
+
+    Raises:
+        InputError: it cannot be read, can be read only once, or has no frame there.
+    """
+    if not can_reopen(source):
+        raise InputError(f"one frame of {label(source)} cannot be read: it can be read only once; give a file")
+    with VideoReader(source) as reader:
+        step = 1 / reader.rate if reader.rate else Fraction(0)
+        if time is None:
+            time = float(reader.expected_frames // 2 * step)
+    begin = max(0.0, time - float(early))
+    with VideoReader(source, InputOptions(start=begin) if begin else None) as reader:
+        image, after = first_frame(reader)
+    return image, Fraction(round(begin * 1_000_000), 1_000_000) + after, step
+
+
+def first_frame(reader: VideoReader) -> tuple[Array, Fraction]:
+    """The first frame, [H, W, 3] BGR of uint8, and its time in the range that is read."""
     prepare(reader, "iter")
-    image: Any = next(item.image for item in reader.items([]) if isinstance(item, RgbFrame))[..., :3]
+    item = next(item for item in reader.items([]) if isinstance(item, RgbFrame))
+    image: Any = item.image[..., :3]
     if image.dtype == np.uint16:
         image = (image // 257).astype(np.uint8)
-    return cv2.cvtColor(np.ascontiguousarray(image), cv2.COLOR_RGB2BGR)
+    return cv2.cvtColor(np.ascontiguousarray(image), cv2.COLOR_RGB2BGR), item.pts * reader.time_base
 
 
 def _row(image: Array, upscaler: Upscaler) -> Array:

@@ -64,7 +64,7 @@ def test_report_names_what_is_missing(
 def test_busiest_square_is_found() -> None:
     image = np.zeros((60, 80, 3), np.uint8)
     image[20:30, 40:50] = np.random.default_rng(0).integers(0, 256, (10, 10, 3), dtype=np.uint8)
-    y, x = compare.busiest(image, 14)
+    y, x = compare.busiest(image, 14, 14)
     assert 15 <= y <= 21
     assert 35 <= x <= 41
 

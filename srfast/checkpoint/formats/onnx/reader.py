@@ -64,16 +64,11 @@ def read_onnx(path: Path) -> nn.Module:
     except ImportError as error:
         raise MissingDependencyError(f"reading {path} needs the package onnx: pip install onnx ({error})") from error
     try:
-<<<<<<< HEAD
-        # A model may name any file of the system as the place of its weights.
-        model = onnx.load(str(path), load_external_data=False)
-=======
         data = path.read_bytes()
         wire.check(data, onnx.ModelProto.DESCRIPTOR)
         model = onnx.load_model_from_string(data)
     except (CheckpointError, OSError) as error:
         raise CheckpointError(f"{path} is not a valid ONNX file: {error}") from error
->>>>>>> files-4
     except Exception as error:  # protobuf has many of its own
         raise CheckpointError(f"{path} is not a valid ONNX file: {type(error).__name__}") from error
     try:
@@ -194,21 +189,6 @@ class _Reader:
         if kind == "Constant":
             self.values[node.output[0]] = _constant(attributes)
             return
-<<<<<<< HEAD
-        inputs = [self.value(name, node.op_type) if name else None for name in node.input]
-        probes = [self.image if value is self.input and self.image else value for value in inputs]
-        if is_rearrangement(node.op_type, probes):
-            self.values[node.output[0]] = follow(node.op_type, probes, attributes)
-            return
-        convert = OPERATIONS.get(node.op_type)
-        if convert is None or node.domain not in ("", "ai.onnx"):
-            raise CheckpointError(f"no layer covers the operation {node.op_type!r} (at {node.name or node.output[0]})")
-        settled = [self.settled(value) for value in inputs]
-        # Exporters fold most arithmetic of constants themselves; what is left of it would need a second interpreter here.
-        if node.op_type not in OF_CONSTANTS and not isinstance(settled[0], fx.Node):
-            raise CheckpointError(f"a {node.op_type} of stored numbers is not covered")
-        self.values[node.output[0]] = convert(self, settled, attributes)
-=======
         inputs = [self.values[name] if name else None for name in node.input]
         if any(isinstance(value, (Image, Rearranged)) for value in inputs):
             results = self._of_images(kind, inputs, attributes, len(node.output))
@@ -217,7 +197,6 @@ class _Reader:
         else:
             raise CheckpointError(f"a {kind} of stored numbers is not covered")
         self.values.update(zip(node.output, results, strict=False))
->>>>>>> files-4
 
     def _of_images(self, kind: str, inputs: list[Value], a: dict[str, Any], outputs: int) -> list[Value]:
         special = _SPECIAL.get(kind)
