@@ -129,7 +129,10 @@ class Muxer:
             self._describe(reader)
             self.container.start_encoding()
             loose = bool(self.container.format.flags & _NONSTRICT)
-            self._copied = {index: CopiedTimes(s.type, loose) for index, s in self._copies.items()}
+            self._copied = {
+                index: CopiedTimes("cover" if index in self._covers else s.type, loose)
+                for index, s in self._copies.items()
+            }
         except BaseException as error:
             self.abandon()
             if isinstance(error, (self._av.error.FFmpegError, OSError, ValueError)):
@@ -233,13 +236,16 @@ class Muxer:
             packet = made
         packet.stream = stream
         self._rescale(packet, stream)
-        self._copied[index].settle(packet)
-        try:
-            self.container.mux(packet)
-        except self._av.error.FFmpegError as error:
-            if getattr(error, "errno", None) in OF_THE_DISK or self._exact:
-                raise
-            self.refused[index] = self.refused.get(index, 0) + 1
+        self._put(self._copied[index](packet), index)
+
+    def _put(self, packets: list[Any], index: int) -> None:
+        for packet in packets:
+            try:
+                self.container.mux(packet)
+            except self._av.error.FFmpegError as error:
+                if getattr(error, "errno", None) in OF_THE_DISK or self._exact:
+                    raise
+                self.refused[index] = self.refused.get(index, 0) + 1
 
     def moved(self, index: int) -> int:
         """How many packets of the reader's stream went back in time."""
@@ -248,6 +254,8 @@ class Muxer:
 
     def finish(self) -> None:
         """Completes the file."""
+        for index, times in self._copied.items():
+            self._put(times.rest(), index)
         with self._name:
             self.container.close()
         self._close_header()

@@ -282,9 +282,65 @@ def test_times_of_copied_packets(loose: bool) -> None:
     for pts, dts in ((0, 0), (10, 10), (10, 10), (None, None), (5, 5), (40, 50)):
         packet = av.Packet(b"x")
         packet.pts, packet.dts, packet.duration = pts, dts, 10
-        times.settle(packet)
+        assert times(packet) == [packet]
         found.append((packet.pts, packet.dts))
     assert all(pts >= dts for pts, dts in found)
     decoding = [dts for _, dts in found]
     assert decoding == sorted(decoding) and (loose or len(set(decoding)) == len(decoding))
     assert times.moved == 1
+
+
+@pytest.mark.parametrize("suffix", [".mkv", ".mp4", ".mov", ".ts", ".nut"])
+def test_a_further_video_keeps_its_times(tmp_path: Path, suffix: str, caplog: pytest.LogCaptureFixture) -> None:
+    """Matroska tells no decoding times: those of the first frames of a copied video with B-frames are made up."""
+    source, out = tmp_path / "in.mkv", tmp_path / f"out{suffix}"
+    with av.open(str(source), "w") as c:
+        streams = [
+            c.add_stream("libx264", rate=25, options={"bf": "3", "x264-params": "scenecut=0:b-adapt=0"}) for _ in "ab"
+        ]
+        for stream in streams:
+            stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        for i in range(20):
+            for k, stream in enumerate(streams):
+                picture = np.full((48, 64, 3), 12 * (i if k else 19 - i), np.uint8)
+                frame = av.VideoFrame.from_ndarray(picture, format="rgb24").reformat(format="yuv420p")
+                frame.pts = i
+                c.mux(stream.encode(frame))
+        for stream in streams:
+            c.mux(stream.encode(None))
+    with av.open(str(source)) as c:
+        given = [p for p in c.demux(video=1) if p.size]
+        assert given[0].dts is None and [p.pts for p in given] != sorted(p.pts for p in given)
+        times = [p.pts * p.time_base for p in given]
+    with caplog.at_level("WARNING", "srfast"):
+        upscale_video(source, out, tiny())
+    assert caplog.text == ""
+    with av.open(str(out)) as c:
+        made = [(p.pts, p.dts, p.pts * p.time_base) for p in c.demux(video=1) if p.size]
+        first = min(time for *_, time in made)
+        assert [round(float(time - first) * 1000) for *_, time in made] == [round(float(t) * 1000) for t in times]
+        assert all(dts is None or dts <= pts for pts, dts, _ in made)
+    with av.open(str(out)) as c:
+        levels = [float(f.to_ndarray(format="gray").mean()) for f in c.decode(video=1)]
+        assert len(levels) == 20 and levels == sorted(levels)
+        both = [next(c.streams.video[k].start_time * c.streams.video[k].time_base for _ in "a") for k in (0, 1)]
+        assert abs(both[0] - both[1]) < Fraction(1, 500)
+
+
+def test_packets_wait_for_a_decoding_time() -> None:
+    def packet(pts: int, dts: int | None) -> Any:
+        made = av.Packet(b"x")
+        made.pts, made.dts, made.duration = pts, dts, 10
+        return made
+
+    times = CopiedTimes("video", False)
+    first, second, third, fourth = packet(0, None), packet(40, None), packet(20, 0), packet(10, None)
+    assert times(first) == times(second) == []
+    assert times(third) == [first, second, third]
+    assert times(fourth) == [fourth]
+    made = [(p.pts, p.dts) for p in (first, second, third, fourth)]
+    assert made == [(0, -50), (40, -10), (20, 0), (10, 10)] and times.moved == 0
+    alone = CopiedTimes("video", False)
+    waiting = [packet(0, None), packet(30, None), packet(10, None)]
+    assert [alone(p) for p in waiting] == [[], [], []]
+    assert [(p.pts, p.dts) for p in alone.rest()] == [(0, -20), (30, -10), (10, 10)] and alone.rest() == []
