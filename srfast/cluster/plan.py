@@ -242,14 +242,14 @@ def parse_plan(text: str, label: str = "the plan") -> Plan:
     return plan
 
 
-def read_plan(path: Path) -> Plan:
+def read_plan(path: str | os.PathLike[str]) -> Plan:
     """Reads a plan's file.
 
     Raises:
         InputError: it cannot be read or is no plan.
     """
     try:
-        return parse_plan(path.read_text("utf-8"), str(path))
+        return parse_plan(Path(path).read_text("utf-8"), str(path))
     except OSError as error:
         raise InputError(f"cannot read the plan {path}: {error.strerror}") from error
     except UnicodeDecodeError as error:
@@ -266,6 +266,7 @@ def write_plan(plan: Plan, path: Path, overwrite: bool) -> None:
         partial.write_text(plan.to_json(), "utf-8")
 
 
-def segments_folder(plan: Path) -> Path:
-    """Where the segments of a plan lie: a folder beside it."""
+def segments_folder(plan: str | os.PathLike[str]) -> Path:
+    """Where the segments of a plan's file lie: a folder beside it."""
+    plan = Path(plan)
     return plan.with_name(f"{shortened(plan.stem, 200)}.segments")

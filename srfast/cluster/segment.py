@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import time
+import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -186,7 +187,7 @@ class _SegmentSink(JournalEncoder):
 def _open(path: Path, run: dict[str, Any]) -> Journal:
     """The journal that is worked in: the one that is there and of the same run, or a new one of this process alone."""
     usual = path.with_suffix(".partial")
-    own = path.with_name(f"{path.stem}.{os.uname().nodename[:40]}.{os.getpid()}.partial")
+    own = path.with_name(f"{path.stem}.{uuid.uuid4().hex}.partial")
     try:
         return Journal(usual, run, resume=_header(usual) == json.loads(json.dumps(run)))
     except OutputError:  # another process writes it: it is slow, or seems gone from somewhere else

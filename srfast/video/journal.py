@@ -118,6 +118,13 @@ class Journal:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             raise OutputError(f"another run is writing this output (its journal {self.path} is locked)") from error
+        # The other run may have ended between the opening and the lock: then the open file is its output, or nobody's.
+        try:
+            own = os.path.samestat(os.fstat(self._file.fileno()), os.stat(self.path))
+        except FileNotFoundError:
+            own = False
+        if not own:
+            raise OutputError(f"another run has ended this output meanwhile (its journal {self.path} is gone)")
 
     def _continue(self, run: dict[str, Any]) -> None:
         header = self._read_header()

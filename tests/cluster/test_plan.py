@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -11,7 +12,7 @@ import pytest
 
 from srfast import cluster
 from srfast.cluster.plan import Plan, parse_plan
-from srfast.cluster.segment import record_of, segment_path
+from srfast.cluster.segment import packets_in, record_of, segment_path
 from srfast.errors import InputError, OutputError
 from tests.helpers.video.children import save_tiny
 from tests.helpers.video.segments import LOSSLESS, in_segments, moving_clip
@@ -129,6 +130,39 @@ def test_a_damaged_segment_is_no_segment_and_is_made_again(plan: Plan, folder: P
         assert record_of(path, plan) is not None
     finally:
         path.write_bytes(good)
+
+
+def test_a_process_that_comes_as_another_ends_does_not_touch_its_segment(
+    plan: Plan, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    good = segment_path(folder / "plan.segments", 1).read_bytes()
+    partial = segment_path(tmp_path, 1).with_suffix(".partial")
+    partial.write_bytes(good)  # the other one has written all, and still has the lock when this one opens the file
+    real, calls = fcntl.flock, []
+
+    def flock(file: Any, operation: int) -> None:
+        if not calls:
+            partial.rename(segment_path(tmp_path, 1))
+        calls.append(operation)
+        real(file, operation)
+
+    monkeypatch.setattr("srfast.video.journal.fcntl.flock", flock)
+    assert cluster.run_segment(plan, 1, tmp_path).frames == 10
+    assert len(calls) == 2
+    record = record_of(segment_path(tmp_path, 1), plan)
+    assert record is not None and record.frames == 10
+    assert [path.name for path in tmp_path.iterdir()] == ["000001.segment"]
+
+
+@pytest.mark.parametrize("share", [0.02, 0.3, 0.7, 0.99])
+def test_a_segment_that_was_cut_off_goes_on(plan: Plan, folder: Path, tmp_path: Path, share: float) -> None:
+    path = segment_path(folder / "plan.segments", 1)
+    good = path.read_bytes()
+    segment_path(tmp_path, 1).with_suffix(".partial").write_bytes(good[: int(share * len(good))])
+    assert cluster.run_segment(plan, 1, tmp_path).frames == 10
+    made = segment_path(tmp_path, 1)
+    assert [bytes(p) for p in packets_in(made)] == [bytes(p) for p in packets_in(path)]
+    assert [file.name for file in tmp_path.iterdir()] == ["000001.segment"]
 
 
 def test_outputs_of_another_container_are_refused(plan: Plan, folder: Path) -> None:

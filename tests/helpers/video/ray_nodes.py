@@ -45,13 +45,20 @@ class CountingPool(RayPool):
         super().__init__(resources=Resources(**resources))
         self.submitted: list[Task] = []
         self.events: list[Any] = []
+        self.late = 0
 
     def reset(self) -> CountingPool:
         """The same, its counts at zero."""
-        self.submitted, self.events = [], []
+        self.submitted, self.events, self.late = [], [], 0
         return self
 
+    def again(self, segments: int) -> int:
+        """Segments that were handed out again, less those that another worker was at for longer than usual."""
+        assert {task.segment for task in self.submitted} == set(range(segments))
+        return len(self.submitted) - segments - self.late
+
     def submit(self, name: str, task: Task, plan: str, folder: Path, token: str) -> None:
+        self.late += any(task in worker.tasks.values() for worker in self._workers.values())
         self.submitted.append(task)
         super().submit(name, task, plan, folder, token)
 
