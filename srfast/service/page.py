@@ -33,6 +33,9 @@ _CSS = """
 .jobs progress { width: 100%; height: 0.7rem; }
 .jobs a { text-decoration: underline; font-weight: 600; }
 .jobs .name { font-weight: 600; overflow-wrap: anywhere; }
+#jobs { padding: 0; }
+.controls { align-items: end; }
+.controls button { min-height: 3rem; flex-grow: 1; }
 footer { display: none !important; }
 """
 
@@ -109,7 +112,7 @@ class _Page:
                     said = gr.Markdown(elem_id="said")
             gr.Markdown("## Jobs")
             listed = gr.HTML(elem_id="jobs", elem_classes="jobs")
-            with gr.Row(equal_height=True):
+            with gr.Row(elem_classes="controls"):
                 chosen = gr.Dropdown([], label="Job", elem_id="job", scale=2)
                 cancel = gr.Button("Cancel", elem_id="cancel")
                 resume = gr.Button("Resume", elem_id="resume")
