@@ -18,7 +18,7 @@ from srfast.errors import InputError
 from srfast.upscaler import Upscaler
 
 CATEGORY = "srfast"
-MODEL = "SRFAST_MODEL"  # the type of a wire between these nodes
+MODEL = "UPSCALER_SRFAST"  # the type of a wire between these nodes
 _AUTO = "auto"
 _OUTSIDE = (ImportError, AttributeError)  # what ComfyUI's own modules raise where this does not run inside of it
 _SHIPPED = ("compact_x4", "compact_x2", "srresnet_x4", "srresnet_x2", "srgan_x4")
