@@ -26,10 +26,10 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger("srfast")
 VIDEO_ONLY = ("yuv4mpegpipe", "rawvideo")
-# Containers without times for each frame.
 # Errors of a disk, which has no more room, or of a pipe.
 OF_THE_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS, errno.EPIPE)
 _NONSTRICT = 0x20000  # AVFMT_TS_NONSTRICT: two packets may have one time
+# Containers without times for each frame.
 CONSTANT_RATE = ("avi", "yuv4mpegpipe", "rawvideo")
 
 
