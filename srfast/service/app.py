@@ -19,7 +19,7 @@ from srfast.service.config import Request as Wanted
 from srfast.service.jobs import BusyError, Job, NoJobError
 from srfast.service.manual import manual
 from srfast.service.service import Service
-from srfast.service.uploads import body_of, write_body
+from srfast.service.uploads import body_of, drain, write_body
 from srfast.video.untrusted import LimitError
 
 Format: TypeAlias = Annotated[str, Query(alias="format")]
@@ -170,6 +170,7 @@ async def _refusal(request: Request, error: Exception) -> JSONResponse:
     status = next((code for kind, code in _STATUS if isinstance(error, kind)), 500)
     headers = {"Retry-After": "2"} if status == 429 else {}
     if request.method == "POST":
+        await drain(request)
         headers["Connection"] = "close"  # else all that a client still sends would be read, without an end
     return JSONResponse({"error": str(error)}, status, headers)
 

@@ -11,6 +11,26 @@ from starlette.requests import ClientDisconnect, Request
 from srfast.errors import InputError
 from srfast.video.untrusted import LimitError
 
+# What is read of a refused upload before the connection is closed.
+_DRAINED, _DRAIN_SECONDS = 4 << 20, 2.0
+_WHOLE = "srfast.body_is_whole"  # in the scope of a request
+
+
+async def drain(request: Request) -> None:
+    """Reads what a client still sends of a refused body, for a short while.
+
+    A connection that is closed over unread bytes is reset, and a client that is reset may lose the answer.
+    """
+    size, until = 0, asyncio.get_running_loop().time() + _DRAIN_SECONDS
+    while not request.scope.get(_WHOLE) and size < _DRAINED:
+        try:
+            message = await asyncio.wait_for(request.receive(), until - asyncio.get_running_loop().time())
+        except asyncio.TimeoutError:
+            return
+        if message["type"] != "http.request" or not message.get("more_body", False):
+            return
+        size += len(message.get("body", b""))
+
 
 async def body_of(request: Request, most: int, idle_seconds: float) -> bytes:
     """The whole body of a request.
@@ -53,6 +73,7 @@ async def parts_of(request: Request, most: int, idle_seconds: float) -> AsyncIte
         try:
             part = await asyncio.wait_for(stream.__anext__(), idle_seconds)
         except StopAsyncIteration:
+            request.scope[_WHOLE] = True
             break
         except asyncio.TimeoutError as error:
             raise InputError(f"the upload stood still for {idle_seconds:g} s and is given up") from error

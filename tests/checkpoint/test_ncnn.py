@@ -336,7 +336,7 @@ def test_damaged_files_are_refused(tmp_path: Path, name: str) -> None:
 
 def test_noise_and_cut_files(tmp_path: Path) -> None:
     """Bytes changed or cut at 600 places: an error or finite weights, within a second of CPU time, little memory."""
-    from tests.checkpoint.test_hostile import LIMIT, attempt
+    from tests.helpers.hostile.attempts import LIMIT, attempt
 
     text, numbers = plain("fp16").text(), plain("fp16").numbers()
     noise, path = np.random.default_rng(7), tmp_path / "m.param"

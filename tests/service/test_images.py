@@ -136,7 +136,7 @@ def test_programs_of_other_sites_do_not_come_in(server: Server) -> None:
 
 def test_the_pages_about_it_are_there(server: Server) -> None:
     described = server.client.get("openapi.json").json()
-    assert {"/images", "/videos", "/videos/{id}/result", "/health"} <= set(described["paths"])
+    assert {"/images", "/videos", "/videos/{job_id}/result", "/health"} <= set(described["paths"])
     page = server.client.get("docs").text
     assert "POST /images" in page
     assert "src=" not in page and "http" not in page.replace("http-equiv", "")

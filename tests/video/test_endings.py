@@ -29,7 +29,6 @@ from srfast.video import upscale_video
 from srfast.video.journal import Journal, journal_path
 from srfast.video.segments import SEGMENT as LONGEST
 from srfast.video.segments import Segments
-from srfast.video.sinks import JournalSink
 from tests.helpers.video.children import SEGMENT, save_tiny, start, tiny, upscale
 from tests.helpers.video.gradients import frame_times, leftovers, make_clip, packets
 
@@ -102,10 +101,14 @@ def test_other_streams_on_resume(
     tmp_path: Path, clip: Path, whole: Path, finished: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Also after all frames were computed: those that were left out are read again, those that failed are left out."""
+
+    def refuse(*args: object, **options: object) -> None:
+        raise ValueError("no")
+
     target = tmp_path / "out.mkv"
     if finished:
         with monkeypatch.context() as patch:
-            patch.setattr(JournalSink, "_write", lambda self, muxer: (_ for _ in ()).throw(ValueError("no")))
+            patch.setattr("srfast.video.sinks.write_container", refuse)
             with pytest.raises(OutputError, match=r"40 frames are kept in .*--resume"):
                 upscale_video(clip, target, tiny(), segment=SEGMENT, copy=())
     else:
