@@ -7,7 +7,8 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check -q
 # The tests whose dtype and kernels the CPU decides, as on other classes of CPUs than this one (docs/backends.md); with
 # make -j2 at the same time.
 CLASSES := avx512_bf16 amx
-OF_CLASSES := tests/engine tests/test_upscaler.py tests/cli tests/video/test_matrix.py tests/backends/cpu/test_choice.py
+OF_CLASSES := tests/engine tests/test_upscaler.py $(addprefix tests/cli/test_,cli.py models.py queue.py size.py tune.py) \
+	tests/video/test_matrix.py tests/backends/cpu/test_choice.py
 
 .PHONY: demo test test-classes lint types docs gate sanitize bench bench-report clean
 

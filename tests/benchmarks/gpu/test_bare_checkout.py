@@ -73,7 +73,7 @@ def test_srfast_is_not_installed(bare: tuple[Path, Path, Path], tmp_path: Path) 
 
 
 @pytest.mark.timeout(1800)  # two minutes of work, on a machine that may be busy with other things
-@pytest.mark.parametrize("minutes", [5, 7])
+@pytest.mark.parametrize("minutes", [5, pytest.param(7, marks=pytest.mark.slow)])
 def test_every_step_is_rehearsed(bare: tuple[Path, Path, Path], minutes: int, tmp_path: Path) -> None:
     copy, python, modules = bare
     out = tmp_path / "out"
