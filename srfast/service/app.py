@@ -119,11 +119,10 @@ def _add_videos(app: FastAPI, service: Service) -> None:
         try:
             await write_body(request, place / "input", options.video_bytes, options.idle_seconds)
             await asyncio.to_thread(work.check_video, place / "input", options)
-        except InputError as error:
+        except BaseException as error:
             shutil.rmtree(place, ignore_errors=True)
-            raise type(error)(str(error).replace(str(place / "input"), "the video")) from error
-        except BaseException:
-            shutil.rmtree(place, ignore_errors=True)
+            if isinstance(error, InputError):  # a client knows nothing of the server's folders
+                raise type(error)(str(error).replace(str(place / "input"), "the video")) from error
             raise
         job = Job(place.name, name[:200], "video", wanted)
         return as_dict(await asyncio.to_thread(jobs.submit, place, job))
@@ -176,5 +175,7 @@ async def _refusal(request: Request, error: Exception) -> JSONResponse:
 
 
 async def _failure(request: Request, error: Exception) -> JSONResponse:
+    if request.method == "POST":
+        await drain(request)
     words = "there is no memory for it" if isinstance(error, MemoryError) else "the disk does not take it"
     return JSONResponse({"error": words}, 507, {"Connection": "close"})
