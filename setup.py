@@ -7,11 +7,13 @@ follow the links, so a checkout works as it lies there, installed or not.
 Without a C++ compiler the installation goes on without ``srfast._cpu``, without nvcc (CUDA 12.4 or newer) without
 ``srfast._cuda``; ``srfast info`` then says what is missing. ``SRFAST_BUILD_CUDA=0`` leaves the CUDA kernels out,
 ``SRFAST_CUDA_ARCHS="80 86 89"`` builds them for these architectures: by default wheels have all, checkouts two.
-``SRFAST_BUILD_CPU=0`` leaves the CPU kernels out, for a machine whose GPU is all that matters.
+``SRFAST_BUILD_CPU=0`` leaves the CPU kernels out, for a machine whose GPU is all that matters. ``SRFAST_OLD_RUNTIME=1``
+makes them load where the C and C++ libraries are older than the compiler's, as wheels must (csrc/cpu/old_runtime.cpp).
 """
 
 from __future__ import annotations
 
+import itertools
 import os
 import platform
 import re
@@ -94,19 +96,26 @@ class BuildCompiled(build_ext):
     def build_cpu(self, ext: Extension) -> None:
         x86 = platform.machine().lower() in ("x86_64", "amd64")
         sanitize = os.environ.get("SRFAST_SANITIZE") == "1"
-        objects = []
-        for source in sorted(ext.sources):
-            name = Path(source).name
-            if name in INSTRUCTION_SETS and not x86:
-                continue
-            objects += self.compiler.compile(
+        flags = [*FLAGS, *(SANITIZED if sanitize else [])]
+        macros: list[tuple[str, str | None]] = [("SRFAST_X86", None)] if x86 else []
+        macros += [("SRFAST_OLD_RUNTIME", None)] if os.environ.get("SRFAST_OLD_RUNTIME") == "1" else []
+        (Path(self.build_temp) / CPU_SOURCES).mkdir(parents=True, exist_ok=True)  # before threads do at the same time
+
+        def compiled(source: str) -> list[str]:
+            return self.compiler.compile(
                 [source],
                 output_dir=self.build_temp,
-                macros=[("SRFAST_X86", None)] if x86 else [],
+                macros=macros,
                 include_dirs=ext.include_dirs,
-                extra_postargs=[*FLAGS, *(SANITIZED if sanitize else []), *INSTRUCTION_SETS.get(name, [])],
+                extra_postargs=[*flags, *INSTRUCTION_SETS.get(Path(source).name, [])],
                 depends=ext.depends,
             )
+
+        special = [source for source in ext.sources if Path(source).name in INSTRUCTION_SETS]
+        portable = sorted(set(ext.sources) - set(special))
+        with ThreadPoolExecutor(os.cpu_count() or 1) as pool:  # the long ones first
+            results = pool.map(compiled, [*(special if x86 else []), *portable])
+            objects = sorted(itertools.chain.from_iterable(results))
         self.compiler.link_shared_object(
             objects,
             self.get_ext_fullpath(ext.name),
