@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import re
 import sys
 from pathlib import Path
@@ -39,6 +40,12 @@ def add(commands: Any, common: argparse.ArgumentParser) -> None:
     )
     p.add_argument(
         "--truth", type=Path, metavar="FILE", help="the source before it was made small: measures and a view"
+    )
+    p.add_argument(
+        "--lpips",
+        type=Path,
+        metavar="FILE",
+        help="AlexNet's weights, as torchvision saves them: LPIPS beside the other measures; SRFAST_LPIPS by default",
     )
     p.add_argument(
         "--at",
@@ -83,7 +90,7 @@ def _compare(args: argparse.Namespace) -> int:
     size = Size(size_in_bytes(args.max_size), args.crop)
     check_output(target, args.overwrite)
     models = _models(args, source, bool(others))
-    compared = Compared(source, others, models, args.truth, args.at, args.most)
+    compared = Compared(source, others, models, args.truth, args.at, args.most, _alexnet(args))
     page = build_page(scenes(compared), size)
     try:
         with whole_file(target, args.overwrite) as partial:
@@ -92,6 +99,19 @@ def _compare(args: argparse.Namespace) -> int:
         raise OutputError(f"cannot write {target}: {error.strerror}") from error
     print(escaped(f"{target}: {len(page.text) / 1e6:.1f} MB, {page.note}"), file=sys.stderr)
     return 0
+
+
+def _alexnet(args: argparse.Namespace) -> Path | None:
+    """The file for LPIPS; without one it is said how to have this measure, too."""
+    if args.lpips and not args.truth:
+        raise ValueError("--lpips measures against the ground truth: give that with --truth")
+    named = args.lpips or os.environ.get("SRFAST_LPIPS")
+    if args.truth and not named:
+        print(
+            "without LPIPS: --lpips FILE (or SRFAST_LPIPS) takes AlexNet's weights as torchvision saves them",
+            file=sys.stderr,
+        )
+    return Path(named) if named else None
 
 
 def _models(args: argparse.Namespace, source: Path, others: bool) -> list[Upscaler]:

@@ -14,10 +14,12 @@ import av
 import cv2
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from srfast import Upscaler
 from srfast.cli import main
+from srfast.training.backbones import Backbone
 from tests.helpers.video.children import save_tiny, tiny
 
 PNG = "data:image/png;base64,"
@@ -107,6 +109,37 @@ def test_measures_against_the_truth(source: Path, model: str, tmp_path: Path) ->
     assert "PSNR-Y" in text
     assert "of the whole pictures" in text
     assert cells(text)["ground truth"][:3] == ["&ndash;"] * 3
+
+
+def test_lpips_where_its_network_is_given(
+    source: Path, model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    """Against torchmetrics' own, over the same random AlexNet, float32 on the CPU; by the option and by the variable."""
+    from torchmetrics.functional.image import lpips as reference
+
+    backbone = Backbone("alex", "random")
+    torch.save(backbone.state_dict(), tmp_path / "alex.pth")
+    monkeypatch.setattr(reference, "_get_tv_model_features", lambda *_: backbone.features)
+    network = reference._LPIPS(net="alex", use_dropout=True)
+    small, large = smooth(40, 52), smooth(80, 104)
+    truth, given = save(tmp_path / "truth.png", large), save(tmp_path / "small.png", small)
+    bicubic = cv2.resize(small, (104, 80), interpolation=cv2.INTER_CUBIC)
+    x, y = (torch.from_numpy(image).permute(2, 0, 1)[None] / 255 for image in (bicubic, large))
+    with torch.no_grad():
+        expected = f"{float(network(x, y, normalize=True)):.4f}"
+    arguments = (given, "-m", model, "--truth", truth, tmp_path / "out.html", "-y")
+    text, _ = compare(*arguments, "--lpips", tmp_path / "alex.pth")
+    assert cells(text)["small.png, bicubic"][3] == expected
+    assert "LPIPS" not in compare(*arguments)[0]
+    assert "without LPIPS: --lpips FILE" in capsys.readouterr().err
+    monkeypatch.setenv("SRFAST_LPIPS", str(tmp_path / "alex.pth"))
+    assert cells(compare(*arguments)[0])["small.png, bicubic"][3] == expected
+    # A picture that is too small for it has the other measures.
+    tiny_truth = save(tmp_path / "tiny.png", smooth(48, 64))
+    assert "LPIPS" not in compare(source, "-m", model, "--truth", tiny_truth, tmp_path / "out.html", "-y")[0]
+    monkeypatch.setenv("SRFAST_LPIPS", str(tmp_path / "none.pth"))
+    assert main(["compare", *map(str, arguments)]) == 3
+    assert "none.pth" in capsys.readouterr().err
 
 
 def test_an_equal_picture_has_no_number(source: Path, tmp_path: Path) -> None:
@@ -215,6 +248,7 @@ def test_the_page_names_no_address(source: Path, model: str, tmp_path: Path) -> 
         (["clip.mp4", "clip.mp4", "--at", "60", "out.html"], 6, "holds no frame in the times asked for"),
         (["in", "empty", "out.html"], 6, "no image of in has one of the same name in empty"),
         (["in.png", "in.png", "old.html"], 7, "old.html exists"),
+        (["in.png", "in.png", "--lpips", "alex.pth", "out.html"], 2, "give that with --truth"),
     ],
 )
 def test_mistakes(

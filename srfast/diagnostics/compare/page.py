@@ -25,7 +25,7 @@ _SMALLEST = 64  # side of a part that still shows something
 _SHRINK = math.sqrt(0.5)  # of the sides of a part that is too large
 _PNG = 0  # as a quality: lossless
 _QUALITIES = (_PNG, 95, 85)
-_DECIMALS = {"PSNR-Y": 2, "PSNR-RGB": 2, "SSIM-Y": 4}
+_DECIMALS = {"PSNR-Y": 2, "PSNR-RGB": 2, "SSIM-Y": 4, "LPIPS": 4}
 
 
 @dataclass(frozen=True)
@@ -166,6 +166,8 @@ def _note(parts: Sequence[_Part], quality: int) -> str:
         text += f", of {len(cut) - 1} others a part like it" if len(cut) > 1 else ""
     if any(view.metrics for part in parts for view in part.scene.views):
         text += "; PSNR and SSIM are of the whole pictures, less a border as wide as the enlargement"
+    if any("LPIPS" in view.metrics for part in parts for view in part.scene.views):
+        text += "; LPIPS (AlexNet, smaller is nearer) is of the whole pictures"
     return text + "."
 
 
@@ -180,16 +182,21 @@ def _data(part: _Part, quality: int) -> dict[str, object]:
         shown.append(
             {
                 "label": _text(view.label),
-                "picture": _address(view.image, quality),
-                "spectrum": _address(spectrum[..., :1].copy(), 85),
+                "picture": address(view.image, quality),
+                "spectrum": address(spectrum[..., :1].copy(), 85),
             }
         )
     first = next((n for n in range(len(views) - 1, 0, -1) if views[n].label != TRUTH), len(views) - 1)
     return {"name": _text(part.scene.name), "width": width, "height": height, "first_choice": first, "views": shown}
 
 
-def _address(image: UInt8, quality: int) -> str:
-    """A picture as a data: address."""
+def address(image: UInt8, quality: int) -> str:
+    """Encodes a picture as a ``data:`` address.
+
+    Args:
+        image: [H, W, 3] RGB or [H, W, 1].
+        quality: of JPEG, with full chroma; 0 is PNG.
+    """
     pixels = image[..., ::-1] if image.shape[2] == 3 else image
     options = (
         [cv2.IMWRITE_PNG_COMPRESSION, 9]

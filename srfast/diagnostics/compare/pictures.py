@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
@@ -24,6 +24,7 @@ _LARGEST = 1 << 27  # pixels of a picture at the common size: 400 MB of RGB
 _GRAY = 128  # what is seen through transparent pixels
 # By which the proportions of two pictures of one thing may differ: a row or column that a codec cut off.
 _STRETCH = 0.02
+_SMALLEST_DEEP = 64  # side of a picture that AlexNet's layers leave something of
 _SUFFIXES = tuple(suffix for suffix in READABLE if suffix != ".gif")  # a GIF is a video
 
 
@@ -68,6 +69,7 @@ class Compared:
         truth: what the source was before it was made small; the measures are taken against it.
         times: of the frames of videos, in seconds; the middle by default.
         most: scenes of a folder.
+        alexnet: a file of AlexNet's weights as torchvision saves them; with it LPIPS is among the measures.
     """
 
     source: Path
@@ -76,6 +78,7 @@ class Compared:
     truth: Path | None = None
     times: Sequence[float] = ()
     most: int = 12
+    alexnet: Path | None = None
 
 
 def scenes(compared: Compared) -> Iterator[Scene]:
@@ -84,11 +87,14 @@ def scenes(compared: Compared) -> Iterator[Scene]:
     Raises:
         InputError: a file is missing, cannot be read, has no partner, or is of another picture by its proportions.
         OutputError: a picture would be too large to be compared.
+        CheckpointError: AlexNet's file is missing or of another kind.
+        MissingDependencyError: LPIPS is asked for without torchmetrics, which has its linear heads.
     """
+    lpips = _lpips(compared.alexnet) if compared.truth and compared.alexnet else None
     files = [compared.source, *compared.others, *([compared.truth] if compared.truth else [])]
     labels = labels_of([*map(str, files[: 1 + len(compared.others)])])
     for name, pictures in _pictures(compared, files):
-        yield _scene(name, pictures, labels, compared)
+        yield _scene(name, pictures, labels, compared, lpips)
 
 
 def labels_of(paths: Sequence[str]) -> list[str]:
@@ -170,7 +176,13 @@ def _frames(files: list[Path], times: Sequence[float]) -> Iterator[tuple[str, li
         yield f"{files[0].name} at {float(found):.3f} s", [image, *rest]
 
 
-def _scene(name: str, pictures: list[Array], labels: list[str], compared: Compared) -> Scene:
+def _scene(
+    name: str,
+    pictures: list[Array],
+    labels: list[str],
+    compared: Compared,
+    lpips: Callable[[UInt8, UInt8], float] | None,
+) -> Scene:
     source = pictures[0]
     results = [rgb(model(source)) for model in compared.models]
     shown = [rgb(picture) for picture in pictures[1:]]
@@ -191,6 +203,9 @@ def _scene(name: str, pictures: list[Array], labels: list[str], compared: Compar
     last = _fitted(name, TRUTH, "the ground truth", cut, height, width)
     border = max(1, round(height / small.shape[0]))
     measured = [View(v.label, v.how, v.image, measures(v.image, last.image, border)) for v in views]
+    if lpips is not None and min(height, width) >= _SMALLEST_DEEP:
+        for view in measured:
+            view.metrics["LPIPS"] = lpips(view.image, last.image)
     return Scene(name, (*measured, last))
 
 
@@ -249,6 +264,14 @@ def rgb(image: Array) -> UInt8:
         image = np.rint(image[..., :3] * alpha + _GRAY * (1 - alpha))
     out: UInt8 = np.repeat(image, 3, 2) if image.shape[2] == 1 else image[..., ::-1]
     return np.ascontiguousarray(out.astype(np.uint8))
+
+
+def _lpips(alexnet: Path) -> Callable[[UInt8, UInt8], float]:
+    from srfast.training.backbones import Backbone
+    from srfast.training.measures import deep_metric
+    from srfast.training.perceptual import LPIPS
+
+    return deep_metric(LPIPS(Backbone("alex", alexnet)))
 
 
 def measures(image: UInt8, truth: UInt8, border: int) -> dict[str, float]:
