@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import secrets
 import shutil
+from collections.abc import Iterable
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -15,8 +16,10 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 import gradio as gr
 from fastapi import FastAPI
 
+from srfast.diagnostics.compare.page import address
 from srfast.errors import InputError, SrfastError
 from srfast.images import declared_size
+from srfast.images.arrays import Array
 from srfast.service import work
 from srfast.service.app import build_app
 from srfast.service.config import CODECS, CONTAINERS, IMAGES, Request
@@ -27,17 +30,40 @@ _USUAL = "the format's usual"
 _OWN = "the model's own"
 _SCALES = {_OWN: None, "x1.5": 1.5, "x2": 2.0, "x3": 3.0, "x4": 4.0}
 _CSS = """
-.gradio-container { max-width: 76rem !important; margin: auto; }
+.gradio-container { width: 100%; max-width: 76rem !important; margin: auto; }
 .jobs ul { list-style: none; padding: 0; margin: 0; }
 .jobs li { padding: 0.6rem 0; border-bottom: 1px solid var(--border-color-primary); }
-.jobs progress { width: 100%; height: 0.7rem; }
-.jobs a { text-decoration: underline; font-weight: 600; }
+.jobs progress { display: block; width: 100%; height: 0.6rem; margin-top: 0.3rem; appearance: none; border: 0;
+  border-radius: 1rem; overflow: hidden; background: var(--border-color-primary); }
+.jobs progress::-webkit-progress-bar { background: var(--border-color-primary); }
+.jobs progress::-webkit-progress-value { background: var(--color-accent); }
+.jobs progress::-moz-progress-bar { background: var(--color-accent); }
+.jobs a { text-decoration: underline; font-weight: 600; overflow-wrap: anywhere; }
 .jobs .name { font-weight: 600; overflow-wrap: anywhere; }
-#jobs { padding: 0; }
+#jobs { gap: 0; }
+#slider figure { position: relative; margin: auto; overflow: hidden; }
+#slider img { display: block; width: 100%; height: 100%; }
+#slider .before { position: absolute; inset: 0; clip-path: inset(0 calc(100% - var(--at)) 0 0); }
+#slider figure::after { content: ""; position: absolute; inset: 0 auto 0 var(--at); width: 2px; margin-left: -1px;
+  background: #fff; box-shadow: 0 0 3px #000; pointer-events: none; }
+#slider figure:focus-within { outline: 3px solid var(--color-accent); outline-offset: 2px; }
+#slider input { position: absolute; inset: 0; width: 100%; height: 100%; margin: 0; opacity: 0; z-index: 1;
+  appearance: none; cursor: ew-resize; touch-action: pan-y; }
+#slider input::-webkit-slider-thumb { appearance: none; width: 1px; height: 1px; }
+#slider input::-moz-range-thumb { width: 1px; height: 1px; border: 0; }
+#slider figcaption { position: absolute; inset: auto 0 0 0; display: flex; justify-content: space-between; }
+#slider figcaption span { padding: 0.1rem 0.5rem; color: #fff; background: #000b; font-size: 0.85rem; }
+#slider p { padding: 6rem 1rem; text-align: center; color: var(--body-text-color-subdued); }
 .controls { align-items: end; }
 .controls button { min-height: 3rem; flex-grow: 1; }
 footer { display: none !important; }
 """
+_TALLEST = 26  # of the two pictures, in rem
+_NOTHING_YET = "<p>Before and after appear here.</p>"
+# The divider is a range over the whole picture: by mouse, by finger, and by keys.
+_DIVIDE = (
+    "element.addEventListener('input', e => e.target.parentElement.style.setProperty('--at', e.target.value + '%'))"
+)
 
 
 def build_page(service: Service) -> FastAPI:
@@ -103,31 +129,34 @@ class _Page:
                     time = gr.Slider(
                         0, 1, value=0, step=0.04, label="Frame to look at, in seconds", visible=False, elem_id="time"
                     )
-                    slider = gr.ImageSlider(
-                        label="Before (bicubic) and after (srfast)", interactive=False, elem_id="slider", max_height=420
-                    )
+                    slider = gr.HTML(_NOTHING_YET, js_on_load=_DIVIDE, container=True, elem_id="slider")
                     with gr.Row():
                         show = gr.Button("Show before and after", elem_id="show")
                         start = gr.Button("Start", variant="primary", elem_id="start")
                     said = gr.Markdown(elem_id="said")
             gr.Markdown("## Jobs")
-            listed = gr.HTML(elem_id="jobs", elem_classes="jobs")
+            with gr.Column(elem_id="jobs", elem_classes="jobs"):
+                listed = [
+                    gr.HTML(),
+                    gr.HTML(),
+                ]  # those at hand change every second, and the links in the other list do not
             with gr.Row(elem_classes="controls"):
                 chosen = gr.Dropdown([], label="Job", elem_id="job", scale=2)
                 cancel = gr.Button("Cancel", elem_id="cancel")
                 resume = gr.Button("Resume", elem_id="resume")
                 remove = gr.Button("Delete", variant="stop", elem_id="delete")
             asked = [model, scale, container, codec, crf, picture]
-            page.load(self._owner, owner, owner).then(self._jobs, [owner, chosen], [listed, chosen])
+            lists = {"fn": self._jobs, "inputs": [owner, chosen, *listed], "outputs": [*listed, chosen]}
+            page.load(self._owner, owner, owner).then(**lists)
             gr.on([dropped.change, named.submit], self._look, [dropped, named], [time, slider, said])
             gr.on([show.click, time.release], self._show, [dropped, named, time, *asked], [slider, said])
             begun = start.click(self._start, [owner, dropped, named, *asked], [said, chosen])
-            begun.then(self._jobs, [owner, chosen], [listed, chosen])
+            begun.then(**lists)
             for button, what in ((cancel, "cancel"), (resume, "resume"), (remove, "delete")):
                 done = button.click(self._control(what), [owner, chosen], said)
-                done.then(self._jobs, [owner, chosen], [listed, chosen])
+                done.then(**lists)
             timer = gr.Timer(1.0)
-            timer.tick(self._jobs, [owner, chosen], [listed, chosen], show_progress="hidden")
+            timer.tick(**lists, show_progress="hidden")
         page.queue(default_concurrency_limit=4, max_size=64)
         return page
 
@@ -146,18 +175,18 @@ class _Page:
     def _look(self, dropped: str | None, named: str | None) -> tuple[Any, Any, str]:
         """What a new file is."""
         if not dropped and not named:
-            return gr.update(visible=False), None, ""
+            return gr.update(visible=False), _NOTHING_YET, ""
         try:
             path = self._file(dropped, named)
             if _kind(path) == "image":
                 height, width = declared_size(path.read_bytes(), path.name)
                 self._options.limits.check_size(height, width, path.name)
-                return gr.update(visible=False, value=0), None, f"An image of {width}x{height} pixels."
+                return gr.update(visible=False, value=0), _NOTHING_YET, f"An image of {width}x{height} pixels."
             seconds, height, width = work.check_video(path, self._options)
         except SrfastError as error:
-            return gr.update(visible=False, value=0), None, _refused(error, dropped)
+            return gr.update(visible=False, value=0), _NOTHING_YET, _refused(error, dropped)
         times = gr.update(visible=seconds > 0, maximum=max(0.04, round(seconds, 2)), value=0)
-        return times, None, f"A video of {width}x{height} pixels, {seconds:.2f} s."
+        return times, _NOTHING_YET, f"A video of {width}x{height} pixels, {seconds:.2f} s."
 
     def _show(self, dropped: str | None, named: str | None, time: float, *asked: Any) -> tuple[Any, str]:
         """A frame before the run."""
@@ -169,8 +198,8 @@ class _Page:
                 lambda engines: work.before_and_after(path, kind, time, request, self._options, engines)
             ).result()
         except SrfastError as error:
-            return None, _refused(error, dropped)
-        return shown, f"{shown[0].shape[1]}x{shown[0].shape[0]} pixels are shown, of the middle."
+            return _NOTHING_YET, _refused(error, dropped)
+        return _split(*shown), f"{shown[0].shape[1]}x{shown[0].shape[0]} pixels are shown, of the middle."
 
     def _start(self, owner: str, dropped: str | None, named: str | None, *asked: Any) -> tuple[str, Any]:
         """Queues a job."""
@@ -219,15 +248,26 @@ class _Page:
         jobs = self._service.jobs.all(owner) if owner else []
         return [(f"{number}. {job.name}", job.id) for number, job in enumerate(jobs, 1)][::-1]
 
-    def _jobs(self, owner: str, chosen: str | None) -> tuple[Any, Any]:
-        """The list of this browser's jobs, and which of them the buttons are for."""
-        jobs = self._service.jobs.all(owner) if owner else []
+    def _jobs(self, owner: str, chosen: str | None, *shown: str | None) -> tuple[Any, ...]:
+        """The lists of this browser's jobs, and which of them the buttons are for.
+
+        What is shown already is left alone: to be drawn again would take the focus from its links, and close a list that is
+        being chosen from.
+        """
+        jobs = list(enumerate(self._service.jobs.all(owner) if owner else [], 1))[::-1]
+        active = [(number, job) for number, job in jobs if job.state not in ENDED]
+        texts = [
+            _list("Jobs at hand", active, jobs),
+            _list("Jobs that have ended", [j for j in jobs if j not in active]),
+        ]
+        if not jobs:
+            texts[0] = "<p>There are none yet.</p>"
         choices = self._choices(owner)
         known = [value for _, value in choices]
         value = chosen if chosen in known else (known[0] if known else None)
-        rows = "".join(_row(number, job) for number, job in reversed(list(enumerate(jobs, 1))))
-        text = f'<ul aria-label="Jobs">{rows}</ul>' if rows else "<p>There are none yet.</p>"
-        return text, gr.update(choices=choices, value=value)
+        same = value == chosen and (shown[0] or "").partition(">")[0] == texts[0].partition(">")[0]
+        lists = [gr.skip() if text == old else text for text, old in zip(texts, shown, strict=True)]
+        return *lists, gr.skip() if same else gr.update(choices=choices, value=value)
 
 
 def _kind(path: Path) -> Any:
@@ -244,6 +284,30 @@ def _refused(error: Exception, dropped: str | None) -> str:
     if dropped:
         words = words.replace(str(Path(dropped).resolve()), Path(dropped).name).replace(dropped, Path(dropped).name)
     return f"**Not done:** {escape(words)}"
+
+
+def _split(before: Array, after: Array) -> str:
+    """Two pictures of one size over each other, with a divider."""
+    height, width = before.shape[:2]
+    size = f"aspect-ratio: {width} / {height}; width: min(100%, {_TALLEST * width / height:.2f}rem)"
+    pictures = "".join(
+        f'<img class="{kind}" alt="{alt}" src="{address(image, 95)}">'
+        for kind, alt, image in (
+            ("after", "after: enlarged by srfast", after),
+            ("before", "before: bicubic interpolation", before),
+        )
+    )
+    return (
+        f'<figure style="--at: 50%; {size}">{pictures}<input type="range" min="0" max="100" value="50" '
+        'aria-label="Divider: before (bicubic) to its left, after (srfast) to its right">'
+        '<figcaption aria-hidden="true"><span>before: bicubic</span><span>after: srfast</span></figcaption></figure>'
+    )
+
+
+def _list(name: str, jobs: list[tuple[int, Job]], all_jobs: Iterable[tuple[int, Job]] = ()) -> str:
+    """Jobs as a list, whose first tag tells which others there are."""
+    of = " ".join(job.id for _, job in all_jobs)
+    return f'<ul aria-label="{name}" data-of="{of}">{"".join(_row(number, job) for number, job in jobs)}</ul>'
 
 
 def _row(number: int, job: Job) -> str:
