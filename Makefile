@@ -10,14 +10,22 @@ CLASSES := avx512_bf16 amx
 OF_CLASSES := tests/engine tests/test_upscaler.py $(addprefix tests/cli/test_,cli.py models.py queue.py size.py tune.py) \
 	tests/video/test_matrix.py tests/backends/cpu/test_choice.py
 
-.PHONY: demo test test-classes lint types docs gate sanitize bench bench-report clean
+.PHONY: demo test test-classes page browser lint types docs gate sanitize bench bench-report clean
 
 demo: $(VENV)/installed
 	@$(BIN)/srfast demo demo-output
 
-# Two files at a time at most, as kernels use all cores themselves; threads that wait leave the cores to the others.
+# Two files at a time at most, as kernels use all cores themselves; threads that wait leave the cores to the others. The
+# order is that of tests/conftest.py: long files first, so that none begins as the other worker ends.
 test: $(VENV)/installed-dev
-	OMP_WAIT_POLICY=passive $(BIN)/python -m pytest -n auto --maxprocesses 2 --dist loadfile $(ARGS)
+	OMP_WAIT_POLICY=passive $(BIN)/python -m pytest -n auto --maxprocesses 2 --dist loadfile --no-loadscope-reorder $(ARGS)
+
+# The tests that drive a browser. `make test` has them too where all they need is there, and else skips them.
+page: $(VENV)/installed-page browser
+	SRFAST_REQUIRE_BROWSER=1 $(BIN)/python -m pytest tests/service/test_page.py tests/cli/test_compare_browser.py $(ARGS)
+
+browser:
+	@.ci/browser
 
 test-classes: $(CLASSES:%=test-class-%)
 
@@ -58,23 +66,22 @@ sanitize: $(VENV)/installed-dev
 		LD_PRELOAD="$$($(CXX) -print-file-name=libasan.so) $$($(CXX) -print-file-name=libstdc++.so)" \
 		$(BIN)/python -m pytest -p tests.helpers.sanitized -p no:cacheprovider -o timeout=0 tests/kernels/cpu tests/backends/cpu $(if $(ONLY),-k "$(ONLY)")
 
-$(VENV)/installed: pyproject.toml setup.py constraints.txt
+# Each installation compiles the kernels, so it is one command with all that is wanted; the larger stand for the smaller. Python
+# compiles modules when they are first imported, most of them never.
+$(VENV)/installed: EXTRAS :=
+$(VENV)/installed-dev: EXTRAS := [dev]
+$(VENV)/installed-page: EXTRAS := [dev,page]
+$(VENV)/installed-bench: EXTRAS := [dev,bench]
+
+$(VENV)/installed $(VENV)/installed-dev $(VENV)/installed-page $(VENV)/installed-bench: pyproject.toml setup.py constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' 2>/dev/null || \
 		{ echo "srfast needs Python 3.10 or newer: sudo apt install python3 python3-venv"; exit 1; }
 	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || \
 		{ echo "Python cannot make virtual environments here: sudo apt install python3-venv"; exit 1; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@echo "installing into $(VENV) (a few minutes the first time)"
-	@$(PIP) install -c constraints.txt -e .
-	@touch $@
-
-$(VENV)/installed-dev: $(VENV)/installed
-	@$(PIP) install -c constraints.txt -e '.[dev]'
-	@touch $@
-
-$(VENV)/installed-bench: $(VENV)/installed-dev
-	@$(PIP) install -c constraints.txt -e '.[bench]'
-	@touch $@
+	@$(PIP) install --no-compile -c constraints.txt -e '.$(EXTRAS)'
+	@touch $@ $(VENV)/installed $(if $(EXTRAS),$(VENV)/installed-dev)
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info demo-output

@@ -15,6 +15,30 @@ from tests.helpers.networks.small import NETWORKS, randomise
 
 REPOSITORY = Path(__file__).parent.parent
 
+# Files that take a worker a minute or more, the longest first: one that began last would leave the other worker idle.
+LONG = (
+    "kernels/cuda/test_hopper.py",
+    "video/test_rehearsal.py",
+    "kernels/cuda/test_tail.py",
+    "benchmarks/gpu/test_bare_checkout.py",
+    "video/test_failures.py",
+    "service/test_videos.py",
+    "service/test_page.py",
+    "cluster/test_schedulers.py",
+    "training/test_distributed.py",
+    "video/test_matrix.py",
+    "video/test_kept.py",
+    "cluster/test_ray.py",
+    "cluster/test_job.py",
+    "test_packaging.py",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Puts the tests of long files first; the order is otherwise as it was."""
+    rank = {Path(__file__).parent / name: number for number, name in enumerate(LONG)}
+    items.sort(key=lambda item: rank.get(item.path, len(LONG)))
+
 
 @pytest.fixture(scope="session", autouse=True)
 def _interruptible() -> Iterator[None]:

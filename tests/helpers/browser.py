@@ -1,9 +1,13 @@
-"""A headless Chromium, driven over a pipe by its own protocol: no package, no port."""
+"""A headless Chromium, driven over a pipe by its own protocol: no package, no port.
+
+``SRFAST_REQUIRE_BROWSER=1`` makes tests fail that would skip for want of a browser or of the page's packages.
+"""
 
 from __future__ import annotations
 
 import base64
 import contextlib
+import importlib
 import json
 import os
 import select
@@ -23,10 +27,34 @@ SECONDS = 120.0  # for one answer: a busy machine is no failure
 
 def find() -> str | None:
     """The browser's path, if there is one."""
-    return next((path for name in NAMES if (path := shutil.which(name))), None)
+    return next((found for name in NAMES if (found := shutil.which(name))), None)
 
 
-needs_browser = pytest.mark.skipif(find() is None, reason="no Chromium or Chrome is installed")
+REQUIRED = os.environ.get("SRFAST_REQUIRE_BROWSER") == "1"
+# Quiet: nothing is asked of the network but what a test opens.
+FLAGS = (
+    *("--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-dev-shm-usage"),
+    *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
+)
+needs_browser = pytest.mark.skipif(
+    find() is None and not REQUIRED, reason="no Chromium or Chrome is installed; .ci/browser installs one"
+)
+
+
+def package(name: str) -> Any:
+    """A package that only ``make page`` installs; without it the tests of a module skip, or fail where they are required."""
+    return importlib.import_module(name) if REQUIRED else pytest.importorskip(name, reason="'make page' installs it")
+
+
+def path() -> str:
+    """The browser's path.
+
+    Raises:
+        AssertionError: there is none.
+    """
+    found = find()
+    assert found, "no Chromium or Chrome is installed; .ci/browser installs one"
+    return found
 
 
 class Page:
@@ -133,20 +161,10 @@ class Page:
 @contextlib.contextmanager
 def page() -> Iterator[Page]:
     """Starts a browser with a page and ends it."""
-    program = find()
-    assert program
+    program = path()
     to_browser, from_browser = os.pipe(), os.pipe()
     with tempfile.TemporaryDirectory() as folder:
-        command = [
-            *(program, "--headless", "--remote-debugging-pipe", "--no-sandbox", "--disable-gpu", "--no-first-run"),
-            *(
-                "--disable-background-networking",
-                "--disable-component-update",
-                "--disable-sync",
-                "--disable-dev-shm-usage",
-            ),
-            f"--user-data-dir={folder}",
-        ]
+        command = [program, *FLAGS, "--remote-debugging-pipe", f"--user-data-dir={folder}"]
         # Chromium reads its commands from descriptor 3 and answers on 4.
         shell = ["bash", "-c", f'exec 3<&{to_browser[0]} 4>&{from_browser[1]} "$@"', "browser"]
         process = subprocess.Popen(

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,13 +17,16 @@ import numpy as np
 import pytest
 
 import srfast
+from tests.helpers import browser as chromium
+from tests.helpers.browser import needs_browser
 from tests.helpers.hostile.uploads import clip
 from tests.helpers.server import Server, running
 
-pytest.importorskip("gradio", reason="the page needs srfast[ui]")
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+chromium.package("gradio")
+pytestmark = pytest.mark.timeout(900)
 CLIP = Path(srfast.__file__).parent / "assets" / "clip.mp4"
 LONG = 600
+CONTROLS = ("upload", "named", "model", "scale", "time", "slider", "show", "start", "job", "cancel", "resume", "delete")
 PHOTO = cv2.imencode(".png", np.random.default_rng(0).integers(0, 256, (30, 40, 3), np.uint8))[1].tobytes()
 # What a screen reader would have no name for.
 UNNAMED = """() => [...document.querySelectorAll('input, select, textarea, button, [role=slider]')]
@@ -35,18 +40,17 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     folder = tmp_path_factory.mktemp("page")
     (folder / "open").mkdir()
     shutil.copy(CLIP, folder / "open" / "clip.mp4")
-    with running(folder, "--folder", str(folder / "open"), "--max-image-bytes", "100K", command="ui") as made:
+    options = ("--folder", str(folder / "open"), "--max-image-bytes", "100K")
+    # Gradio's streams would hold a graceful end up for a quarter of a minute.
+    with running(folder, *options, command="ui", end=signal.SIGKILL) as made:
         yield made
 
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
-    playwright = pytest.importorskip("playwright.sync_api", reason="playwright drives the page")
-    chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    if chromium is None:
-        pytest.skip("there is no Chromium here to drive the page with")
+    playwright = chromium.package("playwright.sync_api")
     with playwright.sync_playwright() as driver:
-        made = driver.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        made = driver.chromium.launch(executable_path=chromium.path(), args=[*chromium.FLAGS])
         yield made
         made.close()
 
@@ -66,23 +70,23 @@ def wait_for_text(page: Any, place: str, text: str) -> None:
     page.wait_for_function(f"document.querySelector('{place}').innerText.includes({json.dumps(text)})")
 
 
+@needs_browser
 def test_a_video_is_looked_at_run_cancelled_continued_and_fetched(server: Server, browser: Any, tmp_path: Path) -> None:
     page, asked = opened(browser, server, viewport={"width": 1280, "height": 900}, accept_downloads=True)
     page.set_input_files("#upload input[type=file]", str(clip(tmp_path / "long.avi", "mpeg4", LONG, (96, 64))))
     wait_for_text(page, "#said", "A video of 96x64 pixels, 24.00 s.")
     page.fill("#time input[type=number]", "12")
     page.click("#show")
-    page.wait_for_function("document.querySelectorAll('#slider img').length >= 2")
     wait_for_text(page, "#said", "192x128 pixels are shown")
-    handle = page.locator("#slider .inner").first
-    before = handle.bounding_box()
-    assert before is not None
-    page.mouse.move(before["x"] + before["width"] / 2, before["y"] + before["height"] / 2)
+    page.wait_for_selector("#slider img.before")
+    assert divider(page) == pytest.approx(50)
+    area = page.locator("#slider figure").bounding_box()
+    y = area["y"] + area["height"] / 2
+    page.mouse.move(area["x"] + area["width"] / 2, y)
     page.mouse.down()
-    page.mouse.move(before["x"] + 80, before["y"] + before["height"] / 2, steps=4)
+    page.mouse.move(area["x"] + area["width"] * 0.8, y, steps=4)
     page.mouse.up()
-    after = handle.bounding_box()
-    assert after is not None and abs(after["x"] - before["x"]) > 20
+    assert divider(page) == pytest.approx(80, abs=2)
     assert page.evaluate(UNNAMED) == []
     page.focus("#start")  # by the keyboard
     page.keyboard.press("Enter")
@@ -104,6 +108,51 @@ def test_a_video_is_looked_at_run_cancelled_continued_and_fetched(server: Server
     assert elsewhere == []
 
 
+def divider(page: Any) -> float:
+    """Where the picture of before ends, in percent of its width, as it is drawn."""
+    clip_path = page.evaluate("getComputedStyle(document.querySelector('#slider .before')).clipPath")
+    found = re.fullmatch(r"inset\(0(?:px)? (?:calc\(100% - ([\d.]+)%\)|([\d.]+)%) 0(?:px)? 0(?:px)?\)", clip_path)
+    assert found, clip_path
+    return float(found[1]) if found[1] else 100 - float(found[2])
+
+
+@needs_browser
+def test_everything_is_reached_and_done_by_the_keyboard(server: Server, browser: Any, tmp_path: Path) -> None:
+    """From the top to the bottom in the order of the page, the divider by arrows, and a link that keeps the focus."""
+    page, _ = opened(browser, server, viewport={"width": 1280, "height": 900})
+    (tmp_path / "photo.png").write_bytes(PHOTO)
+    page.set_input_files("#upload input[type=file]", str(tmp_path / "photo.png"))
+    wait_for_text(page, "#said", "An image of 40x30 pixels.")
+    page.focus("#show")
+    page.keyboard.press("Enter")
+    page.wait_for_selector("#slider img.before")
+    page.focus("#slider input")
+    for key in ("ArrowLeft",) * 7 + ("ArrowRight",) * 2:
+        page.keyboard.press(key)
+    assert divider(page) == pytest.approx(45)
+    page.keyboard.press("Home")
+    assert divider(page) == pytest.approx(0)
+    page.evaluate("document.activeElement.blur(); document.body.tabIndex = -1; document.body.focus()")
+    page.mouse.click(2, 2)
+    reached: list[str] = []
+    for _ in range(60):
+        page.keyboard.press("Tab")
+        place = page.evaluate(
+            "names => document.activeElement.closest(names)?.id", ", ".join(f"#{n}" for n in CONTROLS)
+        )
+        if place and place not in reached:
+            reached.append(place)
+    assert reached == [name for name in CONTROLS if page.is_visible(f"#{name}")]
+    assert set(CONTROLS) - set(reached) == {"time"}  # of videos alone
+    page.focus("#start")
+    page.keyboard.press("Enter")
+    page.wait_for_selector("#jobs li[data-state=done] a")
+    page.focus("#jobs a")
+    page.wait_for_timeout(2500)  # the lists are asked for twice
+    assert page.evaluate("document.activeElement.matches('#jobs a')")
+
+
+@needs_browser
 def test_two_users_see_their_own_jobs(server: Server, browser: Any, tmp_path: Path) -> None:
     pages = []
     for number in range(2):
