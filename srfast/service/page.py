@@ -146,7 +146,7 @@ class _Page:
                 resume = gr.Button("Resume", elem_id="resume")
                 remove = gr.Button("Delete", variant="stop", elem_id="delete")
             asked = [model, scale, container, codec, crf, picture]
-            lists = {"fn": self._jobs, "inputs": [owner, chosen, *listed], "outputs": [*listed, chosen]}
+            lists: dict[str, Any] = {"fn": self._jobs, "inputs": [owner, chosen, *listed], "outputs": [*listed, chosen]}
             page.load(self._owner, owner, owner).then(**lists)
             gr.on([dropped.change, named.submit], self._look, [dropped, named], [time, slider, said])
             gr.on([show.click, time.release], self._show, [dropped, named, time, *asked], [slider, said])
