@@ -54,10 +54,8 @@ def test_a_bare_checkout_works(tmp_path: Path) -> None:
 def test_what_ships(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "build", "-q", "--sdist", "--wheel", "--outdir", str(tmp_path), str(REPOSITORY)]
     environment = {**os.environ, "SRFAST_BUILD_CUDA": "0"}  # its build takes minutes and is checked by the CUDA gate
-    for name, default in (
-        ("CC", "cc"),
-        ("CXX", "c++"),
-    ):  # which files are there does not hang on how they are optimised
+    # Which files are there does not hang on how they are optimised.
+    for name, default in (("CC", "cc"), ("CXX", "c++")):
         wrapper = tmp_path / default
         wrapper.write_text(f'#!/bin/sh\nexec {os.environ.get(name, default)} "$@" -O0\n')
         wrapper.chmod(0o755)
