@@ -104,8 +104,8 @@ def spread(kind: str, with_mean: bool = False) -> Any:
         whole = unbiased is False or (unbiased is None and correction == 0 and correction is not None)
         if not isinstance(x, str) or dims not in ({2, 3}, {-1, -2}) or not keepdim or not whole:
             raise UnsupportedModelError(
-                f"no plan node covers a variance over dimensions {sorted(dims, key=str)}, keepdim={keepdim}, "
-                f"unbiased={unbiased}, correction={correction} (at {name}): of pixels (2, 3), kept, without correction, for a gate"
+                f"no plan node covers a {kind} over dimensions {sorted(dims, key=str)}, keepdim={keepdim}, unbiased={unbiased}, "
+                f"correction={correction} (at {name}): over pixels (2, 3), kept, without correction, for a gate"
             )
         return Pair(x, kind) if with_mean else Pooled(x, moment=kind)
 
@@ -212,6 +212,6 @@ def multiply(name: str, x: Any, y: Any) -> ChannelGate | SpatialGate:
             if first.act == "prelu" and first.slope is not None and last.act in curves:
                 return ChannelGate(name, image, *weights, first.slope, moment=moment, curve=curves[last.act])
     raise UnsupportedModelError(
-        f"no plan node covers this gate (at {name}): squeeze-excitation is x * sigmoid(conv(relu(conv(mean of x)))), with a "
-        "hard sigmoid or the deviation plus the mean as well, spatial attention x * sigmoid(conv(mean and maximum of x over channels))"
+        f"no plan node covers this gate (at {name}): squeeze-excitation is x * sigmoid(conv(relu(conv(mean of x)))), also of "
+        "deviation plus mean or with a hard sigmoid; spatial attention x * sigmoid(conv(mean and maximum of x over channels))"
     )
