@@ -161,7 +161,7 @@ def _conv(w: _Writer, node: Conv, x: str, out: str, names: Names) -> None:
 
 def _depthwise(w: _Writer, node: Depthwise, x: str, out: str, names: Names) -> None:
     inputs, kernel = [x, w.constant(node.weight), w.constant(node.bias)], node.kernel
-    shape = {"kernel_shape": [kernel] * 2, "pads": [kernel // 2] * 4, "group": len(node.bias)}
+    shape: dict[str, Any] = {"kernel_shape": [kernel] * 2, "pads": [kernel // 2] * 4, "group": len(node.bias)}
     if node.act == "none":
         w.op("Conv", inputs, out, **shape)
     else:
@@ -277,8 +277,10 @@ def _channel_gate(w: _Writer, node: ChannelGate, x: str, out: str, names: Names)
     hidden = w.op("Conv", [moment, w.constant(node.squeeze[:, :, None, None]), w.constant(node.squeeze_bias)])
     hidden = _activation(w, "prelu", node.slope, hidden, None)
     gains = w.op("Conv", [hidden, w.constant(node.expand[:, :, None, None]), w.constant(node.expand_bias)])
-    hard = {"alpha": 1 / 6, "beta": 0.5}
-    gains = w.op("Sigmoid", [gains]) if node.curve == "sigmoid" else w.op("HardSigmoid", [gains], **hard)
+    if node.curve == "sigmoid":
+        gains = w.op("Sigmoid", [gains])
+    else:
+        gains = w.op("HardSigmoid", [gains], alpha=1 / 6, beta=0.5)
     w.op("Mul", [x, gains], out)
 
 

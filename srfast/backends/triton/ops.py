@@ -143,8 +143,8 @@ def _(node: Slice, inputs: list[Canvas], out: Canvas) -> Launches:
 @small_launches.register
 def _(node: ChannelGate, inputs: list[Canvas], out: Canvas) -> Launches:
     weights = (node.squeeze, node.squeeze_bias, node.expand, node.expand_bias, node.slope)
-    ways = {"contrast": node.moment == "contrast", "hard": node.curve == "hardsigmoid"}
-    moments, gains = gains_launch(inputs[0].inner(*node.inset), *weights, **ways)
+    contrast, hard = node.moment == "contrast", node.curve == "hardsigmoid"
+    moments, gains = gains_launch(inputs[0].inner(*node.inset), *weights, contrast=contrast, hard=hard)
     return [moments, pointwise_launch(inputs[0], out, scale=gains)]
 
 

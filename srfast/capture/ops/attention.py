@@ -174,8 +174,13 @@ def conv(name: str, m: nn.Conv2d, x: Any) -> Pooled | Moments:
     """A convolution inside a gate."""
     bias = m.bias.detach() if m.bias is not None else torch.zeros(m.out_channels, dtype=m.weight.dtype)
     unpadded = m.padding in ((0, 0), "same", "valid")
-    ready = isinstance(x, Pooled) and x.moment in ("mean", "contrast")
-    if ready and m.kernel_size == (1, 1) and m.groups == 1 and unpadded:
+    if (
+        isinstance(x, Pooled)
+        and x.moment in ("mean", "contrast")
+        and m.kernel_size == (1, 1)
+        and m.groups == 1
+        and unpadded
+    ):
         return replace(x, layers=(*x.layers, Layer(m.weight.detach()[:, :, 0, 0], bias)))
     half = m.kernel_size[0] // 2
     same = m.padding == "same" or m.padding == (half, half)
