@@ -1,4 +1,4 @@
-"""The fused convolution: bias, activation, pixel shuffle, gain, residual and clamp in one operation."""
+"""The fused convolutions: bias, activation, pixel shuffle, gain, residual and clamp in one operation; depthwise ones."""
 
 from __future__ import annotations
 
@@ -45,3 +45,16 @@ def conv_reference(
     if residual is not None:
         y = y + residual
     return y if clamp is None else y.clamp(*clamp)
+
+
+def depthwise_reference(
+    x: Tensor,  # [N, C, H, W]
+    weight: Tensor,  # [C, 1, k, k]
+    bias: Tensor,  # [C]
+    *,
+    act: str = "none",
+    slope: Tensor | None = None,  # [1] or [C]
+) -> Tensor:  # [N, C, H, W]
+    """``act(conv(x) + bias)``, each channel with its own kernel, in plain torch."""
+    half = weight.shape[-1] // 2
+    return activate(F.conv2d(x, weight.to(x.dtype), bias.to(x.dtype), padding=half, groups=len(bias)), act, slope)

@@ -33,6 +33,7 @@ class Operation(_Enum):
     group_norm: ClassVar[Operation]
     channel_gate: ClassVar[Operation]
     spatial_gate: ClassVar[Operation]
+    depthwise: ClassVar[Operation]
 
 class Curve(_Enum):
     __members__: ClassVar[dict[str, Curve]]  # type: ignore[assignment]
@@ -42,6 +43,7 @@ class Curve(_Enum):
     silu: ClassVar[Curve]
     gelu: ClassVar[Curve]
     mish: ClassVar[Curve]
+    none: ClassVar[Curve]
 
 class Element(_Enum):
     float32: ClassVar[Element]
@@ -112,6 +114,9 @@ class NodeSpec:
         channels: tuple[int, int],
         groups: int,
         inset: tuple[int, int],
+        centred: bool,
+        contrast: bool,
+        hard: bool,
         tensors: Sequence[FloatView],
     ) -> None: ...
 

@@ -72,7 +72,7 @@ void each_group(const Node& node, const Image& in, const Moments& moments, Set s
     }
 }
 
-// The gains of a squeeze-excitation from the means.
+// The gains of a squeeze-excitation from the means, or what else of the moments it reads.
 void gate_gains(const Node& node, const Moments& moments, int channels) {
     const auto& t = node.tensors;
     const int middle = static_cast<int>(t[1].size());
@@ -85,7 +85,7 @@ void gate_gains(const Node& node, const Moments& moments, int channels) {
     for (int c = 0; c < channels; ++c) {
         float sum = t[3][c];
         for (int m = 0; m < middle; ++m) sum += t[2][static_cast<std::size_t>(c) * middle + m] * hidden[m];
-        moments.gain[c] = sigmoid(sum);
+        moments.gain[c] = node.hard ? std::min(std::max(sum + 3.0f, 0.0f), 6.0f) / 6.0f : sigmoid(sum);
     }
 }
 
@@ -97,17 +97,20 @@ void measure(const Node& node, const NodeTask& task) {
     task.barrier.wait();
     if (task.index == 0)
         each_group(node, in, moments, [&](int c, double mean) { moments.mean[c] = static_cast<float>(mean); });
-    if (node.operation == Operation::channel_gate) {
-        if (task.index == 0) gate_gains(node, moments, in.channels);
-    } else {
+    const bool gate = node.operation == Operation::channel_gate;
+    if (!gate || node.contrast) {
         task.barrier.wait();
         sum_rows(node, task, moments, true);
         task.barrier.wait();
         if (task.index == 0)
             each_group(node, in, moments, [&](int c, double variance) {
-                moments.gain[c] = static_cast<float>(node.tensors[0][c] / std::sqrt(variance + node.eps));
+                if (gate)
+                    moments.mean[c] += static_cast<float>(std::sqrt(variance));
+                else
+                    moments.gain[c] = static_cast<float>(node.tensors[0][c] / std::sqrt(variance + node.eps));
             });
     }
+    if (gate && task.index == 0) gate_gains(node, moments, in.channels);
     task.barrier.wait();
 }
 
@@ -163,8 +166,9 @@ inline void pixel_norm_row(const Node& node, const float* from, float* to, int w
     const float *scale = node.tensors[0].data(), *shift = node.tensors[1].data();
     const float count = static_cast<float>(channels);
     for (int x = 0; x < width; ++x, from += channels, to += channels) {
-        const float mean = pixel_sum<false>(from, channels, 0.0f) / count;
-        const float gain = 1.0f / std::sqrt(pixel_sum<true>(from, channels, mean) / count + node.eps);
+        const float mean = node.centred ? pixel_sum<false>(from, channels, 0.0f) / count : 0.0f;
+        const float square = pixel_sum<true>(from, channels, mean) / count;
+        const float gain = 1.0f / (node.centred ? std::sqrt(square + node.eps) : std::sqrt(square) + node.eps);
         for (int c = 0; c < channels; ++c) to[c] = (from[c] - mean) * gain * scale[c] + shift[c];
     }
 }

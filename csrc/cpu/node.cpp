@@ -6,10 +6,13 @@
 namespace srfast {
 namespace {
 
-bool sized(const Node& node, std::initializer_list<int> sizes) {
+// Larger ones have weights that no memory holds, and products that no number does.
+constexpr int kMostReach = 1 << 12;
+
+bool sized(const Node& node, std::initializer_list<long long> sizes) {
     if (node.tensors.size() != sizes.size()) return false;
     std::size_t i = 0;
-    for (const int size : sizes)
+    for (const long long size : sizes)
         if (node.tensors[i++].size() != static_cast<std::size_t>(size)) return false;
     return true;
 }
@@ -17,8 +20,9 @@ bool sized(const Node& node, std::initializer_list<int> sizes) {
 }  // namespace
 
 int Node::out_channels(const std::vector<int>& channels) const {
-    if (channels.empty() || factor < 1 || reach < 0) return -1;
-    const int given = channels[0], square = factor * factor, taps = 2 * reach + 1;
+    if (channels.empty() || factor < 1 || reach < 0 || reach > kMostReach) return -1;
+    const int given = channels[0], square = factor * factor;
+    const long long taps = 2 * reach + 1;
     const bool one = channels.size() == 1;
     switch (operation) {
         case Operation::affine:
@@ -27,7 +31,7 @@ int Node::out_channels(const std::vector<int>& channels) const {
             return one && groups > 0 && given % groups == 0 && sized(*this, {given, given}) ? given : -1;
         case Operation::slice: return one && first >= 0 && length > 0 && length <= given - first ? length : -1;
         case Operation::activate:
-            return one && (curve == Curve::prelu ? sized(*this, {given}) : sized(*this, {})) ? given : -1;
+            return one && curve != Curve::none && (curve == Curve::prelu ? sized(*this, {given}) : sized(*this, {})) ? given : -1;
         case Operation::clamp:
         case Operation::average_pool:
         case Operation::max_pool: return one ? given : -1;
@@ -43,8 +47,13 @@ int Node::out_channels(const std::vector<int>& channels) const {
             return one && std::abs(offset) < factor && reach >= std::abs(offset) ? given * square : -1;
         case Operation::resize: return one && sized(*this, {factor * taps}) ? given : -1;
         case Operation::channel_gate: {
-            const int middle = tensors.size() == 5 ? static_cast<int>(tensors[1].size()) : 0;
+            const long long middle = tensors.size() == 5 ? static_cast<long long>(tensors[1].size()) : 0;
             return one && sized(*this, {middle * given, middle, middle * given, given, middle}) ? given : -1;
+        }
+        case Operation::depthwise: {
+            const bool fits = curve == Curve::prelu ? sized(*this, {taps * taps * given, given, given})
+                                                    : sized(*this, {taps * taps * given, given});
+            return one && fits ? given : -1;
         }
         case Operation::spatial_gate: return one && sized(*this, {2 * taps * taps, 1}) ? given : -1;
         default: return -1;

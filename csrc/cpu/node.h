@@ -24,9 +24,11 @@ enum class Operation {
     group_norm,
     channel_gate,
     spatial_gate,
+    depthwise,
     count
 };
-enum class Curve { prelu, tanh, sigmoid, silu, gelu, mish, count };
+// none: of depthwise convolutions only.
+enum class Curve { prelu, tanh, sigmoid, silu, gelu, mish, none, count };
 
 struct Node {
     Operation operation = Operation::none;
@@ -39,11 +41,14 @@ struct Node {
     float low = 0.0f, high = 0.0f, eps = 0.0f;
     int first = 0, length = 0;  // channels of a slice
     int groups = 1;             // of channels that a group_norm takes together
+    bool centred = true;        // of a pixel_norm: else it divides by the root of the mean square, to which eps is added
+    bool contrast = false;      // of a channel_gate: from the deviations plus the means instead of the means
+    bool hard = false;          // of a channel_gate: ends in a hard sigmoid
     int before = 0,
         after = 0;  // rows and columns that a channel_gate's means leave out, at the top and left, and at the others
     // affine: scale [C], shift [C]; prelu: slope [C]; shuffle with an offset: value beyond the border [C]; resize: weights [factor, 2 * reach + 1]; pixel_norm, group_norm:
     // scale [C], shift [C]; channel_gate: squeeze [M, C], its bias [M], expand [C, M], its bias [C], slope [M]; spatial_gate: weight
-    // [2, k, k] with k = 2 * reach + 1, bias [1].
+    // [2, k, k] with k = 2 * reach + 1, bias [1]; depthwise: weight [k, k, C], bias [C] and, for a prelu, slope [C].
     std::vector<Floats> tensors;
 
     // Rows are counted where `shrink` rows of the input make one and `grow` rows of the output come from one.

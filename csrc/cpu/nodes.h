@@ -1,6 +1,7 @@
 // The operations of `node.h`, for the vector type of the including source.
 #pragma once
 
+#include "depthwise.h"
 #include "gates.h"
 
 namespace {
@@ -179,6 +180,8 @@ void run_node(const Node& node, const NodeTask& task) {
             shuffled_row(node, in, y, to);
         else if (node.operation == Operation::concat)
             concat_row(task, y, to);
+        else if (node.operation == Operation::depthwise)
+            depthwise_row(node, in, y, to);
         else if (node.operation == Operation::resize)
             resized_row(node, in, y, blended.data(), to);
         else

@@ -113,6 +113,9 @@ Program::Layer make_layer(const Program& program, const NodeSpec& spec) {
     node.first = spec.channels.first;
     node.length = spec.channels.second;
     node.groups = spec.groups;
+    node.centred = spec.centred;
+    node.contrast = spec.contrast;
+    node.hard = spec.hard;
     node.before = spec.inset.first;
     node.after = spec.inset.second;
     if (node.before < 0 || node.after < 0) fail("inset", "it is not negative");

@@ -40,6 +40,7 @@ struct NodeSpec {
     std::pair<int, int> channels{0, 0};  // of a slice: the first and their number
     int groups = 1;
     std::pair<int, int> inset{0, 0};
+    bool centred = true, contrast = false, hard = false;
     std::vector<FloatView> tensors;
 };
 

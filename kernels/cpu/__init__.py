@@ -219,6 +219,9 @@ class Network:
         channels: tuple[int, int] = (0, 0),
         groups: int = 1,
         inset: tuple[int, int] = (0, 0),
+        centred: bool = True,
+        contrast: bool = False,
+        hard: bool = False,
         tensors: Sequence[Tensor] = (),
     ) -> None:
         """Adds an operation other than a convolution; ``backends.cpu.lower`` says what the operations take.
@@ -228,11 +231,14 @@ class Network:
             operation: the name of a member of ``srfast._cpu.Operation``.
             factor: of shuffles, pools and resizes.
             offset: of shuffles and unshuffles, where the enlarged image's first square begins; less than ``factor``.
-            reach: rows and columns read beyond each pixel by a resize or a spatial gate.
-            curve: of an activation, the name of a member of ``srfast._cpu.Curve``.
+            reach: rows and columns read beyond each pixel by a resize, a spatial gate or a depthwise convolution.
+            curve: of an activation or a depthwise convolution, the name of a member of ``srfast._cpu.Curve``.
             channels: of a slice, the first and their number.
             groups: of channels that a group norm takes together.
             inset: rows and columns that a channel gate's means leave out, at the top and left, and at the others.
+            centred: of a pixel norm, False to divide by the root of the mean square.
+            contrast: of a channel gate, from deviations plus means.
+            hard: of a channel gate, to end in a hard sigmoid.
             tensors: weights, which are copied; the module checks their sizes.
 
         Raises:
@@ -253,6 +259,9 @@ class Network:
             channels=channels,
             groups=groups,
             inset=inset,
+            centred=centred,
+            contrast=contrast,
+            hard=hard,
             tensors=[_view(t) for t in kept],
         )
         self._program.node(spec)

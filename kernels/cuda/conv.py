@@ -22,7 +22,8 @@ def conv_launch(
     """A function that runs ``kernels.reference.conv_reference`` on canvases, with sums and epilogue in float32.
 
     Args:
-        x: input; it needs no border. Of images of at most 8 channels the elements beside the channels must be finite.
+        x: input; it needs no border. The elements beside its channels, up to the next multiple of 8, must be finite: they
+            are multiplied by 0. A canvas has zeros there.
         out: of the same dtype as ``x``, or frames.
         residual: of the output's size, or smaller by a whole factor: then enlarged by nearest neighbour on the way.
         programmatic: starts while the kernel in front still runs (programmatic dependent launch, Hopper and later); that one must
@@ -68,8 +69,11 @@ def conv_params(
         raise ValueError(
             f"weights are {conv.weight.dtype} on {conv.weight.device}, the input {x.data.dtype} on {x.data.device}"
         )
-    if not conv.variant.pixel_stride and conv.in_channels % 8:
-        raise ValueError(f"the CUDA kernels read up to 8 channels or a multiple of 8, not {conv.in_channels}")
+    if x.first + conv.read_channels > x.pixel_stride:
+        raise ValueError(
+            f"the convolution reads {conv.read_channels} channels at a time, and a pixel of the canvas has "
+            f"{x.pixel_stride - x.first} from its first channel on"
+        )
     cuda.check_device(x.data)
     return cuda.compiled.ConvParams(
         # cp.async brings whole pixels of 4 or 8 elements, or 16 bytes of a pixel of more.
@@ -81,7 +85,7 @@ def conv_params(
         width=x.width,
         kernel=conv.kernel if kernel is None else kernel,
         blocks_c=_blocks_c(conv) if blocks_c is None else blocks_c,
-        in_channels=conv.in_channels,
+        in_channels=conv.read_channels,
     )
 
 

@@ -82,6 +82,11 @@ class CudaConv:
     clamp: tuple[float, float] | None
 
     @property
+    def read_channels(self) -> int:
+        """Channels that the kernel reads: whole chunks of 8, of which those beyond ``in_channels`` have weights of 0."""
+        return self.in_channels if self.variant.pixel_stride else -(-self.in_channels // 8) * 8
+
+    @property
     def out_channels(self) -> int:
         """Output channels after the shuffle."""
         return self.channels // self.shuffle**2

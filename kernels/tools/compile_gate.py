@@ -33,8 +33,9 @@ from srfast.kernels.planes import PlaneColour, Planes
 from srfast.kernels.targets import FrameTarget, Launch
 from srfast.kernels.tools import SHARED_LIMIT
 from srfast.kernels.tools.offline import Compiled, offline
-from srfast.kernels.triton.config import PairConfig, find_config
+from srfast.kernels.triton.config import DepthwiseConfig, PairConfig, find_config
 from srfast.kernels.triton.conv import conv_launch
+from srfast.kernels.triton.depthwise import depthwise_launch
 from srfast.kernels.triton.frames import load_launch, store_launch
 from srfast.kernels.triton.moments import gains_launch, norm_launch, pixel_moments_launch, pixel_norm_launch
 from srfast.kernels.triton.pair import pair_launch
@@ -157,9 +158,16 @@ def _small_launches() -> Iterator[tuple[str, Launch]]:
     yield "resize bicubic", resize_launch(image, larger, 2, "bicubic")
     yield "pool", pool_launch(larger, image, 2, "max")
     yield "gains", gains_launch(x, torch.ones(8, 64), torch.ones(8), torch.ones(64, 8), ones, torch.ones(1))[0]
+    weights = (torch.ones(8, 64), torch.ones(8), torch.ones(64, 8), ones, torch.ones(1))
+    yield "gains of contrast", gains_launch(x, *weights, contrast=True, hard=True)[0]
+    for kernel in (5, 7):
+        weight = torch.ones(64, 1, kernel, kernel)
+        launch = depthwise_launch(x, y, weight, ones, DepthwiseConfig(), act="prelu", slope=ones)
+        yield f"depthwise {kernel}x{kernel}", launch
     yield "norm", norm_launch(x, ones, ones, 1e-5)[0]
     yield "norm groups", norm_launch(x, ones, ones, 1e-5, 4)[0]
     yield "norm pixels", pixel_norm_launch(x, y, ones, ones, 1e-5)
+    yield "norm root mean square", pixel_norm_launch(x, y, ones, ones, 1e-5, False)
     yield "pixel moments", pixel_moments_launch(x, _canvas(2, (1, 1), 1))
     planes = Planes.empty(1, HEIGHT, WIDTH, PlaneColour(), "cpu")
     yield "planes in", load_planes_launch(planes, image, 1.0)

@@ -78,6 +78,23 @@ class PairConfig:
         return -(-(self.region_h + around) * (self.region_w + around) // self.chunk) * self.chunk
 
 
+@dataclass(frozen=True)
+class DepthwiseConfig:
+    """How a depthwise convolution is cut up.
+
+    Attributes:
+        block: values, pixels times channels of a row, of a program; a power of two.
+        warps: of 32 threads.
+    """
+
+    block: int = 512
+    warps: int = 4
+
+    def __post_init__(self) -> None:
+        if any(value < 1 or value & (value - 1) for value in (self.block, self.warps)):
+            raise ValueError(f"{self} needs powers of two")
+
+
 def find_config(names: tuple[str, ...], key: str) -> Config:
     """The configuration for a convolution: by GPU, then by shape, then for all convolutions."""
     entry = find_entry(SHIPPED, VARIABLE, names, (key, "conv"))
@@ -88,3 +105,9 @@ def find_pair_config(names: tuple[str, ...], key: str) -> PairConfig | None:
     """The configuration for two convolutions in one launch; None where nobody has found that faster than two."""
     entry = find_entry(SHIPPED, VARIABLE, names, (key, "pair"))
     return None if entry is None else PairConfig(**entry)
+
+
+def find_depthwise_config(names: tuple[str, ...], kernel: int) -> DepthwiseConfig:
+    """The configuration for a depthwise convolution: by GPU, then by its kernel's side, then for all of them."""
+    entry = find_entry(SHIPPED, VARIABLE, names, (f"depthwise {kernel}x{kernel}", "depthwise"))
+    return DepthwiseConfig() if entry is None else DepthwiseConfig(**entry)

@@ -49,10 +49,17 @@ def gains_reference(
     expand: Tensor,  # [C, M]
     expand_bias: Tensor,  # [C]
     slope: Tensor,  # [1] or [M]
+    contrast: bool = False,
+    hard: bool = False,
 ) -> Tensor:  # [N, C]
-    """sigmoid(expand @ prelu(squeeze @ mean(x) + squeeze_bias) + expand_bias)."""
-    hidden = F.prelu(F.linear(x.mean((2, 3)), squeeze, squeeze_bias), slope)
-    return torch.sigmoid(F.linear(hidden, expand, expand_bias))
+    """sigmoid(expand @ prelu(squeeze @ moment(x) + squeeze_bias) + expand_bias).
+
+    The moment is the mean, or with ``contrast`` the deviation plus the mean; ``hard`` ends in a hard sigmoid.
+    """
+    variance, mean = torch.var_mean(x, (2, 3), correction=0)
+    moment = torch.sqrt(variance) + mean if contrast else mean
+    sums = F.linear(F.prelu(F.linear(moment, squeeze, squeeze_bias), slope), expand, expand_bias)
+    return F.hardsigmoid(sums) if hard else torch.sigmoid(sums)
 
 
 def norm_reference(
@@ -66,8 +73,13 @@ def norm_reference(
     return scale, shift - mean * scale
 
 
-def pixel_norm_reference(x: Tensor, scale: Tensor, shift: Tensor, eps: float) -> Tensor:
-    """[N, C, H, W], each pixel normalised over its channels, times ``scale`` [C], plus ``shift`` [C]."""
+def pixel_norm_reference(x: Tensor, scale: Tensor, shift: Tensor, eps: float, centred: bool = True) -> Tensor:
+    """[N, C, H, W], each pixel normalised over its channels, times ``scale`` [C], plus ``shift`` [C].
+
+    Not ``centred``, it is divided by the root of its mean square, to which ``eps`` is added.
+    """
+    if not centred:
+        return x / (torch.sqrt(x.square().mean(1, keepdim=True)) + eps) * scale[:, None, None] + shift[:, None, None]
     variance, mean = torch.var_mean(x, 1, correction=0, keepdim=True)
     return (x - mean) * torch.rsqrt(variance + eps) * scale[:, None, None] + shift[:, None, None]
 
@@ -131,6 +143,20 @@ def joined_mean(part_ptr, parts, channel, CHANNELS: tl.constexpr, BLOCK_C: tl.co
 
 
 @triton.jit
+def joined_squares(part_ptr, parts, mean, channel, CHANNELS: tl.constexpr, BLOCK_C: tl.constexpr):
+    """[BLOCK_C] squared deviations from ``mean`` of one image, from the means and squares of its parts."""
+    squares = tl.zeros((BLOCK_C,), dtype=tl.float32)
+    part = 0
+    while part < parts.count:
+        count = (tl.minimum(parts.rows, parts.height - part * parts.rows) * parts.width).to(tl.float32)
+        at = part_ptr + part * (2 * CHANNELS) + channel
+        away = tl.load(at, mask=channel < CHANNELS, other=0.0) - mean
+        squares += tl.load(at + CHANNELS, mask=channel < CHANNELS, other=0.0) + count * away * away
+        part += 1
+    return squares
+
+
+@triton.jit
 def gains_kernel(
     part_ptr,
     squeeze_ptr,  # [MIDDLE, CHANNELS]
@@ -143,19 +169,29 @@ def gains_kernel(
     MIDDLE: tl.constexpr,
     CHANNELS: tl.constexpr,
     BLOCK_C: tl.constexpr,
+    CONTRAST: tl.constexpr,
+    HARD: tl.constexpr,
 ):
     """The gains of one image."""
     image = tl.program_id(0).to(tl.int64)
     channel = tl.arange(0, BLOCK_C)
     mask = channel < CHANNELS
-    mean = joined_mean(part_ptr + image * parts.count * (2 * CHANNELS), parts, channel, CHANNELS, BLOCK_C)
+    part_ptr += image * parts.count * (2 * CHANNELS)
+    mean = joined_mean(part_ptr, parts, channel, CHANNELS, BLOCK_C)
+    if CONTRAST:
+        squares = joined_squares(part_ptr, parts, mean, channel, CHANNELS, BLOCK_C)
+        mean += tl.sqrt(squares / (parts.height * parts.width))
     total = tl.load(expand_bias_ptr + channel, mask=mask, other=0.0)
     for i in range(MIDDLE):
         weight = tl.load(squeeze_ptr + i * CHANNELS + channel, mask=mask, other=0.0)
         hidden = tl.sum(weight * mean, 0) + tl.load(squeeze_bias_ptr + i)
         hidden = activation(hidden, tl.load(slope_ptr + i), _PRELU)
         total += hidden * tl.load(expand_ptr + i * CHANNELS + channel, mask=mask, other=0.0)
-    tl.store(scale_ptr + image * CHANNELS + channel, activation(total, 0.0, _SIGMOID), mask=mask)
+    if HARD:
+        gain = tl.minimum(tl.maximum(total + 3.0, 0.0), 6.0) / 6.0
+    else:
+        gain = activation(total, 0.0, _SIGMOID)
+    tl.store(scale_ptr + image * CHANNELS + channel, gain, mask=mask)
 
 
 @triton.jit
@@ -186,14 +222,7 @@ def norm_kernel(
     mean = joined_mean(part_ptr, parts, channel, CHANNELS, BLOCK_C)
     if GROUP > 1:
         mean = group_mean(mean, channel, CHANNELS, GROUP)
-    squares = tl.zeros((BLOCK_C,), dtype=tl.float32)
-    part = 0
-    while part < parts.count:
-        count = (tl.minimum(parts.rows, parts.height - part * parts.rows) * parts.width).to(tl.float32)
-        at = part_ptr + part * (2 * CHANNELS) + channel
-        away = tl.load(at, mask=mask, other=0.0) - mean
-        squares += tl.load(at + CHANNELS, mask=mask, other=0.0) + count * away * away
-        part += 1
+    squares = joined_squares(part_ptr, parts, mean, channel, CHANNELS, BLOCK_C)
     variance = squares / (parts.height * parts.width)
     if GROUP > 1:
         variance = group_mean(variance, channel, CHANNELS, GROUP)
@@ -236,6 +265,7 @@ def pixel_norm_kernel(
     CHANNELS: tl.constexpr,
     BLOCK_C: tl.constexpr,
     BLOCK_P: tl.constexpr,
+    CENTRED: tl.constexpr,
 ):
     """BLOCK_P pixels of one row, each normalised over its channels."""
     image, y, column, _, mask = part_of_row(size.height, size.width, 1, BLOCK_P)
@@ -243,8 +273,13 @@ def pixel_norm_kernel(
     wanted = mask[:, None] & (channel < CHANNELS)[None, :]
     source = row_start(x, image, y) + (column[:, None] * x.pixel_stride + channel[None, :])
     value = tl.load(source, mask=wanted, other=0.0).to(tl.float32)
-    away = tl.where(wanted, value - (tl.sum(value, 1) / CHANNELS)[:, None], 0.0)
-    gain = 1.0 / tl.sqrt(tl.sum(away * away, 1) / CHANNELS + eps)
+    if CENTRED:
+        away = tl.where(wanted, value - (tl.sum(value, 1) / CHANNELS)[:, None], 0.0)
+        size_of = tl.sqrt(tl.sum(away * away, 1) / CHANNELS + eps)
+    else:
+        away = value
+        size_of = tl.sqrt(tl.sum(away * away, 1) / CHANNELS) + eps
+    gain = 1.0 / size_of
     scale = tl.load(scale_ptr + channel, mask=channel < CHANNELS, other=0.0)
     shift = tl.load(shift_ptr + channel, mask=channel < CHANNELS, other=0.0)
     result = away * gain[:, None] * scale[None, :] + shift[None, :]
@@ -275,14 +310,21 @@ class ChannelMoments:
 
 
 def gains_launch(
-    x: Canvas, squeeze: Tensor, squeeze_bias: Tensor, expand: Tensor, expand_bias: Tensor, slope: Tensor
+    x: Canvas,
+    squeeze: Tensor,
+    squeeze_bias: Tensor,
+    expand: Tensor,
+    expand_bias: Tensor,
+    slope: Tensor,
+    contrast: bool = False,
+    hard: bool = False,
 ) -> tuple[InTurn, Tensor]:
     """A function that runs ``gains_reference`` on a canvas, and the [N, C] float32 tensor that it fills."""
     moments = ChannelMoments(x)
     gains, middle = moments.result(), squeeze.shape[0]
     given = (squeeze, squeeze_bias, expand.t(), expand_bias, slope.expand(middle))
     weights = [v.detach().to(x.data.device, torch.float32).contiguous() for v in given]
-    constants = (middle, x.channels, triton.next_power_of_2(x.channels))
+    constants = (middle, x.channels, triton.next_power_of_2(x.channels), contrast, hard)
     args = (moments.data, *weights, gains, moments.parts, *constants)
     return InTurn(moments.launch(), KernelLaunch(gains_kernel, (x.images,), *args)), gains
 
@@ -316,14 +358,16 @@ def pixel_moments_launch(x: Canvas, out: Canvas) -> KernelLaunch:
     return KernelLaunch(pixel_moments_kernel, grid, *args)
 
 
-def pixel_norm_launch(x: Canvas, out: Canvas, scale: Tensor, shift: Tensor, eps: float) -> KernelLaunch:
+def pixel_norm_launch(
+    x: Canvas, out: Canvas, scale: Tensor, shift: Tensor, eps: float, centred: bool = True
+) -> KernelLaunch:
     """A function that runs ``pixel_norm_reference``; ``out`` may be ``x``."""
     check_alike(x, out)
     block_c = triton.next_power_of_2(x.channels)
     block_p = max(1, 4096 // block_c)
     grid = (x.images * x.height, -(-x.width // block_p))
     images = (image_of(x), image_of(out), *_vectors(x, scale, shift))
-    args = (*images, Size(x.height, x.width), float(eps), x.channels, block_c, block_p)
+    args = (*images, Size(x.height, x.width), float(eps), x.channels, block_c, block_p, centred)
     return KernelLaunch(pixel_norm_kernel, grid, *args)
 
 

@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from srfast.backends.base import Executable, FunctionExecutable, TilingTraits, release_after
-from srfast.kernels.reference import activate, conv_reference
+from srfast.kernels.reference import activate, conv_reference, depthwise_reference
 from srfast.plan import (
     Activate,
     Add,
@@ -24,6 +24,7 @@ from srfast.plan import (
     Clamp,
     Concat,
     Conv,
+    Depthwise,
     Eager,
     GroupNorm,
     InstanceNorm,
@@ -108,6 +109,11 @@ def _(node: Conv, values: Mapping[str, Tensor]) -> Tensor:
         residual=None if node.residual is None else values[node.residual],
         clamp=node.clamp,
     )
+
+
+@run_node.register
+def _(node: Depthwise, values: Mapping[str, Tensor]) -> Tensor:
+    return depthwise_reference(values[node.input], node.weight, node.bias, act=node.act, slope=node.slope)
 
 
 @run_node.register
@@ -216,8 +222,11 @@ def _group_norm(x: Tensor, node: GroupNorm) -> Tensor:
 
 def _pixel_norm(x: Tensor, node: PixelNorm) -> Tensor:
     wide = x.to(torch.promote_types(x.dtype, torch.float32))
-    variance, mean = torch.var_mean(wide, 1, correction=0, keepdim=True)
-    y = (wide - mean) * torch.rsqrt(variance + node.eps)
+    if node.centred:
+        variance, mean = torch.var_mean(wide, 1, correction=0, keepdim=True)
+        y = (wide - mean) * torch.rsqrt(variance + node.eps)
+    else:
+        y = wide / (torch.sqrt(wide.square().mean(1, keepdim=True)) + node.eps)
     return (y * node.scale.to(y.dtype).view(1, -1, 1, 1) + node.shift.to(y.dtype).view(1, -1, 1, 1)).to(x.dtype)
 
 
@@ -225,10 +234,16 @@ def channel_gains(x: Tensor, node: ChannelGate) -> Tensor:
     """[N, C, 1, 1] gains of a squeeze-excitation, computed in float32 at least."""
     dtype = torch.promote_types(x.dtype, torch.float32)
     before, after = node.inset
-    mean = x[:, :, before : x.shape[2] - after, before : x.shape[3] - after].mean((2, 3), dtype=dtype)
-    hidden = F.linear(mean, node.squeeze.to(dtype), node.squeeze_bias.to(dtype))
+    inner = x[:, :, before : x.shape[2] - after, before : x.shape[3] - after]
+    if node.moment == "mean":
+        moment = inner.mean((2, 3), dtype=dtype)
+    else:
+        variance, mean = torch.var_mean(inner.to(dtype), (2, 3), correction=0)
+        moment = torch.sqrt(variance) + mean
+    hidden = F.linear(moment, node.squeeze.to(dtype), node.squeeze_bias.to(dtype))
     hidden = F.prelu(hidden, node.slope.to(dtype))
-    gains = torch.sigmoid(F.linear(hidden, node.expand.to(dtype), node.expand_bias.to(dtype)))
+    sums = F.linear(hidden, node.expand.to(dtype), node.expand_bias.to(dtype))
+    gains = torch.sigmoid(sums) if node.curve == "sigmoid" else F.hardsigmoid(sums)
     return gains.to(x.dtype)[:, :, None, None]
 
 

@@ -15,6 +15,7 @@ from srfast.plan.nodes import (
     Clamp,
     Concat,
     Conv,
+    Depthwise,
     Eager,
     GroupNorm,
     InstanceNorm,
@@ -75,6 +76,11 @@ def channels_of(node: Node, known: _Known) -> tuple[list[tuple[_Channels, int]],
 def _(node: Conv, known: _Known) -> tuple[list[tuple[_Channels, int]], _Channels]:
     written = _Channels(Fraction(0), Fraction(node.weight.shape[0], node.shuffle**2))
     return [(known[node.input], node.weight.shape[1])], written
+
+
+@channels_of.register
+def _(node: Depthwise, known: _Known) -> tuple[list[tuple[_Channels, int]], _Channels]:
+    return [(known[node.input], len(node.bias))], known[node.input]
 
 
 @channels_of.register

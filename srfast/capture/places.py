@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 from srfast.errors import UnsupportedModelError
-from srfast.plan import Conv, GroupNorm, InstanceNorm, Node, Pool, Resize, Shuffle, SpatialGate, Unshuffle
+from srfast.plan import Conv, Depthwise, GroupNorm, InstanceNorm, Node, Pool, Resize, Shuffle, SpatialGate, Unshuffle
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ def place_of(node: Node, places: Mapping[str, Place]) -> Place:
     if isinstance(node, (Unshuffle, Pool)) and source.before % node.factor == 0:
         return Place(source.before // node.factor, -(-source.after // node.factor), source.shift / node.factor)
     pointwise = not isinstance(node, (Unshuffle, Pool, Resize, SpatialGate, InstanceNorm, GroupNorm))
-    if pointwise and not (isinstance(node, Conv) and node.kernel > 1):
+    if pointwise and not (isinstance(node, (Conv, Depthwise)) and node.kernel > 1):
         return source
     raise UnsupportedModelError(
         f"no plan node covers {kind} after convolutions without padding (at {node.output}): it looks beyond their border"

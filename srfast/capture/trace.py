@@ -17,7 +17,7 @@ from torch.nn.utils.weight_norm import WeightNorm
 from srfast._torch_private import forward_hooks, hooks_on_all_modules, pruned_name, remove_hook
 from srfast.errors import UnsupportedModelError
 from srfast.models.bordered import Bordered
-from srfast.models.norms import PixelNorm2d
+from srfast.models.norms import PixelNorm2d, RootMeanSquare2d
 
 _WEIGHT_HOOKS = (WeightNorm, SpectralNorm, BasePruningMethod)  # compute a weight before each call
 _OPERATORS = ("add", "sub", "mul", "truediv", "floordiv", "mod", "pow", "matmul", "and", "or", "xor")
@@ -178,7 +178,7 @@ class _Tracer(fx.Tracer):
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         return (
             module_qualified_name in self._leaves
-            or isinstance(m, PixelNorm2d)
+            or isinstance(m, (PixelNorm2d, RootMeanSquare2d))
             or super().is_leaf_module(m, module_qualified_name)
         )
 

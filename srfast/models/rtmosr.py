@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from srfast.models.bordered import Bordered
+from srfast.models.norms import RootMeanSquare2d
 from srfast.models.span import folded as folded_three
 
 
@@ -48,19 +49,6 @@ def _conv(inputs: int, outputs: int, kernel: int = 3) -> nn.Conv2d:
     return nn.Conv2d(inputs, outputs, kernel, padding=kernel // 2)
 
 
-class _RootMeanSquare(nn.Module):
-    """Each pixel divided by the root of the mean square of its channels."""
-
-    def __init__(self, channels: int, eps: float = 1e-6) -> None:
-        super().__init__()
-        self.scale, self.offset = nn.Parameter(torch.ones(channels)), nn.Parameter(torch.zeros(channels))
-        self.eps = eps
-
-    def forward(self, x: Tensor) -> Tensor:
-        size = torch.sqrt(x.square().mean(1, keepdim=True)) + self.eps
-        return self.scale.view(-1, 1, 1) * (x / size) + self.offset.view(-1, 1, 1)
-
-
 class _Mixer(nn.Module):
     """At half the size: unshuffled pixels and largest ones, a depthwise convolution, a gate, and back."""
 
@@ -84,7 +72,7 @@ class _Block(nn.Module):
     def __init__(self, channels: int, hidden: int, middle: int, kernel: int) -> None:
         super().__init__()
         self.hidden, self.read = hidden, 2 * hidden - channels
-        self.norm = _RootMeanSquare(channels)
+        self.norm = RootMeanSquare2d(channels)
         self.fc1 = _conv(channels, 2 * hidden)
         self.mixer = _Mixer(channels, middle)
         self.fc2 = _conv(hidden, channels, kernel)

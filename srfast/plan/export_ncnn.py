@@ -18,7 +18,7 @@ from torch import Tensor
 
 from srfast._files import whole_file
 from srfast.errors import UnsupportedModelError
-from srfast.plan import Activate, Add, Affine, Clamp, Concat, Conv, Multiply, Node, Plan, Resize, Shuffle
+from srfast.plan import Activate, Add, Affine, Clamp, Concat, Conv, Depthwise, Multiply, Node, Plan, Resize, Shuffle
 
 MAGIC = 7767517
 INPUT, OUTPUT = "data", "output"  # the blobs that those programs ask for
@@ -164,20 +164,32 @@ def _number(value: float) -> str:
     return f"{max(-_LIMIT, min(_LIMIT, float(value))):.9g}"
 
 
-def _conv(w: _Writer, node: Conv) -> str:
-    sources = [w.names[name] for name in node.sources]
-    x = w.layer("Concat", sources, "0=0") if len(sources) > 1 else sources[0]
+def _sums(w: _Writer, node: Conv | Depthwise, x: str) -> str:
+    """The convolution with its bias and activation."""
     out, kernel = node.weight.shape[0], node.kernel
     params = [f"0={out}", f"1={kernel}", f"4={kernel // 2}", "5=1", f"6={node.weight.numel()}"]
+    kind = "Convolution"
+    if isinstance(node, Depthwise):
+        kind = "ConvolutionDepthWise"
+        params.append(f"7={out}")
     single = node.act == "prelu" and node.slope is not None and node.slope.numel() == 1
     if single and node.slope is not None:
         slope = float(node.slope)
         params += ["9=1"] if slope == 0 else ["9=2", f"-23310=1,{_number(slope)}"]
-    y = w.layer("Convolution", [x], *params)
+    y = w.layer(kind, [x], *params)
     w.tagged(node.weight)
     w.plain(node.bias)
-    if node.act != "none" and not single:
-        y = _activation(w, node.act, node.slope, y)
+    return y if node.act == "none" or single else _activation(w, node.act, node.slope, y)
+
+
+def _depthwise(w: _Writer, node: Depthwise) -> str:
+    return _sums(w, node, w.names[node.input])
+
+
+def _conv(w: _Writer, node: Conv) -> str:
+    sources = [w.names[name] for name in node.sources]
+    x = w.layer("Concat", sources, "0=0") if len(sources) > 1 else sources[0]
+    y = _sums(w, node, x)
     if node.shuffle > 1:
         y = w.layer("PixelShuffle", [y], f"0={node.shuffle}")
     if node.gain != 1:
@@ -226,6 +238,7 @@ def _resize(w: _Writer, node: Resize) -> str:
 
 WRITERS: dict[type[Node], Callable[[_Writer, Any], str]] = {
     Conv: _conv,
+    Depthwise: _depthwise,
     Affine: _affine,
     Activate: lambda w, node: _activation(w, node.act, node.slope, w.names[node.input]),
     Shuffle: lambda w, node: w.layer("PixelShuffle", [w.names[node.input]], f"0={node.factor}"),

@@ -20,6 +20,7 @@ from srfast.plan import (
     Clamp,
     Concat,
     Conv,
+    Depthwise,
     Eager,
     GroupNorm,
     InstanceNorm,
@@ -158,6 +159,15 @@ def _conv(w: _Writer, node: Conv, x: str, out: str, names: Names) -> None:
     w.chain(x, out, steps)
 
 
+def _depthwise(w: _Writer, node: Depthwise, x: str, out: str, names: Names) -> None:
+    inputs, kernel = [x, w.constant(node.weight), w.constant(node.bias)], node.kernel
+    shape: dict[str, Any] = {"kernel_shape": [kernel] * 2, "pads": [kernel // 2] * 4, "group": len(node.bias)}
+    if node.act == "none":
+        w.op("Conv", inputs, out, **shape)
+    else:
+        _activation(w, node.act, node.slope, w.op("Conv", inputs, **shape), out)
+
+
 def _clip(w: _Writer, x: str, out: str | None, low: float, high: float) -> str:
     bounds = [w.constant(torch.tensor(v)) if np.isfinite(v) else "" for v in (low, high)]
     return w.op("Clip", [x, *bounds], out)
@@ -237,10 +247,13 @@ def _group_norm(w: _Writer, node: GroupNorm, x: str, out: str, names: Names) -> 
 
 
 def _pixel_norm(w: _Writer, node: PixelNorm, x: str, out: str, names: Names) -> None:
-    axes = w.constant([1], np.int64)
-    centred = w.op("Sub", [x, w.op("ReduceMean", [x, axes])])
+    axes, eps = w.constant([1], np.int64), w.constant([node.eps])
+    centred = w.op("Sub", [x, w.op("ReduceMean", [x, axes])]) if node.centred else x
     variance = w.op("ReduceMean", [w.op("Mul", [centred, centred]), axes])
-    deviation = w.op("Sqrt", [w.op("Add", [variance, w.constant([node.eps])])])
+    if node.centred:
+        deviation = w.op("Sqrt", [w.op("Add", [variance, eps])])
+    else:
+        deviation = w.op("Add", [w.op("Sqrt", [variance]), eps])
     scale, shift = (w.constant(v.reshape(1, -1, 1, 1)) for v in (node.scale, node.shift))
     w.op("Add", [w.op("Mul", [w.op("Div", [centred, deviation]), scale]), shift], out)
 
@@ -255,11 +268,20 @@ def _cropped(w: _Writer, x: str, before: int, after: int, out: str | None = None
 
 
 def _channel_gate(w: _Writer, node: ChannelGate, x: str, out: str, names: Names) -> None:
-    means = w.op("GlobalAveragePool", [_cropped(w, x, *node.inset)])
-    hidden = w.op("Conv", [means, w.constant(node.squeeze[:, :, None, None]), w.constant(node.squeeze_bias)])
+    inner = _cropped(w, x, *node.inset)
+    moment = w.op("GlobalAveragePool", [inner])
+    if node.moment == "contrast":
+        away = w.op("Sub", [inner, moment])
+        variance = w.op("GlobalAveragePool", [w.op("Mul", [away, away])])
+        moment = w.op("Add", [w.op("Sqrt", [variance]), moment])
+    hidden = w.op("Conv", [moment, w.constant(node.squeeze[:, :, None, None]), w.constant(node.squeeze_bias)])
     hidden = _activation(w, "prelu", node.slope, hidden, None)
     gains = w.op("Conv", [hidden, w.constant(node.expand[:, :, None, None]), w.constant(node.expand_bias)])
-    w.op("Mul", [x, w.op("Sigmoid", [gains])], out)
+    if node.curve == "sigmoid":
+        gains = w.op("Sigmoid", [gains])
+    else:
+        gains = w.op("HardSigmoid", [gains], alpha=1 / 6, beta=0.5)
+    w.op("Mul", [x, gains], out)
 
 
 def _spatial_gate(w: _Writer, node: SpatialGate, x: str, out: str, names: Names) -> None:
@@ -281,6 +303,7 @@ def _eager(w: _Writer, node: Eager, x: str, out: str, names: dict[str, str]) -> 
 
 WRITERS: dict[type[Node], Callable[..., object]] = {
     Conv: _conv,
+    Depthwise: _depthwise,
     Affine: _affine,
     Activate: lambda w, n, x, out, names: _activation(w, n.act, n.slope, x, out),
     Shuffle: lambda w, n, x, out, names: w.op("DepthToSpace", [x], out, blocksize=n.factor, mode="CRD"),

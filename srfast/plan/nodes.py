@@ -23,6 +23,8 @@ from srfast.plan.shapes import Ratio, Shape, Span, joined_channels, ratio
 Act = Literal["none", "prelu", "tanh", "sigmoid", "silu", "gelu", "mish"]
 ResizeMode = Literal["nearest", "bilinear", "bicubic"]
 PoolKind = Literal["average", "max"]
+GateMoment = Literal["mean", "contrast"]
+GateCurve = Literal["sigmoid", "hardsigmoid"]
 
 # Input pixels that an output phase of the resize reads beyond its own, on each side.
 _RESIZE_REACH: dict[ResizeMode, int] = {"nearest": 0, "bilinear": 1, "bicubic": 2}
@@ -145,6 +147,55 @@ class Conv(Node):
 
 
 @dataclass(frozen=True, eq=False)
+class Depthwise(Node):
+    """``y = act(conv(x) + bias)``, each channel with a kernel of its own; stride 1, zero padding k // 2.
+
+    Attributes:
+        weight: [C, 1, k, k], k odd.
+        bias: [C].
+        act, slope: as in ``Conv``.
+    """
+
+    weight: Tensor
+    bias: Tensor
+    act: Act = "none"
+    slope: Tensor | None = None
+
+    sees_whole_image: ClassVar[bool] = False
+
+    @property
+    def kernel(self) -> int:
+        """Side of the kernel in pixels."""
+        return self.weight.shape[-1]
+
+    def shape(self, shapes: Mapping[str, Shape]) -> Shape:
+        source, kernel = shapes[self.input], self.kernel
+        if list(self.weight.shape) != [source.channels, 1, kernel, kernel] or kernel % 2 == 0:
+            raise ValueError(
+                f"{self.output!r}: depthwise weight {list(self.weight.shape)} on {source.channels} channels"
+            )
+        if self.bias.shape != (source.channels,):
+            raise ValueError(f"{self.output!r} has {list(self.bias.shape)} biases for {source.channels} channels")
+        if (self.act == "prelu") != (self.slope is not None):
+            raise ValueError(f"{self.output!r}: a PReLU has slopes, and nothing else has")
+        return _with_vectors(self.output, source, *(() if self.slope is None else (self.slope,)))
+
+    def reads(self, span: Span, block: int = 1) -> list[Span]:
+        half = self.kernel // 2
+        return [(span[0] - half, span[1] + half)]
+
+    def multiply_adds(self, shapes: Mapping[str, Shape]) -> Ratio:
+        return ratio(self.weight.numel() * shapes[self.input].scale ** 2)
+
+    def dense(self) -> Conv:
+        """Return the same as a convolution with zeros between the channels, for kernels that have no groups."""
+        rows = torch.arange(len(self.bias))
+        weight = self.weight.new_zeros(len(self.bias), *self.weight.shape[:1], self.kernel, self.kernel)
+        weight[rows, rows] = self.weight[:, 0]
+        return Conv(self.output, self.input, weight, self.bias, self.act, self.slope)
+
+
+@dataclass(frozen=True, eq=False)
 class _PixelByPixel(Node):
     """An operation whose output pixel depends on the same pixel of its inputs, and that keeps the input's shape."""
 
@@ -252,11 +303,16 @@ class Slice(_PixelByPixel):
 
 @dataclass(frozen=True, eq=False)
 class PixelNorm(_PixelByPixel):
-    """``y = scale * (x - mean) / sqrt(variance + eps) + shift`` with the moments over the channels of each pixel."""
+    """``y = scale * (x - mean) / sqrt(variance + eps) + shift`` with the moments over the channels of each pixel.
+
+    Attributes:
+        centred: False divides by the root of the mean square alone, ``y = scale * x / (sqrt(mean of x * x) + eps) + shift``.
+    """
 
     scale: Tensor
     shift: Tensor
     eps: float
+    centred: bool = True
 
     def shape(self, shapes: Mapping[str, Shape]) -> Shape:
         return _with_vectors(self.output, shapes[self.input], self.scale, self.shift)
@@ -366,14 +422,16 @@ class InstanceNorm(_PixelByPixel):
 class ChannelGate(_PixelByPixel):
     """Squeeze-excitation (Hu et al. 2018, https://arxiv.org/abs/1709.01507): ``y = x * g``, one gain per channel.
 
-    ``g = sigmoid(expand @ act(squeeze @ mean(x) + squeeze_bias) + expand_bias)``, the mean over the whole image.
+    ``g = curve(expand @ prelu(squeeze @ moment(x) + squeeze_bias) + expand_bias)``, the moment over the whole image.
 
     Attributes:
-        inset: rows and columns that the mean leaves out, at the top and left, and at the bottom and right: those that the
+        inset: rows and columns that the moment leaves out, at the top and left, and at the bottom and right: those that the
             network itself does not have, as its convolutions are not padded.
         squeeze: [M, C]; squeeze_bias: [M].
         expand: [C, M]; expand_bias: [C].
         slope: of the PReLU between, [1] or [M].
+        moment: the mean of each channel, or its "contrast", the standard deviation plus the mean.
+        curve: at the end.
     """
 
     squeeze: Tensor
@@ -382,6 +440,8 @@ class ChannelGate(_PixelByPixel):
     expand_bias: Tensor
     slope: Tensor
     inset: tuple[int, int] = (0, 0)
+    moment: GateMoment = "mean"
+    curve: GateCurve = "sigmoid"
 
     sees_whole_image: ClassVar[bool] = True
 
@@ -481,10 +541,15 @@ def node_types() -> list[type[Node]]:
 
 def describe(node: Node) -> str:
     """Return the operation in a few words."""
+    if isinstance(node, Depthwise):
+        act = [] if node.act == "none" else [node.act]
+        return " ".join([f"depthwise {node.kernel}x{node.kernel}", *act])
     if not isinstance(node, Conv):
         hidden = ("input", "output", "other", "more")
         details = [
-            str(v) for k, v in vars(node).items() if isinstance(v, (int, float, str, Fraction)) and k not in hidden
+            (k if v else f"not {k}") if isinstance(v, bool) else str(v)
+            for k, v in vars(node).items()
+            if isinstance(v, (int, float, str, Fraction)) and k not in hidden
         ]
         return " ".join([type(node).__name__.lower(), *details])
     parts = [f"conv {node.kernel}x{node.kernel}"]

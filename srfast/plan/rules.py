@@ -7,7 +7,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from srfast.plan import Activate, Add, Affine, Clamp, Concat, Conv, Node, Pool, Resize, Shuffle, Unshuffle
+from srfast.plan import Activate, Add, Affine, Clamp, Concat, Conv, Depthwise, Node, Pool, Resize, Shuffle, Unshuffle
 from srfast.plan.rewriter import Rewriting, Rule
 
 
@@ -62,6 +62,12 @@ def absorb_concat(graph: Rewriting, node: Node) -> bool:
 
 def fold_affine_into_next_conv(graph: Rewriting, node: Node) -> bool:
     """conv(a x) = conv'(x). A shift is not folded into a padded convolution: the zeros outside are not shifted."""
+    if isinstance(node, Depthwise):
+        before = graph.get(node.input)
+        if not isinstance(before, Affine) or bool(before.shift.any()):
+            return False
+        graph.put(replace(node, input=before.input, weight=node.weight * before.scale.view(-1, 1, 1, 1)))
+        return True
     if not isinstance(node, Conv):
         return False
     for name in node.sources:
@@ -96,7 +102,7 @@ def merge_pointwise(graph: Rewriting, node: Node) -> bool:
     """A 1x1 convolution of a bare convolution is one convolution, where that costs less (separable convolutions)."""
     if not isinstance(node, Conv) or node.kernel != 1 or node.more:
         return False
-    before = graph.only_conv_before(node)
+    before = graph.only_conv_before(node) or _separable(graph, node)
     if before is None or not before.bare or node.residual == before.output:
         return False
     mix = node.weight[:, :, 0, 0]
@@ -111,8 +117,27 @@ def merge_pointwise(graph: Rewriting, node: Node) -> bool:
     return True
 
 
+def _separable(graph: Rewriting, node: Conv) -> Conv | None:
+    """A depthwise convolution that only this 1x1 convolution reads, as a dense one, where the two are better one.
+
+    That is where the kernel is small, for which dense convolutions have their fastest forms, or one of the two has so few
+    channels that it would fill no vector. The multiplications of larger kernels grow by more than those forms save.
+    """
+    before = graph.get(node.input)
+    if not isinstance(before, Depthwise) or before.act != "none" or not graph.is_read_once(before.output):
+        return None
+    return before.dense() if before.kernel <= 3 or min(node.weight.shape[:2]) < 16 else None
+
+
 def fold_affine_into_previous_conv(graph: Rewriting, node: Node) -> bool:
     """a (conv(x) + b) + c becomes a convolution; through PReLU and residual where the scale allows it."""
+    depthwise = graph.get(node.input) if isinstance(node, Affine) else None
+    if isinstance(node, Affine) and isinstance(depthwise, Depthwise):
+        if depthwise.act != "none" or not graph.is_read_once(depthwise.output):
+            return False
+        weight, bias = depthwise.weight * node.scale.view(-1, 1, 1, 1), depthwise.bias * node.scale + node.shift
+        graph.put(replace(depthwise, output=node.output, weight=weight, bias=bias))
+        return True
     before = graph.only_conv_before(node) if isinstance(node, Affine) else None
     if not isinstance(node, Affine) or before is None or before.clamp:
         return False
@@ -164,6 +189,10 @@ def absorb_activation(graph: Rewriting, node: Node) -> bool:
     """act(conv(x)); a PReLU after a shuffle moves in front of it, its slopes repeated for the channels it came from."""
     if not isinstance(node, Activate):
         return False
+    depthwise = graph.get(node.input)
+    if isinstance(depthwise, Depthwise) and depthwise.act == "none" and graph.is_read_once(depthwise.output):
+        graph.put(replace(depthwise, output=node.output, act=node.act, slope=node.slope))
+        return True
     conv = graph.only_conv_before(node)
     if conv is None or conv.act != "none" or conv.gain != 1 or conv.residual or conv.clamp:
         return False

@@ -15,7 +15,9 @@ from srfast.backends.reference import ReferenceBackend
 from srfast.backends.triton import TritonBackend
 from srfast.kernels import cpu, cuda
 from srfast.models import RCAN, SPAN, SPANF3, ArtCNN, RealCUGAN, RealPLKSR
+from srfast.models.imdn import IMDN
 from srfast.models.mosr import MoSR
+from srfast.models.rtmosr import RTMoSR
 from srfast.plan import Plan
 from srfast.planning import plan_network
 from tests.helpers.cuda import emulation
@@ -28,9 +30,19 @@ SMALL, BORDERED = (8, 12), (48, 52)
 NETWORKS: dict[str, tuple[Callable[[], nn.Module], tuple[int, int]]] = {
     "span": (lambda: SPAN(num_feat=16, num_blocks=2, upscale=2), SMALL),
     "spanf3": (lambda: SPANF3(num_feat=16, num_blocks=2, upscale=2), SMALL),
+    "spanf3_unshuffled": (  # 12 planes
+        lambda: SPANF3(num_feat=16, num_blocks=2, upscale=2, unshuffle=2),
+        SMALL,
+    ),
     "artcnn": (lambda: ArtCNN(upscale=2, num_feat=16, num_blocks=2), SMALL),
     "rcan": (lambda: RCAN(upscale=2, num_groups=1, num_blocks=2, num_feat=16, middle=4), SMALL),
     "mosr": (lambda: MoSR(upscale=2, num_feat=16, num_blocks=1, hidden=24, convolved=16), SMALL),
+    "imdn": (lambda: IMDN(num_feat=16, num_blocks=2, kept=4, upscale=2), (7, 11)),
+    "rtmosr": (lambda: RTMoSR(upscale=2, num_feat=16, num_blocks=1, hidden=24, middle=8), (6, 10)),
+    "rtmosr_unshuffled": (
+        lambda: RTMoSR(upscale=4, unshuffle=2, num_feat=16, num_blocks=1, hidden=16, middle=0, kernel=1),
+        (8, 12),
+    ),
     "plksr": (lambda: RealPLKSR(upscale=2, num_feat=16, num_blocks=1, partial=8, kernel=9), SMALL),
     "plksr_pixels": (lambda: RealPLKSR(upscale=2, num_feat=16, num_blocks=1, partial=8, kernel=9, groups=0), SMALL),
     "cugan": (lambda: RealCUGAN(upscale=2), BORDERED),

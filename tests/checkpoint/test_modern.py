@@ -167,7 +167,6 @@ GLOBAL = (
     "plksr_dysample",
     "mosr_dysample",
     "imdn",
-    "rtmosr",
 )  # with means over the whole image, but for "nose"
 
 
@@ -222,7 +221,9 @@ def test_plan_and_tiles(tmp_path: Path, name: str, backend: str) -> None:
     got = whole(images)
     agree(got.permute(0, 3, 1, 2), expected.clamp(0, 1))
     assert got.std() > 0.05
-    if name.startswith(GLOBAL) and not name.endswith("nose"):
+    # RTMoSR without its gates looks at nothing but neighbours.
+    gated = name.startswith("rtmosr") and any(".squeezing." in key for key in state)
+    if gated or (name.startswith(GLOBAL) and not name.endswith("nose")):
         assert whole.halo is None
         return
     tiled = Engine(plan, backend=backend, device="cpu", dtype=torch.float32, tile=16)

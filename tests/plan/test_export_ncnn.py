@@ -35,6 +35,15 @@ NETWORKS: dict[str, Callable[[], nn.Module]] = {
         nn.Conv2d(8, 3, 5, padding=2),
         nn.Tanh(),
     ),
+    "depthwise": lambda: nn.Sequential(
+        nn.Conv2d(3, 8, 3, padding=1),
+        nn.Conv2d(8, 8, 7, padding=3, groups=8),
+        nn.LeakyReLU(0.2),
+        nn.Conv2d(8, 8, 3, padding=1, groups=8, bias=False),
+        nn.Mish(),
+        nn.Conv2d(8, 12, 3, padding=1),
+        nn.PixelShuffle(2),
+    ),
     "bicubic": lambda: nn.Sequential(nn.Conv2d(3, 3, 3, padding=1), nn.Upsample(scale_factor=2, mode="bicubic")),
 }
 

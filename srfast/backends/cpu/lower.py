@@ -22,6 +22,7 @@ from srfast.plan import (
     Clamp,
     Concat,
     Conv,
+    Depthwise,
     GroupNorm,
     InstanceNorm,
     Multiply,
@@ -149,7 +150,8 @@ def _group_norm(node: InstanceNorm | GroupNorm, channels: int, groups: int) -> O
 
 @operation.register
 def _(node: PixelNorm, channels: int) -> Operation:
-    return Operation("pixel_norm", options={"tensors": _vectors(node, channels), "eps": node.eps})
+    options = {"tensors": _vectors(node, channels), "eps": node.eps, "centred": node.centred}
+    return Operation("pixel_norm", options=options)
 
 
 @operation.register
@@ -222,7 +224,15 @@ def _(node: Resize, channels: int) -> Operation:
 def _(node: ChannelGate, channels: int) -> Operation:
     slope = _expanded(node.slope, node.squeeze.shape[0])
     tensors = [node.squeeze, node.squeeze_bias, node.expand, node.expand_bias, slope]
-    return Operation("channel_gate", whole=True, options={"tensors": tensors, "inset": node.inset})
+    ways = {"contrast": node.moment == "contrast", "hard": node.curve == "hardsigmoid"}
+    return Operation("channel_gate", whole=True, options={"tensors": tensors, "inset": node.inset, **ways})
+
+
+@operation.register
+def _(node: Depthwise, channels: int) -> Operation:
+    slopes = [] if node.slope is None else [_expanded(node.slope, channels)]
+    tensors = [node.weight[:, 0].permute(1, 2, 0), node.bias, *slopes]
+    return Operation("depthwise", options={"reach": node.kernel // 2, "curve": node.act, "tensors": tensors})
 
 
 @operation.register

@@ -8,14 +8,12 @@ from typing import ClassVar
 import torch
 
 from srfast.backends.base import Executable, reference_only
-from srfast.backends.cuda.convs import conv_reason
+from srfast.backends.cuda.convs import conv_reason, kernel_plan
 from srfast.backends.cuda.program import Program, pack_plan
 from srfast.backends.gpu.executable import OLDEST, GpuExecutable
 from srfast.kernels import cuda
 from srfast.kernels.configs import device_names
-from srfast.kernels.cuda.pack import ACTS
 from srfast.plan import Conv, Plan
-from srfast.plan.passes import with_curves_apart
 
 
 @dataclass(frozen=True)
@@ -35,11 +33,11 @@ class CudaBackend:
         if dtype not in cuda.DTYPES:
             reasons.append(f"it computes in float16 or bfloat16, not {str(dtype).removeprefix('torch.')}")
         reasons += _device_reasons(device) + reference_only(plan)
-        convs = [node for node in with_curves_apart(plan, ACTS).nodes if isinstance(node, Conv)]
+        convs = [node for node in kernel_plan(plan).nodes if isinstance(node, Conv)]
         return reasons + sorted({text for node in convs if (text := conv_reason(node))})
 
     def compile(self, plan: Plan, device: torch.device, dtype: torch.dtype) -> Executable:
-        plan = with_curves_apart(plan, ACTS)
+        plan = kernel_plan(plan)
         steps = pack_plan(plan, device_names(device), dtype, device)
         graphs = self.graphs and device.type == "cuda"
         return GpuExecutable(plan, device, lambda size: Program(plan, steps, size, dtype, device), graphs)

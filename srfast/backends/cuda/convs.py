@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 
 from srfast.backends.gpu.layout import epilogue_of
@@ -12,19 +14,28 @@ from srfast.kernels.cuda.conv import conv_launch
 from srfast.kernels.cuda.hopper import hopper_fits, hopper_launch
 from srfast.kernels.cuda.pack import ACTS, CudaConv, Variant, choose_variant, pack_conv
 from srfast.kernels.targets import FrameTarget
-from srfast.plan import Conv
+from srfast.plan import Conv, Depthwise, Plan
+from srfast.plan.passes import with_curves_apart
 
 
 def conv_reason(node: Conv) -> str | None:
     """Why the kernels cannot run a convolution; None if they can."""
-    _, channels, kernel, _ = node.weight.shape
+    kernel = node.kernel
     if node.act not in ACTS:
         return f"its convolutions end in {', '.join(ACTS)}, not in {node.act}"
     if kernel > 9:
         return f"its kernels go up to 9x9, not {kernel}x{kernel}"
-    if channels > 8 and channels % 8:
-        return f"its kernels read up to 8 channels or a multiple of 8, not {channels}"
     return None
+
+
+def kernel_plan(plan: Plan) -> Plan:
+    """The plan with the operations of the kernels: other activations by themselves, depthwise convolutions dense.
+
+    Depthwise ones of large kernels or many channels stay as they are, for PyTorch: most of a dense one's products are by zero,
+    and beyond 64 channels these are many. Nobody has measured either on a GPU yet.
+    """
+    nodes = [n.dense() if isinstance(n, Depthwise) and n.kernel <= 9 and len(n.bias) <= 64 else n for n in plan.nodes]
+    return with_curves_apart(replace(plan, nodes=tuple(nodes)), ACTS)
 
 
 def config_of(node: Conv, names: tuple[str, ...]) -> CudaConfig:

@@ -8,8 +8,9 @@ from functools import singledispatch
 from srfast.kernels.buffers import Canvas
 from srfast.kernels.configs import conv_key, device_names
 from srfast.kernels.packing import pack_conv
-from srfast.kernels.triton.config import find_config
+from srfast.kernels.triton.config import find_config, find_depthwise_config
 from srfast.kernels.triton.conv import conv_launch
+from srfast.kernels.triton.depthwise import depthwise_launch
 from srfast.kernels.triton.frames import copy_launch
 from srfast.kernels.triton.moments import gains_launch, norm_launch, pixel_moments_launch, pixel_norm_launch
 from srfast.kernels.triton.pointwise import pointwise_launch
@@ -23,6 +24,7 @@ from srfast.plan import (
     ChannelGate,
     Clamp,
     Concat,
+    Depthwise,
     GroupNorm,
     InstanceNorm,
     Multiply,
@@ -85,6 +87,12 @@ def _(node: Multiply, inputs: list[Canvas], out: Canvas) -> Launches:
 
 
 @small_launches.register
+def _(node: Depthwise, inputs: list[Canvas], out: Canvas) -> Launches:
+    config = find_depthwise_config(device_names(out.data.device), node.kernel)
+    return [depthwise_launch(inputs[0], out, node.weight, node.bias, config, act=node.act, slope=node.slope)]
+
+
+@small_launches.register
 def _(node: Concat, inputs: list[Canvas], out: Canvas) -> Launches:
     return joined_launches(inputs, out)
 
@@ -124,7 +132,7 @@ def _(node: GroupNorm, inputs: list[Canvas], out: Canvas) -> Launches:
 
 @small_launches.register
 def _(node: PixelNorm, inputs: list[Canvas], out: Canvas) -> Launches:
-    return [pixel_norm_launch(inputs[0], out, node.scale, node.shift, node.eps)]
+    return [pixel_norm_launch(inputs[0], out, node.scale, node.shift, node.eps, node.centred)]
 
 
 @small_launches.register
@@ -135,7 +143,8 @@ def _(node: Slice, inputs: list[Canvas], out: Canvas) -> Launches:
 @small_launches.register
 def _(node: ChannelGate, inputs: list[Canvas], out: Canvas) -> Launches:
     weights = (node.squeeze, node.squeeze_bias, node.expand, node.expand_bias, node.slope)
-    moments, gains = gains_launch(inputs[0].inner(*node.inset), *weights)
+    contrast, hard = node.moment == "contrast", node.curve == "hardsigmoid"
+    moments, gains = gains_launch(inputs[0].inner(*node.inset), *weights, contrast=contrast, hard=hard)
     return [moments, pointwise_launch(inputs[0], out, scale=gains)]
 
 

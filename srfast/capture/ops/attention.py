@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from srfast.errors import UnsupportedModelError
 from srfast.plan import ChannelGate, SpatialGate
+from srfast.plan.nodes import GateCurve, GateMoment
 
 
 @dataclass(frozen=True)
@@ -28,10 +29,22 @@ class Layer:
 
 @dataclass(frozen=True)
 class Pooled:
-    """Means of all channels of ``source`` over the image, through ``layers``."""
+    """Moments of all channels of ``source`` over the image, through ``layers``.
+
+    ``moment`` is "mean", "variance", "deviation" (its root) or "contrast" (deviation plus mean).
+    """
 
     source: str
     layers: tuple[Layer, ...] = ()
+    moment: str = "mean"
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Variance, or deviation, and mean of all channels of ``source`` over the image, as PyTorch gives them together."""
+
+    source: str
+    moment: str
 
 
 @dataclass(frozen=True)
@@ -53,7 +66,7 @@ class Moments:
     done: bool = False
 
 
-GATES = (Pooled, Moment, Moments)
+GATES = (Pooled, Pair, Moment, Moments)
 
 
 def pooled(name: str, x: Any, output_size: Any) -> Pooled:
@@ -72,6 +85,49 @@ def mean(b: Any, name: str, x: Any, dim: Any = None, keepdim: bool = False) -> P
     if isinstance(x, str) and keepdim and dims in ({2, 3}, {-1, -2}):
         return Pooled(x)
     return Moment(x, "mean", _check_channels(name, x, dims, keepdim))
+
+
+def spread(kind: str, with_mean: bool = False) -> Any:
+    """The converter of ``torch.var`` and ``torch.std`` (``kind`` "variance" and "deviation"), of all pixels."""
+
+    def convert(
+        b: Any,
+        name: str,
+        x: Any,
+        dim: Any = None,
+        unbiased: bool | None = None,
+        keepdim: bool = False,
+        *,
+        correction: Any = None,
+    ) -> Pooled | Pair:
+        dims = {dim} if isinstance(dim, int) else set(dim or ())
+        whole = unbiased is False or (unbiased is None and correction == 0 and correction is not None)
+        if not isinstance(x, str) or dims not in ({2, 3}, {-1, -2}) or not keepdim or not whole:
+            raise UnsupportedModelError(
+                f"no plan node covers a {kind} over dimensions {sorted(dims, key=str)}, keepdim={keepdim}, unbiased={unbiased}, "
+                f"correction={correction} (at {name}): over pixels (2, 3), kept, without correction, for a gate"
+            )
+        return Pair(x, kind) if with_mean else Pooled(x, moment=kind)
+
+    return convert
+
+
+def root(b: Any, name: str, x: Any) -> Pooled:
+    """Deviation from variance."""
+    if isinstance(x, Pooled) and x.moment == "variance" and not x.layers:
+        return replace(x, moment="deviation")
+    raise UnsupportedModelError(f"no plan node covers a square root of anything but a gate's variance (at {name})")
+
+
+def add(name: str, x: Any, y: Any) -> Pooled:
+    """Deviation and mean of one activation."""
+    found = [(v.source, v.moment, v.layers) if isinstance(v, Pooled) else None for v in (x, y)]
+    source = getattr(x, "source", "")
+    if set(found) != {(source, "deviation", ()), (source, "mean", ())}:
+        raise UnsupportedModelError(
+            f"no plan node covers this sum of pooled activations (at {name}): deviation and mean of one, for a gate"
+        )
+    return Pooled(source, moment="contrast")
 
 
 def amax(b: Any, name: str, x: Any, dim: Any = (), keepdim: bool = False) -> Moment:
@@ -94,8 +150,10 @@ def _check_channels(name: str, x: Any, dims: set[Any], keepdim: bool) -> bool:
     return False
 
 
-def item(b: Any, name: str, value: Any, index: Any) -> Moment:
-    """The values of ``max(x, 1)``."""
+def item(b: Any, name: str, value: Any, index: Any) -> Moment | Pooled:
+    """The values of ``max(x, 1)``, or one of variance and mean."""
+    if isinstance(value, Pair) and index in (0, 1):
+        return Pooled(value.source, moment="mean" if index else value.moment)
     if isinstance(value, Moment) and value.indexed and index == 0:
         return replace(value, indexed=False)
     raise UnsupportedModelError(f"no plan node covers indexing by {index} (at {name})")
@@ -116,7 +174,13 @@ def conv(name: str, m: nn.Conv2d, x: Any) -> Pooled | Moments:
     """A convolution inside a gate."""
     bias = m.bias.detach() if m.bias is not None else torch.zeros(m.out_channels, dtype=m.weight.dtype)
     unpadded = m.padding in ((0, 0), "same", "valid")
-    if isinstance(x, Pooled) and m.kernel_size == (1, 1) and m.groups == 1 and unpadded:
+    if (
+        isinstance(x, Pooled)
+        and x.moment in ("mean", "contrast")
+        and m.kernel_size == (1, 1)
+        and m.groups == 1
+        and unpadded
+    ):
         return replace(x, layers=(*x.layers, Layer(m.weight.detach()[:, :, 0, 0], bias)))
     half = m.kernel_size[0] // 2
     same = m.padding == "same" or m.padding == (half, half)
@@ -145,11 +209,14 @@ def multiply(name: str, x: Any, y: Any) -> ChannelGate | SpatialGate:
         if isinstance(gate, Moments) and gate.done and gate.weight is not None and gate.bias is not None:
             return SpatialGate(name, image, gate.weight, gate.bias)
         # ReLU is a PReLU of slope 0 here, as everywhere in a plan.
-        if isinstance(gate, Pooled) and [layer.act for layer in gate.layers] == ["prelu", "sigmoid"]:
+        if isinstance(gate, Pooled) and len(gate.layers) == 2:
             first, last = gate.layers
-            if first.slope is not None:
-                return ChannelGate(name, image, first.weight, first.bias, last.weight, last.bias, first.slope)
+            weights = (first.weight, first.bias, last.weight, last.bias)
+            moment: GateMoment = "mean" if gate.moment == "mean" else "contrast"
+            curves: dict[str, GateCurve] = {"sigmoid": "sigmoid", "hardsigmoid": "hardsigmoid"}
+            if first.act == "prelu" and first.slope is not None and last.act in curves:
+                return ChannelGate(name, image, *weights, first.slope, moment=moment, curve=curves[last.act])
     raise UnsupportedModelError(
-        f"no plan node covers this gate (at {name}): squeeze-excitation is x * sigmoid(conv(relu(conv(mean of x)))), "
-        "spatial attention x * sigmoid(conv(mean and maximum of x over channels))"
+        f"no plan node covers this gate (at {name}): squeeze-excitation is x * sigmoid(conv(relu(conv(mean of x)))), also of "
+        "deviation plus mean or with a hard sigmoid; spatial attention x * sigmoid(conv(mean and maximum of x over channels))"
     )

@@ -13,7 +13,7 @@ from srfast.capture.places import Place, convolved
 from srfast.capture.places import transposed as enlarged
 from srfast.errors import UnsupportedModelError
 from srfast.models.subpixel import conv_before_unshuffle, transposed_as_conv
-from srfast.plan import Conv, Node, Unshuffle
+from srfast.plan import Affine, Conv, Depthwise, Node, Unshuffle
 
 Value: TypeAlias = Any  # an fx argument: the name of an activation, a constant, or part of a gate
 
@@ -37,7 +37,9 @@ def pair(value: Any) -> tuple[int, int]:
 def conv(b: Builder, name: str, m: nn.Conv2d, x: Value) -> Value:
     if not isinstance(x, str):
         return gates.conv(name, m, x)
-    weight, stride = dense_weight(m), pair(m.stride)[0]
+    stride = pair(m.stride)[0]
+    depthwise = m.groups == m.in_channels == m.out_channels > 1 and stride == 1
+    weight = m.weight.detach() if depthwise else dense_weight(m)
     kernel = m.kernel_size[0]
     padding = kernel // 2 if m.padding == "same" else m.padding
     square = kernel == m.kernel_size[1] and not isinstance(padding, str)
@@ -58,7 +60,9 @@ def conv(b: Builder, name: str, m: nn.Conv2d, x: Value) -> Value:
     # An even kernel is an odd one with a row and a column of zeros at its end.
     if kernel % 2 == 0:
         weight = F.pad(weight, (0, 1, 0, 1))
-    return b.emit(Conv(name, x, weight, bias), place)
+    if depthwise and kernel == 1:
+        return b.emit(Affine(name, x, weight.reshape(-1), bias), place)
+    return b.emit((Depthwise if depthwise else Conv)(name, x, weight, bias), place)
 
 
 def dense_weight(m: nn.Conv2d) -> Tensor:
@@ -66,7 +70,7 @@ def dense_weight(m: nn.Conv2d) -> Tensor:
     weight = m.weight.detach()
     if m.groups == 1:
         return weight
-    # The kernels have no groups: zeros between them are multiplied, which only depthwise layers feel.
+    # The kernels have no groups but of single channels: zeros between others are multiplied.
     dense = weight.new_zeros(m.out_channels, m.in_channels, *weight.shape[2:])
     rows, columns = m.out_channels // m.groups, m.in_channels // m.groups
     for g in range(m.groups):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import operator
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -16,7 +16,7 @@ from srfast.capture.ops.conv import Builder, Value, conv, transposed
 from srfast.capture.ops.resize import average_pool, interpolate, max_pool, upsample
 from srfast.capture.places import cropped
 from srfast.errors import UnsupportedModelError
-from srfast.models.norms import PixelNorm2d
+from srfast.models.norms import PixelNorm2d, RootMeanSquare2d
 from srfast.plan import (
     Act,
     Activate,
@@ -77,9 +77,7 @@ def _batch_norm(b: Builder, name: str, m: nn.BatchNorm2d | nn.InstanceNorm2d, x:
     return b.emit(Affine(name, x, scale, shift))
 
 
-def _activate(
-    act: Act | Literal["silu", "gelu", "mish"], slope: Callable[[Any], Tensor] | None = None
-) -> Callable[[Builder, str, Any, Value], Value]:
+def _activate(act: Act, slope: Callable[[Any], Tensor] | None = None) -> Callable[[Builder, str, Any, Value], Value]:
     def convert(b: Builder, name: str, m: Any, x: Value) -> Value:
         values = slope(m) if slope else None
         return b.emit(Activate(name, x, act, values)) if isinstance(x, str) else gates.activate(name, act, values, x)
@@ -92,6 +90,18 @@ def _leaky_relu(b: Builder, name: str, x: Value, negative_slope: float = 0.01, i
     return _activate("prelu", lambda _: _number(slope))(b, name, None, x)
 
 
+def _hard_sigmoid(b: Builder, name: str, x: Value, inplace: bool = False) -> Value:
+    """``clamp(x / 6 + 1 / 2, 0, 1)``, or the end of a gate."""
+    if not isinstance(x, str):
+        return gates.activate(name, "hardsigmoid", None, x)
+    line = b.emit(Affine(f"{name}_line", x, _number(1 / 6), _number(1 / 2)))
+    return b.emit(Clamp(name, line, 0.0, 1.0))
+
+
+def _root_mean_square(b: Builder, name: str, m: RootMeanSquare2d, x: str) -> str:
+    return b.emit(PixelNorm(name, x, m.scale.detach(), m.offset.detach(), m.eps, centred=False))
+
+
 def _hard_tanh(b: Builder, name: str, m: nn.Hardtanh, x: str) -> str:
     return _clamp(b, name, x, m.min_val, m.max_val)  # ReLU6 is one of them
 
@@ -102,7 +112,9 @@ def _gelu(b: Builder, name: str, x: str, approximate: str = "none") -> str:
     return b.emit(Activate(name, x, "gelu"))
 
 
-def _add(b: Builder, name: str, x: Value, y: Value, alpha: float = 1) -> str:
+def _add(b: Builder, name: str, x: Value, y: Value, alpha: float = 1) -> Value:
+    if isinstance(x, gates.GATES) and isinstance(y, gates.GATES) and alpha == 1:
+        return gates.add(name, x, y)
     if isinstance(x, str) and isinstance(y, str):
         if alpha != 1:
             y = b.emit(Affine(f"{name}_alpha", y, _number(alpha), torch.zeros(1)))
@@ -112,7 +124,7 @@ def _add(b: Builder, name: str, x: Value, y: Value, alpha: float = 1) -> str:
     return b.emit(Affine(name, y, _number(alpha), _constant(x, name)))
 
 
-def _sub(b: Builder, name: str, x: Value, y: Value, alpha: float = 1) -> str:
+def _sub(b: Builder, name: str, x: Value, y: Value, alpha: float = 1) -> Value:
     return _add(b, name, x, y, alpha=-alpha)
 
 
@@ -252,6 +264,7 @@ MODULES: dict[type[nn.Module], Callable[[Builder, str, Any, str], Value]] = {
     nn.Mish: _activate("mish"),
     nn.GroupNorm: lambda b, name, m, x: b.emit(GroupNorm(name, x, *_affine(m), m.eps, m.num_groups)),
     PixelNorm2d: lambda b, name, m, x: b.emit(PixelNorm(name, x, *_affine(m), m.eps)),
+    RootMeanSquare2d: _root_mean_square,
     nn.GELU: lambda b, name, m, x: _gelu(b, name, x, m.approximate),
     nn.Hardtanh: _hard_tanh,
     nn.ReLU6: _hard_tanh,
@@ -260,6 +273,7 @@ MODULES: dict[type[nn.Module], Callable[[Builder, str, Any, str], Value]] = {
     nn.LeakyReLU: _activate("prelu", lambda m: _number(m.negative_slope)),
     nn.Tanh: _activate("tanh"),
     nn.Sigmoid: _activate("sigmoid"),
+    nn.Hardsigmoid: lambda b, name, m, x: _hard_sigmoid(b, name, x),
     nn.PixelShuffle: lambda b, name, m, x: _shuffle(b, name, x, m.upscale_factor),
     nn.PixelUnshuffle: lambda b, name, m, x: _unshuffle(b, name, x, m.downscale_factor),
     nn.Upsample: upsample,
@@ -279,6 +293,7 @@ _FUNCTION_NAMES: list[tuple[tuple[Any, ...], Callable[..., Value]]] = [
     ((torch.relu, F.relu, "relu", "relu_"), lambda b, name, x, inplace=False: _RELU(b, name, None, x)),
     ((torch.tanh, F.tanh, "tanh", "tanh_"), lambda b, name, x: _activate("tanh")(b, name, None, x)),
     ((torch.sigmoid, F.sigmoid, "sigmoid", "sigmoid_"), lambda b, name, x: _activate("sigmoid")(b, name, None, x)),
+    ((F.hardsigmoid,), _hard_sigmoid),
     ((F.leaky_relu,), _leaky_relu),
     ((F.pixel_shuffle, torch.pixel_shuffle), _shuffle),
     ((F.pixel_unshuffle, torch.pixel_unshuffle), _unshuffle),
@@ -291,6 +306,11 @@ _FUNCTION_NAMES: list[tuple[tuple[Any, ...], Callable[..., Value]]] = [
     ((F.adaptive_avg_pool2d,), lambda b, name, x, output_size: gates.pooled(name, x, output_size)),
     ((torch.cat, torch.concat), _cat),
     ((torch.mean, "mean"), gates.mean),
+    ((torch.var, "var"), gates.spread("variance")),
+    ((torch.std, "std"), gates.spread("deviation")),
+    ((torch.var_mean,), gates.spread("variance", with_mean=True)),
+    ((torch.std_mean,), gates.spread("deviation", with_mean=True)),
+    ((torch.sqrt, "sqrt"), gates.root),
     ((torch.amax, "amax"), gates.amax),
     ((torch.max, "max"), gates.max_with_index),
     ((operator.getitem,), item),

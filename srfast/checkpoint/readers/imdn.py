@@ -49,6 +49,6 @@ ARCHITECTURES = (
                 read_imdn,
             ),
         ),
-        rows=(Row("IMDN", "IMDN", "blended: PyTorch runs its gates, of means over the whole image"),),
+        rows=(Row("IMDN", "IMDN", "none: means over the whole image"),),
     ),
 )

@@ -71,6 +71,6 @@ ARCHITECTURES = (
                 read_rtmosr,
             ),
         ),
-        rows=(Row("RTMoSR", "RTMoSR, traiNNer-redux", "blended: PyTorch runs it whole"),),
+        rows=(Row("RTMoSR", "RTMoSR, traiNNer-redux", "none: means over the whole image; exact without its gates"),),
     ),
 )

@@ -24,6 +24,7 @@ from srfast.plan import (
     Clamp,
     Concat,
     Conv,
+    Depthwise,
     Eager,
     GroupNorm,
     InstanceNorm,
@@ -96,8 +97,9 @@ def test_every_node() -> None:
         Slice("ad", "z", 0, 4),
         PixelNorm("ae", "ad", torch.rand(4, generator=g), torch.randn(4, generator=g), 1e-3),
         Add("af", "ac", "ae"),
+        Depthwise("ag", "af", torch.randn(4, 1, 3, 3, generator=g), torch.randn(4, generator=g), act="silu"),
     )
-    plan = Plan(nodes, "x", "af", 3)
+    plan = Plan(nodes, "x", "ag", 3)
     assert {type(node) for node in nodes} == {*node_types()} - {Eager}
     x = image(1, 3, 5, 6)
     run = compile_triton(plan)

@@ -78,6 +78,13 @@ NODES: dict[str, Callable[[], Node]] = {
     "group_norm": lambda: GroupNorm("y", "x", _randn(12), _randn(12), 1e-5, 3),
     "one_group": lambda: GroupNorm("y", "x", _randn(12), _randn(12), 1e-5, 1),
     "channel_gate": lambda: ChannelGate("y", "x", _randn(5, 12), _randn(5), _randn(12, 5), _randn(12), _randn(5)),
+    "root_mean_square": lambda: PixelNorm("y", "x", _randn(12), _randn(12), 1e-6, centred=False),
+    "contrast_gate": lambda: ChannelGate(
+        "y", "x", _randn(5, 12), _randn(5), _randn(12, 5), _randn(12), _randn(5), moment="contrast"
+    ),
+    "hard_gate": lambda: ChannelGate(
+        "y", "x", _randn(5, 12), _randn(5), _randn(12, 5), _randn(12), _randn(5), curve="hardsigmoid"
+    ),
     "spatial_gate": lambda: SpatialGate("y", "x", _randn(1, 2, 7, 7) / 7, _randn(1)),
 }
 

@@ -61,6 +61,12 @@ def test_every_variant(variant: Variant) -> None:
     check(problem(channels, out, 3, 3, 18), variant=variant, act="prelu", slope=numbers(1, seed=4))
 
 
+@pytest.mark.parametrize(("channels", "kernel"), [(12, 3), (9, 1), (20, 5), (75, 3)])
+def test_channels_that_fill_no_chunk(channels: int, kernel: int) -> None:
+    """Pixels have whole blocks of 16 in memory, so the last chunk of 8 is read with the zeros behind the channels."""
+    check(problem(channels, 40, kernel, 9, 19, images=2), act="prelu", slope=numbers(40, seed=4))
+
+
 @pytest.mark.parametrize("kernel", [1, 5, 9])
 def test_kernels(kernel: int) -> None:
     check(problem(128, 16, kernel, 5, 3))
@@ -145,6 +151,10 @@ def test_wrong_arguments() -> None:
     wide = Canvas.allocate(1, 80, 4, 4)
     with pytest.raises(ValueError, match="multiples of 16 bytes"):
         conv_launch(wide.channel_slice(4, 64), packed, out)
+    # Twelve channels at the end of a pixel of sixteen: the four behind them are none of its own.
+    twelve = pack_conv(given["weight"][:, :12], given["bias"])
+    with pytest.raises(ValueError, match="reads 16 channels at a time"):
+        conv_launch(Canvas.allocate(1, 16, 4, 4).channel_slice(4, 12), twelve, out)
     other = canvas_of(given["x"], BRAIN)
     with pytest.raises(ValueError, match="weights are"):
         conv_launch(other, packed, out)

@@ -41,14 +41,15 @@ def test_norm(shape: tuple[int, int, int, int], groups: int | str | None) -> Non
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-def test_gains(shape: tuple[int, int, int, int]) -> None:
+@pytest.mark.parametrize("ways", [{}, {"contrast": True}, {"hard": True}, {"contrast": True, "hard": True}])
+def test_gains(shape: tuple[int, int, int, int], ways: dict[str, bool]) -> None:
     middle = max(1, shape[1] // 2)
     x = random(*shape)
     weights = [random(*s, seed=i).float() for i, s in enumerate([(middle, shape[1]), (middle,), (shape[1], middle)])]
     weights += [random(shape[1], seed=7).float(), torch.tensor([0.1])]
-    launch, gains = gains_launch(canvas_of(x, 1), *weights)
+    launch, gains = gains_launch(canvas_of(x, 1), *weights, **ways)
     launch()
-    expected = gains_reference(x.double(), *(w.double() for w in weights))
+    expected = gains_reference(x.double(), *(w.double() for w in weights), **ways)
     torch.testing.assert_close(gains.double().cpu(), expected, rtol=1e-5, atol=1e-6)
 
 
@@ -82,12 +83,13 @@ def test_pixel_moments(shape: tuple[int, int, int, int]) -> None:
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-def test_pixel_norm(shape: tuple[int, int, int, int]) -> None:
+@pytest.mark.parametrize("centred", [True, False])
+def test_pixel_norm(shape: tuple[int, int, int, int], centred: bool) -> None:
     x = random(*shape) + 3
     scale, shift = random(shape[1], seed=1).float(), random(shape[1], seed=2).float()
     out = empty(shape)
-    pixel_norm_launch(canvas_of(x, 1), out, scale, shift, 1e-3)()
-    close(out, pixel_norm_reference(x.double(), scale.double(), shift.double(), 1e-3))
+    pixel_norm_launch(canvas_of(x, 1), out, scale, shift, 1e-3, centred)()
+    close(out, pixel_norm_reference(x.double(), scale.double(), shift.double(), 1e-3, centred))
     with pytest.raises(ValueError, match="differ"):
         pixel_norm_launch(canvas_of(x), empty((shape[0], shape[1] + 1, *shape[2:])), scale, shift, 1e-3)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import operator
 from collections.abc import Callable, Sequence
 from fractions import Fraction
@@ -255,8 +256,13 @@ def _power(r: Graph, inputs: list[Any], a: Attributes) -> fx.Node:
 
 
 def _hard_sigmoid(r: Graph, inputs: list[Any], a: Attributes) -> fx.Node:
-    scaled = r.fx.call_function(operator.mul, (inputs[0], float(a.get("alpha", 0.2))))
-    shifted = r.fx.call_function(operator.add, (scaled, float(a.get("beta", 0.5))))
+    slope, middle = float(a.get("alpha", 0.2)), float(a.get("beta", 0.5))
+    if (
+        math.isclose(slope, 1 / 6, rel_tol=1e-6) and middle == 0.5
+    ):  # PyTorch's, which capture knows at the end of a gate
+        return r.layer(nn.Hardsigmoid(), inputs[0])
+    scaled = r.fx.call_function(operator.mul, (inputs[0], slope))
+    shifted = r.fx.call_function(operator.add, (scaled, middle))
     return r.fx.call_function(torch.clamp, (shifted, 0.0, 1.0))
 
 
