@@ -152,8 +152,8 @@ def _records(plan: Plan, folder: Path) -> list[Record]:
     if missing:
         listed = ", ".join(map(str, missing[:10])) + (", ..." if len(missing) > 10 else "")
         raise InputError(
-            f"{len(missing)} of {len(found)} segments are missing or damaged in {folder}: {listed}\n"
-            "compute each with: srfast segment PLAN NUMBER"
+            f"{len(missing)} of {len(found)} segments are missing or damaged in {folder}: {listed}",
+            "compute each with: srfast segment PLAN NUMBER",
         )
     return [record for record in found if record is not None]
 

@@ -122,7 +122,7 @@ def _add_videos(app: FastAPI, service: Service) -> None:
         except BaseException as error:
             shutil.rmtree(place, ignore_errors=True)
             if isinstance(error, InputError):  # a client knows nothing of the server's folders
-                raise type(error)(str(error).replace(str(place / "input"), "the video")) from error
+                raise type(error)(*(line.replace(str(place / "input"), "the video") for line in error.args)) from error
             raise
         job = Job(place.name, name[:200], "video", wanted)
         return as_dict(await asyncio.to_thread(jobs.submit, place, job))
