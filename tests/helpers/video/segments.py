@@ -28,15 +28,23 @@ def moving_clip(
     size: tuple[int, int] = (64, 48),
     step: list[int] | None = None,
     beside: bool = False,
+    pix_fmt: str = "yuv420p",
+    colour: tuple[int, int, int, int] | None = None,
 ) -> Path:
-    """Noise that moves, uint8 4:2:0; ``step`` are durations in 1/1000 s; ``beside`` adds sound, subtitles, chapters, tags."""
+    """Noise that moves, of uint8 before it has ``pix_fmt``; with alpha that moves where that has alpha.
+
+    ``step`` are durations in 1/1000 s; ``beside`` adds sound, subtitles, chapters, tags; ``colour`` are FFmpeg's numbers of
+    matrix, range, primaries and transfer.
+    """
     rng = np.random.default_rng(7)
     canvas = rng.integers(0, 255, (size[1] + 4 * 16, size[0] + frames), np.uint8)
     with av.open(str(path), "w") as out:
         video = out.add_stream(codec, rate=25, options=options or {})
-        video.width, video.height, video.pix_fmt = *size, "yuv420p"
+        video.width, video.height, video.pix_fmt = *size, pix_fmt
         context = video.codec_context
         context.gop_size, context.max_b_frames = gop, bframes
+        if colour:
+            context.colorspace, context.color_range, context.color_primaries, context.color_trc = colour
         if step:
             context.time_base = video.time_base = Fraction(1, 1000)
         out.metadata["title"] = "moving"
@@ -62,8 +70,10 @@ def moving_clip(
         time = 0
         for index in range(frames):
             gray = canvas[index % 64 : index % 64 + size[1], index : index + size[0]]
-            rgb = np.stack([gray, np.roll(gray, index, 0), np.full_like(gray, 4 * index % 256)], -1)
-            frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(rgb), format="rgb24").reformat(format="yuv420p")
+            alpha = [np.roll(gray, index, 1)] if pix_fmt.startswith("yuva") else []
+            rgb = np.stack([gray, np.roll(gray, index, 0), np.full_like(gray, 4 * index % 256), *alpha], -1)
+            kind = "rgba" if alpha else "rgb24"
+            frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(rgb), format=kind).reformat(format=pix_fmt)
             if step:
                 frame.pts, frame.time_base = time, Fraction(1, 1000)
                 frame.duration = step[index % len(step)]
