@@ -20,6 +20,7 @@ from tests.helpers.video.segments import LOSSLESS, assert_same, in_one_run, movi
 pytest.importorskip("ray")
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
 FRAMES, SEGMENTS = 600, 60
+LONG = 15_000  # ten minutes, cut at every tenth second
 
 
 @pytest.fixture(scope="module")
@@ -28,32 +29,41 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     save_tiny(folder / "tiny.pth")
     moving_clip(folder / "in.mkv", frames=FRAMES, options={"x264-params": "scenecut=0"}, beside=True)
     in_one_run(folder / "in.mkv", folder / "whole.mkv", str(folder / "tiny.pth"))
+    moving_clip(folder / "long.mkv", frames=LONG, gop=250, options={"x264-params": "scenecut=0"}, beside=True)
+    in_one_run(folder / "long.mkv", folder / "whole_long.mkv", str(folder / "tiny.pth"))
     return folder
 
 
-def upscale(folder: Path, target: Path, pool: CountingPool, at: Any = lambda done: None) -> Any:
+def upscale(
+    folder: Path,
+    target: Path,
+    pool: CountingPool,
+    at: Any = lambda done: None,
+    name: str = "in.mkv",
+    seconds: float = 0.3,
+) -> Any:
     return cluster.upscale(
-        folder / "in.mkv",
+        folder / name,
         target,
         str(folder / "tiny.pth"),
         pool=pool,
         on_progress=lambda done, total, seconds, before: at(done),
         encoding=LOSSLESS,
-        seconds=0.3,
+        seconds=seconds,
         device="cpu",
         dtype="fp32",
     )[0]
 
 
 @pytest.mark.parametrize("count", [1, 2, 4])
-def test_nodes_give_what_a_single_run_gives(folder: Path, tmp_path: Path, count: int) -> None:
+def test_ten_minutes_on_nodes_are_those_of_a_single_run(folder: Path, tmp_path: Path, count: int) -> None:
     with cluster_of(count):
         pool = CountingPool()
         started = time.perf_counter()
-        outcome = upscale(folder, tmp_path / "out.mkv", pool)
+        outcome = upscale(folder, tmp_path / "out.mkv", pool, name="long.mkv", seconds=10)
         pool.close()
-    assert outcome.error == "" and pool.again(SEGMENTS) == 0
-    assert_same(tmp_path / "out.mkv", folder / "whole.mkv")
+    assert outcome.error == "" and pool.again(LONG // 250) == 0
+    assert_same(tmp_path / "out.mkv", folder / "whole_long.mkv")
     hosts = {record.host for record in outcome.joined.segments}
     print(f"{count} nodes: equal, {len(hosts)} machines at work, {time.perf_counter() - started:.1f} s")
 
