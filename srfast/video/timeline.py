@@ -74,7 +74,7 @@ class Timeline:
     def _tolerance(self, index: int, packet: Any) -> Fraction:
         """Less than a packet's length is no jump but rounding, or one that is decoded before it is shown for longer."""
         own = Fraction(packet.duration or 0) * packet.time_base
-        return max(own, self._shown.get(index, own), Fraction(1, 1000))
+        return Fraction(max(own, self._shown.get(index, own), Fraction(1, 1000)))
 
     def _next(self, epoch: int, time: Fraction, end: Fraction, how: str) -> tuple[int, bool]:
         """The offset that continues at ``end``: one that another stream has found already, or a new one."""
