@@ -2,19 +2,33 @@
 
 from __future__ import annotations
 
+_NAMED = {"\n": "\\n", "\t": "\\t"}
+
 
 def escaped(text: object) -> str:
-    r"""Return text for a terminal or a log: what does not print, but lines and tabs, as an escape sequence.
+    r"""Return one line for a terminal or a log: what does not print, line breaks among it, as an escape sequence.
 
-    Names of files and keys in them may hold sequences that clear the screen or type into it, and bytes that are no UTF-8.
+    Names of files and keys in them may hold sequences that clear the screen or type into it, bytes that are no UTF-8, and
+    lines that look like another message.
 
-    >>> escaped("body.0\x1b[2J")
-    'body.0\\x1b[2J'
+    >>> escaped("body.0\x1b[2J\n")
+    'body.0\\x1b[2J\\n'
     """
-    return "".join(c if c.isprintable() or c in "\n\t" else _escape(c) for c in str(text))
+    return "".join(c if c.isprintable() else _escape(c) for c in str(text))
+
+
+def escaped_lines(text: object) -> str:
+    r"""Return a report of several lines, each of them ``escaped``; a name within it may not bring lines of its own.
+
+    >>> escaped_lines("one\ntwo\x07")
+    'one\ntwo\\x07'
+    """
+    return "\n".join(escaped(line) for line in str(text).split("\n"))
 
 
 def _escape(character: str) -> str:
+    if character in _NAMED:
+        return _NAMED[character]
     code = ord(character)
     code -= 0xDC00 if 0xDC80 <= code <= 0xDCFF else 0  # how Python keeps a byte that it cannot decode
     return f"\\x{code:02x}" if code < 256 else f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
@@ -31,14 +45,20 @@ def printable(text: object, longest: int = 60) -> str:
 
 
 class SrfastError(Exception):
-    """Base of all errors that a user can act on. The message holds no control characters, whatever it quotes."""
+    """Base of all errors that a user can act on. The message holds no control characters, whatever it quotes.
+
+    Args:
+        lines: of the message. Names of files and keys in them could move the cursor, colour the terminal, or begin lines:
+            what does not print is escaped, so the message has as many lines as are given here.
+    """
 
     exit_code = 1
 
-    def __init__(self, *args: object) -> None:
-        # Messages hold names of files and keys, and a control character in one could move the cursor or colour the
-        # terminal.
-        super().__init__(*(escaped(arg) if isinstance(arg, str) else arg for arg in args))
+    def __init__(self, *lines: object) -> None:
+        super().__init__(*(escaped(line) for line in lines))
+
+    def __str__(self) -> str:
+        return "\n".join(self.args)
 
 
 class UnsupportedModelError(SrfastError):

@@ -115,8 +115,8 @@ def _of_openmodeldb(name: str, model: str) -> Path:
     direct = next((source for source in sources if source.urls), None)
     if direct is None:
         raise CheckpointError(
-            f"{printable(name, 120)} has no file that a program can download; get it from\n"
-            f"{OMDB_PAGE}/{quote(model)} and give its path"
+            f"{printable(name, 120)} has no file that a program can download; get it from",
+            f"{OMDB_PAGE}/{quote(model)} and give its path",
         )
     path = folder / f"{model}{direct.suffix}"
     _download(path, name, direct)
@@ -161,8 +161,8 @@ def _is_cached(path: Path, name: str) -> bool:
 
 def _absent(name: str) -> CheckpointError:
     return CheckpointError(
-        f"{printable(name, 120)} is not in the cache folder {cache_folder()},\nand {' or '.join(OFFLINE_VARIABLES)} keeps "
-        "srfast off the network; run it once without, or give the path of a file"
+        f"{printable(name, 120)} is not in the cache folder {cache_folder()},",
+        f"and {' or '.join(OFFLINE_VARIABLES)} keeps srfast off the network; run it once without, or give the path of a file",
     )
 
 

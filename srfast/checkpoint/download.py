@@ -203,8 +203,8 @@ def _from(wanted: Wanted, url: str) -> None:
         except _BrokenError as error:
             if attempt == TRIES - 1:
                 raise CheckpointError(
-                    f"{printable(wanted.name, 120)}: the connection to {printable(host)} broke {TRIES} times ({error});\n"
-                    "run it again: it goes on where it was"
+                    f"{printable(wanted.name, 120)}: the connection to {printable(host)} broke {TRIES} times ({error});",
+                    "run it again: it goes on where it was",
                 ) from error
         except (urllib.error.HTTPError, urllib.error.URLError, ValueError, http.client.InvalidURL) as error:
             raise _refused(wanted.name, url, error) from error
@@ -318,8 +318,8 @@ def _check(wanted: Wanted, partial: Path, expected: Expected, host: str) -> None
         partial.unlink(missing_ok=True)
         _etag(partial).unlink(missing_ok=True)
         raise CheckpointError(
-            f"{printable(wanted.name, 120)} from {printable(host)} has {wrong};\nit is not the file that the catalogue has: "
-            "try again, or download it by hand and give its path"
+            f"{printable(wanted.name, 120)} from {printable(host)} has {wrong};",
+            "it is not the file that the catalogue has: try again, or download it by hand and give its path",
         )
 
 
@@ -330,13 +330,13 @@ def _refused(name: str, url: str, error: Exception) -> CheckpointError:
         return CheckpointError(f"{shown}: {printable(host)} has no such file; check its name (capitals count)")
     if code in (401, 403):
         return CheckpointError(
-            f"{shown}: {printable(host)} does not give it without an account ({code}), or has no such file;\n"
-            "download it by hand and give its path"
+            f"{shown}: {printable(host)} does not give it without an account ({code}), or has no such file;",
+            "download it by hand and give its path",
         )
     if code is not None:
         return CheckpointError(f"{shown}: {printable(host)} answers {code}; try again later")
     reason = " ".join(str(getattr(error, "reason", error)).split())[:120]
     return CheckpointError(
-        f"{shown} is not in the cache folder, and {printable(host)} cannot be reached: {reason};\n"
-        "connect to the network, or give the path of a file"
+        f"{shown} is not in the cache folder, and {printable(host)} cannot be reached: {reason};",
+        "connect to the network, or give the path of a file",
     )

@@ -8,6 +8,7 @@ from pathlib import Path
 import cv2
 
 from srfast.cli.progress import Reporter
+from srfast.errors import escaped
 from srfast.images import write_image
 from srfast.images.arrays import Array
 from srfast.images.comparison import side_by_side
@@ -32,8 +33,8 @@ def run_demo(folder: Path) -> VideoResult:
     write_image(picture, comparison(_frame(CLIP, 30), upscaler), overwrite=True)
     sys.stderr.flush()
     print(f"srfast: {result.frames} frames to {result.width}x{result.height} at {result.fps:.2f} frames/s")
-    print(f"srfast: the video is       {video.resolve()}")
-    print(f"srfast: bicubic and srfast {picture.resolve()}")
+    print(escaped(f"srfast: the video is       {video.resolve()}"))
+    print(escaped(f"srfast: bicubic and srfast {picture.resolve()}"))
     return result
 
 

@@ -4,10 +4,20 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NoReturn
+
+from srfast.errors import escaped
 
 
-class Interleaved(argparse.ArgumentParser):
+class Plain(argparse.ArgumentParser):
+    """A parser whose complaints quote nothing that a terminal obeys."""
+
+    def error(self, message: str) -> NoReturn:
+        """Print the usage and the complaint, and exit."""
+        super().error(escaped(message))
+
+
+class Interleaved(Plain):
     """A parser of a command whose positions may stand before, between and after its options.
 
     argparse gives all positions to the first group of them that it meets, and refuses the rest.

@@ -16,7 +16,7 @@ from typing import TextIO
 from srfast._version import __version__
 from srfast.cli import compare, models, segments, serve, tune, upscale, warm
 from srfast.cli import estimate as plan
-from srfast.cli.interleaved import Interleaved
+from srfast.cli.interleaved import Interleaved, Plain
 from srfast.cli.json_lines import lines_of_json
 from srfast.cli.signals import ends_in_order, exit_code
 from srfast.errors import OutputError, SrfastError, escaped
@@ -45,7 +45,7 @@ def _run(args: argparse.Namespace) -> int:
             sys.stdout.flush()
             return code
     except SrfastError as error:
-        print(escaped(f"srfast: error: {error}"), file=sys.stderr)
+        print(f"srfast: error: {error}", file=sys.stderr)
         return error.exit_code
     except ValueError as error:
         print(f"srfast: error: {escaped(error)}", file=sys.stderr)
@@ -89,7 +89,7 @@ def _is_read_only(stream: TextIO) -> bool:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="srfast", description="Fast, exact super-resolution of images and video.")
+    parser = Plain(prog="srfast", description="Fast, exact super-resolution of images and video.")
     parser.add_argument("--version", action="version", version=f"srfast {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND", parser_class=Interleaved)
     common = Interleaved(add_help=False)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from srfast.cli.options import add_hints
-from srfast.errors import OutputError, UnsupportedModelError, escaped
+from srfast.errors import OutputError, UnsupportedModelError, escaped, escaped_lines
 
 if TYPE_CHECKING:
     from srfast.checkpoint import LoadedModel
@@ -73,7 +73,7 @@ def _inspect(args: argparse.Namespace) -> int:
         facts = inspection.as_dict() | ({"plan": str(plan).splitlines()} if args.plan else {})
         print(json.dumps(facts, indent=2))
     else:
-        print(escaped(f"{inspection}\n\n{plan}" if args.plan else inspection))
+        print(escaped_lines(f"{inspection}\n\n{plan}" if args.plan else inspection))
     return 0
 
 

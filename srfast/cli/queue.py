@@ -129,7 +129,7 @@ class _Queue:
             raise KeyboardInterrupt(f"{there}; --resume does the others") from error
         finally:
             for _, message in self._failed:
-                print(escaped(f"srfast: error: {message}"), file=sys.stderr)
+                print(f"srfast: error: {message}", file=sys.stderr)
         old = f", {self._before} of them from before" if self._before else ""
         engines = ", ".join(str(upscaler) for upscaler in self._upscalers.values())
         done = f"{self._target}: {self._done} of {self._total} {self._unit}{old}"
@@ -146,11 +146,13 @@ class _Queue:
             # One bad file must not end a night's work; a full disk would only fail for all the others too.
             return getattr(error.__cause__, "errno", None) not in _NO_ROOM
         except (SrfastError, MemoryError) as error:
-            self._failed.append((SrfastError.exit_code, f"{job.source}: {error or 'there is no memory for it'}"))
+            self._failed.append(
+                (SrfastError.exit_code, f"{escaped(job.source)}: {error or 'there is no memory for it'}")
+            )
             return True
         self._done += 1
         if code:
-            self._failed.append((code, f"{job.source} was damaged"))
+            self._failed.append((code, escaped(f"{job.source} was damaged")))
         return True
 
     def _image(self, job: Job) -> int:

@@ -9,6 +9,8 @@ import sys
 from dataclasses import asdict
 from typing import Any
 
+from srfast.errors import escaped
+
 
 def add(commands: Any, common: argparse.ArgumentParser) -> None:
     """Adds the command to the parser."""
@@ -40,9 +42,10 @@ def _tune(args: argparse.Namespace) -> int:
     if args.delete:
         path = tuned.delete()
         place = tuned.tuned_path() or f"no place is known for it, see {tuned.VARIABLE}"
-        print(
+        gone = (
             f"{path} is deleted; the shipped choice counts again" if path else f"there is no file to delete ({place})"
         )
+        print(escaped(gone))
         return 0
     from srfast.diagnostics.tuning import tune
 
@@ -61,7 +64,7 @@ def _tune(args: argparse.Namespace) -> int:
     changed = [f"{one.found.way.words} for {one.measurement.kind} networks" for one in found if _differs(one)]
     print(f"against the shipped choice: {'; '.join(changed) or 'the same'}")
     if path is not None:
-        print(f"written to {path}; auto obeys it until 'srfast tune --delete'")
+        print(escaped(f"written to {path}; auto obeys it until 'srfast tune --delete'"))
     return 0
 
 

@@ -244,8 +244,8 @@ def _all_records(plan: Plan, folder: Path) -> list[Record]:
 def _missing(numbers: list[int], count: int, folder: Path) -> InputError:
     listed = ", ".join(map(str, numbers[:10])) + (", ..." if len(numbers) > 10 else "")
     return InputError(
-        f"{len(numbers)} of {count} segments are missing or damaged in {folder}: {listed}\n"
-        "compute each with: srfast segment PLAN NUMBER"
+        f"{len(numbers)} of {count} segments are missing or damaged in {folder}: {listed}",
+        "compute each with: srfast segment PLAN NUMBER",
     )
 
 

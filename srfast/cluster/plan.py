@@ -13,7 +13,7 @@ from typing import Any, Literal, cast
 from srfast._files import shortened, whole_file
 from srfast._version import __version__
 from srfast.cluster.strict import ShapeError, read
-from srfast.errors import InputError, OutputError, escaped, printable
+from srfast.errors import InputError, OutputError, printable
 from srfast.upscaler import Upscaler, load
 from srfast.video.settings import FORMATS, Encoding, Settings
 from srfast.video.source import InputOptions
@@ -224,12 +224,14 @@ def parse_plan(text: str, label: str = "the plan") -> Plan:
     try:
         value = json.loads(text)
     except ValueError as error:
-        raise InputError(f"{label} is no JSON: {error}\n{again}") from error
+        raise InputError(f"{label} is no JSON: {error}", again) from error
     if not isinstance(value, dict) or "schema" not in value:
-        raise InputError(f"{label} is no plan of srfast: it has no 'schema'\n{again}")
+        raise InputError(f"{label} is no plan of srfast: it has no 'schema'", again)
     if value["schema"] != SCHEMA or isinstance(value["schema"], bool):
         given = f"{value['schema']!r:.20}"
-        raise InputError(f"{label} has schema {given}, and this srfast reads {SCHEMA}\n{again}, or use its own version")
+        raise InputError(
+            f"{label} has schema {given}, and this srfast reads {SCHEMA}", f"{again}, or use its own version"
+        )
     try:
         plan = read(Plan, value)
         if plan.container not in FORMATS.values():
@@ -238,7 +240,7 @@ def parse_plan(text: str, label: str = "the plan") -> Plan:
             raise ShapeError("segments is an empty list; at least one segment was expected")
         plan.reading.input_options  # noqa: B018  refuses times that are none
     except (ShapeError, ValueError) as error:
-        raise InputError(f"{label} is not as srfast writes it: {escaped(error)}\n{again}") from error
+        raise InputError(f"{label} is not as srfast writes it: {error}", again) from error
     return plan
 
 

@@ -141,7 +141,7 @@ class RayPool:
         except (ConnectionError, ValueError, RuntimeError, OSError) as error:
             where = "Ray does not start here" if address is None else f"there is no Ray cluster at {address}"
             raise OutputError(
-                f"{where}: {str(error).splitlines()[0]:.200}\nsee: ray status --address ADDRESS"
+                f"{where}: {str(error).splitlines()[0]:.200}", "see: ray status --address ADDRESS"
             ) from error
 
     def _needs(self, address: str | None) -> dict[str, float]:

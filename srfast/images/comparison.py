@@ -8,6 +8,8 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from srfast.errors import escaped
+
 Array: TypeAlias = npt.NDArray[Any]
 
 
@@ -19,7 +21,7 @@ def side_by_side(pictures: list[tuple[Array, str]]) -> Array:
     """
     named = []
     for picture, label in pictures:
-        picture = np.ascontiguousarray(picture).copy()
+        picture, label = np.ascontiguousarray(picture).copy(), escaped(label)  # OpenCV crashes on what is no UTF-8
         cv2.rectangle(picture, (0, 0), (24 + 12 * len(label), 36), (0, 0, 0), cv2.FILLED)
         cv2.putText(picture, label, (12, 26), cv2.FONT_HERSHEY_SIMPLEX, 0.7, (255, 255, 255), 1, cv2.LINE_AA)
         named.append(picture)

@@ -83,8 +83,8 @@ def _check(plan: Plan) -> None:
         wrong = "gives its image back as it is"
     if wrong:
         raise UnsupportedModelError(
-            f"the network cannot be an ncnn file for realesrgan-ncnn-vulkan, Upscayl and Video2X: it {wrong};\n"
-            "'srfast export' to a .onnx file writes it"
+            f"the network cannot be an ncnn file for realesrgan-ncnn-vulkan, Upscayl and Video2X: it {wrong};",
+            "'srfast export' to a .onnx file writes it",
         )
 
 

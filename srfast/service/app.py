@@ -122,7 +122,7 @@ def _add_videos(app: FastAPI, service: Service) -> None:
         except BaseException as error:
             shutil.rmtree(place, ignore_errors=True)
             if isinstance(error, InputError):  # a client knows nothing of the server's folders
-                raise type(error)(str(error).replace(str(place / "input"), "the video")) from error
+                raise type(error)(*(line.replace(str(place / "input"), "the video") for line in error.args)) from error
             raise
         job = Job(place.name, name[:200], "video", wanted)
         return as_dict(await asyncio.to_thread(jobs.submit, place, job))
@@ -169,13 +169,13 @@ async def _refusal(request: Request, error: Exception) -> JSONResponse:
     status = next((code for kind, code in _STATUS if isinstance(error, kind)), 500)
     headers = {"Retry-After": "2"} if status == 429 else {}
     if request.method == "POST":
-        await drain(request)
-        headers["Connection"] = "close"  # else all that a client still sends would be read, without an end
+        await drain(request.scope, request.receive)
+        headers["Connection"] = "close"
     return JSONResponse({"error": str(error)}, status, headers)
 
 
 async def _failure(request: Request, error: Exception) -> JSONResponse:
     if request.method == "POST":
-        await drain(request)
+        await drain(request.scope, request.receive)
     words = "there is no memory for it" if isinstance(error, MemoryError) else "the disk does not take it"
     return JSONResponse({"error": words}, 507, {"Connection": "close"})

@@ -16,7 +16,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
-from srfast.errors import InputError, OutputError, SrfastError, escaped
+from srfast.errors import InputError, OutputError, SrfastError, escaped_lines
 from srfast.service.config import Request, ServiceOptions
 
 _log = logging.getLogger("srfast")
@@ -324,7 +324,7 @@ class JobStore:
             stopped = self._stopping and job.id not in self._cancelled
             changed |= {"state": "queued", "ended": 0.0} if stopped else {"state": "cancelled"}
         except (SrfastError, ValueError, MemoryError) as error:
-            words = escaped(error) or "there is no memory for it"
+            words = escaped_lines(error) or "there is no memory for it"
             changed |= {"state": "failed", "error": _without_paths(words, self, job)}
         with self._change:
             changed["ended"] = changed["ended"] and time.time()

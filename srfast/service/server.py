@@ -47,8 +47,9 @@ def serve(app: Application, address: Address, what: str) -> None:
     try:
         family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
         listening = socket.create_server((address.host, address.port), family=family)
-    except OSError as error:
-        raise OutputError(f"cannot listen on {address.host}:{address.port}: {error.strerror or error}") from error
+    except (OSError, TypeError, UnicodeError) as error:  # names that cannot be asked for are no OSError
+        why = getattr(error, "strerror", None) or error
+        raise OutputError(f"cannot listen on {address.host}:{address.port}: {why}") from error
     host, port = listening.getsockname()[:2]
     place = f"http://{f'[{host}]' if ':' in host else host}:{port}/"
     suffix = f"?token={address.token}" if address.token else ""

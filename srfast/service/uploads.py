@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
 from pathlib import Path
+from typing import Any
 
 from starlette.requests import ClientDisconnect, Request
 
@@ -16,15 +17,19 @@ _DRAINED, _DRAIN_SECONDS = 4 << 20, 2.0
 _WHOLE = "srfast.body_is_whole"  # in the scope of a request
 
 
-async def drain(request: Request) -> None:
-    """Reads what a client still sends of a refused body, for a short while.
+async def drain(scope: MutableMapping[str, Any], receive: Callable[[], Awaitable[MutableMapping[str, Any]]]) -> None:
+    """Reads what a client still sends of a refused request's body, for a short while.
 
-    A connection that is closed over unread bytes is reset, and a client that is reset may lose the answer.
+    A connection that is closed over unread bytes is reset, and a client that is reset may lose the answer. The answer says
+    that the connection is closed: else all that the client still sends would be read, without an end.
+
+    Args:
+        scope, receive: of the request, as ASGI gives them.
     """
     size, until = 0, asyncio.get_running_loop().time() + _DRAIN_SECONDS
-    while not request.scope.get(_WHOLE) and size < _DRAINED:
+    while not scope.get(_WHOLE) and size < _DRAINED:
         try:
-            message = await asyncio.wait_for(request.receive(), until - asyncio.get_running_loop().time())
+            message = await asyncio.wait_for(receive(), until - asyncio.get_running_loop().time())
         except asyncio.TimeoutError:
             return
         if message["type"] != "http.request" or not message.get("more_body", False):

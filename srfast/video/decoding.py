@@ -30,7 +30,7 @@ from srfast.video.source import (
     require_av,
 )
 from srfast.video.time_range import Approach, Part, TimeRange
-from srfast.video.timeline import HiddenSound, Slots, Timeline, clock_start
+from srfast.video.timeline import Bare, HiddenSound, Slots, Timeline, clock_start
 from srfast.video.untrusted import Limits, check_header
 
 if TYPE_CHECKING:
@@ -133,12 +133,14 @@ class Decoding:
     def rate(self) -> Fraction | None:
         """Frames per second by the times of the first frames."""
         told = [self.stream.average_rate, self.stream.guessed_rate, self.stream.base_rate]
-        if not self._sampled:
-            return frame_rate(told, (), self.stream.time_base)
         times, whole = self.first_times
-        if not times and "framerate" not in self._options.options:
+        if not times and "framerate" not in self._options.options and (self._sampled or self._is_bare):
             told.insert(0, self.stream.codec_context.framerate or None)  # as the codec's own headers tell it
         return frame_rate(told, times, self.stream.time_base, whole)
+
+    @property
+    def _is_bare(self) -> bool:
+        return self.container.format.name in Bare.FORMATS
 
     @property
     def _sampled(self) -> bool:
@@ -147,6 +149,8 @@ class Decoding:
     @functools.cached_property
     def first_times(self) -> tuple[list[int], bool]:
         """Times of the first frames and whether these are all, for which a file is opened once more; of others none."""
+        if self._is_bare and "framerate" in self._options.options:
+            return [], False  # the given rate counts, not how long frames say that they are shown
         return self.look(sample_times) or ([], False)
 
     @functools.cached_property
@@ -240,7 +244,10 @@ class Decoding:
         timeline = Timeline(self.container.format.name, self.label, self.origin)
         self._slots = Slots() if self.container.format.name == "avi" else None
         self._repeats = Repeats() if self.stream.codec_context.name in REPEATING else None
-        counted = self._repeats is not None or self._slots is not None  # times follow from all frames before
+        self._bare = self._bare_times() if self._is_bare else None
+        counted = any(
+            one is not None for one in (self._repeats, self._slots, self._bare)
+        )  # times follow from all frames before
         start = None if counted else self.range.first
         before = Approach(None if start is None else start / self.stream.time_base)
         for packet in (
@@ -270,6 +277,10 @@ class Decoding:
             self.damaged("packets", None)
         for pts in self._expected.missing(end=True):
             self.damaged("lost", float(pts * self.stream.time_base))
+
+    def _bare_times(self) -> Bare:
+        step = 1 / ((self.rate() or 25) * self.stream.time_base)
+        return Bare(step if "framerate" in self._options.options else None, step)
 
     def _is_past(self, frame: Any) -> bool:
         """True for the first frame after a part."""
@@ -349,6 +360,8 @@ class Decoding:
             repeats = self._repeats.frame(frame) if self._repeats is not None else ()
             if self._slots is not None:
                 frame.pts = self._slots.frame(frame.pts)
+            if self._bare is not None:
+                frame.pts = self._bare.frame(frame.duration)
             yield frame
             yield from repeats
 
@@ -393,7 +406,9 @@ class Decoding:
         self.damage.add(kind, time)
 
     def _note_end(self, packet: Any) -> None:
-        end = packet_time(packet) + Fraction(packet.duration or 0) * packet.time_base
+        # As it is shown: frames may be decoded long before.
+        shown = packet_time(packet) if packet.pts is None else Fraction(packet.pts * packet.time_base)
+        end = shown + Fraction(packet.duration or 0) * packet.time_base
         self.ends[packet.stream.index] = max(end, self.ends.get(packet.stream.index, end))
 
     def interrupt(self) -> None:

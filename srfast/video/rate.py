@@ -9,9 +9,12 @@ from collections.abc import Sequence
 from fractions import Fraction
 from typing import Any
 
+from srfast.video.timeline import Bare
+
 # Codecs in which a packet without data means: the last frame again.
 REPEATING = ("theora",)
 _SAMPLE = 240  # packets whose times are looked at
+_DECODED = 64  # frames that are, where packets have no times
 _FASTEST = 1000  # frames per second: more is the rate of a clock
 _SECONDS = 0.5  # and how long that may take
 _FEW = 3  # units of time, in which a multiple cannot be told from any other step
@@ -40,8 +43,14 @@ _USUAL = tuple(
 def sample_times(container: Any, stream: Any) -> tuple[list[int], bool]:
     """Times of the first packets of a newly opened container's stream, in its units, as they are shown.
 
-    Packets that an edit list hides are left out. The second value is True where these are all.
+    Packets that an edit list hides are left out. A stream without a container has the times that its frames' lengths make. The
+    second value is True where these are all.
     """
+    if container.format.name in Bare.FORMATS:
+        # In the order of decoding, the durations of packets are not yet those from frame to frame.
+        frames = itertools.islice(container.decode(stream), _DECODED + 1)
+        bare = list(itertools.accumulate((int(frame.duration or 0) for frame in frames), initial=0))[:-1]
+        return (sorted(set(bare[:_DECODED])), len(bare) <= _DECODED) if len(set(bare)) == len(bare) else ([], False)
     times, ends, avi = [], time.monotonic() + _SECONDS, container.format.name == "avi"
     repeats = stream.codec_context.name in REPEATING  # an empty packet is a frame, too
     for packet in container.demux(stream):
@@ -78,7 +87,10 @@ def frame_rate(
             return _agreeing(rates, Fraction(steps[0]), 1, base)
         return next((rate for rate in rates if rate <= _FASTEST), None)
     if film := pulldown(times, base):
-        return _agreeing(rates, film, len(steps), base)
+        shown = [
+            rate * share for share in (Fraction(4, 5), Fraction(2, 5)) for rate in rates
+        ]  # of frames, or of fields
+        return _agreeing(shown, film, len(steps), base)
     # The median, because a few gaps, each many steps long, would move the mean.
     usual = statistics.median(steps)
     near = [step for step in steps if abs(step - usual) <= max(1, usual / 20)]
@@ -92,6 +104,20 @@ def frame_rate(
     if rates and rates[0] * base * min(steps) <= 1 and not (whole and abs(rates[0] - mean) > mean / 10):
         return rates[0]
     return mean.limit_denominator(1001)
+
+
+def mean_rate(rate: Fraction, times: Sequence[int], base: Fraction) -> Fraction:
+    """Frames per second on the average, which are fewer than ``rate`` where some are shown for longer.
+
+    Args:
+        rate: as ``frame_rate`` gives it.
+        times: sorted, of frames that follow each other, in units of ``base``.
+        base: seconds.
+    """
+    if len(times) <= _LEAST_FILM:
+        return rate
+    mean = Fraction(len(times) - 1, times[-1] - times[0]) / base
+    return mean if abs(mean - rate) > rate / 20 else rate
 
 
 def pulldown(times: Sequence[int], base: Fraction) -> Fraction | None:
@@ -128,7 +154,8 @@ def _agreeing(rates: Sequence[Fraction], step: Fraction, count: int, base: Fract
         return abs(1 / (rate * base) - step)
 
     told = (*(rate for rate in rates if rate in _USUAL), *rates)
-    for rate in (*told, *sorted(_USUAL, key=off)):
+    longer = (rate / times for times in (2, 3, 4) for rate in rates if rate in _USUAL)  # each frame shown several times
+    for rate in (*told, *sorted(_USUAL, key=off), *longer):
         if off(rate) <= error:
             return rate
     return (1 / (step * base)).limit_denominator(1001)

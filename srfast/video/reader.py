@@ -24,7 +24,7 @@ from srfast.video.decoding import Decoding, is_picture, packet_time
 from srfast.video.deinterlacing import Deinterlacer
 from srfast.video.hdr import light_of
 from srfast.video.planes import to_planes
-from srfast.video.rate import even_rate, pulldown
+from srfast.video.rate import even_rate, mean_rate, pulldown
 from srfast.video.source import COPIED, InputOptions, Source, require_av
 from srfast.video.time_range import Part, TimeRange, cut_sound
 from srfast.video.turning import Turn, turn_of
@@ -118,7 +118,8 @@ class VideoReader:
         self.alpha = any(component.is_alpha for component in self.format.components)
         self._fields = self._fields and bool(frame.interlaced_frame)
         self.time_base = self.stream.time_base / (2 if self._fields else 1)
-        self.interlaced = bool(frame.interlaced_frame) and not self._deinterlace
+        # FFmpeg takes film in H.264 for interlaced until the first field that is repeated.
+        self.interlaced = bool(frame.interlaced_frame) and not self._deinterlace and not self.pulled_down
         self.rotation = int(getattr(frame, "rotation", 0) or 0)
         self.display_matrix = _display_matrix(frame)
         self.light = light_of(frame)
@@ -278,7 +279,10 @@ class VideoReader:
         if self._decoding.promised and not self.range:
             return self._decoding.promised * (2 if self._fields else 1)
         duration = self.container.duration
-        return round(self.range.length(Fraction(duration, 1_000_000)) * self.rate) if duration and self.rate else 0
+        if not duration or not self.rate:
+            return 0
+        rate = mean_rate(self.rate, self._decoding.first_times[0], self.time_base)
+        return round(self.range.length(Fraction(duration, 1_000_000)) * rate)
 
     def items(
         self,

@@ -66,7 +66,7 @@ class Run:
             # Whatever it was, the frames so far are right; a second Ctrl-C gives up what the first was completing.
             left = self._sink.abandon(keep=self._complete and not self.interrupted)
             if left and isinstance(error, OutputError):
-                raise OutputError(f"{error}; {left}") from error
+                raise OutputError(*error.args[:-1], f"{error.args[-1]}; {left}") from error
             if left:
                 _log.warning("%s", left)
             raise

@@ -31,6 +31,8 @@ ALPHA_CODECS: dict[str | None, str] = {"mov": "prores_ks", "matroska": "libvpx-v
 # The same for more than 8 bits, where another encoder keeps them.
 DEEP_CODECS: dict[str | None, str] = {"webm": "libsvtav1"}
 DEEP_ALPHA_CODECS: dict[str | None, str] = {"matroska": "prores_ks", "webm": "libvpx-vp9"}
+# Encoders of containers whose writers take any packets, which nobody could read then.
+_ONLY: dict[str | None, str] = {"rawvideo": "rawvideo", "webp": "libwebp", "apng": "png"}
 # Pixel formats that a container takes, where it takes less than the encoder.
 _CONTAINER_FORMATS: dict[str | None, tuple[str, ...]] = {
     "yuv4mpegpipe": (
@@ -143,6 +145,8 @@ def choose(reader: VideoReader, encoding: Encoding, suffix: str, width: int, hei
     av = require_av()
     kind = container_format(suffix, encoding.format) if suffix or encoding.format else None
     name = encoding.codec or usual_codec(reader, kind)
+    if name != _ONLY.get(kind, name):
+        raise OutputError(f"{suffix or kind} takes {_ONLY[kind]} alone, not {name}; leave -c out, or write .mkv")
     codec = _encoder(name)
     pix_fmt = _pixel_format(encoding.pix_fmt or nearest_format(reader, codec, kind))
     try:
@@ -182,9 +186,12 @@ def check_names(encoding: Encoding) -> None:
 def _encoder(name: str) -> Any:
     av = require_av()
     try:
-        return av.Codec(name, "w")
+        codec = av.Codec(name, "w")
     except (av.error.FFmpegError, ValueError) as error:
         raise OutputError(f"this FFmpeg has no encoder called {name!r}; see 'srfast info'") from error
+    if codec.type != "video":
+        raise OutputError(f"{name} encodes {codec.type}, not video; give -c an encoder of video, such as libx264")
+    return codec
 
 
 def _pixel_format(name: str) -> Any:

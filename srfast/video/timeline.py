@@ -44,6 +44,7 @@ class Timeline:
         self._offsets = [-start]
         self._epoch: dict[int, int] = {}  # by stream: which offset it is at
         self._ends: dict[int, Fraction] = {}  # by stream: where the next packet is expected, in seconds
+        self._shown: dict[int, Fraction] = {}  # and how long the last one is
 
     def move(self, packet: Any) -> bool:
         """Shifts the packet's times; True where it is the first after a jump."""
@@ -62,17 +63,18 @@ class Timeline:
         epoch = self._epoch.setdefault(index, 0)
         end = self._ends.get(index)
         moved = time + self._offsets[epoch]
-        if end is not None and not end - self._tolerance(packet) <= moved <= end + _LEAP:
+        if end is not None and not end - self._tolerance(index, packet) <= moved <= end + _LEAP:
             epoch, jumped = self._next(epoch, time, end, "jump back" if moved < end else "leap ahead")
             self._epoch[index] = epoch
         self._shift(packet, self._offsets[epoch])
-        self._ends[index] = packet.dts * base + Fraction(packet.duration or 0) * base
+        self._shown[index] = Fraction(packet.duration or 0) * base
+        self._ends[index] = packet.dts * base + self._shown[index]
         return jumped
 
-    @staticmethod
-    def _tolerance(packet: Any) -> Fraction:
-        """Less than a packet's own length is no jump but rounding."""
-        return Fraction(max(Fraction(packet.duration or 0) * packet.time_base, Fraction(1, 1000)))
+    def _tolerance(self, index: int, packet: Any) -> Fraction:
+        """Less than a packet's length is no jump but rounding, or one that is decoded before it is shown for longer."""
+        own = Fraction(packet.duration or 0) * packet.time_base
+        return Fraction(max(own, self._shown.get(index, own), Fraction(1, 1000)))
 
     def _next(self, epoch: int, time: Fraction, end: Fraction, how: str) -> tuple[int, bool]:
         """The offset that continues at ``end``: one that another stream has found already, or a new one."""
@@ -114,6 +116,30 @@ class HiddenSound:
         self._last[packet.stream.index] = packet.pts
         # Only an edit list makes times negative.
         return bool(again or (packet.pts + (packet.duration or 0)) * packet.time_base < -self._RUN_UP)
+
+
+class Bare:
+    """Presentation times of a stream without a container (H.264, HEVC): each frame for as long as its flags ask.
+
+    They may ask a player to show one for three fields, or two or three times over (pic_struct); parsers make durations of that.
+
+    Args:
+        step: units of the time base for each frame, where a rate is given that counts; None for what the frames say.
+        usual: for a frame that says nothing.
+    """
+
+    # Formats by FFmpeg's name, whose demuxers give no times.
+    FORMATS = ("h264", "hevc", "vvc")
+
+    def __init__(self, step: Fraction | None, usual: Fraction) -> None:
+        self._step, self._usual = step, usual
+        self._clock = _ZERO
+
+    def frame(self, duration: int | None) -> int:
+        """The time of the next frame, which says that it is shown for ``duration`` units."""
+        time = round(self._clock)
+        self._clock += self._step or duration or self._usual
+        return time
 
 
 class Slots:

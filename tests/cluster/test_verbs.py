@@ -5,8 +5,10 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
+import av
 import pytest
 
+from srfast import cluster
 from srfast.cluster.cutting import cut
 from srfast.video import InputOptions
 from srfast.video.reader import VideoReader
@@ -59,6 +61,59 @@ def test_segments_give_what_a_single_run_gives(
     assert plan.frames == whole.frames == 60
     assert_same(tmp_path / "joined.mkv", tmp_path / "whole.mkv")
     assert "its index does not lead" not in caplog.text  # each segment is read from its own place
+
+
+PQ = (9, 1, 9, 16)
+DISPLAY = "G(13250,34500)B(7500,3000)R(34000,16000)WP(15635,16450)L(10000000,50)"
+HDR = {"x265-params": f"open-gop=1:keyint=10:min-keyint=10:log-level=none:master-display={DISPLAY}:max-cll=1000,400"}
+DEEP = [
+    ("PQ", "libx265", ".mkv", {"pix_fmt": "yuv420p10le", "colour": PQ, "options": HDR}, "yuv420p10le"),
+    ("PQ in MP4", "libx265", ".mp4", {"pix_fmt": "yuv420p10le", "colour": PQ, "options": HDR}, "yuv420p10le"),
+    ("alpha", "libvpx-vp9", ".webm", {"pix_fmt": "yuva420p", "bframes": 0}, "yuva420p"),
+    ("alpha of 10 bits", "ffv1", ".mkv", {"pix_fmt": "yuva420p10le", "bframes": 0}, "yuva420p10le"),
+]
+
+
+def colour_of(path: Path) -> tuple[int, ...]:
+    """FFmpeg's numbers of matrix, range, primaries and transfer."""
+    with av.open(str(path)) as c:
+        context = c.streams.video[0].codec_context
+        return context.colorspace, context.color_range, context.color_primaries, context.color_trc
+
+
+@pytest.mark.parametrize(("codec", "suffix", "given", "pix_fmt"), [c[1:] for c in DEEP], ids=[c[0] for c in DEEP])
+def test_segments_of_hdr_and_alpha(
+    tmp_path: Path, model: str, codec: str, suffix: str, given: dict, pix_fmt: str
+) -> None:
+    clip = moving_clip(tmp_path / f"in{suffix}", codec, **given)
+    in_one_run(clip, tmp_path / "whole.mkv", model)
+    plan = in_segments(clip, tmp_path, tmp_path / "joined.mkv", model)
+    assert len(plan.segments) > 2 and plan.frames == 60
+    assert_same(tmp_path / "joined.mkv", tmp_path / "whole.mkv")
+    assert {frame[1] for frame in content(tmp_path / "joined.mkv")["frames"]} == {pix_fmt}
+    assert colour_of(tmp_path / "joined.mkv") == colour_of(tmp_path / "whole.mkv")
+    assert codec != "libx265" or colour_of(tmp_path / "joined.mkv") == PQ
+
+
+@pytest.mark.parametrize(("suffix", "where"), [(".mp4", 0.5), (".mp4", 0.8), (".mkv", 0.3), (".mkv", 0.5)])
+def test_segments_of_a_damaged_source(tmp_path: Path, model: str, suffix: str, where: float) -> None:
+    """A part of one packet is overwritten; what the decoder makes of it is the same in a segment as in the whole."""
+    clip = moving_clip(tmp_path / f"in{suffix}", options=X264["closed"])
+    with av.open(str(clip)) as c:
+        places = [(p.pos, p.size) for p in c.demux(video=0) if p.size]
+    at, size = places[int(where * len(places))]
+    data = bytearray(clip.read_bytes())
+    data[at + size // 3 : at + size // 2] = b"\x55" * (size // 2 - size // 3)
+    clip.write_bytes(data)
+    whole = in_one_run(clip, tmp_path / "whole.mkv", model)
+    assert whole.damage
+    plan = in_segments(clip, tmp_path, tmp_path / "joined.mkv", model)
+    assert_same(tmp_path / "joined.mkv", tmp_path / "whole.mkv")
+    segments = cluster.segments_folder(tmp_path / "joined.json")
+    again = cluster.join(plan, segments, tmp_path / "again.mkv", plan.upscaler()).result
+    assert again.frames == whole.frames
+    for name in ("packets", "concealed", "lost", "gaps", "jumps"):
+        assert getattr(again.damage, name) == getattr(whole.damage, name), name
 
 
 def test_the_comparison_sees_a_frame_that_differs(tmp_path: Path, model: str) -> None:

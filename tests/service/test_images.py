@@ -33,6 +33,13 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 
 @pytest.fixture(scope="module")
+def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A service that asks for a token."""
+    with running(tmp_path_factory.mktemp("guarded"), "--host", "0.0.0.0") as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
 def expected(tmp_path_factory: pytest.TempPathFactory) -> dict[bytes, np.ndarray]:
     """Image files, with what they become."""
     upscaler = load(small_model(tmp_path_factory.mktemp("model") / "tiny.pth"), device="cpu")
@@ -219,18 +226,46 @@ def test_too_many_at_once_are_told_to_wait(tmp_path: Path) -> None:
             raise AssertionError("the place of a client that went away was not given back")
 
 
-def test_a_token_is_asked_for_where_others_can_come(tmp_path: Path) -> None:
-    with running(tmp_path, "--host", "0.0.0.0") as server:
-        assert server.token and len(server.token) >= 24
-        address = server.address
-        with httpx.Client(base_url=address, trust_env=False) as stranger:
-            assert stranger.get("health").status_code == 200
-            for headers in ({}, {"Authorization": "Bearer wrong"}, {"Cookie": "srfast_token=wrong"}):
-                for place in ("models", "videos", "docs", "openapi.json", "?token=wrong"):
-                    assert stranger.get(place, headers=headers).status_code == 401
-                assert stranger.post("images", headers=headers, content=b"x").status_code == 401
-            assert server.client.get("models").status_code == 200
-            moved = stranger.get(f"docs?token={server.token}")  # once in a browser
-            assert (moved.status_code, moved.headers["location"]) == (303, "/docs")
-            assert "HttpOnly" in moved.headers["set-cookie"]
-            assert stranger.get("docs").status_code == 200
+def test_a_token_is_asked_for_where_others_can_come(guarded: Server) -> None:
+    server = guarded
+    assert server.token and len(server.token) >= 24
+    address = server.address
+    with httpx.Client(base_url=address, trust_env=False) as stranger:
+        assert stranger.get("health").status_code == 200
+        for headers in ({}, {"Authorization": "Bearer wrong"}, {"Cookie": "srfast_token=wrong"}):
+            for place in ("models", "videos", "docs", "openapi.json", "?token=wrong"):
+                assert stranger.get(place, headers=headers).status_code == 401
+            assert stranger.post("images", headers=headers, content=b"x").status_code == 401
+        assert server.client.get("models").status_code == 200
+        moved = stranger.get(f"docs?token={server.token}")  # once in a browser
+        assert (moved.status_code, moved.headers["location"]) == (303, "/docs")
+        assert "HttpOnly" in moved.headers["set-cookie"]
+        assert stranger.get("docs").status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("head", "status"),
+    [({"Host": "example.com"}, b"421"), ({"Host": "127.0.0.1", "Origin": "http://example.com"}, b"403"), ({}, b"401")],
+)
+@pytest.mark.parametrize("place", ["/images?model=tiny", "/models"])
+def test_the_refusal_of_a_stranger_comes_before_the_connection_ends(
+    server: Server, guarded: Server, head: dict[str, str], status: bytes, place: str
+) -> None:
+    """Who sends a megabyte first reads the answer after it; who never stops is not read without an end."""
+    to = server if head else guarded
+    lines = "".join(f"{name}: {value}\r\n" for name, value in (head or {"Host": "127.0.0.1"}).items())
+    port = int(to.address.rstrip("/").rpartition(":")[2])
+    for size, chunks in ((1 << 20, 16), (1 << 32, 1 << 16)):
+        with socket.create_connection(("127.0.0.1", port), timeout=30) as connection:
+            connection.sendall(f"POST {place} HTTP/1.1\r\n{lines}Content-Length: {size}\r\n\r\n".encode())
+            sent = 0
+            with contextlib.suppress(ConnectionError):
+                for _ in range(chunks):
+                    connection.sendall(bytes(1 << 16))
+                    sent += 1 << 16
+            assert sent == size if chunks == 16 else sent < 64 << 20
+            if chunks == 16:
+                answer = b"".join(iter(lambda: connection.recv(1 << 16), b""))
+                assert answer.split()[1] == status and answer.endswith(b"}")
+                assert b"connection: close" in answer.lower()
+    assert to.client.get("health").status_code == 200

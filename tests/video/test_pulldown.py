@@ -11,7 +11,7 @@ import av
 import numpy as np
 import pytest
 
-from srfast.video import upscale_video
+from srfast.video import InputOptions, upscale_video
 from srfast.video.damage import Steps
 from srfast.video.rate import frame_rate, pulldown
 from srfast.video.reader import VideoReader
@@ -56,6 +56,49 @@ def film(path: Path, kind: str | None = None) -> tuple[Path, list[Fraction]]:
     return path, starts
 
 
+# H.264's pic_struct (ITU-T H.264, table D-1): the fields that a frame is shown for, and how many clock flags follow.
+STRUCT = {0: (2, 1), 3: (2, 2), 4: (2, 2), 5: (3, 3), 6: (3, 3), 7: (4, 2), 8: (6, 3)}
+TURNS = {
+    "film": (5, 4, 6, 3),
+    "film from its middle": (4, 6, 3, 5),
+    "double": (7,),
+    "triple": (8,),
+    "mixed": (7, 8, 0),
+    "whole": (0,),
+    "woven": (3,),
+}
+RATES = {"double": Fraction(15_000, 1001), "triple": Fraction(10_000, 1001), "film": FILM, "film from its middle": FILM}
+
+
+def structured(data: bytes, struct: int) -> bytes:
+    """Set pic_struct in the picture timing SEI, which x264 writes in one byte where there is no HRD."""
+    at = data.index(b"\x06\x01\x01\x04\x80") + 3
+    return data[:at] + bytes([struct << 4 | 1 << (3 - STRUCT[struct][1])]) + data[at + 1 :]
+
+
+def h264(path: Path, turns: str, bframes: int = 0) -> tuple[Path, list[Fraction]]:
+    """H.264 whose frames say how long they are shown, at 60 fields a second, and their times."""
+    shown = [TURNS[turns][k % len(TURNS[turns])] for k in range(FRAMES)]
+    ticks = list(itertools.accumulate((STRUCT[struct][0] for struct in shown), initial=0))
+    options = {"x264-params": "pic-struct=1:b-adapt=0", "g": "12", "preset": "ultrafast", "bf": str(bframes)}
+    with av.open(str(path), "w") as out:
+        video = out.add_stream("libx264", rate=Fraction(30_000, 1001), options=options)
+        video.width, video.height, video.pix_fmt = 64, 64, "yuv420p"
+        step, delay = Fraction(1001, 30_000), 12 if bframes else 0
+        number = itertools.count()
+        for i in [*range(FRAMES), None]:
+            picture = None if i is None else av.VideoFrame.from_ndarray(np.full((64, 64, 3), 9 * i, np.uint8), "rgb24")
+            for packet in video.encode(None if picture is None else picture.reformat(format="yuv420p")):
+                assert packet.pts is not None and packet.time_base is not None
+                k, coded = round(packet.pts * packet.time_base / step), next(number)
+                made = av.Packet(structured(bytes(packet), shown[k]))
+                made.time_base, made.pts, made.duration = FIELD, ticks[k], STRUCT[shown[k]][0]
+                made.dts = ticks[coded] - delay
+                made.is_keyframe, made.stream = packet.is_keyframe, video
+                out.mux(made)
+    return path, [FIELD * tick for tick in ticks[:-1]]
+
+
 def times(path: Path) -> list[float]:
     with av.open(str(path)) as c:
         base = c.streams.video[0].time_base
@@ -83,6 +126,37 @@ def test_its_times_are_kept_and_it_is_said(
         made = times(tmp_path / f"out.{out}")
         assert made[:-1] == pytest.approx([float(t) for t in starts[:-1]], abs=0.0011 + (out == "avi") / 60)
         assert made[-1] > made[-2] + 0.03
+
+
+@pytest.mark.parametrize("bframes", [0, 2])
+@pytest.mark.parametrize("suffix", [".ts", ".mkv", ".mp4", ".h264"])
+@pytest.mark.parametrize("turns", TURNS)
+def test_h264_frames_are_shown_for_as_long_as_they_say(
+    tmp_path: Path, turns: str, suffix: str, bframes: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    path, starts = h264(tmp_path / f"in{suffix}", turns, bframes)
+    with VideoReader(path) as reader:
+        if turns != "mixed":
+            assert reader.rate == RATES.get(turns, Fraction(30_000, 1001))
+        assert (reader.pulled_down, reader.interlaced) == (turns.startswith("film"), turns == "woven")
+        assert reader.expected_frames in (0, *range(FRAMES - 1, FRAMES + 2))
+    with caplog.at_level(logging.WARNING, "srfast"):
+        result = upscale_video(path, tmp_path / "out.mkv", tiny())
+    assert (result.frames, bool(result.damage), result.damage.gaps, result.damage.jumps) == (FRAMES, False, 0, 0)
+    assert ("soft telecine" in caplog.text) == (turns.startswith("film")) and "leap" not in caplog.text
+    assert times(tmp_path / "out.mkv") == pytest.approx([float(t - starts[0]) for t in starts], abs=0.0011)
+
+
+@pytest.mark.parametrize("turns", ["film", "mixed"])
+def test_bare_h264_is_shown_at_a_rate_that_is_given(tmp_path: Path, turns: str) -> None:
+    path, starts = h264(tmp_path / "in.h264", turns, 2)
+    given = InputOptions(options={"framerate": "10"})
+    upscale_video(path, tmp_path / "out.mkv", tiny(), input_options=given)
+    assert times(tmp_path / "out.mkv") == pytest.approx([i / 10 for i in range(FRAMES)], abs=0.0011)
+    with VideoReader(path, InputOptions(start=float(starts[9]))) as late:
+        read = [(frame.pts * late.time_base, frame.image.mean()) for frame in late.items([])]
+        assert [time for time, _ in read] == [start - starts[9] for start in starts[9:]]
+    assert [level for _, level in read] == pytest.approx([9 * k for k in range(9, FRAMES)], abs=3)
 
 
 def test_one_rate_is_that_of_film(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

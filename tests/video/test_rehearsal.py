@@ -183,3 +183,23 @@ def test_packets_that_a_container_refuses_later(
         assert "1 packets of the aac audio stream are damaged and left out" in caplog.text
         assert len(packets(tmp_path / "out.mp4", "audio")) == number - 1
     assert len(frame_times(tmp_path / "out.mp4")) == FRAMES
+
+
+@pytest.mark.parametrize(
+    ("suffix", "codec", "says"),
+    [
+        (".yuv", "ffv1", "takes rawvideo alone"),
+        (".rgb", "libx264", "takes rawvideo alone"),
+        (".webp", "libvpx-vp9", "takes libwebp alone"),
+        (".webp", "png", "takes libwebp alone"),
+        (".apng", "libx264", "takes png alone"),
+        (".mkv", "aac", "encodes audio, not video"),
+        (".mp4", "subrip", "encodes subtitle, not video"),
+    ],
+)
+def test_encoders_that_an_output_cannot_be_read_with(tmp_path: Path, suffix: str, codec: str, says: str) -> None:
+    """Those writers take the packets of any encoder; what they would make of them is no file that anything reads."""
+    source = clip(tmp_path / "in.nut")
+    with pytest.raises(OutputError, match=says):
+        upscale_video(source, tmp_path / f"out{suffix}", tiny(), encoding=Encoding(codec))
+    assert leftovers(tmp_path) == ["in.nut"]

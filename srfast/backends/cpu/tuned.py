@@ -13,7 +13,7 @@ from typing import Any
 
 from srfast._files import whole_file
 from srfast.backends.cpu.ways import Measurement, parse_measurements
-from srfast.errors import OutputError
+from srfast.errors import OutputError, escaped
 from srfast.kernels.cpu.classes import cpu_name, real_class, real_vendor
 
 VARIABLE = "SRFAST_TUNED"
@@ -126,7 +126,7 @@ def _read(path: Path, state: tuple[int, ...] | str | None) -> Tuned | str | None
             raise ValueError(state)
         return _parsed(path)
     except (OSError, ValueError, RecursionError) as error:
-        said = f"{path} is not used: {_printable(str(error))}"
+        said = f"{escaped(path)} is not used: {escaped(error)[:400]}"
         _log.warning("%s; 'srfast tune' makes it anew, 'srfast tune --delete' removes it", said)
         return said
 
@@ -157,8 +157,3 @@ def _parsed(path: Path) -> Tuned:
         return Tuned(path, tuple(parse_measurements(content.get("measured"))))
     except ValueError as error:
         raise ValueError(f"it is damaged ({error})") from error
-
-
-def _printable(text: str) -> str:
-    """On one line, with what would act on a terminal written out."""
-    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)[:400]

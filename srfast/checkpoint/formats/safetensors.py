@@ -12,6 +12,7 @@ import safetensors
 import safetensors.torch
 from torch import Tensor
 
+from srfast._names import openable
 from srfast.errors import CheckpointError
 
 MAX_HEADER = 8 << 20  # bytes; that of RRDBNet-23 has 70 kB
@@ -27,7 +28,8 @@ def read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     """
     try:
         metadata = _check_header(path)
-        return safetensors.torch.load_file(path), metadata
+        with openable(path) as name:
+            return safetensors.torch.load_file(name), metadata
     except (safetensors.SafetensorError, ValueError, KeyError, TypeError, RecursionError, OSError) as error:
         raise CheckpointError(f"{path} is not a valid safetensors file: {str(error)[:160]}") from error
 

@@ -29,15 +29,23 @@ def moving_clip(
     size: tuple[int, int] = (64, 48),
     step: list[int] | None = None,
     beside: bool = False,
+    pix_fmt: str = "yuv420p",
+    colour: tuple[int, int, int, int] | None = None,
 ) -> Path:
-    """Noise that moves, uint8 4:2:0; ``step`` are durations in 1/1000 s; ``beside`` adds sound, subtitles, chapters, tags."""
+    """Noise that moves, of uint8 before it has ``pix_fmt``; with alpha that moves where that has alpha.
+
+    ``step`` are durations in 1/1000 s; ``beside`` adds sound, subtitles, chapters, tags; ``colour`` are FFmpeg's numbers of
+    matrix, range, primaries and transfer.
+    """
     rng = np.random.default_rng(7)
     canvas = rng.integers(0, 255, (size[1] + 4 * 16, size[0] + frames), np.uint8)
     with av.open(str(path), "w") as out:
         video = out.add_stream(codec, rate=25, options=options or {})
-        video.width, video.height, video.pix_fmt = *size, "yuv420p"
+        video.width, video.height, video.pix_fmt = *size, pix_fmt
         context = video.codec_context
         context.gop_size, context.max_b_frames = gop, bframes
+        if colour:
+            context.colorspace, context.color_range, context.color_primaries, context.color_trc = colour
         if step:
             context.time_base = video.time_base = Fraction(1, 1000)
         out.metadata["title"] = "moving"
@@ -63,8 +71,10 @@ def moving_clip(
         time = 0
         for index in range(frames):
             gray = canvas[index % 64 : index % 64 + size[1], index : index + size[0]]
-            rgb = np.stack([gray, np.roll(gray, index, 0), np.full_like(gray, 4 * index % 256)], -1)
-            frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(rgb), format="rgb24").reformat(format="yuv420p")
+            alpha = [np.roll(gray, index, 1)] if pix_fmt.startswith("yuva") else []
+            rgb = np.stack([gray, np.roll(gray, index, 0), np.full_like(gray, 4 * index % 256), *alpha], -1)
+            kind = "rgba" if alpha else "rgb24"
+            frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(rgb), format=kind).reformat(format=pix_fmt)
             if step:
                 frame.pts, frame.time_base = time, Fraction(1, 1000)
                 frame.duration = step[index % len(step)]
@@ -137,14 +147,22 @@ def content(path: Path) -> dict[str, Any]:
                 if packet.dts is not None:
                     decoding.append(packet.dts * packet.time_base)
                 found["frames"] += [
-                    (f.pts * f.time_base, f.format.name, hashlib.sha256(f.to_ndarray().tobytes()).digest())
-                    for f in packet.decode()
+                    (f.pts * f.time_base, f.format.name, hashlib.sha256(_pixels(f)).digest()) for f in packet.decode()
                 ]
             elif packet.size:
                 entry = (packet.pts * packet.time_base, packet.duration * packet.time_base, bytes(packet))
                 found["packets"].setdefault(packet.stream.index, []).append(entry)
         found["decoding"] = decoding
     return found
+
+
+def _pixels(frame: av.VideoFrame) -> bytes:
+    """All planes without the bytes that fill up their rows."""
+    if not frame.format.name.startswith("yuva"):
+        return frame.to_ndarray().tobytes()
+    size = 2 if frame.format.components[0].bits > 8 else 1
+    rows = (np.frombuffer(p, np.uint8).reshape(p.height, p.line_size)[:, : p.width * size] for p in frame.planes)
+    return b"".join(plane.tobytes() for plane in rows)
 
 
 def assert_same(one: Path, other: Path) -> None:

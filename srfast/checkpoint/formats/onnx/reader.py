@@ -15,6 +15,7 @@ from torch import Tensor, fx, nn
 from torch.nn import functional as F
 
 from srfast.checkpoint.formats.onnx import moving, wire
+from srfast.checkpoint.formats.onnx.functions import inlined
 from srfast.checkpoint.formats.onnx.images import Image, Images, Rearranged
 from srfast.checkpoint.formats.onnx.moves import Moved
 from srfast.checkpoint.formats.onnx.numbers import OPERATIONS as FOLDED
@@ -93,8 +94,7 @@ class _Reader:
 
     def __init__(self, model: Any, folder: Path) -> None:
         graph = model.graph
-        if len(graph.node) > MAX_NODES:
-            raise CheckpointError(f"it has {len(graph.node)} operations (at most {MAX_NODES})")
+        self.nodes = inlined(model, MAX_NODES)
         if graph.sparse_initializer:
             raise CheckpointError("it has sparse weights, which are not read")
         self.opset = next((entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")), 1)
@@ -120,15 +120,13 @@ class _Reader:
         dims = [dim.dim_value for dim in kind.shape.dim] or [0] * 4
         if len(dims) != 4 or min(dims) < 0 or max(dims[0], dims[1]) > 64 or max(dims) > 1 << 16:
             raise CheckpointError(f"its input has the shape {str(dims)[:60]}, expected an image [N, C, H, W]")
-        images = Images(
-            [dims[0], dims[1] or self._channels(), *dims[2:]], any(n.op_type == "Pad" for n in self.graph.node)
-        )
+        images = Images([dims[0], dims[1] or self._channels(), *dims[2:]], any(n.op_type == "Pad" for n in self.nodes))
         self.values[inputs[0].name] = Image(images.input, "input")
         return images
 
     def _channels(self) -> int:
         """Of an input that does not tell: those of the first convolution, if an image may have them."""
-        for node in self.graph.node:
+        for node in self.nodes:
             weight = self.values.get(node.input[1]) if node.op_type == "Conv" and len(node.input) > 1 else None
             if isinstance(weight, np.ndarray) and weight.ndim == 4 and weight.shape[1] in (1, 3, 4):
                 return int(weight.shape[1])
@@ -137,7 +135,7 @@ class _Reader:
     def _check_names(self) -> None:
         """Refuse, before any layer is made, what no layer covers and what reads a name that nothing writes before it."""
         written = set(self.values)
-        for node in self.graph.node:
+        for node in self.nodes:
             if node.op_type != "Constant" and (node.domain not in ("", "ai.onnx") or node.op_type not in _KINDS):
                 at = printable(node.name or "".join(node.output[:1]))
                 raise CheckpointError(f"no layer covers the operation {printable(node.op_type)} (at {at})")
@@ -148,7 +146,7 @@ class _Reader:
 
     def module(self) -> nn.Module:
         self._check_names()
-        for node in self.graph.node:
+        for node in self.nodes:
             try:
                 self.add(node)
             except _WRONG as error:
