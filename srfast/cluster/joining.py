@@ -86,17 +86,9 @@ def join(
     _tell_arithmetic(records)
     upscaler = upscaler or plan.upscaler(device="cpu", backend="auto", dtype=None)
     plan.check_network(upscaler)
-    reading = plan.reading
-    with VideoReader(plan.source.path, reading.input_options, strict=reading.strict) as reader:
-        made = arrange(
-            reader,
-            place,
-            upscaler,
-            plan.encoding,
-            copy=tuple(plan.copy),
-            source=plan.source.path,
-            options=reading.input_options,
-        )
+    options = plan.options
+    with VideoReader(plan.source.path, options.input_options, strict=options.strict) as reader:
+        made = arrange(reader, place, upscaler, options, plan.source.path)
         plan.check_encoder(made.settings)
         files = [segment_path(folder, number) for number in range(len(plan.segments))]
         shown, durations = _times(files)

@@ -15,6 +15,7 @@ from srfast._version import __version__
 from srfast.cluster.strict import ShapeError, read
 from srfast.errors import InputError, OutputError, escaped, printable
 from srfast.upscaler import Upscaler, load
+from srfast.video.options import UpscalingOptions
 from srfast.video.settings import FORMATS, Encoding, Settings
 from srfast.video.source import InputOptions
 from srfast.video.target import FileTarget
@@ -132,6 +133,12 @@ class Plan:
         content = asdict(self)
         del content["source"]["path"]
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+    @property
+    def options(self) -> UpscalingOptions:
+        """As they were asked for."""
+        reading = self.reading
+        return UpscalingOptions(self.encoding, tuple(self.copy), reading.input_options, reading.strict, self.reuse)
 
     @property
     def target(self) -> FileTarget:

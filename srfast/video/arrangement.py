@@ -8,10 +8,11 @@ from typing import Any
 from srfast.upscaler import Upscaler
 from srfast.video.encoder import settle
 from srfast.video.keeping import carried, prepare
+from srfast.video.options import UpscalingOptions
 from srfast.video.reader import VideoReader, option_of
 from srfast.video.rehearsal import rehearse
 from srfast.video.settings import Encoding, Settings
-from srfast.video.source import InputOptions, Source, can_reopen
+from srfast.video.source import Source, can_reopen
 from srfast.video.target import Target
 
 
@@ -24,14 +25,7 @@ class Arrangement:
 
 
 def arrange(
-    reader: VideoReader,
-    target: Target,
-    upscaler: Upscaler,
-    encoding: Encoding,
-    *,
-    copy: tuple[str, ...],
-    source: Source,
-    options: InputOptions | None,
+    reader: VideoReader, target: Target, upscaler: Upscaler, options: UpscalingOptions, source: Source
 ) -> Arrangement:
     """Turns the input upright where the target cannot say so, chooses the encoder, names what is lost, and rehearses.
 
@@ -39,20 +33,18 @@ def arrange(
         reader: of the input, at its start.
         target: of the output.
         upscaler: whose frames it gets.
-        encoding: as it was asked for.
-        copy: kinds of the streams to carry over.
+        options: as they were asked for.
         source: where the reader's video can be read once more, if it can.
-        options: how.
 
     Raises:
         OutputError: encoder or container refuse; a run would end in it.
     """
-    settings = arrange_encoder(reader, target, upscaler, encoding)
-    wanted = [stream for stream in reader.copied_streams if option_of(stream) in copy]
+    settings = arrange_encoder(reader, target, upscaler, options.encoding)
+    wanted = [stream for stream in reader.copied_streams if option_of(stream) in options.copy]
     streams = carried(reader, target.column, wanted)
     if target.is_muxed:
         again = source if can_reopen(source) else None
-        streams = rehearse(reader, settings, streams, target, source=again, options=options)
+        streams = rehearse(reader, settings, streams, target, source=again, options=options.input_options)
     return Arrangement(settings, streams)
 
 
