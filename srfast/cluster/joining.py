@@ -23,10 +23,10 @@ from srfast.video.journal import VIDEO
 from srfast.video.keeping import tell_times
 from srfast.video.pipeline import VideoResult
 from srfast.video.reader import VideoReader
-from srfast.video.reuse import Reuse
 from srfast.video.settings import container_format
 from srfast.video.sinks import write_container
 from srfast.video.target import FileTarget, parse_target
+from srfast.video.upscale_stage import Reuse
 
 if TYPE_CHECKING:
     import av

@@ -19,11 +19,10 @@ from srfast.video.damage import Damage
 from srfast.video.keeping import tell_times
 from srfast.video.options import UpscalingKeywords, UpscalingOptions
 from srfast.video.reader import VideoReader
-from srfast.video.reuse import Reuse
 from srfast.video.run import Run
 from srfast.video.source import Source, is_live, is_sequence, numbered
 from srfast.video.target import SinkOptions, parse_target
-from srfast.video.upscale_stage import NetworkStage, plane_colour
+from srfast.video.upscale_stage import NetworkStage, Reuse, plane_colour
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
