@@ -100,7 +100,7 @@ def videos(record: Record) -> list[str]:
         frames = int(case.split(", ")[1].split()[0])
         if not lines:
             lines = [
-                "| video, file to file | frames/s | srfast.upscale_video is so many times as fast |",
+                "| video, file to file | frames/s | the first way is so many times as fast |",
                 "|---|---|---|",
             ]
         for name, samples in contenders.items():

@@ -33,8 +33,8 @@ def check_output(path: Path, overwrite: bool) -> None:
 
 
 @contextlib.contextmanager
-def whole_file(path: Path, overwrite: bool, durable: bool = False) -> Iterator[Path]:
-    """Gives the name of a hidden file beside ``path``, which takes its place at the end if nothing failed.
+def whole_file(path: Path, overwrite: bool, durable: bool = False, scratch: Path | None = None) -> Iterator[Path]:
+    """Gives the name of a hidden file beside ``path``, or in ``scratch``, which takes its place at the end if nothing failed.
 
     Without ``overwrite`` a file that appeared in the meantime is not touched either. A ``durable`` file's bytes are on the
     disk before it takes the name, so that a loss of power leaves the old file or the new one.
@@ -42,7 +42,7 @@ def whole_file(path: Path, overwrite: bool, durable: bool = False) -> Iterator[P
     check_output(path, overwrite)
     # The suffix stays last: writers choose the format by it.
     handle, name = tempfile.mkstemp(
-        prefix=f".{shortened(path.stem, 200)}.", suffix=f".partial{path.suffix}", dir=path.parent
+        prefix=f".{shortened(path.stem, 200)}.", suffix=f".partial{path.suffix}", dir=scratch or path.parent
     )
     os.close(handle)
     partial = Path(name)

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from srfast._files import shortened, whole_file
+from srfast.cluster.arrivals import Arrivals
 from srfast.cluster.joining import Joined, join
 from srfast.cluster.plan import Plan, read_plan, write_plan
 from srfast.cluster.pool import Event, RayPool, Resources
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger("srfast")
 _STILLBORN = 20  # workers in a row that do not start, after which a run ends
+_JOINS = 4  # outputs that are written at a time, each as its segments come
 _ON_DRIVER = {"device": "cpu", "backend": "auto", "dtype": None}  # it asks for sizes only, and may have no GPU
 
 
@@ -158,6 +160,7 @@ class _Job:
         self._outcomes: dict[int, Outcome] = {}
         self._refused, self._stillborn = "", 0  # workers that were lost before they were ready, since the last segment
         self._joins: dict[int, Future[Joined]] = {}
+        self._arrivals: dict[int, Arrivals] = {}
         self.plans: list[Plan | None] = []
         for video in range(len(sources)):
             try:
@@ -166,6 +169,7 @@ class _Job:
                 self._fail(video, str(error), getattr(error, "exit_code", OutputError.exit_code))
                 self.plans.append(None)
         there = [self._there(video) for video in range(len(sources))]
+        self._arrivals |= {video: Arrivals(found) for video, found in enumerate(there)}
         self._scheduler = Scheduler(
             [
                 (len(plan.segments), there[video], plan.frames * _pixels(plan)) if plan else (0, (), 0.0)
@@ -204,7 +208,7 @@ class _Job:
         else:
             folder.mkdir(exist_ok=True)
             write_plan(plan, folder / "plan.json", overwrite=True)
-        for old in folder.glob("seen-*"):
+        for old in (*folder.glob("seen-*"), *folder.glob(".*.partial*")):  # of drivers that died
             old.unlink()
         (folder / self._token).touch()
         return plan
@@ -222,22 +226,28 @@ class _Job:
 
     def run(self, pool: Pool) -> None:
         """Works until every video is done or has failed."""
-        with ThreadPoolExecutor(1, "srfast-join") as joiner:
+        with ThreadPoolExecutor(_JOINS, "srfast-join") as joiner:
             try:
                 self._report()
                 for video, plan in enumerate(self.plans):
-                    if plan is not None:
-                        self._join_if_complete(video, joiner)
+                    if plan is not None and self._scheduler.is_complete(video):
+                        self._join(video, joiner)
                 while not self._scheduler.finished:
                     pool.grow(self._scheduler.waiting)
                     self._hand_out(pool)
                     for event in pool.wait(0.2):
                         self._take(event, joiner)
+                    self._look_at_joins()
                     self._check_workers(pool)
             except KeyboardInterrupt as error:
                 raise KeyboardInterrupt(self._left()) from error
+            finally:
+                # Those that are there are joined to their end; whoever waits for one that will not come gives up.
+                for arrivals in self._arrivals.values():
+                    arrivals.stop()
             for video, joining in self._joins.items():
-                self._finish(video, joining)
+                if video not in self._outcomes:
+                    self._finish(video, joining)
 
     def _hand_out(self, pool: Pool) -> None:
         """Gives each worker a segment, and a second one as long as there are more than workers."""
@@ -298,12 +308,13 @@ class _Job:
         if first:
             self._done += plan.segments[task.segment].frames
             self._report()
-        self._join_if_complete(task.video, joiner)
+            self._arrivals[task.video].add(task.segment)
+            self._join(task.video, joiner)
 
-    def _join_if_complete(self, video: int, joiner: ThreadPoolExecutor) -> None:
-        """Joins a video while others still run."""
+    def _join(self, video: int, joiner: ThreadPoolExecutor) -> None:
+        """Begins to join a video, whose later segments are still computed."""
         plan = self.plans[video]
-        if plan is None or video in self._joins or video in self._outcomes or not self._scheduler.is_complete(video):
+        if plan is None or video in self._joins or video in self._outcomes:
             return
         self._joins[video] = joiner.submit(
             join,
@@ -313,7 +324,15 @@ class _Job:
             self._upscaler,
             overwrite=self._overwrite,
             started=self._started,
+            arrivals=self._arrivals[video],
         )
+
+    def _look_at_joins(self) -> None:
+        """Computes no more of a video whose output cannot be written."""
+        for video, joining in self._joins.items():
+            if video not in self._outcomes and joining.done() and joining.exception() is not None:
+                self._finish(video, joining)
+                self._scheduler.fail(video, self._outcomes[video].error)
 
     def _check_workers(self, pool: Pool) -> None:
         """Ends a run that no machine can work on."""
@@ -333,6 +352,8 @@ class _Job:
         self._outcomes[video] = Outcome(source, target, joined, plan, said, FrameLossError.exit_code if damage else 0)
 
     def _fail(self, video: int, message: str, code: int) -> None:
+        if video in self._arrivals:
+            self._arrivals[video].stop()
         plan = self.plans[video] if video < len(self.plans) else None
         self._outcomes[video] = Outcome(self._sources[video], self._targets[video], None, plan, message, code)
 

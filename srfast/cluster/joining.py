@@ -8,23 +8,25 @@ import os
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from srfast.cluster.arrivals import Arrivals
 from srfast.cluster.plan import Plan
-from srfast.cluster.segment import Record, damage_of, packets_in, record_of, segment_path, shown_in
+from srfast.cluster.segment import Record, Shown, damage_of, packets_in, record_of, segment_path, shown_in
 from srfast.errors import InputError, OutputError
 from srfast.upscaler import Upscaler
 from srfast.video.arrangement import arrange
+from srfast.video.decode_times import DecodeTimes, ReorderingError
 from srfast.video.decoding import packet_time
 from srfast.video.journal import VIDEO
 from srfast.video.keeping import tell_times
 from srfast.video.pipeline import VideoResult
 from srfast.video.reader import VideoReader
 from srfast.video.settings import container_format
-from srfast.video.sinks import write_container
+from srfast.video.sinks import usual_step, write_container
 from srfast.video.target import FileTarget, parse_target
 from srfast.video.upscale_stage import Reuse
 
@@ -55,6 +57,7 @@ def join(
     *,
     overwrite: bool = False,
     started: float | None = None,
+    arrivals: Arrivals | None = None,
 ) -> Joined:
     """Write the output: the segments' packets one after another, everything else from the source.
 
@@ -65,11 +68,14 @@ def join(
         upscaler: the plan's network, if it is loaded already; its sizes are asked for, nothing is computed.
         overwrite: replace an existing target.
         started: when the run began, by ``time.perf_counter``, for the seconds in the result.
+        arrivals: of segments that are still computed, each of which is waited for; the output lies in ``folder``, on the
+            target's file system, until it is whole.
 
     Raises:
         InputError: segments are missing or damaged, or the source is another than the plan's.
         OutputError: the target cannot be written.
         FrameLossError: the plan is strict and frames are missing.
+        StoppedError: by ``arrivals``, no more segments will come.
     """
     started = time.perf_counter() if started is None else started
     place = parse_target(target)
@@ -82,43 +88,69 @@ def join(
     place.check(plan.source.path, overwrite)
     plan.check_source()
     folder = Path(folder)
-    records = _records(plan, folder)
-    _tell_arithmetic(records)
+    there = _all_records(plan, folder) if arrivals is None else None
     upscaler = upscaler or plan.upscaler(device="cpu", backend="auto", dtype=None)
     plan.check_network(upscaler)
+    depth = None
+    while True:
+        parts = _Parts(plan, folder, there, arrivals)
+        try:
+            result = _write(
+                plan, place, upscaler, parts, depth, overwrite=overwrite, scratch=folder if arrivals else None
+            )
+        except ReorderingError as found:
+            # Rare: the first segments were encoded without B-frames, a later one with them.
+            _log.info("a segment needs decoding times from %d frames earlier: the output is begun again", found.depth)
+            depth = found.depth
+            continue
+        return Joined(replace(result, seconds=time.perf_counter() - started), parts.records)
+
+
+def _write(
+    plan: Plan,
+    place: FileTarget,
+    upscaler: Upscaler,
+    parts: _Parts,
+    depth: int | None,
+    *,
+    overwrite: bool,
+    scratch: Path | None,
+) -> VideoResult:
+    """Writes the output once; ``depth`` is that of ``DecodeTimes``."""
     options = plan.options
     with VideoReader(plan.source.path, options.input_options, strict=options.strict) as reader:
         made = arrange(reader, place, upscaler, options, plan.source.path)
         plan.check_encoder(made.settings)
-        files = [segment_path(folder, number) for number in range(len(plan.segments))]
-        shown, durations = _times(files)
         begun = time.perf_counter()
+        times = DecodeTimes(usual_step(made.settings), depth)
         write_container(
             place.path,
             place.kind,
             reader,
             made.settings,
             made.streams,
-            _merged(_video(files), reader.packets(made.streams)),
-            shown,
+            _merged(parts.packets(times), reader.packets(made.streams)),
+            times,
             overwrite=overwrite,
+            scratch=scratch,
         )
+        records = parts.records
         damage = damage_of(records)
         for name, count in vars(damage).items():
             if name != "places":
                 setattr(reader.damage, name, getattr(reader.damage, name) + count)
         reader.damage.places.extend(damage.places)
         scale = made.settings.time_base / reader.time_base
-        order = sorted(zip(shown, durations, strict=True))
+        order = sorted(zip(parts.shown.times, parts.shown.durations, strict=True))
         reader.check_frames((round(pts * scale), round(duration * scale)) for pts, duration in order)
         tell_times(reader, place.column)
         stages: Counter[str] = Counter()
         for record in records:
             stages.update(record.stages)
-        stages["finish"] += time.perf_counter() - begun  # type: ignore[assignment]
-        result = VideoResult(
+        stages["finish"] += time.perf_counter() - begun - parts.waited  # type: ignore[assignment]
+        return VideoResult(
             frames=sum(record.frames for record in records),
-            seconds=time.perf_counter() - started,
+            seconds=time.perf_counter() - begun,
             width=made.settings.width,
             height=made.settings.height,
             redone=sum(record.redone for record in records),
@@ -130,10 +162,65 @@ def join(
             pix_fmt=made.settings.pix_fmt,
             arithmetic=records[0].arithmetic,
         )
-    return Joined(result, records)
 
 
-def _records(plan: Plan, folder: Path) -> list[Record]:
+class _Parts:
+    """The segments of a plan in their order, each read when it is there.
+
+    Args:
+        plan, folder: whose, and where.
+        there: the records of all of them, which were looked at already; None looks at each.
+        arrivals: says when each is there; None waits for none.
+
+    Attributes:
+        records: of those that were read.
+        shown: times of their frames.
+        waited: seconds for segments that were not there yet.
+    """
+
+    def __init__(self, plan: Plan, folder: Path, there: list[Record] | None, arrivals: Arrivals | None) -> None:
+        self._plan, self._folder, self._there, self._arrivals = plan, folder, there, arrivals
+        self.records: list[Record] = []
+        self.shown = Shown([], [])
+        self.waited = 0.0
+
+    def packets(self, times: DecodeTimes) -> Iterator[tuple[Fraction, int, av.Packet[Any]]]:
+        """The video's packets, each with a time that does not go back; their decoding times go into ``times``."""
+        time_now = None
+        for number in range(len(self._plan.segments)):
+            path = segment_path(self._folder, number)
+            self._take(number, path, times)
+            for packet in packets_in(path):
+                time_now = packet_time(packet) if time_now is None else max(time_now, packet_time(packet))
+                yield time_now, VIDEO, packet
+
+    def _take(self, number: int, path: Path, times: DecodeTimes) -> None:
+        if self._arrivals is not None:
+            begun = time.perf_counter()
+            self._arrivals.wait_for(number)
+            self.waited += time.perf_counter() - begun
+        record = self._there[number] if self._there else record_of(path, self._plan)
+        if record is None:
+            raise _missing([number], len(self._plan.segments), self._folder)
+        shown, before = shown_in(path), self.shown.times
+        if before and shown.times and min(shown.times) <= max(before[-64:]):
+            raise InputError(f"the segment {path} begins before the one before it ends; compute both again")
+        self._tell_arithmetic(record)
+        times.add(shown.times)
+        self.records.append(record)
+        self.shown.times.extend(shown.times)
+        self.shown.durations.extend(shown.durations)
+
+    def _tell_arithmetic(self, record: Record) -> None:
+        """Says, once, if the machines did not all compute alike."""
+        first = self.records[0] if self.records else record
+        if record.arithmetic == first.arithmetic or any(r.arithmetic != first.arithmetic for r in self.records):
+            return
+        named = "; ".join(f"{', '.join(r.arithmetic.values())} on {r.host}" for r in (first, record))
+        _log.warning("the segments were not all computed alike, so bits may differ between them: %s", named)
+
+
+def _all_records(plan: Plan, folder: Path) -> list[Record]:
     """Those of all segments, whose files are read whole once.
 
     Raises:
@@ -142,42 +229,16 @@ def _records(plan: Plan, folder: Path) -> list[Record]:
     found = [record_of(segment_path(folder, number), plan) for number in range(len(plan.segments))]
     missing = [number for number, record in enumerate(found) if record is None]
     if missing:
-        listed = ", ".join(map(str, missing[:10])) + (", ..." if len(missing) > 10 else "")
-        raise InputError(
-            f"{len(missing)} of {len(found)} segments are missing or damaged in {folder}: {listed}\n"
-            "compute each with: srfast segment PLAN NUMBER"
-        )
+        raise _missing(missing, len(found), folder)
     return [record for record in found if record is not None]
 
 
-def _tell_arithmetic(records: list[Record]) -> None:
-    """Says if the machines did not all compute alike."""
-    kinds = {tuple(sorted(record.arithmetic.items())): record for record in records}
-    if len(kinds) > 1:
-        named = "; ".join(f"{', '.join(kind.values())} on {r.host}" for r in kinds.values() if (kind := r.arithmetic))
-        _log.warning("the segments were not all computed alike, so bits may differ between them: %s", named)
-
-
-def _times(files: list[Path]) -> tuple[list[int], list[int]]:
-    """When the frames of all segments are shown and for how long, in the order of their decoding."""
-    times: list[int] = []
-    durations: list[int] = []
-    for file in files:
-        shown = shown_in(file)
-        if times and shown.times and min(shown.times) <= max(times[-64:]):
-            raise InputError(f"the segment {file} begins before the one before it ends; compute both again")
-        times += shown.times
-        durations += shown.durations
-    return times, durations
-
-
-def _video(files: list[Path]) -> Iterator[tuple[Fraction, int, av.Packet[Any]]]:
-    """The video's packets, each with a time that does not go back."""
-    time = None
-    for file in files:
-        for packet in packets_in(file):
-            time = packet_time(packet) if time is None else max(time, packet_time(packet))
-            yield time, VIDEO, packet
+def _missing(numbers: list[int], count: int, folder: Path) -> InputError:
+    listed = ", ".join(map(str, numbers[:10])) + (", ..." if len(numbers) > 10 else "")
+    return InputError(
+        f"{len(numbers)} of {count} segments are missing or damaged in {folder}: {listed}\n"
+        "compute each with: srfast segment PLAN NUMBER"
+    )
 
 
 def _others(packets: Iterable[av.Packet[Any]]) -> Iterator[tuple[Fraction, int, av.Packet[Any]]]:

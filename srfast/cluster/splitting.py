@@ -12,7 +12,16 @@ from typing import TYPE_CHECKING, Any
 from srfast._files import check_output
 from srfast._version import __version__
 from srfast.cluster.cutting import cut
-from srfast.cluster.plan import SCHEMA, Plan, Reading, SourceFile, encoder_as_json, segments_folder, write_plan
+from srfast.cluster.plan import (
+    SCHEMA,
+    Plan,
+    Reading,
+    SourceFile,
+    encoder_as_json,
+    parse_plan,
+    segments_folder,
+    write_plan,
+)
 from srfast.errors import InputError, OutputError
 from srfast.upscaler import LoadKeywords, Upscaler, load
 from srfast.video.arrangement import arrange
@@ -120,7 +129,7 @@ def make_plan(
         options.end,
         how.strict,
     )
-    return Plan(
+    made = Plan(
         schema=SCHEMA,
         srfast=__version__,
         source=SourceFile.of(source),
@@ -136,6 +145,8 @@ def make_plan(
         whole=whole,
         segments=segments,
     )
+    # As every machine reads it: a crf of 18 is one of 18.0 there, and both have one digest.
+    return parse_plan(made.to_json())
 
 
 def usual_container(source: str | os.PathLike[str]) -> str:

@@ -7,18 +7,16 @@ import logging
 import os
 import sys
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
-
-import numpy as np
 
 from srfast._files import check_output, whole_file
 from srfast._threads import PATIENCE
 from srfast.errors import OutputError
 from srfast.video.animated import AnimationMuxer
-from srfast.video.decode_times import decode_times
+from srfast.video.decode_times import DecodeTimes
 from srfast.video.encoder import FrameEncoder
 from srfast.video.journal import VIDEO, Commit, Journal, open_journal
 from srfast.video.muxer import Muxer, open_muxer
@@ -169,10 +167,20 @@ class JournalSink(JournalEncoder):
             self._settings,
             self._streams,
             self._journal.packets(),
-            self._journal.video_times(),
+            self._decode_times(),
             overwrite=self._overwrite,
         )
         self._journal.close(keep=False)
+
+    def _decode_times(self) -> DecodeTimes:
+        times = DecodeTimes(usual_step(self._settings))
+        times.add(self._journal.video_times())
+        return times
+
+
+def usual_step(settings: Settings) -> int:
+    """The distance of two frames in units of the encoder's time base, at least 1."""
+    return max(1, round(1 / (settings.rate * settings.time_base))) if settings.rate else 1
 
 
 def write_container(
@@ -182,31 +190,31 @@ def write_container(
     settings: Settings,
     streams: list[Any],
     packets: Iterable[tuple[int, av.Packet[Any]]],
-    shown: Sequence[int],
+    decode_times: Iterator[int],
     *,
     overwrite: bool,
+    scratch: Path | None = None,
 ) -> None:
-    """Writes a file from packets that are there; it has its name once it is whole and on the disk.
+    """Writes a file from packets that are there, or come; it has its name once it is whole and on the disk.
 
     Args:
         target: the file to make.
         kind: the container by ffmpeg's name; None tells it from the target's suffix.
         reader, settings, streams: as for ``JournalSink``.
         packets: each with its stream's number; VIDEO is the encoded one.
-        shown: the presentation times of the video's packets, in the order of their decoding.
+        decode_times: of the video's packets, one for each.
         overwrite: replace an existing target.
+        scratch: a folder on the target's file system for the file until it is whole; by default the target's own.
 
     Raises:
         OutputError: the container refuses.
     """
-    step = max(1, round(1 / (settings.rate * settings.time_base))) if settings.rate else 1
-    times = iter(decode_times(np.array(shown, np.int64), step).tolist())
-    with whole_file(target, overwrite) as partial:
+    with whole_file(target, overwrite, scratch=scratch) as partial:
         muxer = open_muxer(partial, kind, reader, settings, streams)
         try:
             for index, packet in packets:
                 if index == VIDEO:
-                    packet.dts = next(times)
+                    packet.dts = next(decode_times)
                     muxer.video(packet)
                 else:
                     muxer.copy(packet, index)

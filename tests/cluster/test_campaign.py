@@ -14,27 +14,31 @@ import pytest
 from srfast import cluster
 from tests.helpers.video.gradients import leftovers
 from tests.helpers.video.ray_nodes import STORE, CountingPool, cluster_of, kill_a_worker, upscale, work_of
-from tests.helpers.video.segments import assert_same
+from tests.helpers.video.segments import assert_same, in_one_run, moving_clip
 
 pytest.importorskip("ray")
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
 FRAMES, SEGMENTS = 600, 60
+LONG = 15_000  # ten minutes, cut at every tenth second
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return work_of(tmp_path_factory.mktemp("campaign"), FRAMES)
+    folder = work_of(tmp_path_factory.mktemp("campaign"), FRAMES)
+    moving_clip(folder / "long.mkv", frames=LONG, gop=250, options={"x264-params": "scenecut=0"}, beside=True)
+    in_one_run(folder / "long.mkv", folder / "whole_long.mkv", str(folder / "tiny.pth"))
+    return folder
 
 
 @pytest.mark.parametrize("count", [1, 2, 4])
-def test_nodes_give_what_a_single_run_gives(folder: Path, tmp_path: Path, count: int) -> None:
+def test_ten_minutes_on_nodes_are_those_of_a_single_run(folder: Path, tmp_path: Path, count: int) -> None:
     with cluster_of(count):
         pool = CountingPool()
         started = time.perf_counter()
-        outcome = upscale(folder, tmp_path / "out.mkv", pool)
+        outcome = upscale(folder, tmp_path / "out.mkv", pool, name="long.mkv", seconds=10)
         pool.close()
-    assert outcome.error == "" and pool.again(SEGMENTS) == 0
-    assert_same(tmp_path / "out.mkv", folder / "whole.mkv")
+    assert outcome.error == "" and pool.again(LONG // 250) == 0
+    assert_same(tmp_path / "out.mkv", folder / "whole_long.mkv")
     hosts = {record.host for record in outcome.joined.segments}
     print(f"{count} nodes: equal, {len(hosts)} machines at work, {time.perf_counter() - started:.1f} s")
 

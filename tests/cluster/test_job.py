@@ -6,6 +6,9 @@ import errno
 import logging
 import os
 import random
+import threading
+import time
+import types
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +16,15 @@ import pytest
 
 from srfast import cluster
 from srfast.cluster.job import work_folder
+from srfast.cluster.plan import Plan
 from srfast.cluster.schedule import Task
+from srfast.errors import OutputError
 from srfast.video import Encoding
 from tests.helpers.video.children import save_tiny
 from tests.helpers.video.gradients import leftovers
 from tests.helpers.video.pools import LocalPool
-from tests.helpers.video.segments import LOSSLESS, assert_same, in_one_run, moving_clip
+from tests.helpers.video.ray_nodes import wait_for
+from tests.helpers.video.segments import LOSSLESS, assert_same, content, in_one_run, in_segments, moving_clip
 
 NODES = ["north", "south"]
 
@@ -99,14 +105,19 @@ def test_a_source_that_no_machine_can_read_is_named(folder: Path, tmp_path: Path
 def test_another_version_on_a_machine_is_named(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
+    at, check = [""], Plan.check_version
+    other = types.FunctionType(check.__code__, check.__globals__ | {"__version__": "9.9"})
+
+    def check_there(plan: Plan) -> None:
+        # The output is joined on the driver, in a thread of its own.
+        (other if at[0] == "south" and threading.current_thread() is threading.main_thread() else check)(plan)
+
     def fault(node: str, task: Task, plan: str) -> Any:
-        monkeypatch.setattr("srfast.cluster.plan.__version__", "9.9" if node == "south" else version)
+        at[0] = node
         return None
 
-    from srfast._version import __version__ as version
-
+    monkeypatch.setattr(Plan, "check_version", check_there)
     outcome = upscale(folder, tmp_path / "out.mkv", LocalPool(NODES, fault))
-    monkeypatch.undo()
     assert outcome.error == ""
     assert "this is 9.9: install one version on all machines" in caplog.text and "(on south)" in caplog.text
 
@@ -125,6 +136,68 @@ def test_a_segment_that_always_fails_ends_with_a_name_and_the_rest_is_kept(folde
     pool = LocalPool(NODES)
     assert upscale(folder, tmp_path / "out.mkv", pool, resume=True).error == ""
     assert {task.segment for _, task in pool.submitted} == set(range(6)) - kept
+    assert_same(tmp_path / "out.mkv", folder / "whole.mkv")
+
+
+def joining(target: Path) -> list[Path]:
+    """The unfinished output in the work folder."""
+    return list(work_folder(target).glob(f".*.partial{target.suffix}"))
+
+
+def test_the_output_is_written_while_segments_are_still_computed(folder: Path, tmp_path: Path) -> None:
+    sizes = []
+
+    def fault(node: str, task: Task, plan: str) -> Any:
+        if task.segment == 5:
+            wait_for(lambda: any(path.stat().st_size > 50_000 for path in joining(tmp_path / "out.mkv")))
+            sizes.append(sum(path.stat().st_size for path in joining(tmp_path / "out.mkv")))
+        return None
+
+    assert upscale(folder, tmp_path / "out.mkv", LocalPool(["north"], fault)).error == ""
+    whole = (folder / "whole.mkv").stat().st_size
+    assert 50_000 < sizes[0] < whole
+    assert_same(tmp_path / "out.mkv", folder / "whole.mkv")
+
+
+def test_a_later_segment_that_reorders_more_deeply(folder: Path, tmp_path: Path, caplog: Any) -> None:
+    """The first segment is one frame, which needs no earlier decoding times; the output, begun so, is begun again."""
+    caplog.set_level(logging.INFO, "srfast")
+    moving_clip(tmp_path / "in.mkv", "ffv1", frames=26, gop=1, bframes=0, step=[400] + [40] * 25)
+    (tmp_path / "tiny.pth").write_bytes((folder / "tiny.pth").read_bytes())
+    encoding = Encoding("libx264", crf=18, options={"x264-params": "bframes=3:b-adapt=0"})
+    assert upscale(tmp_path, tmp_path / "out.mp4", LocalPool(NODES), encoding=encoding).error == ""
+    assert [r.getMessage() for r in caplog.records if "the output is begun again" in r.getMessage()]
+    shown = [0, *range(400, 1400, 40)]
+    found = content(tmp_path / "out.mp4")
+    assert [round(1000 * frame[0]) for frame in found["frames"]] == shown
+    # Pyramids of three B-frames reorder by two: the decoding times are those of the frames, two earlier.
+    decoding = [round(1000 * time) for time in found["decoding"]]
+    assert decoding[0] < decoding[1] < 0 and decoding[2:] == shown[:-2]
+    in_segments(
+        tmp_path / "in.mkv", tmp_path, tmp_path / "by_hand.mp4", str(folder / "tiny.pth"), 0.3, encoding=encoding
+    )
+    assert_same(tmp_path / "out.mp4", tmp_path / "by_hand.mp4")
+
+
+def test_an_output_that_cannot_be_written_ends_its_video_early(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*args: Any, **kwargs: Any) -> None:
+        raise OutputError("cannot write the output: No space left on device")
+
+    def fault(node: str, task: Task, plan: str) -> Any:
+        if task.segment > 1:
+            time.sleep(0.2)
+        return None
+
+    pool = LocalPool(["north"], fault)
+    with monkeypatch.context() as patch:
+        patch.setattr("srfast.cluster.joining.write_container", full)
+        outcome = upscale(folder, tmp_path / "out.mkv", pool)
+    assert outcome.code == 7 and outcome.error.endswith("in.mkv: cannot write the output: No space left on device")
+    assert len(pool.submitted) < 6
+    assert leftovers(tmp_path) == [work_folder(tmp_path / "out.mkv").name]
+    assert upscale(folder, tmp_path / "out.mkv", LocalPool(NODES), resume=True).error == ""
     assert_same(tmp_path / "out.mkv", folder / "whole.mkv")
 
 

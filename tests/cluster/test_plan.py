@@ -11,9 +11,10 @@ from typing import Any
 import pytest
 
 from srfast import cluster
-from srfast.cluster.plan import Plan, parse_plan
+from srfast.cluster.plan import Plan, parse_plan, read_plan
 from srfast.cluster.segment import packets_in, record_of, segment_path
 from srfast.errors import InputError, OutputError
+from srfast.video import Encoding, InputOptions
 from tests.helpers.video.children import save_tiny
 from tests.helpers.video.segments import LOSSLESS, in_segments, moving_clip
 
@@ -31,6 +32,21 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def plan(folder: Path) -> Plan:
     return cluster.read_plan(folder / "plan.json")
+
+
+def test_whole_numbers_make_the_plan_that_is_read(folder: Path, tmp_path: Path) -> None:
+    """A crf of 18 and times of whole seconds are read as 18.0, and one digest has to name both."""
+    made = cluster.split(
+        folder / "in.mp4",
+        tmp_path / "plan.json",
+        str(folder / "tiny.pth"),
+        device="cpu",
+        encoding=Encoding("libx264", crf=18),
+        input_options=InputOptions(start=1, end=2),
+        seconds=1,
+    )
+    read = read_plan(tmp_path / "plan.json")
+    assert (read, read.digest) == (made, made.digest)
 
 
 def test_a_plan_is_read_as_it_was_made(plan: Plan) -> None:

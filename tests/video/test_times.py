@@ -12,7 +12,7 @@ import pytest
 
 from srfast.video import upscale_video
 from srfast.video.copied import CopiedTimes
-from srfast.video.decode_times import decode_times
+from srfast.video.decode_times import DecodeTimes, ReorderingError
 from srfast.video.rate import frame_rate
 from srfast.video.reader import RgbFrame, VideoReader
 from srfast.video.repeats import Repeats
@@ -249,11 +249,29 @@ def test_decoding_times_of_random_orders(seed: int) -> None:
     chance = np.random.default_rng(seed)
     shown = np.cumsum(chance.integers(1, 300, 200))
     coded_as = np.concatenate([chance.permutation(part) for part in np.array_split(shown, 50)])
-    found = decode_times(coded_as, 40)
+    found = np.array(decode_times([coded_as]))
     assert (np.diff(found) > 0).all()
     assert (found <= coded_as).all()
     assert set(found[found >= shown[0]]) <= set(shown)
-    assert decode_times(shown, 40).tolist() == shown.tolist()
+    assert decode_times([shown]) == shown.tolist()
+    in_parts = np.array_split(coded_as, [4, 8, 100])  # none of the permutations lies across these
+    depths = [ReorderingError(0).depth]
+    while True:
+        try:
+            assert decode_times(in_parts, depths[-1]) == found.tolist()
+            break
+        except ReorderingError as deeper:
+            depths.append(deeper.depth)
+    assert depths == sorted(set(depths)) and len(depths) > 1
+
+
+def decode_times(parts: list[np.ndarray], depth: int | None = None) -> list[int]:
+    times = DecodeTimes(40, depth)
+    found = []
+    for part in parts:
+        times.add(part.tolist())
+        found += [next(times) for _ in part]
+    return found
 
 
 def test_decoding_times_across_segments(tmp_path: Path) -> None:

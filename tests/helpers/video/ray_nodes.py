@@ -116,12 +116,17 @@ def work_of(folder: Path, frames: int) -> Path:
 
 
 def upscale(
-    folder: Path, target: Path, pool: RayPool, at: Callable[[int], None] = lambda done: None, **options: Any
+    folder: Path,
+    target: Path,
+    pool: RayPool,
+    at: Callable[[int], None] = lambda done: None,
+    name: str = "in.mkv",
+    **options: Any,
 ) -> Any:
-    """What becomes of the clip of ``work_of`` on a pool, on the CPU in float32; ``at`` is given the frames done so far."""
+    """What becomes of ``name`` in the folder of ``work_of``, on the CPU in float32; ``at`` is given the frames done so far."""
     options = {"encoding": LOSSLESS, "seconds": 0.3, "device": "cpu", "dtype": "fp32"} | options
     return cluster.upscale(
-        folder / "in.mkv",
+        folder / name,
         target,
         str(folder / "tiny.pth"),
         pool=pool,

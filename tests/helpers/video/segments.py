@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -110,7 +111,7 @@ def in_one_run(source: Path, target: Path, model: str, **options: Any) -> Any:
 
 
 def content(path: Path) -> dict[str, Any]:
-    """All that an output holds: every decoded frame with its time, every packet of other streams, chapters and tags."""
+    """All that an output holds: a hash of every decoded frame and its time, every packet of other streams, chapters and tags."""
     with av.open(str(path)) as c:
         video = next(s for s in c.streams.video if s.average_rate is not None or s.frames != 1)
         found: dict[str, Any] = {
@@ -136,7 +137,8 @@ def content(path: Path) -> dict[str, Any]:
                 if packet.dts is not None:
                     decoding.append(packet.dts * packet.time_base)
                 found["frames"] += [
-                    (f.pts * f.time_base, f.format.name, f.to_ndarray().tobytes()) for f in packet.decode()
+                    (f.pts * f.time_base, f.format.name, hashlib.sha256(f.to_ndarray().tobytes()).digest())
+                    for f in packet.decode()
                 ]
             elif packet.size:
                 entry = (packet.pts * packet.time_base, packet.duration * packet.time_base, bytes(packet))
