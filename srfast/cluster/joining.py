@@ -76,6 +76,18 @@ def join(
         OutputError: the target cannot be written.
         FrameLossError: the plan is strict and frames are missing.
         StoppedError: by ``arrivals``, no more segments will come.
+
+    Examples:
+        >>> import tempfile
+        >>> import srfast
+        >>> from srfast import cluster
+        >>> folder = Path(tempfile.mkdtemp())
+        >>> clip, tenth = Path(srfast.__file__).parent / "assets" / "clip.mp4", srfast.InputOptions(end=0.1)
+        >>> plan = cluster.split(clip, folder / "plan.json", "compact_x2", device="cpu", input_options=tenth)
+        >>> segments = cluster.segments_folder(folder / "plan.json")
+        >>> record = cluster.run_segment(plan, 0, segments)  # on any machine
+        >>> cluster.join(plan, segments, folder / "out.mp4").result.frames == record.frames
+        True
     """
     started = time.perf_counter() if started is None else started
     place = parse_target(target)

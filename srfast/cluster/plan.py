@@ -136,7 +136,7 @@ class Plan:
 
     @property
     def options(self) -> UpscalingOptions:
-        """As they were asked for."""
+        """How the video is read, computed and encoded, and what comes along."""
         reading = self.reading
         return UpscalingOptions(self.encoding, tuple(self.copy), reading.input_options, reading.strict, self.reuse)
 
@@ -156,7 +156,7 @@ class Plan:
         return sum(segment.frames for segment in self.segments)
 
     def to_json(self) -> str:
-        """As text."""
+        """Write the plan as JSON text."""
         return json.dumps(asdict(self), indent=1) + "\n"
 
     def upscaler(self, **options: Any) -> Upscaler:
@@ -250,7 +250,7 @@ def parse_plan(text: str, label: str = "the plan") -> Plan:
 
 
 def read_plan(path: str | os.PathLike[str]) -> Plan:
-    """Reads a plan's file.
+    """Read the file of a plan, as ``srfast split`` wrote it.
 
     Raises:
         InputError: it cannot be read or is no plan.
@@ -274,6 +274,11 @@ def write_plan(plan: Plan, path: Path, overwrite: bool) -> None:
 
 
 def segments_folder(plan: str | os.PathLike[str]) -> Path:
-    """Where the segments of a plan's file lie: a folder beside it."""
+    """Name the folder for the segments of a plan's file, which lies beside it.
+
+    Examples:
+        >>> segments_folder("shared/plan.json").as_posix()
+        'shared/plan.segments'
+    """
     plan = Path(plan)
     return plan.with_name(f"{shortened(plan.stem, 200)}.segments")
