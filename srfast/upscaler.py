@@ -9,7 +9,7 @@ import numbers
 import os
 import threading
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, TypeAlias, overload
+from typing import TYPE_CHECKING, Any, TypeAlias, TypedDict, overload
 
 import numpy as np
 import torch
@@ -24,6 +24,9 @@ from srfast.images.arrays import Array, resize_array, upscale_array, upscale_fra
 from srfast.images.channels import Ensemble, OnLuma, Opaque, Run
 from srfast.planning import chained, plan_network
 
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
 _LARGEST_SIDE = 1 << 20  # pixels, of a result: OpenCV reads no larger pictures
 DTYPES = {
     "float32": torch.float32,
@@ -36,6 +39,28 @@ DTYPES = {
 
 
 Model: TypeAlias = LoadedModel | nn.Module | str | os.PathLike[str]
+
+
+class UpscalerKeywords(TypedDict, total=False):
+    """The keyword arguments of ``Upscaler``, for the signatures of functions that hand them on."""
+
+    outscale: float | None
+    size: tuple[int, int] | None
+    height: int | None
+    backend: str | Backend
+    device: torch.device | str | None
+    dtype: torch.dtype | str | None
+    tile: int | None
+    memory: int | None
+    self_ensemble: bool
+
+
+class LoadKeywords(UpscalerKeywords, total=False):
+    """The keyword arguments of ``load``."""
+
+    scale: int | None
+    act: str | None
+    res_scale: float | None
 
 
 class Upscaler:
@@ -282,7 +307,7 @@ def load(
     scale: int | None = None,
     act: str | None = None,
     res_scale: float | None = None,
-    **options: Any,
+    **options: Unpack[UpscalerKeywords],
 ) -> Upscaler:
     """Load a checkpoint or a shipped model, ready to upscale.
 
@@ -290,7 +315,7 @@ def load(
         model: a checkpoint's path or a shipped model's name, or several, which run one after the other in one pass.
         scale, act, res_scale: what the checkpoint's keys may leave open, as in ``load_model``. The size of the result is
             ``outscale``.
-        options: those of ``Upscaler``.
+        **options: those of ``Upscaler``.
 
     Examples:
         >>> upscaler = load("compact_x2", device="cpu", dtype="fp32")

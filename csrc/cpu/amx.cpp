@@ -143,19 +143,28 @@ struct Bf16 {
         const std::ptrdiff_t pitch = sizeof(float) * kGroup;
         for (int v = 0; v < group.vectors; v += 2) {
             for (int p = 0; p < count; p += step) {
-                tiles.template zero<0>(), tiles.template zero<1>(), tiles.template zero<2>(), tiles.template zero<3>();
+                tiles.template zero<0>();
+                tiles.template zero<1>();
+                tiles.template zero<2>();
+                tiles.template zero<3>();
                 const std::uint8_t* w = weights;
                 for (int i = 0; i < conv.kernel; ++i)
                     for (int k = 0; k < conv.kernel * channels; k += 32, w += 2 * tile) {
                         const Element* from = rows[i] + static_cast<std::ptrdiff_t>(p) * channels + k;
-                        tiles.template load<4>(from, stride), tiles.template load<5>(from + 16 * channels, stride);
-                        tiles.template load<6>(w, kTileBytes), tiles.template load<7>(w + tile, kTileBytes);
-                        tiles.template multiply<0, 4, 6>(), tiles.template multiply<1, 4, 7>();
-                        tiles.template multiply<2, 5, 6>(), tiles.template multiply<3, 5, 7>();
+                        tiles.template load<4>(from, stride);
+                        tiles.template load<5>(from + 16 * channels, stride);
+                        tiles.template load<6>(w, kTileBytes);
+                        tiles.template load<7>(w + tile, kTileBytes);
+                        tiles.template multiply<0, 4, 6>();
+                        tiles.template multiply<1, 4, 7>();
+                        tiles.template multiply<2, 5, 6>();
+                        tiles.template multiply<3, 5, 7>();
                     }
                 float* to = sums + p * kGroup + v * 16;
-                tiles.template store<0>(to, pitch), tiles.template store<1>(to + 16, pitch);
-                tiles.template store<2>(to + 16 * kGroup, pitch), tiles.template store<3>(to + 16 * kGroup + 16, pitch);
+                tiles.template store<0>(to, pitch);
+                tiles.template store<1>(to + 16, pitch);
+                tiles.template store<2>(to + 16 * kGroup, pitch);
+                tiles.template store<3>(to + 16 * kGroup + 16, pitch);
             }
             weights += static_cast<std::ptrdiff_t>(conv.kernel) * conv.kernel * channels * 32 * 2;
         }
@@ -185,19 +194,27 @@ struct Int8 {
         alignas(64) std::int32_t results[step * kGroup];
         for (int v = 0; v < group.vectors; v += 2) {
             for (int p = 0; p < count; p += step) {
-                tiles.template zero<0>(), tiles.template zero<1>(), tiles.template zero<2>(), tiles.template zero<3>();
+                tiles.template zero<0>();
+                tiles.template zero<1>();
+                tiles.template zero<2>();
+                tiles.template zero<3>();
                 const std::uint8_t* w = weights;
                 for (int i = 0; i < conv.kernel; ++i)
                     for (int k = 0; k < bytes; k += kTileBytes, w += 2 * tile) {
                         const Element* from = rows[i] + static_cast<std::ptrdiff_t>(p) * channels + k;
-                        tiles.template load<4>(from, channels), tiles.template load<5>(from + 16 * channels, channels);
-                        tiles.template load<6>(w, kTileBytes), tiles.template load<7>(w + tile, kTileBytes);
-                        tiles.template multiply_bytes<0, 4, 6>(), tiles.template multiply_bytes<1, 4, 7>();
-                        tiles.template multiply_bytes<2, 5, 6>(), tiles.template multiply_bytes<3, 5, 7>();
+                        tiles.template load<4>(from, channels);
+                        tiles.template load<5>(from + 16 * channels, channels);
+                        tiles.template load<6>(w, kTileBytes);
+                        tiles.template load<7>(w + tile, kTileBytes);
+                        tiles.template multiply_bytes<0, 4, 6>();
+                        tiles.template multiply_bytes<1, 4, 7>();
+                        tiles.template multiply_bytes<2, 5, 6>();
+                        tiles.template multiply_bytes<3, 5, 7>();
                     }
-                tiles.template store<0>(results, pitch), tiles.template store<1>(results + 16, pitch);
-                tiles.template store<2>(results + 16 * kGroup, pitch),
-                    tiles.template store<3>(results + 16 * kGroup + 16, pitch);
+                tiles.template store<0>(results, pitch);
+                tiles.template store<1>(results + 16, pitch);
+                tiles.template store<2>(results + 16 * kGroup, pitch);
+                tiles.template store<3>(results + 16 * kGroup + 16, pitch);
                 const int vectors = group.vectors - v < 2 ? 1 : 2;
                 for (int m = 0; m < step; ++m)
                     for (int n = 0; n < vectors; ++n)

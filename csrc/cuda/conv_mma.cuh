@@ -170,9 +170,17 @@ conv_mma(SRFAST_PARAM ConvParams p) {
         for (int i = 0; i < S::FRAGS_P; ++i) pixels[i] = corner[i] + shift;
         multiply_tap<T, S>(acc, pixels, halos + c % 2 * halo_size,
                            ring + static_cast<uint32_t>(s % kStages * S::WEIGHT_BYTES), first_o);
-        ++tap, ++shift;
-        if (++dx == kernel) dx = 0, shift += pitch - kernel;
-        if (tap == taps) tap = 0, shift = 0, ++c;
+        ++tap;
+        ++shift;
+        if (++dx == kernel) {
+            dx = 0;
+            shift += pitch - kernel;
+        }
+        if (tap == taps) {
+            tap = 0;
+            shift = 0;
+            ++c;
+        }
     }
     if (p.programmatic) let_next_kernel_start();
     sync_block();

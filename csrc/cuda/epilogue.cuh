@@ -71,7 +71,8 @@ SRFAST_DEVICE void store_chunk(const Epilogue& e, int image, int y, int x, int c
 #pragma unroll
         for (int i = 0; i < 4; ++i) {
             const Floats2 f = unpack2<T>(r.w[i]);
-            v[2 * i] = rounded_sum(v[2 * i], f.lo), v[2 * i + 1] = rounded_sum(v[2 * i + 1], f.hi);
+            v[2 * i] = rounded_sum(v[2 * i], f.lo);
+            v[2 * i + 1] = rounded_sum(v[2 * i + 1], f.hi);
         }
     }
     if (e.clamp)

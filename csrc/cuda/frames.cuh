@@ -44,7 +44,8 @@ SRFAST_DEVICE int inside(int i, int size) { return i < 0 ? 0 : (i < size ? i : s
 // The pixel of this thread among rows of `width`; false beyond the last.
 SRFAST_DEVICE bool frame_position(int images, int height, int width, int& image, int& y, int& x) {
     const long long i = static_cast<long long>(block()) * kFrameThreads + thread();
-    x = static_cast<int>(i % width), y = static_cast<int>(i / width % height),
+    x = static_cast<int>(i % width);
+    y = static_cast<int>(i / width % height);
     image = static_cast<int>(i / width / height);
     return image < images;
 }

@@ -61,7 +61,8 @@ inline TensorMap tensor_map(const ConvParams& p, bool bfloat16, int box) {
 
 // Strips for as many blocks as there are at most; each block keeps the weights of one block of output channels.
 inline long long cut_strips(ConvParams& p, int columns, int rows, int blocks) {
-    p.tiles_x = (p.width + columns - 1) / columns, p.tiles_y = (p.height + rows - 1) / rows;
+    p.tiles_x = (p.width + columns - 1) / columns;
+    p.tiles_y = (p.height + rows - 1) / rows;
     const int blocks_o = (p.end.channels + 63) / 64;
     const long long items = 1LL * p.images * p.tiles_y * p.tiles_x, sets = blocks < blocks_o ? 1 : blocks / blocks_o;
     return (items < sets ? items : sets) * blocks_o;
@@ -125,7 +126,8 @@ int run_tail_hopper(const TailParams& given, const Stream& stream) {
     TailParams p = given;
     ConvParams& c = p.second;
     const int useful = TailRowsShape::N - c.kernel + 1;
-    c.tiles_x = (c.width + useful - 1) / useful, c.tiles_y = (c.height + p.rows - 1) / p.rows;
+    c.tiles_x = (c.width + useful - 1) / useful;
+    c.tiles_y = (c.height + p.rows - 1) / p.rows;
     return launch(few_of(c) ? tail_wgmma<T, true> : tail_wgmma<T, false>, 1LL * c.images * c.tiles_y * c.tiles_x, 384,
                   TailRowsShape::shared_bytes(p.chunks), stream, p);
 }

@@ -38,13 +38,19 @@ public:
         fragments_ = swizzled<8>(lane / 16 * 8 + lane % 8, t / 32 * 2 + lane / 8 % 2);
         chunk_ = swizzled<8>(t / 8, t % 8);
         const int plane = e.channels / (e.shuffle * e.shuffle), phase = block_o * 64 / plane;
-        y_ = phase / e.shuffle, x_ = phase % e.shuffle + t / 8 * e.shuffle;
+        y_ = phase / e.shuffle;
+        x_ = phase % e.shuffle + t / 8 * e.shuffle;
         channel_ = block_o * 64 - phase * plane + t % 8 * 8;
-        out_row_ = 2LL * rows * e.shuffle * e.out.row_stride,
+        out_row_ = 2LL * rows * e.shuffle * e.out.row_stride;
         residual_row_ = 2LL * rows * e.shuffle * e.residual.row_stride;
-        out_step_ = 32 * e.shuffle * e.out.pixel_stride, residual_step_ = 32 * e.shuffle * e.residual.pixel_stride;
-        keep(out_row_), keep(out_step_);
-        if (RESIDUAL) keep(residual_row_), keep(residual_step_);
+        out_step_ = 32 * e.shuffle * e.out.pixel_stride;
+        residual_step_ = 32 * e.shuffle * e.residual.pixel_stride;
+        keep(out_row_);
+        keep(out_step_);
+        if (RESIDUAL) {
+            keep(residual_row_);
+            keep(residual_step_);
+        }
     }
 
     // From here on at row y of an image, columns x0 to x0 + columns.

@@ -52,13 +52,18 @@ struct Ring {
 
         SRFAST_DEVICE void next() {
             const bool wraps = slot == SLOTS - 1;
-            slot = wraps ? 0 : slot + 1, odd ^= wraps;
+            slot = wraps ? 0 : slot + 1;
+            odd ^= wraps;
         }
         SRFAST_DEVICE void back() {
             const bool wraps = slot == 0;
-            slot = wraps ? SLOTS - 1 : slot - 1, odd ^= wraps;
+            slot = wraps ? SLOTS - 1 : slot - 1;
+            odd ^= wraps;
         }
-        SRFAST_DEVICE void move(int rows) { odd = (odd + (slot + rows) / SLOTS) % 2, slot = (slot + rows) % SLOTS; }
+        SRFAST_DEVICE void move(int rows) {
+            odd = (odd + (slot + rows) / SLOTS) % 2;
+            slot = (slot + rows) % SLOTS;
+        }
     };
     // The row `rows` rows behind one, fewer than there are.
     SRFAST_DEVICE static int behind(int slot, int rows) {
@@ -73,7 +78,10 @@ struct Ring {
     SRFAST_DEVICE uint32_t empty(int count) const { return barriers + (SLOTS + count % SLOTS) * 8; }
     // By one thread; arrivals that fill a row and that empty it.
     SRFAST_DEVICE void init(int writers, int readers) const {
-        for (int i = 0; i < SLOTS; ++i) mbarrier_init(full(i), writers), mbarrier_init(empty(i), readers);
+        for (int i = 0; i < SLOTS; ++i) {
+            mbarrier_init(full(i), writers);
+            mbarrier_init(empty(i), readers);
+        }
     }
     SRFAST_DEVICE void await_full(int count) const { mbarrier_wait(full(count), count / SLOTS % 2); }
     // The first turn finds the ring empty: the phase before the first counts as completed.
@@ -132,15 +140,25 @@ SRFAST_DEVICE void make_rows(const ConvParams& c, int rows, uint32_t buffers, co
             float acc[W::N / 2];
             auto seen = used;  // its row was awaited with the row before
 #pragma unroll
-            for (int dy = 1; dy < 3; ++dy) seen.next(), ring.await_full(seen);
+            for (int dy = 1; dy < 3; ++dy) {
+                seen.next();
+                ring.await_full(seen);
+            }
             multiply(acc, used.slot, [&] {
                 if (E != Ending::general) end.fetch();
             });
-            used.next(), used.next();
-            ring.release(released), released.next();
-            ring.release(released), released.next();
+            used.next();
+            used.next();
+            ring.release(released);
+            released.next();
+            ring.release(released);
+            released.next();
             left -= 2;
-            if (row == 1) ring.release(released), released.next(), --left;
+            if (row == 1) {
+                ring.release(released);
+                released.next();
+                --left;
+            }
             if constexpr (E != Ending::general) {
                 end.finish(acc);
             } else {

@@ -190,7 +190,8 @@ template <class T, class P>
 int launch_tail(TailParams p, const Stream& stream) {
     ConvParams& c = p.second;
     const int useful = P::COLUMNS - c.kernel + 1;
-    c.tiles_x = (c.width + useful - 1) / useful, c.tiles_y = (c.height + p.rows - 1) / p.rows;
+    c.tiles_x = (c.width + useful - 1) / useful;
+    c.tiles_y = (c.height + p.rows - 1) / p.rows;
     return launch(tail_mma<T, P>, 1LL * c.images * c.tiles_y * c.tiles_x, P::S::THREADS,
                   P::shared_bytes(c.kernel, p.chunks), stream, p);
 }

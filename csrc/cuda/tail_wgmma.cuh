@@ -127,7 +127,8 @@ SRFAST_DEVICE void finish_six(const Epilogue& e, int image, int y, int x, int co
         for (int i = 0; i < 6; i += 2) {
             const int at = dx * 12 + PHASE * 6 + i;
             const Floats2 s = lds_floats2(sums + sums_at<64>(column + dx, at / 8) + at % 8 * 4);
-            v[i] += s.lo, v[i + 1] += s.hi;
+            v[i] += s.lo;
+            v[i + 1] += s.hi;
         }
 #pragma unroll
     for (int i = 0; i < 6; ++i) v[i] = rounded_product(v[i] + ldg_float(e.bias + PHASE * 6 + i), e.gain);

@@ -257,7 +257,9 @@ private:
         f->index = i;
         f->stack.reset(new char[kStack]);
         getcontext(&f->context);
-        f->context.uc_stack.ss_sp = f->stack.get(), f->context.uc_stack.ss_size = kStack, f->context.uc_link = nullptr;
+        f->context.uc_stack.ss_sp = f->stack.get();
+        f->context.uc_stack.ss_size = kStack;
+        f->context.uc_link = nullptr;
         makecontext(&f->context, &Block::entry, 0);
         return f;
     }

@@ -81,12 +81,17 @@ private:
             if (!s.readers) s.readers = std::make_unique<std::map<int, uint32_t>>();
             (*s.readers)[s.reader] = s.read_clock;
         }
-        s.reader = static_cast<uint8_t>(w), s.read_clock = clocks[w][w];
+        s.reader = static_cast<uint8_t>(w);
+        s.read_clock = clocks[w][w];
     }
 
     void settle(State& s, int writer, uint32_t clock) {
-        s.written = true, s.writer = static_cast<uint8_t>(writer), s.write_clock = clock, s.fence = fences[writer];
-        s.reader = 255, s.readers.reset();
+        s.written = true;
+        s.writer = static_cast<uint8_t>(writer);
+        s.write_clock = clock;
+        s.fence = fences[writer];
+        s.reader = 255;
+        s.readers.reset();
     }
 
     void check_write(int w, uint32_t address, int bytes) {

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import torch
 
@@ -12,11 +12,13 @@ from srfast.backends.cuda import CudaBackend
 from srfast.backends.cuda.convs import pack_node, single_launch
 from srfast.backends.kernel_choice import faster_in_cuda
 from srfast.backends.triton import TritonBackend, TritonExecutable
-from srfast.backends.triton.steps import OtherLaunch
 from srfast.kernels.buffers import Canvas
 from srfast.kernels.configs import device_names
 from srfast.kernels.targets import FrameTarget, Launch
 from srfast.plan import Conv, Plan
+
+if TYPE_CHECKING:  # Triton itself loads with it
+    from srfast.backends.triton.program import OtherLaunch
 
 
 @dataclass(frozen=True)

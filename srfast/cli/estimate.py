@@ -45,10 +45,8 @@ def _plan(args: argparse.Namespace) -> int:
         args.input,
         upscaler,
         suffix=target.suffix.lower(),
-        encoding=video.encoding(),
         seconds=args.seconds,
-        input_options=video.input(),
-        copy=video.copied(),
+        **video.upscaling(),
     )
     if video.preview is not None:
         write_preview(video, args.input, preview_path(args.output), upscaler)

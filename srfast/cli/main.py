@@ -11,12 +11,11 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TextIO
+from typing import Any, NoReturn, TextIO
 
 from srfast._version import __version__
 from srfast.cli import compare, models, segments, serve, tune, upscale, warm
 from srfast.cli import estimate as plan
-from srfast.cli.interleaved import Interleaved, Plain
 from srfast.cli.json_lines import lines_of_json
 from srfast.cli.signals import ends_in_order, exit_code
 from srfast.errors import OutputError, SrfastError, escaped
@@ -88,11 +87,40 @@ def _is_read_only(stream: TextIO) -> bool:
         return False
 
 
+class _Plain(argparse.ArgumentParser):
+    """A parser whose complaints quote nothing that a terminal obeys."""
+
+    def error(self, message: str) -> NoReturn:
+        """Print the usage and the complaint, and exit."""
+        super().error(escaped(message))
+
+
+class _Interleaved(_Plain):
+    """A parser of a command whose positions may stand before, between and after its options: ``IN -m MODEL OUT``.
+
+    argparse gives all positions to the first group of them that it meets, and refuses the rest.
+    """
+
+    _inside = False
+
+    def parse_known_args(  # type: ignore[override]
+        self, args: Sequence[str] | None = None, namespace: Any = None
+    ) -> tuple[argparse.Namespace, list[str]]:
+        """Parse the options first and then what is left of the line."""
+        if self._inside:  # by the call below, once for each of the two
+            return super().parse_known_args(args, namespace)
+        self._inside = True
+        try:
+            return self.parse_known_intermixed_args(args, namespace)
+        finally:
+            self._inside = False
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = Plain(prog="srfast", description="Fast, exact super-resolution of images and video.")
+    parser = _Plain(prog="srfast", description="Fast, exact super-resolution of images and video.")
     parser.add_argument("--version", action="version", version=f"srfast {__version__}")
-    commands = parser.add_subparsers(required=True, metavar="COMMAND", parser_class=Interleaved)
-    common = Interleaved(add_help=False)
+    commands = parser.add_subparsers(required=True, metavar="COMMAND", parser_class=_Interleaved)
+    common = _Interleaved(add_help=False)
     common.add_argument("-v", "--verbose", action="store_true", help="log what is chosen and why")
     info = commands.add_parser("info", parents=[common], help="what is available here, and why not")
     info.add_argument("--json", action="store_true", help="print JSON")

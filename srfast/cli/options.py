@@ -16,6 +16,7 @@ from srfast.errors import InputError
 if TYPE_CHECKING:
     from srfast.upscaler import Upscaler
     from srfast.video import Encoding, InputOptions
+    from srfast.video.options import UpscalingKeywords
 
 # Networks by use: the compact one for video, the better and slower one for images; up to x2 the compact one is the better.
 DEFAULT_MODELS = {"video": "compact_x4", "image": "srresnet_x4"}
@@ -110,6 +111,11 @@ class VideoOptions:
     def copied(self) -> tuple[str, ...]:
         """Kinds of streams to copy."""
         return tuple(kind for kind in COPIED if not getattr(self, f"no_copy_{kind}"))
+
+    def upscaling(self, *, strict: bool = False, reuse: bool = True) -> UpscalingKeywords:
+        """What ``srfast.upscale_video`` takes for these and for two options of the run."""
+        made: UpscalingKeywords = {"encoding": self.encoding(), "copy": self.copied(), "input_options": self.input()}
+        return {**made, "strict": strict, "reuse": reuse}
 
 
 @dataclass(frozen=True)

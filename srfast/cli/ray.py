@@ -26,7 +26,7 @@ def upscale_on_ray(options: UpscaleOptions, sources: list[str], target: str, sev
     for job in waiting:
         if several:
             job.target.parent.mkdir(parents=True, exist_ok=True)
-    network, others = plan_arguments(options.model, options.video, None)
+    arguments = plan_arguments(options.model, options.video, None)  # first of all: it refuses what is not for segments
     ray = options.cluster
     with Reporter(options.output.progress) as reporter:
         outcomes = upscale(
@@ -41,8 +41,7 @@ def upscale_on_ray(options: UpscaleOptions, sources: list[str], target: str, sev
             overwrite=options.output.overwrite,
             resume=options.run.resume,
             on_progress=reporter.update,
-            **others,
-            **network,
+            **arguments,
         )
     for outcome in outcomes:
         if outcome.joined is not None:

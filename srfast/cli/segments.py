@@ -41,18 +41,11 @@ def add(commands: Any, common: argparse.ArgumentParser) -> None:
     join.set_defaults(run=_join)
 
 
-def plan_arguments(
-    model: ModelOptions, video: VideoOptions, memory: int | None
-) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The network, and what else ``srfast.cluster.split`` takes, by the options."""
+def plan_arguments(model: ModelOptions, video: VideoOptions, memory: int | None) -> dict[str, Any]:
+    """What ``srfast.cluster.split`` and ``upscale`` share, by the options; the model among it."""
     if video.preview is not None:
         raise ValueError("--preview does nothing for segments: it is of srfast upscale and srfast plan")
-    network = load_arguments(model, "video", memory)
-    return network, {
-        "encoding": video.encoding(),
-        "copy": video.copied(),
-        "input_options": video.input(),
-    }
+    return load_arguments(model, "video", memory) | dict(video.upscaling())
 
 
 def _split(args: argparse.Namespace) -> int:
@@ -64,7 +57,6 @@ def _split(args: argparse.Namespace) -> int:
     if model.max_memory:
         with VideoReader(args.input, video.input()) as reader:
             memory = model.memory((reader.height, reader.width))
-    network, others = plan_arguments(model, video, memory)
     plan = split(
         args.input,
         args.plan,
@@ -73,8 +65,7 @@ def _split(args: argparse.Namespace) -> int:
         reuse=not args.no_reuse,
         seconds=args.seconds,
         overwrite=args.overwrite,
-        **network,
-        **others,
+        **plan_arguments(model, video, memory),
     )
     count = len(plan.segments)
     each = f"segments 0 to {count - 1}" if count > 1 else "segment 0 only"

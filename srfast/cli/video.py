@@ -55,15 +55,11 @@ def upscale(options: UpscaleOptions, source: str, target: str, upscaler: Upscale
             source,
             target,
             upscaler,
-            encoding=options.video.encoding(),
             overwrite=overwrite,
             frames=run.frames,
-            copy=options.video.copied(),
             resume=run.resume,
-            strict=run.strict,
-            reuse=not run.no_reuse,
-            input_options=reading,
             on_progress=lambda p: reporter.update(p.done, p.total, p.seconds, p.resumed),
+            **options.video.upscaling(strict=run.strict, reuse=not run.no_reuse),
         )
     print(escaped(f"{place.label}: {verdict(result)} on {upscaler}"), file=sys.stderr)
     if run.report:

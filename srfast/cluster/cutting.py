@@ -36,7 +36,7 @@ class Packets:
 
 
 def cut(reader: VideoReader, seconds: float) -> tuple[list[Segment], str | None]:
-    """The segments of a video, and why it is one where it cannot be cut.
+    """Find the segments of a video, and say why it is one where it cannot be cut.
 
     Args:
         reader: of the video.

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from srfast._files import shortened, whole_file
 from srfast.cluster.arrivals import Arrivals
@@ -21,12 +21,15 @@ from srfast.cluster.plan import Plan, read_plan, write_plan
 from srfast.cluster.pool import Event, RayPool, Resources
 from srfast.cluster.schedule import AHEAD, Scheduler, Task
 from srfast.cluster.segment import record_of, segment_path
-from srfast.cluster.splitting import SECONDS, described, make_plan
+from srfast.cluster.splitting import SECONDS, SegmentedKeywords, described, make_plan
 from srfast.errors import FrameLossError, OutputError, SrfastError
 from srfast.upscaler import Upscaler, load
-from srfast.video.settings import Encoding, container_format
-from srfast.video.source import COPIED, InputOptions
+from srfast.video.options import UpscalingOptions
+from srfast.video.settings import container_format
 from srfast.video.target import FileTarget, parse_target
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 _log = logging.getLogger("srfast")
 _STILLBORN = 20  # workers in a row that do not start, after which a run ends
@@ -75,17 +78,12 @@ def upscale(
     gpus: float | None = None,
     cpus: float | None = None,
     workers: int | None = None,
-    encoding: Encoding | None = None,
-    copy: tuple[str, ...] = COPIED,
-    input_options: InputOptions | None = None,
-    strict: bool = False,
-    reuse: bool = True,
     seconds: float = SECONDS,
     overwrite: bool = False,
     resume: bool = False,
     on_progress: Callable[[int, int, float, int], None] | None = None,
     pool: Pool | None = None,
-    **network: Any,
+    **options: Unpack[SegmentedKeywords],
 ) -> list[Outcome]:
     """Upscale videos on a Ray cluster, each in segments that any of its machines computes.
 
@@ -95,16 +93,16 @@ def upscale(
     Args:
         sources: a file, or several.
         target: the file to write, or one for each source.
-        model, network: what ``srfast.load`` takes; paths of checkpoints have to be there on every machine.
+        model: what ``srfast.load`` takes; paths of checkpoints have to be there on every machine.
         address: of the cluster, as ``ray.init`` takes it; None starts Ray on this machine with a worker for each GPU, or one.
         gpus, cpus: that a worker takes; by default one GPU where the cluster has any, else one CPU.
         workers: at most; by default as many as there is room and work for.
-        encoding, copy, input_options, strict, reuse: as for ``upscale_video``.
         seconds: the least length of a segment.
         overwrite: replace outputs, and start over where an unfinished run is.
         resume: continue an unfinished run.
         on_progress: called with frames done, frames in all, seconds, and frames that were there before.
         pool: workers that are there, and stay, to use instead of new ones on Ray.
+        **options: those of ``UpscalingOptions``, as ``srfast.upscale_video`` takes them, and those of ``srfast.load``.
 
     Returns:
         For each source what became of it; one that fails does not end the others.
@@ -119,18 +117,9 @@ def upscale(
     outputs = [os.fspath(one) for one in ([target] if isinstance(target, (str, os.PathLike)) else target)]
     if len(inputs) != len(outputs):
         raise ValueError(f"{len(inputs)} sources need as many targets, not {len(outputs)}")
+    how, network = UpscalingOptions.parted(options)
     upscaler = load(model, **(network | _ON_DRIVER))
-    make = functools.partial(
-        make_plan,
-        upscaler=upscaler,
-        network=described(model, network),
-        encoding=encoding,
-        copy=copy,
-        input_options=input_options,
-        strict=strict,
-        reuse=reuse,
-        seconds=seconds,
-    )
+    make = functools.partial(make_plan, upscaler=upscaler, network=described(model, network), how=how, seconds=seconds)
     job = _Job(inputs, outputs, make, upscaler, overwrite=overwrite, resume=resume, on_progress=on_progress)
     if any(job.plans):
         own = pool or RayPool(address, Resources(gpus, cpus, workers))
@@ -324,11 +313,12 @@ class _Job:
 
     def _join(self, video: int, joiner: ThreadPoolExecutor) -> None:
         """Begins to join a video, whose later segments are still computed."""
-        if video in self._joins or video in self._outcomes:
+        plan = self.plans[video]
+        if plan is None or video in self._joins or video in self._outcomes:
             return
         self._joins[video] = joiner.submit(
             join,
-            self.plans[video],
+            plan,
             self._folder(video),
             self._targets[video],
             self._upscaler,

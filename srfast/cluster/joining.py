@@ -25,10 +25,10 @@ from srfast.video.journal import VIDEO
 from srfast.video.keeping import tell_times
 from srfast.video.pipeline import VideoResult
 from srfast.video.reader import VideoReader
-from srfast.video.reuse import Reuse
 from srfast.video.settings import container_format
 from srfast.video.sinks import usual_step, write_container
 from srfast.video.target import FileTarget, parse_target
+from srfast.video.upscale_stage import Reuse
 
 if TYPE_CHECKING:
     import av
@@ -76,6 +76,18 @@ def join(
         OutputError: the target cannot be written.
         FrameLossError: the plan is strict and frames are missing.
         StoppedError: by ``arrivals``, no more segments will come.
+
+    Examples:
+        >>> import tempfile
+        >>> import srfast
+        >>> from srfast import cluster
+        >>> folder = Path(tempfile.mkdtemp())
+        >>> clip, tenth = Path(srfast.__file__).parent / "assets" / "clip.mp4", srfast.InputOptions(end=0.1)
+        >>> plan = cluster.split(clip, folder / "plan.json", "compact_x2", device="cpu", input_options=tenth)
+        >>> segments = cluster.segments_folder(folder / "plan.json")
+        >>> record = cluster.run_segment(plan, 0, segments)  # on any machine
+        >>> cluster.join(plan, segments, folder / "out.mp4").result.frames == record.frames
+        True
     """
     started = time.perf_counter() if started is None else started
     place = parse_target(target)
@@ -117,17 +129,9 @@ def _write(
     scratch: Path | None,
 ) -> VideoResult:
     """Writes the output once; ``depth`` is that of ``DecodeTimes``."""
-    reading = plan.reading
-    with VideoReader(plan.source.path, reading.input_options, strict=reading.strict) as reader:
-        made = arrange(
-            reader,
-            place,
-            upscaler,
-            plan.encoding,
-            copy=tuple(plan.copy),
-            source=plan.source.path,
-            options=reading.input_options,
-        )
+    options = plan.options
+    with VideoReader(plan.source.path, options.input_options, strict=options.strict) as reader:
+        made = arrange(reader, place, upscaler, options, plan.source.path)
         plan.check_encoder(made.settings)
         begun = time.perf_counter()
         times = DecodeTimes(usual_step(made.settings), depth)

@@ -15,6 +15,7 @@ from srfast._version import __version__
 from srfast.cluster.strict import ShapeError, read
 from srfast.errors import InputError, OutputError, printable
 from srfast.upscaler import Upscaler, load
+from srfast.video.options import UpscalingOptions
 from srfast.video.settings import FORMATS, Encoding, Settings
 from srfast.video.source import InputOptions
 from srfast.video.target import FileTarget
@@ -134,6 +135,12 @@ class Plan:
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
     @property
+    def options(self) -> UpscalingOptions:
+        """How the video is read, computed and encoded, and what comes along."""
+        reading = self.reading
+        return UpscalingOptions(self.encoding, tuple(self.copy), reading.input_options, reading.strict, self.reuse)
+
+    @property
     def target(self) -> FileTarget:
         """A target of its container, for what depends on that alone."""
         return FileTarget(Path(f"out{self.suffix}"))
@@ -149,7 +156,7 @@ class Plan:
         return sum(segment.frames for segment in self.segments)
 
     def to_json(self) -> str:
-        """As text."""
+        """Write the plan as JSON text."""
         return json.dumps(asdict(self), indent=1) + "\n"
 
     def upscaler(self, **options: Any) -> Upscaler:
@@ -245,7 +252,7 @@ def parse_plan(text: str, label: str = "the plan") -> Plan:
 
 
 def read_plan(path: str | os.PathLike[str]) -> Plan:
-    """Reads a plan's file.
+    """Read the file of a plan, as ``srfast split`` wrote it.
 
     Raises:
         InputError: it cannot be read or is no plan.
@@ -269,6 +276,11 @@ def write_plan(plan: Plan, path: Path, overwrite: bool) -> None:
 
 
 def segments_folder(plan: str | os.PathLike[str]) -> Path:
-    """Where the segments of a plan's file lie: a folder beside it."""
+    """Name the folder for the segments of a plan's file, which lies beside it.
+
+    Examples:
+        >>> segments_folder("shared/plan.json").as_posix()
+        'shared/plan.segments'
+    """
     plan = Path(plan)
     return plan.with_name(f"{shortened(plan.stem, 200)}.segments")

@@ -12,7 +12,13 @@ from srfast.cluster.plan import Plan
 
 
 def as_dict(joined: Joined, plan: Plan, target: str | os.PathLike[str]) -> dict[str, Any]:
-    """The report as JSON's types; seconds, bytes, frames and pixels. Stages are the sums over all machines."""
+    """Make the report of a joined video, in JSON's types; sizes are bytes and pixels, and stages are sums over all machines.
+
+    Args:
+        joined: what ``join`` returned, or an ``Outcome`` has.
+        plan: of the video.
+        target: the output, whose size is told.
+    """
     result = joined.result
     hosts: dict[str, Counter[str]] = {}
     for record in joined.segments:

@@ -115,14 +115,15 @@ def run_segment(
     except OSError as error:
         raise OutputError(f"cannot make the folder {folder}: {error.strerror}") from error
     redone = upscaler.engine.statistics.redone
-    with VideoReader(plan.source.path, plan.reading.input_options, strict=plan.reading.strict) as reader:
-        settings = arrange_encoder(reader, plan.target, upscaler, plan.encoding)
+    options = plan.options
+    with VideoReader(plan.source.path, options.input_options, strict=options.strict) as reader:
+        settings = arrange_encoder(reader, plan.target, upscaler, options.encoding)
         plan.check_encoder(settings)
         reader.planes = plane_colour(reader, settings, upscaler)
         arithmetic = arithmetic_of(upscaler.engine.for_bits(reader.bits))
         reader.narrow(plan.segments[number].part)
         times = StageTimes()
-        network = NetworkStage(upscaler, reuse=plan.reuse, times=times, planes=reader.planes, bits=reader.bits)
+        network = NetworkStage(upscaler, reuse=options.reuse, times=times, planes=reader.planes, bits=reader.bits)
         run = {"plan": plan.digest, "segment": number, "planes": str(reader.planes)} | arithmetic
         sink = _SegmentSink(path, run, settings, network.seconds_a_frame)
 

@@ -7,7 +7,7 @@ import math
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from srfast._files import check_output
 from srfast._version import __version__
@@ -23,15 +23,23 @@ from srfast.cluster.plan import (
     write_plan,
 )
 from srfast.errors import InputError, OutputError
-from srfast.upscaler import Upscaler, load
+from srfast.upscaler import LoadKeywords, Upscaler, load
 from srfast.video.arrangement import arrange
+from srfast.video.options import UpscalingKeywords, UpscalingOptions
 from srfast.video.reader import VideoReader
 from srfast.video.settings import FORMATS, Encoding, container_format
-from srfast.video.source import COPIED, InputOptions, can_reopen, is_sequence, label
+from srfast.video.source import can_reopen, is_sequence, label
 from srfast.video.target import FileTarget
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 _log = logging.getLogger("srfast")
 SECONDS = 10.0  # of a segment at least: shorter ones cost key frames, and time to begin each
+
+
+class SegmentedKeywords(UpscalingKeywords, LoadKeywords, total=False):
+    """How a video is upscaled in segments, and by what network: the arguments that ``split`` and ``upscale`` share."""
 
 
 def split(
@@ -40,14 +48,9 @@ def split(
     model: str | os.PathLike[str] | Sequence[str | os.PathLike[str]] = "compact_x4",
     *,
     container: str | None = None,
-    encoding: Encoding | None = None,
-    copy: tuple[str, ...] = COPIED,
-    input_options: InputOptions | None = None,
-    strict: bool = False,
-    reuse: bool = True,
     seconds: float = SECONDS,
     overwrite: bool = False,
-    **network: Any,
+    **options: Unpack[SegmentedKeywords],
 ) -> Plan:
     """Write the plan of a video that is upscaled in segments, on any number of machines.
 
@@ -56,11 +59,11 @@ def split(
     Args:
         source: a file.
         plan: the file to write, which ``run_segment`` and ``join`` take.
-        model, network: what ``srfast.load`` takes; paths of checkpoints have to be there on every machine.
+        model: what ``srfast.load`` takes; paths of checkpoints have to be there on every machine.
         container: of the output, such as 'mkv'; by default the source's, or Matroska where srfast does not write that.
-        encoding, copy, input_options, strict, reuse: as for ``upscale_video``.
         seconds: the least length of a segment.
         overwrite: replace a plan that exists.
+        **options: those of ``UpscalingOptions``, as ``srfast.upscale_video`` takes them, and those of ``srfast.load``.
 
     Returns:
         The plan.
@@ -82,19 +85,10 @@ def split(
     """
     path = Path(plan)
     check_output(path, overwrite)
+    how, network = UpscalingOptions.parted(options)
     upscaler = load(model, **network)
-    made = make_plan(
-        source,
-        upscaler,
-        described(model, network),
-        container=container or usual_container(source),
-        encoding=encoding,
-        copy=copy,
-        input_options=input_options,
-        strict=strict,
-        reuse=reuse,
-        seconds=seconds,
-    )
+    container = container or usual_container(source)
+    made = make_plan(source, upscaler, described(model, network), how, container=container, seconds=seconds)
     write_plan(made, path, overwrite)
     folder = segments_folder(path)
     folder.mkdir(exist_ok=True)
@@ -105,13 +99,9 @@ def make_plan(
     source: str | os.PathLike[str],
     upscaler: Upscaler,
     network: dict[str, Any],
+    how: UpscalingOptions,
     *,
     container: str,
-    encoding: Encoding | None = None,
-    copy: tuple[str, ...] = COPIED,
-    input_options: InputOptions | None = None,
-    strict: bool = False,
-    reuse: bool = True,
     seconds: float = SECONDS,
 ) -> Plan:
     """The plan, without writing it; ``network`` is what loads ``upscaler``. Arguments and errors are those of ``split``."""
@@ -119,19 +109,25 @@ def make_plan(
         raise ValueError(f"a segment takes a positive number of seconds, not {seconds!r}")
     if not can_reopen(source) or is_sequence(source):
         raise InputError(f"{label(source)} cannot be split: segments are read from a file; upscale it in one run")
-    encoding, options = encoding or Encoding(), input_options or InputOptions()
     kind = container_format("", container)
     if kind not in FORMATS.values():
         raise OutputError(f"a joined video cannot be {kind}; give one of {', '.join(sorted(set(FORMATS.values())))}")
     place = FileTarget(Path("out" + next(suffix for suffix, name in FORMATS.items() if name == kind)))
     upscaler.check_takes_video()
-    with VideoReader(source, options, strict=strict) as reader:
-        settings = arrange(reader, place, upscaler, encoding, copy=copy, source=source, options=options).settings
+    encoding, options = how.encoding, how.input_options
+    with VideoReader(source, options, strict=how.strict) as reader:
+        settings = arrange(reader, place, upscaler, how, source).settings
         segments, whole = cut(reader, seconds)
     if whole:
         _log.warning("%s is one segment: %s", label(source), whole)
     reading = Reading(
-        options.format, dict(options.options), options.hwaccel, options.deinterlace, options.start, options.end, strict
+        options.format,
+        dict(options.options),
+        options.hwaccel,
+        options.deinterlace,
+        options.start,
+        options.end,
+        how.strict,
     )
     made = Plan(
         schema=SCHEMA,
@@ -140,9 +136,9 @@ def make_plan(
         reading=reading,
         network=network,
         fingerprint=upscaler.fingerprint,
-        reuse=reuse,
+        reuse=how.reuse,
         container=kind,
-        copy=sorted(copy),
+        copy=sorted(how.copy),
         encoding=Encoding(encoding.codec, encoding.crf, encoding.pix_fmt, dict(encoding.options)),
         encoder=encoder_as_json(settings),
         seconds=float(seconds),

@@ -16,12 +16,13 @@ from torch import Tensor
 
 from srfast.backends import FLOATING_BITS, KEPT_BITS, SAMPLE_BITS, Backend, default_dtype
 from srfast.devices import usable_device
-from srfast.engine.pixels import check_images, padded
+from srfast.engine.pixels import check_images
 from srfast.engine.runner import Job, Runner
 from srfast.engine.tiling import Blend, Budget, Tiling, batches, bytes_per_pixel, default_memory, is_out_of_memory
 from srfast.engine.transfer import SLOTS
 from srfast.errors import BackendError, InputError, SrfastError
 from srfast.kernels.planes import PlaneColour
+from srfast.models.bordered import with_border
 from srfast.plan import Plan
 
 _log = logging.getLogger("srfast")
@@ -192,7 +193,7 @@ class Engine:
         if colour is None:
             check_images(images, self.plan.in_channels)
             # Planes are padded by their reader, in luma and chroma alike; here only images are.
-            whole, border = padded(images, self.plan), self.scale * self.plan.border
+            whole, border = self._padded(images), self.scale * self.plan.border
         else:
             self._check_planes(images, colour)
             whole, border = images, 0
@@ -231,6 +232,10 @@ class Engine:
     def overlaps(self) -> bool:
         """Whether copies of one batch overlap with the run of another, so that it pays to ``begin`` several."""
         return self._runner.queues is not None
+
+    def _padded(self, images: Tensor) -> Tensor:
+        """[N, H, W, C] with the plan's border, and more at the bottom and right up to multiples of its alignment."""
+        return with_border(images, self.plan.border, self.plan.alignment, first=1)
 
     def _check_planes(self, images: Tensor, colour: PlaneColour) -> None:
         unit = self.plane_unit
@@ -288,7 +293,7 @@ class Engine:
         if self.halo is None:
             return self(images)[:, top * s : (top + height) * s, left * s : (left + width) * s]
         check_images(images, self.plan.in_channels)
-        first, whole = (top + self.plan.border, left + self.plan.border), padded(images, self.plan)
+        first, whole = (top + self.plan.border, left + self.plan.border), self._padded(images)
         sides = zip(first, (height, width), whole.shape[1:3], strict=True)
         spans = [_window(a, length, limit, self.halo, self.alignment) for a, length, limit in sides]
         job = self._sent(whole[:, spans[0], spans[1]])

@@ -6,8 +6,6 @@ import torch
 from torch import Tensor
 
 from srfast.errors import InputError
-from srfast.models.bordered import with_border
-from srfast.plan import Plan
 
 # White of each image type, and the dtype that reads and writes it.
 PEAKS = {torch.uint8: 255.0, torch.uint16: 65535.0, torch.float32: 1.0, torch.float16: 1.0, torch.bfloat16: 1.0}
@@ -50,16 +48,6 @@ def limit_(images: Tensor, low: float, high: float) -> None:
     else:  # not every integer type has a clamp
         peak = PEAKS[images.dtype]
         images.copy_(images.to(torch.int32).clamp_(round(low * peak), round(high * peak)))
-
-
-def padded(images: Tensor, plan: Plan) -> Tensor:
-    """[N, H, W, C] with the border that the plan takes, continued to multiples of its alignment at the bottom and right.
-
-    Both are mirrored, as Real-ESRGAN does.
-    """
-    if images.dtype == torch.uint16:  # which index_select does not have everywhere
-        return padded(images.view(torch.int16), plan).view(torch.uint16)
-    return with_border(images, plan.border, plan.alignment, first=1)
 
 
 def store(y: Tensor, out: Tensor) -> None:

@@ -21,9 +21,13 @@ def mirrored(length: int, before: int, after: int, device: torch.device | str = 
 def with_border(x: Tensor, border: int, multiple: int, first: int = 2) -> Tensor:
     """Images with ``border`` mirrored pixels on each side, and more at the bottom and right up to a multiple of ``multiple``.
 
+    Both are mirrored, as Real-ESRGAN does.
+
     Args:
         x: images of any type whose rows and columns are the dimensions ``first`` and ``first + 1``.
     """
+    if x.dtype == torch.uint16:  # which index_select does not have everywhere
+        return with_border(x.view(torch.int16), border, multiple, first).view(torch.uint16)
     for dim in (first, first + 1):
         length = x.shape[dim]
         after = border + -(length + 2 * border) % multiple

@@ -9,23 +9,12 @@ from srfast.errors import OutputError
 from srfast.video.animated import PALETTE_INPUT, Palette
 from srfast.video.colour import from_rgb
 from srfast.video.planes import from_planes
-from srfast.video.reader import RgbFrame, VideoReader
-from srfast.video.settings import Encoding, Settings, choose
+from srfast.video.reader import RgbFrame
+from srfast.video.settings import Settings
 from srfast.video.source import reason, require_av
 
 if TYPE_CHECKING:
     import av
-
-
-def settle(reader: VideoReader, encoding: Encoding, suffix: str, width: int, height: int) -> Settings:
-    """``choose``, and the encoder opened once to see that it takes its settings.
-
-    Raises:
-        OutputError: it is missing or refuses.
-    """
-    settings = choose(reader, encoding, suffix, width, height)
-    FrameEncoder(settings).close()
-    return settings
 
 
 class FrameEncoder:

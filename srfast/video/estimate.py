@@ -6,16 +6,20 @@ import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from srfast.upscaler import Upscaler
 from srfast.video.arrangement import arrange
 from srfast.video.memory import peak_memory
+from srfast.video.options import UpscalingKeywords, UpscalingOptions
 from srfast.video.pipeline import Progress, upscale_video
 from srfast.video.reader import VideoReader
 from srfast.video.report import bottleneck
-from srfast.video.settings import Encoding
-from srfast.video.source import COPIED, InputOptions, Source
+from srfast.video.source import Source
 from srfast.video.target import parse_target
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 _MOST, _LEAST = 48, 3  # frames of a probe
 
@@ -70,10 +74,8 @@ def forecast(
     model: Upscaler,
     *,
     suffix: str = ".mp4",
-    encoding: Encoding | None = None,
     seconds: float = 2.0,
-    input_options: InputOptions | None = None,
-    copy: tuple[str, ...] = COPIED,
+    **options: Unpack[UpscalingKeywords],
 ) -> Forecast:
     """Upscales the first frames into a temporary folder and scales up what they took.
 
@@ -81,20 +83,18 @@ def forecast(
         source: the video.
         model: the upscaler.
         suffix: of the target, which chooses the container.
-        encoding: as for the run.
         seconds: about how long to probe.
-        input_options: as for the run.
-        copy: as for the run, whose whole output is rehearsed first.
+        **options: those of the run, whose whole output is rehearsed first.
 
     Raises:
         InputError, OutputError: what the run would raise for this input and encoding.
     """
-    encoding = encoding or Encoding()
-    with VideoReader(source, input_options) as reader:
+    how = UpscalingOptions.of(options)
+    with VideoReader(source, how.input_options) as reader:
         total = reader.expected_frames or None
         others = _other_bytes(reader)
-        end = parse_target(f"probe{suffix}", encoding.format)
-        arrange(reader, end, model, encoding, copy=copy, source=source, options=input_options)
+        end = parse_target(f"probe{suffix}", how.encoding.format)
+        arrange(reader, end, model, how, source)
         height, width = reader.height, reader.width
     once = _time_of_a_frame(model, height, width)
     count = max(_LEAST, min(_MOST, round(seconds / once)))
@@ -105,17 +105,9 @@ def forecast(
 
     with tempfile.TemporaryDirectory(prefix="srfast-plan-") as folder:
         target = Path(folder) / f"probe{suffix}"
-        result = upscale_video(
-            source,
-            target,
-            model,
-            encoding=encoding,
-            frames=count,
-            copy=(),
-            reuse=False,
-            input_options=input_options,
-            on_progress=note,
-        )
+        # Alone, and without what is copied: an estimate is of frames that are all computed.
+        probe: UpscalingKeywords = {**options, "copy": (), "reuse": False}
+        result = upscale_video(source, target, model, frames=count, on_progress=note, **probe)
         size = target.stat().st_size
     # The stages add up where they share the processor, and the start is paid once.
     each = (moments[-1] - moments[0]) / (len(moments) - 1) if len(moments) > 1 else once

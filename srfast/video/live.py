@@ -17,6 +17,7 @@ from srfast.live import LiveFrame, LiveStatistics, LiveUpscaler
 from srfast.upscaler import Upscaler
 from srfast.video.arrangement import arrange
 from srfast.video.keeping import tell_left_out
+from srfast.video.options import UpscalingOptions
 from srfast.video.reader import RgbFrame, VideoReader, option_of
 from srfast.video.settings import Encoding
 from srfast.video.sinks import Sink
@@ -99,7 +100,8 @@ def upscale_live(
     with VideoReader(source, input_options) as reader:
         left_out = [s for s in reader.copied_streams if option_of(s) in copy]
         tell_left_out(left_out, "a live run carries frames only")
-        made = arrange(reader, place, upscaler, encoding, copy=(), source=source, options=input_options)
+        asked = UpscalingOptions(encoding, (), input_options or InputOptions())
+        made = arrange(reader, place, upscaler, asked, source)
         live = LiveUpscaler(upscaler, max_latency=max_latency, lighter=lighter)
         try:
             # Compiling and the first memory would cost the first frames their latency.

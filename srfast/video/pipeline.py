@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from srfast._threads import StageTimes
 from srfast._version import __version__
@@ -17,13 +17,15 @@ from srfast.upscaler import Upscaler
 from srfast.video.arrangement import arrange
 from srfast.video.damage import Damage
 from srfast.video.keeping import tell_times
+from srfast.video.options import UpscalingKeywords, UpscalingOptions
 from srfast.video.reader import VideoReader
-from srfast.video.reuse import Reuse
 from srfast.video.run import Run
-from srfast.video.settings import Encoding
-from srfast.video.source import COPIED, InputOptions, Source, is_live, is_sequence, numbered
+from srfast.video.source import Source, is_live, is_sequence, numbered
 from srfast.video.target import SinkOptions, parse_target
-from srfast.video.upscale_stage import NetworkStage, plane_colour
+from srfast.video.upscale_stage import NetworkStage, Reuse, plane_colour
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 
 @dataclass(frozen=True)
@@ -84,16 +86,12 @@ def upscale_video(
     target: str | os.PathLike[str],
     model: Upscaler | str | os.PathLike[str] = "compact_x4",
     *,
-    encoding: Encoding | None = None,
     overwrite: bool = False,
     frames: int | None = None,
-    copy: tuple[str, ...] = COPIED,
     resume: bool = False,
-    strict: bool = False,
-    reuse: bool = True,
     segment: int | None = None,
-    input_options: InputOptions | None = None,
     on_progress: Callable[[Progress], None] | None = None,
+    **options: Unpack[UpscalingKeywords],
 ) -> VideoResult:
     """Upscales a video; audio, subtitles, timestamps, colours, chapters, attachments and metadata come along.
 
@@ -106,19 +104,16 @@ def upscale_video(
         target: the file to write, whose suffix chooses the container; '-' for the standard output (Y4M, or
             ``encoding.format``); or numbered images.
         model: an upscaler, or what ``srfast.load`` takes.
-        encoding: codec, quality, pixel format.
         overwrite: replace an existing target, and start over where an unfinished run is.
         frames: stop after this many frames.
-        copy: kinds of other streams to carry over.
         resume: continue an unfinished run of the same input, model and encoding, if there is one; ``copy`` may be another.
-        strict: any damage of the input is an error; else what it cost is in the result's ``damage``.
-        reuse: copy what has not changed since the last frame instead of computing it; the result is the same.
         segment: frames between two points from which a run can continue; by default 120, or fewer where these would take
             more than 30 seconds.
-        input_options: how to read a source that does not say it itself.
         on_progress: called after each frame, in the calling thread.
+        **options: ``encoding``, ``copy``, ``input_options``, ``strict`` and ``reuse``, as ``UpscalingOptions`` describes them.
 
     Raises:
+        TypeError: an option is unknown.
         ValueError: ``frames`` or ``segment`` is below 1.
         InputError, OutputError: the source cannot be read, or the target cannot be written.
         FrameLossError: with ``strict``, frames are missing from the source; or frames were lost on the way.
@@ -135,25 +130,25 @@ def upscale_video(
         if count is not None and count < 1:
             raise ValueError(f"{name} takes a number from 1, not {count}")
     started = time.perf_counter()
-    encoding = encoding or Encoding()
-    place = parse_target(target, encoding.format)
+    how = UpscalingOptions.of(options)
+    place = parse_target(target, how.encoding.format)
     place.check(source, overwrite)
     upscaler = model if isinstance(model, Upscaler) else Upscaler(model)
     upscaler.check_takes_video()
     # The upscaler may have run before: only what this run adds counts.
     redone = upscaler.engine.statistics.redone
-    with VideoReader(source, input_options, strict=strict) as reader:
-        made = arrange(reader, place, upscaler, encoding, copy=copy, source=source, options=input_options)
+    with VideoReader(source, how.input_options, strict=how.strict) as reader:
+        made = arrange(reader, place, upscaler, how, source)
         settings, streams = made.settings, made.streams
         reader.planes = plane_colour(reader, settings, upscaler)
         arithmetic = arithmetic_of(upscaler.engine.for_bits(reader.bits))
-        run = _identity(source, input_options or InputOptions(), upscaler, settings, frames, copy, segment)
+        run = _identity(source, how, upscaler, settings, frames, segment)
         run |= arithmetic | {"planes": str(reader.planes)}
         times = StageTimes()
-        network = NetworkStage(upscaler, reuse=reuse, times=times, planes=reader.planes, bits=reader.bits)
+        network = NetworkStage(upscaler, reuse=how.reuse, times=times, planes=reader.planes, bits=reader.bits)
         live = is_live(source)
-        options = SinkOptions(run, live, overwrite, resume, segment, network.seconds_a_frame)
-        sink = place.sink(reader, settings, streams, options)
+        beside = SinkOptions(run, live, overwrite, resume, segment, network.seconds_a_frame)
+        sink = place.sink(reader, settings, streams, beside)
         total = min(filter(None, (frames, reader.expected_frames)), default=0)
         stages = Run(reader, network, sink, streams, frames, times, live)
         stages.go(_reporter(on_progress, total, started, sink.start.frames))
@@ -177,11 +172,10 @@ def upscale_video(
 
 def _identity(
     source: Source,
-    options: InputOptions,
+    how: UpscalingOptions,
     upscaler: Upscaler,
     settings: Any,
     frames: int | None,
-    copy: tuple[str, ...],
     segment: int | None,
 ) -> dict[str, Any]:
     """What two runs must share for one to continue the other."""
@@ -190,7 +184,7 @@ def _identity(
     images = numbered(source) if is_sequence(source) else []
     # Size and time instead of content: to read a whole video only to compare it would take minutes.
     states = [(p.name, p.stat().st_size, p.stat().st_mtime_ns) for p in images]
-    reading = asdict(options)
+    reading = asdict(how.input_options)
     del reading["untrusted"]  # what is allowed does not touch the frames
     encoder = {k: v if isinstance(v, (int, str, dict)) else str(v) for k, v in asdict(settings).items()}
     return {
@@ -204,7 +198,7 @@ def _identity(
         "size": [upscaler.size, upscaler.height],
         "encoding": encoder,
         "frames limit": frames,
-        "copied streams": sorted(copy),
+        "copied streams": sorted(how.copy),
         "segment": segment,
         "version": __version__,
     }

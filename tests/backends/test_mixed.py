@@ -12,7 +12,7 @@ from torch import nn
 
 from srfast.backends.mixed import MixedBackend, cuda_kernel
 from srfast.backends.reference import ReferenceBackend
-from srfast.backends.triton.steps import pack_plan
+from srfast.backends.triton.program import pack_plan
 from srfast.capture import capture
 from srfast.kernels import cuda
 from srfast.kernels.cuda.config import VARIABLE

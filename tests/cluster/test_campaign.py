@@ -12,10 +12,9 @@ from typing import Any
 import pytest
 
 from srfast import cluster
-from tests.helpers.video.children import save_tiny
 from tests.helpers.video.gradients import leftovers
-from tests.helpers.video.ray_nodes import STORE, CountingPool, cluster_of, kill_a_worker
-from tests.helpers.video.segments import LOSSLESS, assert_same, in_one_run, moving_clip
+from tests.helpers.video.ray_nodes import STORE, CountingPool, cluster_of, kill_a_worker, upscale, work_of
+from tests.helpers.video.segments import assert_same, in_one_run, moving_clip
 
 pytest.importorskip("ray")
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
@@ -25,34 +24,10 @@ LONG = 15_000  # ten minutes, cut at every tenth second
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("campaign")
-    save_tiny(folder / "tiny.pth")
-    moving_clip(folder / "in.mkv", frames=FRAMES, options={"x264-params": "scenecut=0"}, beside=True)
-    in_one_run(folder / "in.mkv", folder / "whole.mkv", str(folder / "tiny.pth"))
+    folder = work_of(tmp_path_factory.mktemp("campaign"), FRAMES)
     moving_clip(folder / "long.mkv", frames=LONG, gop=250, options={"x264-params": "scenecut=0"}, beside=True)
     in_one_run(folder / "long.mkv", folder / "whole_long.mkv", str(folder / "tiny.pth"))
     return folder
-
-
-def upscale(
-    folder: Path,
-    target: Path,
-    pool: CountingPool,
-    at: Any = lambda done: None,
-    name: str = "in.mkv",
-    seconds: float = 0.3,
-) -> Any:
-    return cluster.upscale(
-        folder / name,
-        target,
-        str(folder / "tiny.pth"),
-        pool=pool,
-        on_progress=lambda done, total, seconds, before: at(done),
-        encoding=LOSSLESS,
-        seconds=seconds,
-        device="cpu",
-        dtype="fp32",
-    )[0]
 
 
 @pytest.mark.parametrize("count", [1, 2, 4])

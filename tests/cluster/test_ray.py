@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from srfast import cluster
 from srfast.cluster.pool import RayPool
 from srfast.errors import OutputError
-from tests.helpers.video.children import save_tiny
 from tests.helpers.video.gradients import leftovers
-from tests.helpers.video.ray_nodes import STORE, CountingPool, cluster_of, kill_a_worker
-from tests.helpers.video.segments import LOSSLESS, assert_same, in_one_run, moving_clip
+from tests.helpers.video.ray_nodes import STORE, CountingPool, cluster_of, kill_a_worker, upscale, work_of
+from tests.helpers.video.segments import assert_same, moving_clip
 
 ray = pytest.importorskip("ray")  # an extra of its own, and part of the developers'
 FRAMES, SEGMENTS = 120, 12
@@ -24,12 +22,8 @@ FRAMES, SEGMENTS = 120, 12
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A model, a clip of twelve segments, and whole.mkv by a single run."""
-    folder = tmp_path_factory.mktemp("ray")
-    save_tiny(folder / "tiny.pth")
-    moving_clip(folder / "in.mkv", frames=FRAMES, options={"x264-params": "scenecut=0"}, beside=True)
-    in_one_run(folder / "in.mkv", folder / "whole.mkv", str(folder / "tiny.pth"))
-    return folder
+    """Of twelve segments."""
+    return work_of(tmp_path_factory.mktemp("ray"), FRAMES)
 
 
 @pytest.fixture(scope="module")
@@ -43,20 +37,6 @@ def pool(nodes: Any) -> Iterator[CountingPool]:
     made = CountingPool()
     yield made
     made.close()
-
-
-def upscale(
-    folder: Path, target: Path, pool: RayPool, at: Callable[[int], None] = lambda done: None, **options: Any
-) -> Any:
-    options = {"encoding": LOSSLESS, "seconds": 0.3, "device": "cpu", "dtype": "fp32"} | options
-    return cluster.upscale(
-        folder / "in.mkv",
-        target,
-        str(folder / "tiny.pth"),
-        pool=pool,
-        on_progress=lambda done, total, seconds, before: at(done),
-        **options,
-    )[0]
 
 
 def test_two_nodes(pool: CountingPool, folder: Path, tmp_path: Path) -> None:

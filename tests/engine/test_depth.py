@@ -23,7 +23,7 @@ from srfast.kernels.cpu.classes import CLASSES
 from srfast.plan import Plan
 from srfast.upscaler import Upscaler
 from srfast.video import iter_video, upscale_video
-from srfast.video.reuse import SequenceUpscaler
+from srfast.video.upscale_stage import SequenceUpscaler
 from tests.helpers.networks.small import NETWORKS, randomise
 
 CPU = torch.device("cpu")

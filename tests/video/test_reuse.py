@@ -12,7 +12,7 @@ from srfast.engine import Engine
 from srfast.errors import InputError
 from srfast.models import SRResNet, SRVGGNetCompact
 from srfast.upscaler import Upscaler
-from srfast.video.reuse import Reuse, SequenceUpscaler, changed_blocks, rectangles
+from srfast.video.upscale_stage import Reuse, SequenceUpscaler, changed_blocks, rectangles
 from tests.helpers.networks.small import randomise
 
 NETWORKS = {

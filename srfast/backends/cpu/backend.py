@@ -8,22 +8,21 @@ nodes run one by one. ``choice`` says which way is taken.
 from __future__ import annotations
 
 import logging
-import math
 from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-from srfast.backends.base import Executable, FrameExecutable, TilingTraits, reference_only, release_after
+from srfast.backends.base import Executable, TilingTraits, reference_only, release_after
 from srfast.backends.cpu.choice import choose
-from srfast.backends.cpu.network import CompiledNetwork
+from srfast.backends.cpu.network import CompiledExecutable, CompiledNetwork
 from srfast.backends.cpu.onednn import missing_reason, onednn_build, onednn_step
 from srfast.backends.cpu.quantize import Int8, lowp_convs
 from srfast.backends.cpu.ways import Way, network_kind, runnable
 from srfast.kernels import cpu as kernels
 from srfast.kernels.cpu.classes import cpu_class
-from srfast.plan import Conv, Plan
+from srfast.plan import Plan
 
 INT8_SETS = ("amx_int8", "vnni")  # instruction sets of 8-bit convolutions, faster first
 _BF16_SETS = ("amx", "amx_emulated")  # those of bfloat16
@@ -99,7 +98,7 @@ class CpuBackend:
         elif int8 is not None:
             lowp, instruction_set = dict(int8.convs), int8_set()
         network = CompiledNetwork(plan, winograd=self.winograd, lowp=lowp, instruction_set=instruction_set)
-        return _CompiledExecutable(network)
+        return CompiledExecutable(network)
 
     def _way(self, plan: Plan, dtype: torch.dtype) -> Way:
         """The way for a plan; the chosen one is told in the log, with its reason."""
@@ -116,55 +115,6 @@ class CpuBackend:
 def int8_set() -> str | None:
     """The instruction set that 8-bit convolutions run on here; None where there is none."""
     return next((name for name in INT8_SETS if name in kernels.lowp_sets()), None)
-
-
-class _CompiledExecutable(FrameExecutable):
-    """A plan on the compiled kernels, which also read and write bytes."""
-
-    def __init__(self, network: CompiledNetwork) -> None:
-        self._network = network
-        plan, transformed = network.plan, {id(node) for node in network.transformed}
-
-        def tile(node: Conv) -> int:
-            return kernels.winograd_tile(node.kernel) if id(node) in transformed else 1
-
-        # A Winograd tile is computed at once, so that the rounding of each of its pixels depends on all that it reads:
-        # windows start at multiples of every layer's tiles.
-        alignment = plan.alignment * math.lcm(*(tile(node) for node in plan.nodes if isinstance(node, Conv)))
-        memory = network.bytes_per_pixel()
-        super().__init__(TilingTraits(alignment, plan.halo(tile), exact=True, bytes_per_pixel=memory))
-        self.path = network.network.instruction_set
-
-    @torch.inference_mode()
-    def __call__(self, x: Tensor) -> Tensor:
-        y, finite = self._network.run(x.permute(0, 2, 3, 1).float(), torch.float32)
-        # Integers cannot say so themselves.
-        return (y if finite else y.fill_(math.nan)).permute(0, 3, 1, 2).to(x.dtype)
-
-    @torch.inference_mode()
-    def run_frames(self, frames: Tensor, gain: float, white: float, bgr: bool = False) -> tuple[Tensor, Tensor]:
-        """As ``FrameExecutable.run_frames``; the result is not overwritten by the next call."""
-        # The kernels know one order of channels; turning bytes round costs little beside the network.
-        if bgr:
-            out, bad = self.run_frames(_reversed_channels(frames), gain, white)
-            return _reversed_channels(out), bad
-        if frames.dtype == torch.uint8 and gain == 1.0 and white == 255.0:
-            y, finite = self._network.run(frames, torch.uint8)
-            return y, torch.tensor([not finite])
-        peak = float(torch.iinfo(frames.dtype).max)
-        # The kernels read and write bytes only in the network's own 0..255; other ranges go through float32.
-        y, finite = self._network.run(frames.float() * gain, torch.float32)
-        # As in ``engine.pixels.finite``, without the second look: a false alarm costs one tile in float32, never a wrong
-        # pixel.
-        bad = ~torch.isfinite(y.sum(dtype=torch.float32)) | (not finite)
-        return (y * (peak / white)).round_().clamp_(0, peak).to(frames.dtype), bad.view(1)
-
-
-def _reversed_channels(frames: Tensor) -> Tensor:
-    """[..., C] with its channels in reverse; PyTorch flips no uint16, whose bits go as int16."""
-    if frames.dtype == torch.uint16:
-        return frames.view(torch.int16).flip(-1).view(torch.uint16)
-    return frames.flip(-1)
 
 
 class _Steps(Executable):

@@ -1,4 +1,4 @@
-"""Plans as networks for the compiled CPU kernels."""
+"""Plans as networks for the compiled CPU kernels, and the executable that runs one."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from fractions import Fraction
 import torch
 from torch import Tensor
 
-from srfast.backends.base import enlarged_residuals
+from srfast.backends.base import FrameExecutable, TilingTraits, enlarged_residuals
 from srfast.backends.cpu.lower import lowered, operation, uses_winograd
 from srfast.backends.cpu.schedule import Layer, chains, schedule
 from srfast.kernels.cpu import LowPrecision, Network, Step, winograd_tile
@@ -190,3 +190,52 @@ class CompiledNetwork:
 
     def _image_scales(self) -> list[int]:
         return [scale for scale, images in zip(self.scales, self.images, strict=True) for _ in images]
+
+
+class CompiledExecutable(FrameExecutable):
+    """A plan on the compiled kernels, which also read and write bytes."""
+
+    def __init__(self, network: CompiledNetwork) -> None:
+        self._network = network
+        plan, transformed = network.plan, {id(node) for node in network.transformed}
+
+        def tile(node: Conv) -> int:
+            return winograd_tile(node.kernel) if id(node) in transformed else 1
+
+        # A Winograd tile is computed at once, so that the rounding of each of its pixels depends on all that it reads:
+        # windows start at multiples of every layer's tiles.
+        alignment = plan.alignment * math.lcm(*(tile(node) for node in plan.nodes if isinstance(node, Conv)))
+        memory = network.bytes_per_pixel()
+        super().__init__(TilingTraits(alignment, plan.halo(tile), exact=True, bytes_per_pixel=memory))
+        self.path = network.network.instruction_set
+
+    @torch.inference_mode()
+    def __call__(self, x: Tensor) -> Tensor:
+        y, finite = self._network.run(x.permute(0, 2, 3, 1).float(), torch.float32)
+        # Integers cannot say so themselves.
+        return (y if finite else y.fill_(math.nan)).permute(0, 3, 1, 2).to(x.dtype)
+
+    @torch.inference_mode()
+    def run_frames(self, frames: Tensor, gain: float, white: float, bgr: bool = False) -> tuple[Tensor, Tensor]:
+        """As ``FrameExecutable.run_frames``; the result is not overwritten by the next call."""
+        # The kernels know one order of channels; turning bytes round costs little beside the network.
+        if bgr:
+            out, bad = self.run_frames(_reversed_channels(frames), gain, white)
+            return _reversed_channels(out), bad
+        if frames.dtype == torch.uint8 and gain == 1.0 and white == 255.0:
+            y, finite = self._network.run(frames, torch.uint8)
+            return y, torch.tensor([not finite])
+        peak = float(torch.iinfo(frames.dtype).max)
+        # The kernels read and write bytes only in the network's own 0..255; other ranges go through float32.
+        y, finite = self._network.run(frames.float() * gain, torch.float32)
+        # As in ``engine.pixels.finite``, without the second look: a false alarm costs one tile in float32, never a wrong
+        # pixel.
+        bad = ~torch.isfinite(y.sum(dtype=torch.float32)) | (not finite)
+        return (y * (peak / white)).round_().clamp_(0, peak).to(frames.dtype), bad.view(1)
+
+
+def _reversed_channels(frames: Tensor) -> Tensor:
+    """[..., C] with its channels in reverse; PyTorch flips no uint16, whose bits go as int16."""
+    if frames.dtype == torch.uint16:
+        return frames.view(torch.int16).flip(-1).view(torch.uint16)
+    return frames.flip(-1)

@@ -14,7 +14,7 @@ from srfast.kernels.configs import device_names
 from srfast.plan import Plan
 
 if TYPE_CHECKING:
-    from srfast.backends.triton.steps import OtherKernel
+    from srfast.backends.triton.program import OtherKernel
 
 _DTYPES = (torch.float16, torch.bfloat16)
 # Input pixels for each multiprocessor that leave little of it idle: four programs of 128 pixels, one after another.
@@ -82,8 +82,7 @@ class TritonExecutable(GpuExecutable):
         other: OtherKernel = lambda node, dtype, device: None,
     ) -> None:
         # Triton decides when it is imported whether to interpret, and a process that never runs it need not import it.
-        from srfast.backends.triton.program import Program
-        from srfast.backends.triton.steps import pack_plan
+        from srfast.backends.triton.program import Program, pack_plan
         from srfast.kernels.launch import compile_all
 
         steps = pack_plan(plan, device_names(device), dtype, device, other)

@@ -12,8 +12,7 @@ from srfast.backends.cpu import CpuBackend
 from srfast.backends.cuda import CudaBackend
 from srfast.backends.gpu.buffers import Canvases
 from srfast.backends.triton import TritonBackend
-from srfast.backends.triton.program import Program
-from srfast.backends.triton.steps import pack_plan
+from srfast.backends.triton.program import Program, pack_plan
 from srfast.errors import BackendError
 from srfast.models import SRResNet
 from srfast.plan import (

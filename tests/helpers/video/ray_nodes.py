@@ -6,12 +6,15 @@ import contextlib
 import os
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from srfast import cluster
 from srfast.cluster.pool import RayPool, Resources
 from srfast.cluster.schedule import Task
+from tests.helpers.video.children import save_tiny
+from tests.helpers.video.segments import LOSSLESS, in_one_run, moving_clip
 
 STORE = 80_000_000
 # Ray reads these when it is imported: nothing is reported, and a machine that is busy otherwise has its time.
@@ -102,3 +105,31 @@ def _descendants(root: int) -> set[int]:
         before = len(found)
         found |= {pid for pid, parent in parents.items() if parent in found}
     return found - {root}
+
+
+def work_of(folder: Path, frames: int) -> Path:
+    """A model (tiny.pth), a clip with ten frames a segment (in.mkv), and whole.mkv by a single run, in ``folder``."""
+    save_tiny(folder / "tiny.pth")
+    moving_clip(folder / "in.mkv", frames=frames, options={"x264-params": "scenecut=0"}, beside=True)
+    in_one_run(folder / "in.mkv", folder / "whole.mkv", str(folder / "tiny.pth"))
+    return folder
+
+
+def upscale(
+    folder: Path,
+    target: Path,
+    pool: RayPool,
+    at: Callable[[int], None] = lambda done: None,
+    name: str = "in.mkv",
+    **options: Any,
+) -> Any:
+    """What becomes of ``name`` in the folder of ``work_of``, on the CPU in float32; ``at`` is given the frames done so far."""
+    options = {"encoding": LOSSLESS, "seconds": 0.3, "device": "cpu", "dtype": "fp32"} | options
+    return cluster.upscale(
+        folder / name,
+        target,
+        str(folder / "tiny.pth"),
+        pool=pool,
+        on_progress=lambda done, total, seconds, before: at(done),
+        **options,
+    )[0]
