@@ -68,8 +68,7 @@ inline void apply_curve(Curve curve, const float* slope, const float* from, floa
                         int channels) {
     const std::ptrdiff_t values = count * channels;
     switch (curve) {
-        case Curve::none:
-            break;
+        case Curve::none: break;
         case Curve::prelu:
             for (std::ptrdiff_t p = 0; p < count; ++p)
                 for (int c = 0; c < channels; ++c) {

@@ -62,8 +62,23 @@ ConvSpec conv_spec(std::vector<int> inputs, int output, std::optional<int> resid
 NodeSpec node_spec(std::vector<int> inputs, int output, Operation operation, int factor, int offset, int reach,
                    Curve curve, double low, double high, double eps, std::pair<int, int> channels, int groups,
                    std::pair<int, int> inset, bool centred, bool contrast, bool hard, std::vector<FloatView> tensors) {
-    return {std::move(inputs), output, operation, factor,  offset,   reach, curve, low, high, eps, channels, groups,
-            inset,             centred, contrast,  hard, std::move(tensors)};
+    return {std::move(inputs),
+            output,
+            operation,
+            factor,
+            offset,
+            reach,
+            curve,
+            low,
+            high,
+            eps,
+            channels,
+            groups,
+            inset,
+            centred,
+            contrast,
+            hard,
+            std::move(tensors)};
 }
 
 // Types are the module's own: pybind11 else keeps one list for the process, where a second build of the same sources, as the
@@ -129,8 +144,8 @@ void bind_structs(py::module_& m) {
              "input_inverse"_a, "input_zero"_a);
     py::class_<NodeSpec>(m, "NodeSpec", py::module_local(), "Any other operation that a program is asked for.")
         .def(py::init(&node_spec), py::kw_only(), "inputs"_a, "output"_a, "operation"_a, "factor"_a, "offset"_a,
-             "reach"_a, "curve"_a, "low"_a, "high"_a, "eps"_a, "channels"_a, "groups"_a, "inset"_a,
-             "centred"_a, "contrast"_a, "hard"_a, "tensors"_a);
+             "reach"_a, "curve"_a, "low"_a, "high"_a, "eps"_a, "channels"_a, "groups"_a, "inset"_a, "centred"_a,
+             "contrast"_a, "hard"_a, "tensors"_a);
 }
 
 }  // namespace

@@ -31,7 +31,9 @@ int Node::out_channels(const std::vector<int>& channels) const {
             return one && groups > 0 && given % groups == 0 && sized(*this, {given, given}) ? given : -1;
         case Operation::slice: return one && first >= 0 && length > 0 && length <= given - first ? length : -1;
         case Operation::activate:
-            return one && curve != Curve::none && (curve == Curve::prelu ? sized(*this, {given}) : sized(*this, {})) ? given : -1;
+            return one && curve != Curve::none && (curve == Curve::prelu ? sized(*this, {given}) : sized(*this, {}))
+                       ? given
+                       : -1;
         case Operation::clamp:
         case Operation::average_pool:
         case Operation::max_pool: return one ? given : -1;

@@ -41,9 +41,9 @@ struct Node {
     float low = 0.0f, high = 0.0f, eps = 0.0f;
     int first = 0, length = 0;  // channels of a slice
     int groups = 1;             // of channels that a group_norm takes together
-    bool centred = true;        // of a pixel_norm: else it divides by the root of the mean square, to which eps is added
-    bool contrast = false;      // of a channel_gate: from the deviations plus the means instead of the means
-    bool hard = false;          // of a channel_gate: ends in a hard sigmoid
+    bool centred = true;    // of a pixel_norm: else it divides by the root of the mean square, to which eps is added
+    bool contrast = false;  // of a channel_gate: from the deviations plus the means instead of the means
+    bool hard = false;      // of a channel_gate: ends in a hard sigmoid
     int before = 0,
         after = 0;  // rows and columns that a channel_gate's means leave out, at the top and left, and at the others
     // affine: scale [C], shift [C]; prelu: slope [C]; shuffle with an offset: value beyond the border [C]; resize: weights [factor, 2 * reach + 1]; pixel_norm, group_norm:
