@@ -147,8 +147,8 @@ def _compile_alone(launch: KernelLaunch | InTurn) -> None:
             return
         first = next(iter(str(error).strip().splitlines()), type(error).__name__)
         raise BackendError(
-            f"Triton could not compile a kernel for this GPU: {type(error).__name__}: {escaped(first)}\n"
-            "if memory ran out, free some and start again: what is compiled so far is kept;\n"
+            f"Triton could not compile a kernel for this GPU: {type(error).__name__}: {escaped(first)}",
+            "if memory ran out, free some and start again: what is compiled so far is kept;",
             "the backend 'reference' needs no compiler"
         ) from error
 
