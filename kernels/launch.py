@@ -149,7 +149,7 @@ def _compile_alone(launch: KernelLaunch | InTurn) -> None:
         raise BackendError(
             f"Triton could not compile a kernel for this GPU: {type(error).__name__}: {escaped(first)}",
             "if memory ran out, free some and start again: what is compiled so far is kept;",
-            "the backend 'reference' needs no compiler"
+            "the backend 'reference' needs no compiler",
         ) from error
 
 
