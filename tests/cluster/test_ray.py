@@ -88,6 +88,27 @@ def test_the_command_on_a_cluster_with_a_broken_file(nodes: Any, folder: Path, t
     assert '"done": 40, "total": 40' in done.stderr
 
 
+def test_two_workers_share_a_gpu_and_an_autoscaler_is_asked(
+    nodes: Any, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The GPU is one by name alone: the network runs on the CPU."""
+    asked: list[Any] = []
+    monkeypatch.setattr("ray.autoscaler.sdk.request_resources", lambda bundles: asked.append(bundles))
+    with_gpu = nodes.add_node(num_cpus=1, num_gpus=1, object_store_memory=STORE)
+    pool = CountingPool(gpus=0.5)
+    try:
+        at_once: list[int] = []
+        outcome = upscale(folder, tmp_path / "out.mkv", pool, at=lambda done: at_once.append(len(pool.workers)))
+    finally:
+        pool.close()
+        nodes.remove_node(with_gpu)
+    assert outcome.error == "" and max(at_once) == 2
+    assert len({event.node for event in pool.events if event.kind == "done"}) == 1
+    assert_same(tmp_path / "out.mkv", folder / "whole.mkv")
+    # As many as would be of use: two segments each; none once all is handed out.
+    assert asked[0] == [{"GPU": 0.5}] * (SEGMENTS // 2) and asked[-1] == []
+
+
 def test_no_cluster_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     import ray
 
