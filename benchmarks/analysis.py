@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from statistics import median, quantiles
 
@@ -9,6 +10,8 @@ from benchmarks.record import Measurement, Record
 
 # Two runs, or two records, whose ratios are further apart than this do not agree.
 AGREE = 0.05
+_OURS = re.compile(r"srfast\b")
+_LEFT_OUT = re.compile(r"left out at this size: ([\d.]+) s ")  # as benchmarks.session writes it
 # Suites whose contenders took turns, so that ratios mean something.
 PAIRED = ("operation", "network", "frame", "video", "waterfall")
 
@@ -65,6 +68,34 @@ def ratios(record: Record) -> list[Ratio]:
         low, middle, high = percentiles([value for run in runs for value in run])
         found.append(Ratio(*key, low, middle, high, tuple(median(run) for run in runs)))
     return found
+
+
+def fastest_others(record: Record, suite: str) -> dict[tuple[str, str], Ratio]:
+    """(subject, case) -> srfast against the fastest of the others.
+
+    Cases are left out in which a contender was faster in its trial than any that was measured, but too slow to take part.
+    """
+    taken, ours = times(record, suite), _OURS.match
+    found: dict[tuple[str, str], Ratio] = {}
+    for ratio in ratios(record):
+        key = ratio.subject, ratio.case
+        if (
+            ratio.suite == suite
+            and not ours(ratio.contender)
+            and (key not in found or ratio.middle < found[key].middle)
+        ):
+            found[key] = ratio
+    trials: dict[str, float] = {}
+    for label, reason in record.missing.items():
+        left_out = _LEFT_OUT.match(reason)
+        if left_out:
+            case = label.rpartition(" (")[2].rstrip(")")
+            trials[case] = min(float(left_out[1]), trials.get(case, float("inf")))
+    return {
+        (subject, case): ratio
+        for (subject, case), ratio in found.items()
+        if median(taken[subject, case][ratio.contender]) <= trials.get(f"{subject}, {case}", float("inf"))
+    }
 
 
 def times(record: Record, suite: str) -> dict[tuple[str, str], dict[str, list[float]]]:

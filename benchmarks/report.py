@@ -1,4 +1,7 @@
-"""Turns the last record of every machine into docs/performance.md's section, plots and one HTML file: ``make bench-report``."""
+"""Turns the last record of every machine into docs/performance.md's section, README's table, plots and one HTML file.
+
+It is what ``make bench-report`` runs.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +17,7 @@ from benchmarks.machine import REPOSITORY
 from benchmarks.record import Record
 
 PAGE = REPOSITORY / "docs" / "performance.md"
+README = REPOSITORY / "README.md"
 PLOTS = REPOSITORY / "docs" / "plots"
 HTML = Path(__file__).parent / "report.html"
 BEGIN = "<!-- benchmarks: begin; made by `make bench-report` from benchmarks/records, not by hand -->"
@@ -34,12 +38,18 @@ def section(records: dict[str, Record]) -> str:
             "median (20th to 80th percentile) over rounds in which all took turns."
         )
         parts.append("\n".join(tables.comparison(taken, "network", tables.headline(taken))))
+        parts.append("\n".join(tables.sizes(taken)))
         parts.append("\n".join(tables.videos(taken)))
         parts.append("\n".join(tables.quality_summary(taken)))
         parts.append(" ".join(filter(None, (tables.ceilings(taken), tables.repeatability(taken)))))
         shown = [kind for kind in KINDS if (PLOTS / f"{device}-{kind}.png").exists()]
         parts.append("\n".join(f"![{kind}, {device}](plots/{device}-{kind}.png)" for kind in shown))
     return "\n\n".join(filter(None, [*parts, END]))
+
+
+def overview(records: dict[str, Record]) -> str:
+    """Return README's table, between its markers."""
+    return "\n".join([BEGIN, *tables.overview(list(records.values())), END])
 
 
 def splice(text: str, new: str) -> str:
@@ -49,7 +59,7 @@ def splice(text: str, new: str) -> str:
         ValueError: the markers are not there.
     """
     if text.count(BEGIN) != 1 or text.count(END) != 1:
-        raise ValueError(f"docs/performance.md needs one line {BEGIN!r} and one {END!r}")
+        raise ValueError(f"docs/performance.md and README.md each need one line {BEGIN!r} and one {END!r}")
     before, _, rest = text.partition(BEGIN)
     return before + new + rest.partition(END)[2]
 
@@ -113,9 +123,10 @@ def main(arguments: list[str] | None = None) -> int:
 
         for device, taken in found.items():
             draw(taken, PLOTS, device)
-    PAGE.write_text(splice(PAGE.read_text(encoding="utf-8"), section(found)), encoding="utf-8")
+    for path, new in ((PAGE, section(found)), (README, overview(found))):
+        path.write_text(splice(path.read_text(encoding="utf-8"), new), encoding="utf-8")
     HTML.write_text(page(found), encoding="utf-8")
-    print(f"wrote {PAGE.name}, {HTML.name}, {PLOTS.name}/ from {len(found)} records")
+    print(f"wrote {PAGE.name}, {README.name}, {HTML.name}, {PLOTS.name}/ from {len(found)} records")
     return 0
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from statistics import median
 
-from benchmarks.analysis import Ratio, ceiling, disagreements, percentiles, ratios, times
+from benchmarks.analysis import Ratio, ceiling, disagreements, fastest_others, percentiles, ratios, times
 from benchmarks.record import Quality, Record
 from benchmarks.subjects import NETWORKS
 
@@ -20,15 +20,16 @@ HEADLINE = {
 
 def machine_line(record: Record) -> str:
     """One sentence on the hardware and versions."""
+    v = record.versions
+    return f"{_where(record)}; PyTorch {v.get('torch')}, Python {v['python']}, commit {record.commits()[-1]}, {record.taken[:10]}"
+
+
+def _where(record: Record) -> str:
     m, v = record.machine, record.versions
     if m["gpu"]:
-        where = f"{m['gpu']}, driver {m.get('driver')}, CUDA {v.get('cuda')}, cuDNN {v.get('cudnn')}"
-    else:
-        sets = ", ".join(name for name in m["instruction_sets"] if name.startswith(("avx512", "amx"))) or "AVX2"
-        where = f"{m['cores']} cores of {m['cpu']} ({sets})"
-    return (
-        f"{where}; PyTorch {v.get('torch')}, Python {v['python']}, commit {record.commits()[-1]}, {record.taken[:10]}"
-    )
+        return f"{m['gpu']}, driver {m.get('driver')}, CUDA {v.get('cuda')}, cuDNN {v.get('cudnn')}"
+    sets = ", ".join(name for name in m["instruction_sets"] if name.startswith(("avx512", "amx"))) or "AVX2"
+    return f"{m['cores']} cores of {m['cpu']} ({sets})"
 
 
 def quoted(ratio: Ratio) -> str:
@@ -55,7 +56,7 @@ def comparison(record: Record, suite: str, columns: list[tuple[str, str]]) -> li
     lines.append("|---" * (len(columns) + 1) + "|")
     first = {c: next(iter(taken[c])) for c in columns}
     ours = {c: taken[c][first[c]] for c in columns}
-    lines.append("| srfast, ms | " + " | ".join(f"{1e3 * median(ours[c]):.3g}" for c in columns) + " |")
+    lines.append("| srfast, ms | " + " | ".join(_milliseconds(median(ours[c])) for c in columns) + " |")
     lines += _rate_row(record, suite, columns, {c: median(ours[c]) for c in columns})
     found = {(r.subject, r.case, r.contender): r for r in ratios(record) if r.suite == suite}
     names = dict.fromkeys(name for c in columns for name in taken[c] if name != first[c])
@@ -89,6 +90,44 @@ def headline(record: Record) -> list[tuple[str, str]]:
         sizes = [case for name, case in taken if name == subject]
         found.append((subject, next((case for case in wanted if case in sizes), sizes[-1])))
     return found
+
+
+def sizes(record: Record) -> list[str]:
+    """Every network at every size against the fastest of the others."""
+    taken, found = times(record, "network"), fastest_others(record, "network")
+    lines: list[str] = []
+    for (subject, case), ratio in sorted(found.items(), key=lambda item: (item[0][0], _pixels(item[0][1]))):
+        if not lines:
+            lines = [
+                "| network, image | srfast, ms | fastest other | srfast is so many times as fast |",
+                "|---" * 4 + "|",
+            ]
+        ours = next(iter(taken[subject, case].values()))
+        lines.append(f"| {subject}, {case} | {_milliseconds(median(ours))} | {ratio.contender} | {quoted(ratio)} |")
+    return lines
+
+
+def _milliseconds(seconds: float) -> str:
+    return f"{1e3 * seconds:.3g}" if seconds < 1 else f"{1e3 * seconds:.0f}"
+
+
+def _pixels(case: str) -> int:
+    width, _, height = case.partition("x")
+    return int(width) * int(height)
+
+
+def overview(records: list[Record]) -> list[str]:
+    """Machines across: how many times as fast as the fastest other srfast ran each network, at the headline's size."""
+    columns = []
+    for record in records:
+        found = fastest_others(record, "network")
+        columns.append({key: f"{found[key].middle:.2f}" for key in headline(record) if key in found})
+    cases = dict.fromkeys(case for column in columns for case in column)
+    lines = ["| | " + " | ".join(map(_where, records)) + " |", "|---" * (len(records) + 1) + "|"]
+    for subject, case in cases:
+        cells = [column.get((subject, case), "-") for column in columns]
+        lines.append(f"| {subject}, {case} | " + " | ".join(cells) + " |")
+    return lines
 
 
 def videos(record: Record) -> list[str]:

@@ -11,6 +11,7 @@ import pytest
 from benchmarks import compare, report, tables
 from benchmarks import record as records
 from benchmarks.record import Record
+from tests.benchmarks.conftest import measured
 
 NUMBER = re.compile(r"\d+(?:\.\d+)?")
 MEASURED = re.compile(r"[\d.]+ ?(?:times|x (?!\d)|dB|fps|frames/s|ms|[GT]FLOP|GB/s|%)")
@@ -31,6 +32,10 @@ def perturbed(record: Record) -> Record:
         record,
         measurements=measurements,
         ceilings=[replace(c, samples=[1.913 * s for s in c.samples]) for c in record.ceilings],
+        # Who was left out for its slowness stays slower than those who were measured.
+        missing={
+            k: re.sub(r"(?<=size: )[\d.]+", lambda m: f"{10 * float(m[0])}", why) for k, why in record.missing.items()
+        },
         quality=[replace(q, psnr=1.27 * q.psnr + len(q.mode) / 7, ssim=q.ssim * 0.513) for q in record.quality],
     )
 
@@ -82,6 +87,8 @@ def test_the_page_is_made_from_the_records() -> None:
     """Run ``make bench-report`` after a new record."""
     text = report.PAGE.read_text(encoding="utf-8")
     assert report.splice(text, report.section(report.records())) == text
+    text = report.README.read_text(encoding="utf-8")
+    assert report.splice(text, report.overview(report.records())) == text
 
 
 @pytest.mark.parametrize("path", sorted(records.FOLDER.glob("*.json")), ids=lambda p: p.name)
@@ -107,8 +114,20 @@ def test_a_figure_written_by_hand_would_be_seen(claim: str) -> None:
     assert written_by_hand(page.replace(heading, f"{heading}\n\n{claim}"))
 
 
+def test_the_fastest_other(record: Record) -> None:
+    """Ways of srfast's own are none of the others, and one that was left out may have been the fastest."""
+    slow, fast = ([f * s for s in record.measurements[0].samples] for f in (2.0, 0.5))
+    record.add([*record.measurements[:2], measured("OpenVINO", slow), measured("srfast cuda", fast)])
+    assert "| Compact x4, 240x136 | 100 | OpenVINO | 2.00 (2.00 to 2.00)\\* |" in tables.sizes(record)
+    assert tables.overview([record])[2:] == ["| Compact x4, 240x136 | 2.00 |"]
+    record.missing["ncnn (Compact x4, 240x136)"] = "left out at this size: 0.3 s for an image in a trial"
+    assert len(tables.sizes(record)) == 3
+    record.missing["ncnn (Compact x4, 240x136)"] = "left out at this size: 0.1 s for an image in a trial"
+    assert tables.sizes(record) == []
+
+
 def test_markers_are_needed() -> None:
-    with pytest.raises(ValueError, match="needs one line"):
+    with pytest.raises(ValueError, match="need one line"):
         report.splice("no markers", "new")
 
 
