@@ -26,8 +26,9 @@ def upscale_on_ray(options: UpscaleOptions, sources: list[str], target: str, sev
     for job in waiting:
         if several:
             job.target.parent.mkdir(parents=True, exist_ok=True)
-    arguments = plan_arguments(options.model, options.video, None)  # first of all: it refuses what is not for segments
-    ray = options.cluster
+    ray, run = options.cluster, options.run
+    # First of all: it refuses what is not for segments.
+    arguments = plan_arguments(options.model, options.video, None, strict=run.strict, reuse=not run.no_reuse)
     with Reporter(options.output.progress) as reporter:
         outcomes = upscale(
             [str(job.source) for job in waiting],
@@ -36,8 +37,6 @@ def upscale_on_ray(options: UpscaleOptions, sources: list[str], target: str, sev
             gpus=ray.ray_gpus,
             cpus=ray.ray_cpus,
             workers=ray.ray_workers,
-            strict=options.run.strict,
-            reuse=not options.run.no_reuse,
             overwrite=options.output.overwrite,
             resume=options.run.resume,
             on_progress=reporter.update,

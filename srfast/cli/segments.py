@@ -41,11 +41,13 @@ def add(commands: Any, common: argparse.ArgumentParser) -> None:
     join.set_defaults(run=_join)
 
 
-def plan_arguments(model: ModelOptions, video: VideoOptions, memory: int | None) -> dict[str, Any]:
+def plan_arguments(
+    model: ModelOptions, video: VideoOptions, memory: int | None, *, strict: bool, reuse: bool
+) -> dict[str, Any]:
     """What ``srfast.cluster.split`` and ``upscale`` share, by the options; the model among it."""
     if video.preview is not None:
         raise ValueError("--preview does nothing for segments: it is of srfast upscale and srfast plan")
-    return load_arguments(model, "video", memory) | dict(video.upscaling())
+    return load_arguments(model, "video", memory) | dict(video.upscaling(strict=strict, reuse=reuse))
 
 
 def _split(args: argparse.Namespace) -> int:
@@ -61,11 +63,9 @@ def _split(args: argparse.Namespace) -> int:
         args.input,
         args.plan,
         container=video.format,
-        strict=args.strict,
-        reuse=not args.no_reuse,
         seconds=args.seconds,
         overwrite=args.overwrite,
-        **plan_arguments(model, video, memory),
+        **plan_arguments(model, video, memory, strict=args.strict, reuse=not args.no_reuse),
     )
     count = len(plan.segments)
     each = f"segments 0 to {count - 1}" if count > 1 else "segment 0 only"

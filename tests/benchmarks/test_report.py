@@ -34,7 +34,8 @@ def perturbed(record: Record) -> Record:
         ceilings=[replace(c, samples=[1.913 * s for s in c.samples]) for c in record.ceilings],
         # Who was left out for its slowness stays slower than those who were measured.
         missing={
-            k: re.sub(r"(?<=size: )[\d.]+", lambda m: f"{3.171 * float(m[0])}", why) for k, why in record.missing.items()
+            k: re.sub(r"(?<=size: )[\d.]+", lambda m: f"{3.171 * float(m[0])}", why)
+            for k, why in record.missing.items()
         },
         quality=[replace(q, psnr=1.27 * q.psnr + len(q.mode) / 7, ssim=q.ssim * 0.513) for q in record.quality],
     )

@@ -285,7 +285,7 @@ def test_openable_names(tmp_path: Path) -> None:
     with openable(plain) as name:
         assert name == str(plain)
     assert utf8(BAD) is None
-    assert escaped(BAD + "\n\x7f\u2028") == "bad\\xff\\x1b[31m\n\\x7f\\u2028"
+    assert escaped(BAD + "\n\x7f\u2028") == "bad\\xff\\x1b[31m\\n\\x7f\\u2028"
     if sys.platform == "linux":
         odd = tmp_path / BAD
         odd.write_text("there")
