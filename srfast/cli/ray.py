@@ -9,7 +9,7 @@ from pathlib import Path
 from srfast.cli.options import Kind, UpscaleOptions, check_applicable
 from srfast.cli.queue import Job, jobs_of
 from srfast.cli.segments import plan_arguments
-from srfast.errors import InputError, OutputError, escaped
+from srfast.errors import InputError, OutputError, escaped, escaped_lines
 
 
 def upscale_on_ray(options: UpscaleOptions, sources: list[str], target: str, several: bool) -> int:
@@ -49,7 +49,7 @@ def upscale_on_ray(options: UpscaleOptions, sources: list[str], target: str, sev
             said = f"{result.frames} frames of {result.width}x{result.height} in {result.seconds:.1f} s"
             print(escaped(f"{outcome.target}: {said}, {count} segments on {hosts} machines"), file=sys.stderr)
         if outcome.error:
-            print(escaped(f"srfast: error: {outcome.error}"), file=sys.stderr)
+            print(escaped_lines(f"srfast: error: {outcome.error}"), file=sys.stderr)
     if several:
         done = len(jobs) - sum(outcome.joined is None for outcome in outcomes)
         print(escaped(f"{target}: {done} of {len(jobs)} files"), file=sys.stderr)

@@ -22,7 +22,7 @@ from srfast.cluster.pool import Event, RayPool, Resources
 from srfast.cluster.schedule import AHEAD, Scheduler, Task
 from srfast.cluster.segment import record_of, segment_path
 from srfast.cluster.splitting import SECONDS, SegmentedKeywords, described, make_plan
-from srfast.errors import FrameLossError, OutputError, SrfastError
+from srfast.errors import FrameLossError, OutputError, SrfastError, escaped
 from srfast.upscaler import Upscaler, load
 from srfast.video.options import UpscalingOptions
 from srfast.video.settings import container_format
@@ -281,13 +281,15 @@ class _Job:
                 _log.warning("%s", line)
             if event.task.video in self._scheduler.failed:
                 why = self._scheduler.failed[event.task.video]
-                self._fail(event.task.video, f"{name}: {why}; the rest is kept for --resume", event.code)
+                self._fail(event.task.video, f"{escaped(name)}: {why}; the rest is kept for --resume", event.code)
         elif event.kind == "done":
             self._arrived(event, joiner)
         for video, why in self._scheduler.failed.items():
             if video not in self._outcomes:
                 self._fail(
-                    video, f"{self._sources[video]}: {why}; the rest is kept for --resume", SrfastError.exit_code
+                    video,
+                    f"{escaped(self._sources[video])}: {why}; the rest is kept for --resume",
+                    SrfastError.exit_code,
                 )
 
     def _arrived(self, event: Event, joiner: ThreadPoolExecutor) -> None:
@@ -344,7 +346,7 @@ class _Job:
         try:
             joined = joining.result()
         except (SrfastError, OSError) as error:
-            self._fail(video, f"{source}: {error}", getattr(error, "exit_code", OutputError.exit_code))
+            self._fail(video, f"{escaped(source)}: {error}", getattr(error, "exit_code", OutputError.exit_code))
             return
         shutil.rmtree(self._folder(video), ignore_errors=True)
         damage = joined.result.damage
