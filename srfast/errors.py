@@ -61,6 +61,17 @@ class SrfastError(Exception):
         return "\n".join(self.args)
 
 
+def quoted(error: Exception, before: str = "", after: str = "") -> list[str]:
+    r"""Return the lines of an error with text before the first and after the last, for an error that quotes another.
+
+    >>> SrfastError(*quoted(SrfastError("a frame is short", "give another file"), "in.mkv: ", " (on node 2)")).args
+    ('in.mkv: a frame is short', 'give another file (on node 2)')
+    """
+    first, *others = error.args if isinstance(error, SrfastError) else [str(error)]
+    lines = [f"{before}{first}", *others]
+    return [*lines[:-1], f"{lines[-1]}{after}"]
+
+
 class UnsupportedModelError(SrfastError):
     """The network holds an operation that no plan node covers."""
 

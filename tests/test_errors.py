@@ -39,3 +39,34 @@ def test_lines_are_arguments() -> None:
 def test_a_name_stays_within_its_line() -> None:
     message = str(errors.InputError("a\nb\x1b[2J is missing", "give another"))
     assert message.splitlines() == [r"a\nb\x1b[2J is missing", "give another"]
+
+
+def quoting_lines(text: str) -> list[int]:
+    """Lines of a module's text at which an error that quotes one of srfast's would write its line breaks as escapes."""
+    found = []
+    for handler in (n for n in ast.walk(ast.parse(text)) if isinstance(n, ast.ExceptHandler) and n.type and n.name):
+        caught = {ast.unparse(n).split(".")[-1] for n in ast.walk(handler.type or handler)}
+        calls = [n for n in ast.walk(handler) if isinstance(n, ast.Call)] if caught & KINDS else []
+        for call in calls:
+            values = [n.value for a in call.args for n in ast.walk(a) if isinstance(n, ast.FormattedValue)]
+            named = any(isinstance(value, ast.Name) and value.id == handler.name for value in values)
+            if ast.unparse(call.func).split(".")[-1] in KINDS and named:
+                found.append(call.lineno)
+    return found
+
+
+def test_errors_that_quote_others_keep_their_lines() -> None:
+    wrong = 'try:\n    pass\nexcept (OSError, errors.InputError) as e:\n    raise OutputError(f"{path}: {e}") from e'
+    assert quoting_lines(wrong) == [4]
+    assert quoting_lines(wrong.replace('f"{path}: {e}"', '*quoted(e, f"{path}: ")')) == []
+    assert quoting_lines(wrong.replace("errors.InputError", "ValueError")) == []
+    files = sorted(ROOT.rglob("*.py"))
+    assert len(files) > 150
+    assert [f"{path}:{line}" for path in files for line in quoting_lines(path.read_text("utf-8"))] == []
+
+
+def test_a_quoted_error_keeps_its_lines() -> None:
+    two = errors.InputError("a\nb is missing", "give another")
+    message = str(errors.OutputError(*errors.quoted(two, "out.mkv: ", " (on node 2)")))
+    assert message.splitlines() == [r"out.mkv: a\nb is missing", "give another (on node 2)"]
+    assert errors.quoted(ValueError("a\nb"), "in.mkv: ") == ["in.mkv: a\nb"]

@@ -28,7 +28,7 @@ from srfast.checkpoint.formats.torch import LEGACY_MAGIC, read_torch
 from srfast.checkpoint.other import HINT, Adapted, Other, facts, is_installed, read_other
 from srfast.checkpoint.recipe import MAX_BLOCKS, Hints, Layout, Recipe
 from srfast.checkpoint.registry import BY_MODULE, UnknownArchitectureError, check_weights, detect, unwrapped
-from srfast.errors import CheckpointError, escaped
+from srfast.errors import CheckpointError, escaped, quoted
 
 __all__ = ["Hints", "LoadedModel", "load_model", "read_tensors", "save_checkpoint", "shipped_models"]
 
@@ -115,7 +115,7 @@ def load_model(
     except CheckpointError as error:
         other = None if METADATA in metadata else _other(path, content, error)
         if other is None:
-            raise CheckpointError(f"{path}: {error}") from error
+            raise CheckpointError(*quoted(error, f"{path}: ")) from error
         if (scale or other.module.scale, act, res_scale) != (other.module.scale, None, None):
             raise CheckpointError(
                 f"{path}: {other.architecture} is of scale {other.module.scale}, without hints"
@@ -151,7 +151,7 @@ def _other(path: Path, content: Any, error: CheckpointError) -> Other | None:
     """
     if not is_installed():
         if isinstance(error, UnknownArchitectureError):
-            raise CheckpointError(f"{path}: {error}; {HINT}") from error
+            raise CheckpointError(*quoted(error, f"{path}: ", f"; {HINT}")) from error
         return None
     try:
         state = unwrapped(content, search=False)
@@ -160,7 +160,7 @@ def _other(path: Path, content: Any, error: CheckpointError) -> Other | None:
     try:
         return read_other(state)
     except CheckpointError as other:
-        raise CheckpointError(f"{path}: {other}") from error
+        raise CheckpointError(*quoted(other, f"{path}: ")) from error
 
 
 def read_tensors(source: str | os.PathLike[str]) -> Iterator[tuple[str, Tensor]]:
@@ -245,7 +245,7 @@ def _converted(path: Path, text: str, state: dict[str, Tensor]) -> nn.Module:
         check_weights({key: value for key, value in state.items() if value.dtype != torch.int8})
         return read_converted(text, state)
     except CheckpointError as error:
-        raise CheckpointError(f"{path}: {error}") from error
+        raise CheckpointError(*quoted(error, f"{path}: ")) from error
 
 
 _KINDS = (
@@ -274,7 +274,7 @@ def _recipe(state: dict[str, Tensor], metadata: Mapping[str, str], hints: Hints)
         return layout, layout.read(state, hints)
     except (CheckpointError, KeyError, IndexError, ValueError, ZeroDivisionError, RuntimeError) as error:
         raise CheckpointError(
-            f"it looks like {layout.architecture} ({layout.origin}) but does not fit it: {error}"
+            *quoted(error, f"it looks like {layout.architecture} ({layout.origin}) but does not fit it: ")
         ) from error
 
 
@@ -339,7 +339,9 @@ def _built(recipe: Recipe) -> nn.Module:
         reason = " ".join(str(error).split())[:300]
         raise CheckpointError(f"it looks like {recipe.module.__name__} but does not fit it: {reason}") from error
     except CheckpointError as error:
-        raise CheckpointError(f"it looks like {recipe.module.__name__} but does not fit it: {error}") from error
+        raise CheckpointError(
+            *quoted(error, f"it looks like {recipe.module.__name__} but does not fit it: ")
+        ) from error
     return module.requires_grad_(False).eval()
 
 

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from srfast.errors import InputError, OutputError
+from srfast.errors import InputError, OutputError, quoted
 from srfast.upscaler import Upscaler
 from srfast.video.encoder import FrameEncoder
 from srfast.video.journal import packed, unpacked
@@ -209,7 +209,7 @@ def _attempt(
                     raise
         except OutputError as error:
             detail = _detail(said)
-            return OutputError(f"{error}; {detail}") if detail and detail not in str(error) else error
+            return OutputError(*quoted(error, after=f"; {detail}")) if detail and detail not in str(error) else error
         except (av.error.FFmpegError, OSError, ValueError) as error:
             return _refusal(name, settings, streams, at, reason(error), said)
         if any("private data stream" in text for _, _, text in said):  # MPEG-TS's way to take what it does not know

@@ -80,19 +80,22 @@ def moving_clip(
                 frame.duration = step[index % len(step)]
                 time += step[index % len(step)]
             out.mux(video.encode(frame))
-        out.mux(video.encode(None))
-        if sound is not None and titles is not None:
-            _beside(out, sound, titles, frames)
+            if sound is not None and titles is not None:
+                _beside(out, sound, titles, index)
+        for stream in (video, sound):
+            if stream is not None:
+                out.mux(stream.encode(None))
     return path
 
 
-def _beside(out: Any, sound: Any, titles: Any, frames: int) -> None:
-    tone = np.sin(np.arange(1920 * frames)[None] / 20).astype(np.float32).repeat(2, 0)
+def _beside(out: Any, sound: Any, titles: Any, index: int) -> None:
+    """The sound of a frame, and each 20th a line: side by side with the pictures, as in a file that streams."""
+    tone = np.sin(np.arange(1920 * index, 1920 * (index + 1))[None] / 20).astype(np.float32).repeat(2, 0)
     samples = av.AudioFrame.from_ndarray(tone, format="fltp", layout="stereo")
-    samples.sample_rate, samples.pts = 48_000, 0
+    samples.sample_rate, samples.pts = 48_000, 1920 * index
     out.mux(sound.encode(samples))
-    out.mux(sound.encode(None))
-    for number in range(frames // 20):
+    number, last = divmod(index, 20)
+    if last == 19:
         text = f"line {number}".encode()
         packet = av.Packet(text if out.format.name == "matroska" else len(text).to_bytes(2, "big") + text)
         packet.pts = packet.dts = number * 700

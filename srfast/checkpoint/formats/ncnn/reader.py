@@ -14,7 +14,7 @@ from srfast.checkpoint.formats.graph import GraphBuilder
 from srfast.checkpoint.formats.ncnn.ops import OPERATIONS, Blob
 from srfast.checkpoint.formats.ncnn.text import MAX_TEXT, Layer, parse
 from srfast.checkpoint.formats.ncnn.weights import BinWeights, NamedWeights, Weights
-from srfast.errors import CheckpointError, printable
+from srfast.errors import CheckpointError, printable, quoted
 from srfast.models.bordered import Bordered
 
 BINARY_MAGIC = b"\xdd\x85\x76\x00"  # of a .param.bin
@@ -85,7 +85,7 @@ def read_ncnn(path: Path, max_bytes: int) -> NcnnNetwork:
     try:
         return network(text, BinWeights(memoryview(data)))
     except CheckpointError as error:
-        raise CheckpointError(f"{param}: {error}") from error
+        raise CheckpointError(*quoted(error, f"{param}: ")) from error
 
 
 def read_converted(text: str, state: dict[str, Tensor]) -> NcnnNetwork:
@@ -112,7 +112,7 @@ def network(text: bytes, weights: BinWeights | NamedWeights) -> NcnnNetwork:
     except _ERRORS as error:
         raise CheckpointError(f"layer {printable(at.name)} ({printable(at.kind)}): {_line(error)}") from error
     except CheckpointError as error:
-        raise CheckpointError(f"layer {printable(at.name)} ({printable(at.kind)}): {error}") from error
+        raise CheckpointError(*quoted(error, f"layer {printable(at.name)} ({printable(at.kind)}): ")) from error
     weights.finish()
     graph, result = reader.module()
     scale, border = _enlargement(result)

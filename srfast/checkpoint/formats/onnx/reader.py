@@ -23,7 +23,7 @@ from srfast.checkpoint.formats.onnx.numbers import Folding, Sizes
 from srfast.checkpoint.formats.onnx.ops import OPERATIONS, POINTWISE, grouped, pixel_norm, resized
 from srfast.checkpoint.formats.onnx.patterns import simplify
 from srfast.checkpoint.formats.onnx.tensors import FLOATS, array_of, finite
-from srfast.errors import CheckpointError, MissingDependencyError, printable
+from srfast.errors import CheckpointError, MissingDependencyError, printable, quoted
 from srfast.models.bordered import Bordered
 
 MAX_NODES = 5_000  # RRDBNet-23 has 1,300
@@ -69,7 +69,7 @@ def read_onnx(path: Path) -> nn.Module:
         wire.check(data, onnx.ModelProto.DESCRIPTOR)
         model = onnx.load_model_from_string(data)
     except (CheckpointError, OSError) as error:
-        raise CheckpointError(f"{path} is not a valid ONNX file: {error}") from error
+        raise CheckpointError(*quoted(error, f"{path} is not a valid ONNX file: ")) from error
     except Exception as error:  # protobuf has many of its own
         raise CheckpointError(f"{path} is not a valid ONNX file: {type(error).__name__}") from error
     try:
