@@ -120,17 +120,20 @@ class Load:
 class Turns:
     """Contenders taking turns: a round is ``others``, every contender but the first, and then ``first``.
 
-    A round in which other processes took more than ``CALM`` of the CPU does not count, whatever its times were.
+    A round in which other processes took more than ``calm`` of the CPU does not count, whatever its times were.
 
     Args:
         runs: by name.
         clock: measures one call.
         gate: lets others in between rounds.
         slice_seconds: a contender runs again until so many seconds are over; its time is the mean. 0 for once.
+        calm: share of the CPU, 0..1; 1 where the runs are commands, whose own processes count as others.
     """
 
-    def __init__(self, runs: dict[str, Run], clock: Clock, gate: Gate, slice_seconds: float = 0.0) -> None:
-        self._runs, self._clock, self._gate, self._slice = runs, clock, gate, slice_seconds
+    def __init__(
+        self, runs: dict[str, Run], clock: Clock, gate: Gate, slice_seconds: float = 0.0, calm: float = CALM
+    ) -> None:
+        self._runs, self._clock, self._gate, self._slice, self._limit = runs, clock, gate, slice_seconds, calm
         self._names = list(runs)
         self._rounds: list[tuple[float, dict[str, float]]] = []
         self._current: dict[str, float] = {}
@@ -166,13 +169,13 @@ class Turns:
         Where fewer than ``rounds`` were calm, the calmest count.
         """
         calmest = sorted(share for share, _ in self._rounds)[:rounds][-1]
-        limit = max(calmest, CALM)
+        limit = max(calmest, self._limit)
         kept = [(share, times) for share, times in self._rounds if share <= limit]
         samples = {name: [times[name] for _, times in kept] for name in self._names}
         return samples, sum(share for share, _ in kept) / len(kept)
 
     def _calm(self) -> list[float]:
-        return [share for share, _ in self._rounds if share <= CALM]
+        return [share for share, _ in self._rounds if share <= self._limit]
 
     def _one(self, name: str) -> None:
         if not self._clock.cuda:

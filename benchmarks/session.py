@@ -17,7 +17,7 @@ from benchmarks import machine, record
 from benchmarks.contenders import EAGER, OURS, Contender
 from benchmarks.peers import MissingError
 from benchmarks.record import Ceiling, Measurement, Piece
-from benchmarks.sampling import SLICE, Clock, Gate, Run, Turns, rounds_for
+from benchmarks.sampling import CALM, SLICE, Clock, Gate, Run, Turns, rounds_for
 from benchmarks.subjects import Subject
 from srfast.backends import default_dtype
 from srfast.plan.passes import optimise
@@ -133,26 +133,31 @@ class Session:
         pedantic: Pedantic | None,
         missing: dict[str, str],
         host_clock: bool = False,
+        commands: bool = False,
     ) -> None:
-        """Times functions that were prepared and checked already, the first one shown by pytest-benchmark."""
+        """Times functions that were prepared and checked already, the first one shown by pytest-benchmark.
+
+        ``commands`` start processes of their own, so no round is left out for the work of other processes.
+        """
         begun = Begun(f"{suite}: {subject} {case}")
         clock = Clock(torch.device("cpu")) if host_clock else self.clock
         with self.gate:
             longest = max(clock(run) for run in runs.values())
         found = []
         for number in self.passes:
-            samples, load = self._turns(runs, longest, clock, pedantic)
+            samples, load = self._turns(runs, longest, clock, pedantic, 1.0 if commands else CALM)
             pedantic = None
+            context = {} if commands else {"other_load": load}
             for name, taken in samples.items():
-                found.append(Measurement(suite, subject, case, name, "s", taken, number, {"other_load": load}))
+                found.append(Measurement(suite, subject, case, name, "s", taken, number, context))
         self.add(found, missing, begun)
 
     def _turns(
-        self, runs: dict[str, Run], longest: float, clock: Clock, pedantic: Pedantic | None
+        self, runs: dict[str, Run], longest: float, clock: Clock, pedantic: Pedantic | None, calm: float = CALM
     ) -> tuple[dict[str, list[float]], float]:
         """Samples of every run and the load; ``longest`` is what the slowest run takes in seconds."""
         rounds = rounds_for(longest * len(runs), self.budget, self.least)
-        turns = Turns(runs, clock, self.gate, 0.0 if clock.cuda else min(longest, SLICE))
+        turns = Turns(runs, clock, self.gate, 0.0 if clock.cuda else min(longest, SLICE), calm)
         with self.gate:
             if pedantic:
                 pedantic(turns.first, setup=turns.others, rounds=rounds)

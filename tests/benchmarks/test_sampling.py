@@ -23,11 +23,13 @@ class FakeLoad:
         return next(self.values)
 
 
-def turns(names: str, log: list[str], shares: list[float], monkeypatch: pytest.MonkeyPatch) -> Turns:
+def turns(
+    names: str, log: list[str], shares: list[float], monkeypatch: pytest.MonkeyPatch, calm: float = CALM
+) -> Turns:
     monkeypatch.setattr(sampling, "SETTLE", 0)
     monkeypatch.setattr(sampling, "Load", lambda: FakeLoad(shares))
     runs = {name: (lambda name=name: log.append(name)) for name in names}
-    return Turns(runs, Clock(torch.device("cpu")), Gate(None))
+    return Turns(runs, Clock(torch.device("cpu")), Gate(None), calm=calm)
 
 
 def test_every_contender_once_a_round_in_changing_order(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -46,6 +48,14 @@ def test_disturbed_rounds_are_played_again(monkeypatch: pytest.MonkeyPatch) -> N
     samples, load = made.samples(3)
     assert len(samples["a"]) == 3
     assert load == pytest.approx((0 + CALM + 0.01) / 3)
+
+
+def test_every_round_of_commands_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = turns("ab", [], [0.9, 0.5, 1.0], monkeypatch, calm=1.0)
+    made.take(3)
+    samples, load = made.samples(3)
+    assert [len(taken) for taken in samples.values()] == [3, 3]
+    assert load == pytest.approx(0.8)
 
 
 def test_where_no_round_is_calm_the_calmest_count(monkeypatch: pytest.MonkeyPatch) -> None:
