@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import subprocess
 import sys
+from fractions import Fraction
 from functools import partial
 from pathlib import Path
 
@@ -28,7 +29,7 @@ def looped(path: Path, frames: int, size: tuple[int, int]) -> Path:
         video.width, video.height, video.pix_fmt = *size, "yuv420p"
         pictures = [frame.reformat(*size, format="yuv420p") for frame in source.decode(video=0)]
         for time, picture in zip(range(frames), itertools.cycle(pictures), strict=False):
-            picture.pts, picture.time_base = time, 1 / video.rate
+            picture.pts, picture.time_base = time, Fraction(1, 25)
             out.mux(video.encode(picture))
         out.mux(video.encode(None))
     return path
