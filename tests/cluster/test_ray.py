@@ -97,12 +97,13 @@ def test_two_workers_share_a_gpu_and_an_autoscaler_is_asked(
     with_gpu = nodes.add_node(num_cpus=1, num_gpus=1, object_store_memory=STORE)
     pool = CountingPool(gpus=0.5)
     try:
-        at_once: list[int] = []
-        outcome = upscale(folder, tmp_path / "out.mkv", pool, at=lambda done: at_once.append(len(pool.workers)))
+        pool.start(2, SEGMENTS)
+        outcome = upscale(folder, tmp_path / "out.mkv", pool)
+        at_once = len(pool.workers)
     finally:
         pool.close()
         nodes.remove_node(with_gpu)
-    assert outcome.error == "" and max(at_once) == 2
+    assert outcome.error == "" and at_once == 2
     assert len({event.node for event in pool.events if event.kind == "done"}) == 1
     assert_same(tmp_path / "out.mkv", folder / "whole.mkv")
     # As many as would be of use: two segments each; none once all is handed out.

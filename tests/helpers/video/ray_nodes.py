@@ -28,6 +28,7 @@ def cluster_of(nodes: int, cpus: int = 1) -> Iterator[Any]:
     import ray
     from ray.cluster_utils import Cluster
 
+    before = signal.getsignal(signal.SIGTERM)  # Ray leaves a handler of its own, which would end later tests
     cluster = Cluster(
         initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False, "object_store_memory": STORE}
     )
@@ -39,6 +40,7 @@ def cluster_of(nodes: int, cpus: int = 1) -> Iterator[Any]:
     finally:
         ray.shutdown()
         cluster.shutdown()
+        signal.signal(signal.SIGTERM, before)
 
 
 class CountingPool(RayPool):
@@ -54,6 +56,14 @@ class CountingPool(RayPool):
         """The same, its counts at zero."""
         self.submitted, self.events, self.late = [], [], 0
         return self
+
+    def start(self, count: int, waiting: int) -> None:
+        """Waits until ``count`` workers are there for ``waiting`` segments, however slow the machine is."""
+        ends = time.monotonic() + 120
+        while len(self.workers) < count:
+            assert time.monotonic() < ends
+            self.grow(waiting)
+            self.wait(0.1)
 
     def again(self, segments: int) -> int:
         """Segments that were handed out again, less those that another worker was at for longer than usual."""
