@@ -13,6 +13,16 @@ ROOT = Path(srfast.__file__).parent
 KINDS = {name for name, kind in vars(errors).items() if isinstance(kind, type) and issubclass(kind, errors.SrfastError)}
 
 
+def modules() -> list[Path]:
+    """All of the package; in a checkout kernels and training are links."""
+    found = [
+        Path(at, name) for at, _, names in os.walk(ROOT, followlinks=True) for name in names if name.endswith(".py")
+    ]
+    assert ROOT / "kernels" / "launch.py" in found
+    assert len(found) > 200
+    return found
+
+
 def broken_lines(text: str) -> list[int]:
     """Lines of a module's text at which an error of srfast is made with a line break inside of an argument."""
     found = []
@@ -27,13 +37,7 @@ def broken_lines(text: str) -> list[int]:
 def test_lines_are_arguments() -> None:
     assert broken_lines('raise InputError(f"{path} is none\\nsee: help")') == [1]
     assert broken_lines('raise errors.OutputError(f"{path} is none", "see: help")') == []
-    # In a checkout kernels and training are links.
-    files = [
-        Path(at, name) for at, _, names in os.walk(ROOT, followlinks=True) for name in names if name.endswith(".py")
-    ]
-    assert ROOT / "kernels" / "launch.py" in files
-    assert len(files) > 200
-    assert [f"{path}:{line}" for path in files for line in broken_lines(path.read_text("utf-8"))] == []
+    assert [f"{path}:{line}" for path in modules() for line in broken_lines(path.read_text("utf-8"))] == []
 
 
 def test_a_name_stays_within_its_line() -> None:
@@ -60,9 +64,7 @@ def test_errors_that_quote_others_keep_their_lines() -> None:
     assert quoting_lines(wrong) == [4]
     assert quoting_lines(wrong.replace('f"{path}: {e}"', '*quoted(e, f"{path}: ")')) == []
     assert quoting_lines(wrong.replace("errors.InputError", "ValueError")) == []
-    files = sorted(ROOT.rglob("*.py"))
-    assert len(files) > 150
-    assert [f"{path}:{line}" for path in files for line in quoting_lines(path.read_text("utf-8"))] == []
+    assert [f"{path}:{line}" for path in modules() for line in quoting_lines(path.read_text("utf-8"))] == []
 
 
 def test_a_quoted_error_keeps_its_lines() -> None:

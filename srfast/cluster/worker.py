@@ -10,7 +10,7 @@ from typing import Any
 
 from srfast.cluster.plan import Plan, parse_plan
 from srfast.cluster.segment import run_segment, segment_path
-from srfast.errors import SrfastError, quoted
+from srfast.errors import SrfastError
 from srfast.upscaler import Upscaler
 
 
@@ -47,7 +47,7 @@ class Worker:
                 data = segment_path(Path(own), number).read_bytes()
             return {"record": asdict(record), "data": data}
         except SrfastError as error:
-            return {"error": "\n".join(quoted(error, after=f" (on {self._name})")), "code": error.exit_code}
+            return {"error": f"{error} (on {self._name})", "code": error.exit_code}
         except (OSError, ValueError, RuntimeError, MemoryError) as error:
             what = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
             return {"error": f"{what:.300} (on {self._name})", "code": SrfastError.exit_code}
