@@ -73,7 +73,8 @@ def _ui(args: argparse.Namespace) -> int:
     from srfast.service.service import Service
 
     address, options = address_of(args, 7860), options_of(args, "ui")
-    serve(build_page(Service(options)), address, "the page is")
+    page, stopping = build_page(Service(options))
+    serve(page, address, "the page is", stopping)
     return 0
 
 

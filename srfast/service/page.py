@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import secrets
 import shutil
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -66,11 +66,14 @@ _DIVIDE = (
 )
 
 
-def build_page(service: Service) -> FastAPI:
+def build_page(service: Service) -> tuple[FastAPI, Callable[[], None]]:
     """Makes the application of the page, with the HTTP interface of ``srfast serve`` behind it.
 
     Args:
         service: not started yet.
+
+    Returns:
+        The application, and what ends the streams that every open page holds: to be called when the server begins to stop.
     """
     uploads = service.options.folder / "uploads"
     os.environ["GRADIO_TEMP_DIR"] = str(uploads)
@@ -90,7 +93,8 @@ def build_page(service: Service) -> FastAPI:
         theme=theme,
         css=_CSS,
     )
-    return mounted
+    inner: Any = next(route.app for route in mounted.routes if isinstance(getattr(route, "app", None), gr.routes.App))
+    return mounted, inner.stop_event.set
 
 
 class _Page:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import socket
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import uvicorn
@@ -33,13 +34,33 @@ class Address:
     local: bool
 
 
-def serve(app: Application, address: Address, what: str) -> None:
+class _Server(uvicorn.Server):
+    """A server that says when it begins to stop.
+
+    Args:
+        config: of the server.
+        stopping: is called then, in its event loop.
+    """
+
+    def __init__(self, config: uvicorn.Config, stopping: Callable[[], None] | None) -> None:
+        super().__init__(config)
+        self._stopping = stopping
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Ends what would go on for ever, and then waits for the requests at hand."""
+        if self._stopping is not None:
+            self._stopping()
+        await super().shutdown(sockets)
+
+
+def serve(app: Application, address: Address, what: str, stopping: Callable[[], None] | None = None) -> None:
     """Listens until SIGINT or SIGTERM; requests at hand are finished, and jobs stop where they can be continued.
 
     Args:
         app: ASGI.
         address: where.
         what: is served, in words.
+        stopping: is called when a signal came, before requests at hand are waited for; it ends those that have no end.
 
     Raises:
         OutputError: the port is taken, or the address is none of this machine.
@@ -65,7 +86,7 @@ def serve(app: Application, address: Address, what: str) -> None:
         timeout_graceful_shutdown=_GRACE,
     )
     try:
-        uvicorn.Server(config).run(sockets=[listening])
+        _Server(config, stopping).run(sockets=[listening])
     except KeyboardInterrupt:  # as it raises the signal again that ended it
         print("srfast: stopped", file=sys.stderr, flush=True)
     finally:

@@ -30,10 +30,12 @@ class Server:
         address: with the slash at its end and without a token.
         token: of the address, None where it has none.
         client: that knows both.
+        said: lines of its standard error; whole when the process has ended.
     """
 
     def __init__(self, process: subprocess.Popen[str], address: str, token: str | None) -> None:
         self.process, self.address, self.token = process, address, token
+        self.said: list[str] = []
         headers = {"Authorization": f"Bearer {token}"} if token else {}
         self.client = httpx.Client(base_url=address, timeout=120, headers=headers, trust_env=False)
 
@@ -90,8 +92,9 @@ def running(folder: Path, *options: str, command: str = "serve", end: int | None
             break
     else:
         raise AssertionError("".join(said))
-    threading.Thread(target=lambda: [None for _ in process.stderr or ()], daemon=True).start()
     server = Server(process, found[1], found[2])
+    reader = threading.Thread(target=lambda: server.said.extend(process.stderr or ()), daemon=True)
+    reader.start()
     try:
         for _ in range(600):
             try:
@@ -105,3 +108,4 @@ def running(folder: Path, *options: str, command: str = "serve", end: int | None
         if process.poll() is None:
             process.send_signal(end or signal.SIGKILL)
         process.wait(60)
+        reader.join(60)

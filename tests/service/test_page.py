@@ -41,8 +41,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     (folder / "open").mkdir()
     shutil.copy(CLIP, folder / "open" / "clip.mp4")
     options = ("--folder", str(folder / "open"), "--max-image-bytes", "100K")
-    # Gradio's streams would hold a graceful end up for a quarter of a minute.
-    with running(folder, *options, command="ui", end=signal.SIGKILL) as made:
+    with running(folder, *options, command="ui") as made:
         yield made
 
 
@@ -208,3 +207,14 @@ def test_uploads_are_held_to_the_limit(tmp_path: Path) -> None:
                 assert not good
                 continue
             assert (response.status_code == 200) is good
+
+
+def test_an_open_page_does_not_hold_up_the_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every page holds a stream that only a heartbeat would end, here of an hour; the server does not give up waiting for it."""
+    monkeypatch.setenv("GRADIO_HEARTBEAT_INTERVAL", "3600")
+    with running(tmp_path, command="ui") as server, server.client.stream("GET", "gradio_api/heartbeat/one") as stream:
+        lines = stream.iter_lines()  # which closes the stream when nobody holds it
+        assert next(lines) == "data: ALIVE"
+        server.process.send_signal(signal.SIGINT)
+        assert server.process.wait(120) == 0
+    assert server.said == ["srfast: stopped\n"]
