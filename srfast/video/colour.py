@@ -22,6 +22,8 @@ LIMITED, FULL = 1, 2
 PQ, HLG = 16, 18
 # The scaler's own numbers of the matrices it knows (BT.470BG and SMPTE 170M have the same coefficients).
 _SCALER = {1: 1, 4: 4, 5: 5, 6: 5, 7: 7, 9: 9}
+# FFmpeg's flags of its scaler: bicubic with accurate rounding, and chroma of every pixel. PyAV names the latter from 18 on.
+_EXACT, _FULL_CHROMA_OUT, _FULL_CHROMA_IN = 4 | 0x40000, 0x2000, 0x4000
 _NAMES = {1: "BT.709", 4: "FCC", 5: "BT.470BG", 6: "BT.601", 7: "SMPTE 240M", 9: "BT.2020"}
 # Parts of red and blue in the luma (H.273, table 4).
 _LUMA = {
@@ -74,6 +76,15 @@ def declared_tags(context: Any) -> dict[str, int]:
     return {name: int(getattr(context, name)) for name in ("colorspace", "color_range", "color_primaries", "color_trc")}
 
 
+def format_of(frame: Any) -> Any:
+    """Names the pixel format of a decoded frame, of one on a device the one that it has once it is fetched.
+
+    Args:
+        frame: PyAV's; before PyAV 18 frames have no ``sw_format``, and those on a device are fetched while they are decoded.
+    """
+    return getattr(frame, "sw_format", None) or frame.format
+
+
 def colour_of(context: Any, frame: Any, declared: dict[str, int], height: int, path: str) -> Colour:
     """Reads the tags of a codec context, of its first frame where the context has none, and then the container's.
 
@@ -83,7 +94,7 @@ def colour_of(context: Any, frame: Any, declared: dict[str, int], height: int, p
     Raises:
         InputError: the matrix is none that the scaler converts.
     """
-    pix_fmt = frame.sw_format or frame.format
+    pix_fmt = format_of(frame)
 
     def tag(name: str, unknown: int) -> int:
         found = (int(getattr(context, name)), int(getattr(frame, name)), declared[name])
@@ -126,7 +137,7 @@ def to_rgb(
     from av.video.reformatter import VideoReformatter
 
     scaler, (width, height) = scaler or VideoReformatter(), size or (frame.width, frame.height)
-    source = frame.sw_format or frame.format
+    source = format_of(frame)
     if deep and not source.is_rgb and not source.has_palette:
         return _deep_to_rgb(frame, colour, alpha, (width, height), scaler)
     name = "rgba" if alpha else "rgb"
@@ -138,7 +149,7 @@ def to_rgb(
         src_colorspace=_SCALER.get(colour.matrix),
         src_color_range=colour.range,
         dst_color_range=FULL,
-        interpolation=_interpolation("FULL_CHR_H_INT"),
+        interpolation=_EXACT | _FULL_CHROMA_OUT,
     )
     return rgb.to_ndarray()
 
@@ -161,17 +172,11 @@ def from_rgb(image: Array, pix_fmt: str, colour: Colour, scaler: VideoReformatte
             src_color_range=FULL,
             dst_colorspace=_SCALER.get(colour.matrix),
             dst_color_range=colour.range,
-            interpolation=_interpolation("FULL_CHR_H_INP"),
+            interpolation=_EXACT | _FULL_CHROMA_IN,
         )
     frame.colorspace, frame.color_range = colour.matrix, colour.range
     frame.color_primaries, frame.color_trc = colour.primaries, colour.transfer
     return frame
-
-
-def _interpolation(chroma: str) -> int:
-    from av.video.reformatter import Interpolation as I  # noqa: N817
-
-    return int(I.BICUBIC | I.ACCURATE_RND | I[chroma])
 
 
 # FFmpeg's scaler takes 255/256 of 16 bits for white, so a level of 12 bits is lost thirteen times over. It is left with
@@ -179,7 +184,7 @@ def _interpolation(chroma: str) -> int:
 def _deep_to_rgb(
     frame: av.VideoFrame, colour: Colour, alpha: bool, size: tuple[int, int], scaler: VideoReformatter
 ) -> Array:
-    source = frame.sw_format or frame.format
+    source = format_of(frame)
     bits = max(component.bits for component in source.components)
     planes = _planes(_plain(frame, _plain_name(source, bits, alpha), colour, size, scaler))
     if len(planes) < 3:  # gray
@@ -231,7 +236,7 @@ def _plain(frame: av.VideoFrame, name: str, colour: Colour, size: tuple[int, int
         dst_colorspace=matrix,
         src_color_range=colour.range,
         dst_color_range=colour.range,
-        interpolation=_interpolation("FULL_CHR_H_INP"),
+        interpolation=_EXACT | _FULL_CHROMA_IN,
     )
 
 

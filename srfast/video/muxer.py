@@ -218,8 +218,7 @@ class Muxer:
             zero = round(self._zero / packet.time_base)
             packet.pts = None if packet.pts is None else packet.pts - zero
             packet.dts = None if packet.dts is None else packet.dts - zero
-        base = stream.time_base
-        packet.rescale_ts(self._av.AVRational(base.numerator, base.denominator))
+        rescale(packet, stream.time_base)
 
     def copy(self, packet: av.Packet[Any], index: int) -> None:
         """Adds a packet of the reader's stream number ``index``; times that the container would refuse are moved.
@@ -272,6 +271,23 @@ class Muxer:
             self.container.close()
             self._close_header()
         self._name.close()
+
+
+def rescale(packet: Any, unit: Fraction) -> None:
+    """Expresses the times of a packet in another unit, halves away from zero, as FFmpeg's av_packet_rescale_ts does.
+
+    PyAV has that function from 18 on.
+
+    Args:
+        packet: PyAV's; its ``pts``, ``dts``, ``duration`` and ``time_base`` are set.
+        unit: seconds.
+    """
+    if (scale := packet.time_base / unit) != 1:
+        for name in ("pts", "dts", "duration"):
+            if (value := getattr(packet, name)) is not None:
+                nearest = int(abs(value) * scale + Fraction(1, 2))
+                setattr(packet, name, nearest if value >= 0 else -nearest)
+    packet.time_base = unit
 
 
 def _like(packet: av.Packet[Any], data: bytes, av_module: Any) -> Any:

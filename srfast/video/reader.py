@@ -17,7 +17,7 @@ from srfast.errors import InputError
 from srfast.images.arrays import Array
 from srfast.kernels.planes import PlaneColour
 from srfast.video.animation import is_animation, plays_of
-from srfast.video.colour import Colour, colour_of, to_rgb
+from srfast.video.colour import Colour, colour_of, format_of, to_rgb
 from srfast.video.completeness import FrameTimes, check
 from srfast.video.damage import Damage
 from srfast.video.decoding import Decoding, is_picture, packet_time
@@ -109,7 +109,7 @@ class VideoReader:
             raise InputError(f"{self._decoding.label} holds no frame{where}")
         frame = self._head[-1]
         self.width, self.height = frame.width, frame.height
-        self.format = self._av.VideoFormat((frame.sw_format or frame.format).name)
+        self.format = self._av.VideoFormat(format_of(frame).name)
         self.colour: Colour = colour_of(
             self.stream.codec_context, frame, self._decoding.tags, self.height, self._decoding.label
         )
