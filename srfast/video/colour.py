@@ -141,6 +141,8 @@ def to_rgb(
     if deep and not source.is_rgb and not source.has_palette:
         return _deep_to_rgb(frame, colour, alpha, (width, height), scaler)
     name = "rgba" if alpha else "rgb"
+    if colour.matrix in _SCALER:
+        frame.colorspace = colour.matrix  # PyAV before 18 passes BT.2020 on by the frame's tag alone
     rgb = scaler.reformat(
         frame,
         width=width,
@@ -166,6 +168,8 @@ def from_rgb(image: Array, pix_fmt: str, colour: Colour, scaler: VideoReformatte
     else:
         formats = {3: ("rgb24", "rgb48le"), 4: ("rgba", "rgba64le")}[image.shape[2]]
         rgb = av.VideoFrame.from_numpy_buffer(np.ascontiguousarray(image), format=formats[image.dtype == np.uint16])
+        if colour.matrix in _SCALER:
+            rgb.colorspace = colour.matrix  # as in to_rgb
         frame = scaler.reformat(
             rgb,
             format=pix_fmt,

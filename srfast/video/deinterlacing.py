@@ -54,8 +54,13 @@ class Deinterlacer:
 
 
 def is_telecined(container: Any, stream: Any) -> bool:
-    """True where the first frames look like film at 24 frames a second in 30: two of five repeat a field (3:2 pulldown)."""
+    """True where the first frames look like film at 24 frames a second in 30: two of five repeat a field (3:2 pulldown).
+
+    Always False with PyAV before 18, which does not tell what a filter found.
+    """
     av = require_av()
+    if not hasattr(av.VideoFrame, "metadata"):
+        return False
     graph = av.filter.Graph()
     source, found = None, {}
     try:
