@@ -38,9 +38,11 @@ _CSS = """
 .jobs progress::-webkit-progress-bar { background: var(--border-color-primary); }
 .jobs progress::-webkit-progress-value { background: var(--color-accent); }
 .jobs progress::-moz-progress-bar { background: var(--color-accent); }
-.jobs a { text-decoration: underline; font-weight: 600; overflow-wrap: anywhere; }
+.jobs a { padding: 0; text-decoration: underline; font-weight: 600; overflow-wrap: anywhere; }
 .jobs .name { font-weight: 600; overflow-wrap: anywhere; }
 #jobs { gap: 0; }
+#jobs .block:has(ul:empty) { display: none; }
+.gradio-container:not(:has(#jobs li)) .controls { display: none; }
 #slider figure { position: relative; margin: auto; overflow: hidden; }
 #slider img { display: block; width: 100%; height: 100%; }
 #slider .before { position: absolute; inset: 0; clip-path: inset(0 calc(100% - var(--at)) 0 0); }
@@ -58,8 +60,26 @@ _CSS = """
 .controls button { min-height: 3rem; flex-grow: 1; }
 footer { display: none !important; }
 """
+# Text in Gradio's own grays, and white on its orange and red, is fainter than 4.5 to 1 (WCAG 2.2, 1.4.3).
+_COLOURS = {
+    "body_text_color_subdued": "*neutral_600",
+    "body_text_color_subdued_dark": "*neutral_300",
+    "input_placeholder_color": "*neutral_500",
+    "input_placeholder_color_dark": "*neutral_400",
+    "button_primary_background_fill": "*primary_700",
+    "button_primary_background_fill_hover": "*primary_800",
+    "button_primary_background_fill_dark": "*primary_700",
+    "button_primary_background_fill_hover_dark": "*primary_800",
+    "button_cancel_background_fill": "#b91c1c",
+    "button_cancel_background_fill_hover": "#991b1b",
+    "button_cancel_background_fill_dark": "#b91c1c",
+    "button_cancel_background_fill_hover_dark": "#991b1b",
+}
 _TALLEST = 26  # of the two pictures, in rem
+_NO_JOBS = "<p>There are none yet.</p>"
 _NOTHING_YET = "<p>Before and after appear here.</p>"
+# Screen readers tell what is said there when it changes.
+_ANNOUNCE = "() => document.querySelector('#said').setAttribute('role', 'status')"
 # The divider is a range over the whole picture: by mouse, by finger, and by keys.
 _DIVIDE = (
     "element.addEventListener('input', e => e.target.parentElement.style.setProperty('--at', e.target.value + '%'))"
@@ -78,7 +98,7 @@ def build_page(service: Service) -> tuple[FastAPI, Callable[[], None]]:
     uploads = service.options.folder / "uploads"
     os.environ["GRADIO_TEMP_DIR"] = str(uploads)
     shutil.rmtree(uploads, ignore_errors=True)  # what an earlier page left
-    theme = gr.themes.Default(font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"])
+    theme = gr.themes.Default(font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"]).set(**_COLOURS)
     app = build_app(service)
     most = max(service.options.video_bytes, service.options.image_bytes)
     mounted: FastAPI = gr.mount_gradio_app(
@@ -92,6 +112,7 @@ def build_page(service: Service) -> tuple[FastAPI, Callable[[], None]]:
         footer_links=[],
         theme=theme,
         css=_CSS,
+        js=_ANNOUNCE,
     )
     inner: Any = next(route.app for route in mounted.routes if isinstance(getattr(route, "app", None), gr.routes.App))
     return mounted, inner.stop_event.set
@@ -140,10 +161,8 @@ class _Page:
                     said = gr.Markdown(elem_id="said")
             gr.Markdown("## Jobs")
             with gr.Column(elem_id="jobs", elem_classes="jobs"):
-                listed = [
-                    gr.HTML(),
-                    gr.HTML(),
-                ]  # those at hand change every second, and the links in the other list do not
+                # Those at hand change every second, and the links in the other list do not.
+                listed = [gr.HTML(_NO_JOBS), gr.HTML(_list("Jobs that have ended", []))]
             with gr.Row(elem_classes="controls"):
                 chosen = gr.Dropdown([], label="Job", elem_id="job", scale=2)
                 cancel = gr.Button("Cancel", elem_id="cancel")
@@ -221,7 +240,7 @@ class _Page:
             if place is not None:
                 shutil.rmtree(place, ignore_errors=True)
             return _refused(error, dropped), gr.update()
-        return f"{escape(job.name)} is in the queue.", gr.update(choices=self._choices(owner), value=job.id)
+        return f"{escape(job.name)} was added to the jobs below.", gr.update(choices=self._choices(owner), value=job.id)
 
     def _request(self, kind: str, *asked: Any) -> Request:
         model, scale, container, codec, crf, picture = asked
@@ -265,7 +284,7 @@ class _Page:
             _list("Jobs that have ended", [j for j in jobs if j not in active]),
         ]
         if not jobs:
-            texts[0] = "<p>There are none yet.</p>"
+            texts[0] = _NO_JOBS
         choices = self._choices(owner)
         known = [value for _, value in choices]
         value = chosen if chosen in known else (known[0] if known else None)

@@ -19,6 +19,7 @@ import pytest
 import srfast
 from tests.helpers import browser as chromium
 from tests.helpers.browser import needs_browser
+from tests.helpers.contrast import FAINT
 from tests.helpers.hostile.uploads import clip
 from tests.helpers.server import Server, running
 
@@ -131,6 +132,10 @@ def test_everything_is_reached_and_done_by_the_keyboard(server: Server, browser:
     assert divider(page) == pytest.approx(45)
     page.keyboard.press("Home")
     assert divider(page) == pytest.approx(0)
+    assert not page.is_visible("#delete")  # there is no job yet
+    page.focus("#start")
+    page.keyboard.press("Enter")
+    page.wait_for_selector("#jobs li[data-state=done] a")
     page.evaluate("document.activeElement.blur(); document.body.tabIndex = -1; document.body.focus()")
     page.mouse.click(2, 2)
     reached: list[str] = []
@@ -143,12 +148,24 @@ def test_everything_is_reached_and_done_by_the_keyboard(server: Server, browser:
             reached.append(place)
     assert reached == [name for name in CONTROLS if page.is_visible(f"#{name}")]
     assert set(CONTROLS) - set(reached) == {"time"}  # of videos alone
-    page.focus("#start")
-    page.keyboard.press("Enter")
-    page.wait_for_selector("#jobs li[data-state=done] a")
     page.focus("#jobs a")
     page.wait_for_timeout(2500)  # the lists are asked for twice
     assert page.evaluate("document.activeElement.matches('#jobs a')")
+
+
+@needs_browser
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_no_text_is_faint_and_what_is_said_is_told(server: Server, browser: Any, tmp_path: Path, scheme: str) -> None:
+    page, _ = opened(browser, server, viewport={"width": 1280, "height": 900}, color_scheme=scheme)
+    assert page.inner_text("#jobs").strip() == "There are none yet."
+    assert page.evaluate(FAINT) == []
+    (tmp_path / "photo.png").write_bytes(PHOTO)
+    page.set_input_files("#upload input[type=file]", str(tmp_path / "photo.png"))
+    wait_for_text(page, "#said", "An image of 40x30 pixels.")
+    assert page.get_attribute("#said", "role") == "status"  # read by screen readers when it changes
+    page.click("#start")
+    page.wait_for_selector("#jobs li[data-state=done] a")
+    assert page.evaluate(FAINT) == []
 
 
 @needs_browser
