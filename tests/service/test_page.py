@@ -157,7 +157,7 @@ def test_everything_is_reached_and_done_by_the_keyboard(server: Server, browser:
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_no_text_is_faint_and_what_is_said_is_told(server: Server, browser: Any, tmp_path: Path, scheme: str) -> None:
     page, _ = opened(browser, server, viewport={"width": 1280, "height": 900}, color_scheme=scheme)
-    assert page.inner_text("#jobs").strip() == "There are none yet."
+    wait_for_text(page, "#jobs", "There are none yet.")
     assert page.evaluate(FAINT) == []
     (tmp_path / "photo.png").write_bytes(PHOTO)
     page.set_input_files("#upload input[type=file]", str(tmp_path / "photo.png"))
