@@ -114,7 +114,7 @@ def build_page(service: Service) -> tuple[FastAPI, Callable[[], None]]:
         css=_CSS,
         js=_ANNOUNCE,
     )
-    inner: Any = next(route.app for route in mounted.routes if isinstance(getattr(route, "app", None), gr.routes.App))
+    inner: Any = next(one for r in mounted.routes if isinstance(one := getattr(r, "app", None), gr.routes.App))
     return mounted, inner.stop_event.set
 
 
