@@ -35,16 +35,18 @@ class TritonBackend:
     interpret: bool = False
     graphs: bool = True
 
-    def not_supported_reasons(self, plan: Plan, device: torch.device, dtype: torch.dtype) -> list[str]:
+    def device_reasons(self, device: torch.device, dtype: torch.dtype) -> list[str]:
         reasons = []
         if importlib.util.find_spec("triton") is None:
             reasons.append("Triton is not installed (pip install triton)")
         if dtype not in _DTYPES:
             reasons.append(f"it computes in float16 or bfloat16, not {str(dtype).removeprefix('torch.')}")
-        reasons += reference_only(plan)
         if not (self.interpret and device.type == "cpu"):
             reasons += _device_reasons(device)
         return reasons
+
+    def not_supported_reasons(self, plan: Plan, device: torch.device, dtype: torch.dtype) -> list[str]:
+        return self.device_reasons(device, dtype) + reference_only(plan)
 
     def compile(self, plan: Plan, device: torch.device, dtype: torch.dtype) -> Executable:
         return TritonExecutable(plan, device, dtype, graphs=self.graphs and device.type == "cuda")
