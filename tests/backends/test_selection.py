@@ -26,7 +26,7 @@ def large_kernel() -> Plan:
 def test_auto_takes_no_plan_apart_for_another_device(monkeypatch: pytest.MonkeyPatch) -> None:
     """Device and dtype rule the GPU's backends out; who asks for one of them by name gets all of its reasons."""
     plan = large_kernel()
-    with pytest.raises(BackendError, match="not float32.*not 11x11"):
+    with pytest.raises(BackendError, match=r"not float32.*not 11x11"):
         select_backend(plan, CPU, torch.float32, "cuda")
 
     def taken_apart(plan: Plan) -> Plan:
