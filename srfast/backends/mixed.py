@@ -11,7 +11,7 @@ from srfast.backends.base import Executable, reference_only
 from srfast.backends.cuda import CudaBackend
 from srfast.backends.cuda.convs import pack_node, single_launch
 from srfast.backends.kernel_choice import faster_in_cuda
-from srfast.backends.triton import TritonBackend, TritonExecutable
+from srfast.backends.triton import TritonBackend
 from srfast.kernels.buffers import Canvas
 from srfast.kernels.configs import device_names
 from srfast.kernels.targets import FrameTarget, Launch
@@ -46,6 +46,8 @@ class MixedBackend:
         return reasons
 
     def compile(self, plan: Plan, device: torch.device, dtype: torch.dtype) -> Executable:
+        from srfast.backends.triton.program import TritonExecutable
+
         graphs = self.graphs and device.type == "cuda"
         return TritonExecutable(plan, device, dtype, graphs, other=cuda_kernel)
 
