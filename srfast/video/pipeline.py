@@ -11,7 +11,7 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -238,7 +238,7 @@ class Run:
 
     Args:
         reader: where frames and packets come from.
-        network: makes the frames larger.
+        network: makes the frames larger, as ``NetworkStage``.
         sink: where they go.
         streams: the reader's streams to copy.
         limit: frames after which it ends.
@@ -252,7 +252,7 @@ class Run:
     def __init__(
         self,
         reader: VideoReader,
-        network: NetworkStage,
+        network: Callable[[Iterable[Item]], Iterator[Item]],
         sink: Sink,
         streams: list[Any],
         limit: int | None,
