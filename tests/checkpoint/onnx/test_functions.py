@@ -122,7 +122,9 @@ STORED = {"low": np.float32(-0.05), "high": np.float32(0.1), "zero": np.float32(
 @pytest.mark.parametrize("name", KINDS)
 def test_forms_of_the_newer_operation_sets(name: str, opset: int, tmp_path: Path) -> None:
     nodes, stored = KINDS[name]
-    if name == "normalised groups" and opset < OPSET:  # a scale for each of the two groups, not for each of the six channels
+    if (
+        name == "normalised groups" and opset < OPSET
+    ):  # a scale for each of the two groups, not for each of the six channels
         stored = stored | {key: stored[key][[1, 4]] for key in ("gain6", "shift6")}
     read = {given for each in nodes for given in each.input}
     stored |= {key: value for key, value in STORED.items() if key in read}

@@ -286,7 +286,9 @@ def grouped(r: Graph, x: fx.Node, groups: int, channels: int, inputs: list[Any],
     """
     scale, shift = _weights(inputs[1], "a scale").reshape(-1), _weights(inputs[2], "a shift").reshape(-1)
     if scale.numel() != groups or shift.numel() != groups:
-        raise CheckpointError(f"a normalisation of {groups} groups has {scale.numel()} scales and {shift.numel()} shifts")
+        raise CheckpointError(
+            f"a normalisation of {groups} groups has {scale.numel()} scales and {shift.numel()} shifts"
+        )
     each = channels // max(groups, 1)
     stored = [None, *(torch.repeat_interleave(value, each).numpy() for value in (scale, shift))]
     return group_norm(r, x, groups, channels, stored, a)
