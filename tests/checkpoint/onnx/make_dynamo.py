@@ -5,6 +5,7 @@ It needs the package onnxscript, which the tests do not: ``python -m tests.check
 
 from __future__ import annotations
 
+import itertools
 import sys
 import tempfile
 import warnings
@@ -42,7 +43,7 @@ class Upconv(nn.Module):
         self.border = nn.ReflectionPad2d(7) if as_layer else None
         layers: list[nn.Module] = []
         widths = (3, 4, 4, 6, 6, 8, 8)
-        for inputs, outputs in zip(widths[:-1], widths[1:], strict=True):
+        for inputs, outputs in itertools.pairwise(widths):
             layers += [nn.Conv2d(inputs, outputs, 3), nn.LeakyReLU(0.1)]
         self.body = nn.Sequential(*layers, nn.ConvTranspose2d(widths[-1], 3, 4, 2, 3))
 

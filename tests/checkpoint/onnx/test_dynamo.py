@@ -1,6 +1,6 @@
 """Files of PyTorch's exporter by torch.export (``dynamo=True``) against onnxruntime. float32 on the CPU.
 
-The graphs are stored as text, as ``make_dynamo`` wrote them with PyTorch 2.13 and onnxscript 0.7.2; weights come from their names.
+The graphs are stored as text, as ``make_dynamo`` wrote them with PyTorch 2.13 and onnxscript 0.7.2. Weights come from names.
 """
 
 from __future__ import annotations
