@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import runpy
 import sys
 from pathlib import Path
 from typing import Any
@@ -76,6 +77,23 @@ def test_inspect_says_what_runs_where(tmp_path: Path, capsys: pytest.CaptureFixt
     assert "SAFMN x2, keys of spandrel" in text
     assert "PyTorch runs " in text
     assert "blended and not exact" in text
+
+
+def test_some_of_it_runs_in_own_kernels(tmp_path: Path) -> None:
+    """Convolutions between what no kernel covers stay srfast's."""
+    torch.save(network("SAFMN").state_dict(), tmp_path / "x.pth")
+    kinds = [type(node).__name__ for node in srfast.Upscaler(load_model(tmp_path / "x.pth"), device="cpu").plan.nodes]
+    assert kinds.count("Conv") >= 6
+    assert len(set(kinds)) >= 3
+
+
+def test_the_shares_count_what_spandrel_reads() -> None:
+    """The table of ``docs/models.md`` counts no architecture that spandrel does not know."""
+    spandrel = pytest.importorskip("spandrel", reason=REASON)
+    known = {"".join(filter(str.isalnum, entry.architecture.id.lower())) for entry in spandrel.MAIN_REGISTRY}
+    script = runpy.run_path(str(Path(__file__).parent.parent.parent / "docs" / "make_shares.py"))
+    assert set(script["STEPS"]["with `srfast[any]`, through spandrel"]) <= known
+    assert not {"srformer", "hma", "spsr", "ludvae"} & known
 
 
 def test_bad_values_are_refused(tmp_path: Path) -> None:
