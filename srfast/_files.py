@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import hashlib
 import os
+import stat
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -37,27 +39,73 @@ def whole_file(path: Path, overwrite: bool, durable: bool = False, scratch: Path
     """Gives the name of a hidden file beside ``path``, or in ``scratch``, which takes its place at the end if nothing failed.
 
     Without ``overwrite`` a file that appeared in the meantime is not touched either. A ``durable`` file's bytes are on the
-    disk before it takes the name, so that a loss of power leaves the old file or the new one.
+    disk before it takes the name, so that a loss of power leaves the old file or the new one. What a killed process left of
+    the hidden file is used again by the next one that makes ``path``.
     """
     check_output(path, overwrite)
-    # The suffix stays last: writers choose the format by it.
-    handle, name = tempfile.mkstemp(
-        prefix=f".{shortened(path.stem, 200)}.", suffix=f".partial{path.suffix}", dir=scratch or path.parent
-    )
-    os.close(handle)
-    partial = Path(name)
+    partial, descriptor = _hidden(scratch or path.parent, path)
     try:
         yield partial
         if durable:
             _flush(partial)
-        # mkstemp makes files that only their owner may read; a result gets what any other new file would.
+        # The hidden file is its owner's alone; a result gets what any other new file would.
         partial.chmod(0o666 & ~_umask())
         if overwrite:
             partial.replace(path)
         else:
             _move_to_free_name(partial, path)
     finally:
-        partial.unlink(missing_ok=True)
+        if _is_still(
+            partial, os.fstat(descriptor)
+        ):  # else it has its name, and another process may hide behind this one
+            partial.unlink()
+        os.close(descriptor)
+
+
+def _hidden(folder: Path, path: Path) -> tuple[Path, int]:
+    """Makes an empty hidden file for ``path``, and what keeps it locked until it is closed."""
+    # The suffix stays last: writers choose the format by it.
+    name, suffix = shortened(path.stem, 200), f".srfast-partial{path.suffix}"
+    usual = folder / f".{name}{suffix}"
+    descriptor = _locked(usual)
+    if descriptor is not None:
+        return usual, descriptor
+    descriptor, own = tempfile.mkstemp(prefix=f".{name}.", suffix=suffix, dir=folder)
+    return Path(own), descriptor
+
+
+def _locked(path: Path) -> int | None:
+    """Makes an empty file, or empties one that was left; None where another process has it, or that cannot be known."""
+    try:
+        while True:
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK, 0o600)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                facts = os.fstat(descriptor)
+                if not stat.S_ISREG(facts.st_mode) or facts.st_uid != os.geteuid():
+                    raise OSError("not a file of our own")
+                if not _is_still(path, facts):  # who had it gave it its name between our two steps
+                    os.close(descriptor)
+                    continue
+                if facts.st_nlink > 1:  # whoever gave it its name was killed before this one was gone
+                    path.unlink()
+                    os.close(descriptor)
+                    continue
+                os.ftruncate(descriptor, 0)
+                os.fchmod(descriptor, 0o600)
+                return descriptor
+            except OSError:
+                os.close(descriptor)
+                raise
+    except OSError:  # a lock, a link, a folder, another user's, or a file system without locks
+        return None
+
+
+def _is_still(path: Path, facts: os.stat_result) -> bool:
+    try:
+        return os.path.samestat(os.lstat(path), facts)
+    except FileNotFoundError:
+        return False
 
 
 def _flush(path: Path) -> None:

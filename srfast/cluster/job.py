@@ -208,7 +208,7 @@ class _Job:
         else:
             folder.mkdir(exist_ok=True)
             write_plan(plan, folder / "plan.json", overwrite=True)
-        for old in (*folder.glob("seen-*"), *folder.glob(".*.partial*")):  # of drivers that died
+        for old in (*folder.glob("seen-*"), *folder.glob(".*.srfast-partial*")):  # of drivers that died
             old.unlink()
         (folder / self._token).touch()
         return plan

@@ -141,7 +141,7 @@ def test_a_segment_that_always_fails_ends_with_a_name_and_the_rest_is_kept(folde
 
 def joining(target: Path) -> list[Path]:
     """The unfinished output in the work folder."""
-    return list(work_folder(target).glob(f".*.partial{target.suffix}"))
+    return list(work_folder(target).glob(f".*.srfast-partial{target.suffix}"))
 
 
 def test_the_output_is_written_while_segments_are_still_computed(folder: Path, tmp_path: Path) -> None:
