@@ -242,6 +242,20 @@ def test_functions_of_the_file(tmp_path: Path) -> None:
     check(path, [(24, 36)], like=expected)
 
 
+@pytest.mark.parametrize("count", [15, 17])
+def test_how_deep_functions_call_each_other(count: int, tmp_path: Path) -> None:
+    """16 calls in each other are read, more are not, though these would end."""
+    inner = [function(f"f{n}", ["x"], ["y"], [call(f"f{n + 1}", ["x"], ["y"])]) for n in range(count)]
+    last = function(f"f{count}", ["x"], ["y"], [node("Relu", ["x"], ["y"])])
+    path = with_functions(tmp_path / "n.onnx", [CONV, call("f0", ["c"], ["y"])], [*inner, last], w=weight(3, 3, 3, 3))
+    if count < 16:
+        kernel = torch.from_numpy(weight(3, 3, 3, 3))
+        check(path, [(24, 36)], like=lambda x: torch.relu(torch.conv2d(x, kernel, padding=1)))
+        return
+    with pytest.raises(CheckpointError, match="more than 16 deep"):
+        load_model(path)
+
+
 def bombs() -> dict[str, tuple[list[Any], list[Any]]]:
     """Calls, and functions that are small in the file and not when they are written out."""
     big = onnx.numpy_helper.from_array(np.zeros(1 << 20, np.float32), "z")
