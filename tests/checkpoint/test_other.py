@@ -5,6 +5,7 @@ from __future__ import annotations
 import runpy
 import sys
 from pathlib import Path
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from torch import nn
 
 import srfast
 from srfast.checkpoint import load_model, save_checkpoint
+from srfast.checkpoint.other import read_other
 from srfast.cli import main
 from srfast.errors import CheckpointError
 
@@ -94,6 +96,32 @@ def test_the_shares_count_what_spandrel_reads() -> None:
     script = runpy.run_path(str(Path(__file__).parent.parent.parent / "docs" / "make_shares.py"))
     assert set(script["STEPS"]["with `srfast[any]`, through spandrel"]) <= known
     assert not {"srformer", "hma", "spsr", "ludvae"} & known
+
+
+@pytest.mark.parametrize(("multiple_of", "minimum", "expected"), [(6, 0, 6), (4, 16, 16), (1, 0, 1)])
+def test_sides_are_multiples_of_what_spandrel_says(
+    multiple_of: int, minimum: int, expected: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With another module in spandrel's place: the networks above continue images themselves."""
+
+    class Descriptor:
+        architecture = SimpleNamespace(name="Toy")
+        size_requirements = SimpleNamespace(square=False, multiple_of=multiple_of, minimum=minimum)
+        scale, model = 2, nn.Conv2d(3, 3, 1)
+
+    class Loader:
+        def __init__(self, device: str) -> None:
+            pass
+
+        def load_from_state_dict(self, state: dict[str, Any]) -> Descriptor:
+            return Descriptor()
+
+    module: Any = ModuleType("spandrel")
+    module.ImageModelDescriptor, module.ModelLoader, module.UnsupportedModelError = Descriptor, Loader, KeyError
+    monkeypatch.setitem(sys.modules, "spandrel", module)
+    other = read_other({"x": torch.ones(1)})
+    assert other is not None
+    assert (other.architecture, other.module.scale, other.module.multiple) == ("Toy", 2, expected)
 
 
 def test_bad_values_are_refused(tmp_path: Path) -> None:
