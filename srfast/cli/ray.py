@@ -16,7 +16,7 @@ def upscale_on_ray(options: UpscaleOptions, sources: list[str], target: str, sev
     """One video, or several into a folder; returns 0, or the code of the first that failed."""
     from srfast._files import check_output, whole_file
     from srfast.cli.progress import Reporter
-    from srfast.cluster import as_dict, upscale
+    from srfast.cluster.pool import Resources, Starting
 
     check_applicable(options, Kind.RAY)
     if options.run.report:
@@ -27,21 +27,22 @@ def upscale_on_ray(options: UpscaleOptions, sources: list[str], target: str, sev
         if several:
             job.target.parent.mkdir(parents=True, exist_ok=True)
     ray, run = options.cluster, options.run
-    # First of all: it refuses what is not for segments.
-    arguments = plan_arguments(options.model, options.video, None, strict=run.strict, reuse=not run.no_reuse)
-    with Reporter(options.output.progress) as reporter:
-        outcomes = upscale(
-            [str(job.source) for job in waiting],
-            [str(job.target) for job in waiting],
-            address=ray.ray or None,
-            gpus=ray.ray_gpus,
-            cpus=ray.ray_cpus,
-            workers=ray.ray_workers,
-            overwrite=options.output.overwrite,
-            resume=options.run.resume,
-            on_progress=reporter.update,
-            **arguments,
-        )
+    with Starting(ray.ray or None, Resources(ray.ray_gpus, ray.ray_cpus, ray.ray_workers)) as pool:
+        if any(job.source.exists() for job in waiting):
+            pool.begin()  # before PyTorch is loaded, which takes as long
+        from srfast.cluster import upscale
+
+        arguments = plan_arguments(options.model, options.video, None, strict=run.strict, reuse=not run.no_reuse)
+        with Reporter(options.output.progress) as reporter:
+            outcomes = upscale(
+                [str(job.source) for job in waiting],
+                [str(job.target) for job in waiting],
+                overwrite=options.output.overwrite,
+                resume=options.run.resume,
+                on_progress=reporter.update,
+                pool=pool,
+                **arguments,
+            )
     for outcome in outcomes:
         if outcome.joined is not None:
             result, count = outcome.joined.result, len(outcome.joined.segments)
@@ -54,6 +55,8 @@ def upscale_on_ray(options: UpscaleOptions, sources: list[str], target: str, sev
         done = len(jobs) - sum(outcome.joined is None for outcome in outcomes)
         print(escaped(f"{target}: {done} of {len(jobs)} files"), file=sys.stderr)
     if options.run.report:
+        from srfast.cluster import as_dict
+
         reports = [as_dict(o.joined, o.plan, o.target) for o in outcomes if o.joined is not None and o.plan is not None]
         with whole_file(options.run.report, overwrite=True) as partial:
             partial.write_text(json.dumps(reports if several else reports[0] if reports else {}, indent=2) + "\n")

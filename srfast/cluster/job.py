@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import logging
 import os
@@ -18,7 +19,7 @@ from srfast._files import shortened, whole_file
 from srfast.cluster.arrivals import Arrivals
 from srfast.cluster.joining import Joined, join
 from srfast.cluster.plan import Plan, read_plan, write_plan
-from srfast.cluster.pool import Event, RayPool, Resources
+from srfast.cluster.pool import Event, Resources, Starting
 from srfast.cluster.schedule import AHEAD, Scheduler, Task
 from srfast.cluster.segment import record_of, segment_path
 from srfast.cluster.splitting import SECONDS, SegmentedKeywords, described, make_plan
@@ -82,7 +83,7 @@ def upscale(
     overwrite: bool = False,
     resume: bool = False,
     on_progress: Callable[[int, int, float, int], None] | None = None,
-    pool: Pool | None = None,
+    pool: Pool | Starting | None = None,
     **options: Unpack[SegmentedKeywords],
 ) -> list[Outcome]:
     """Upscale videos on a Ray cluster, each in segments that any of its machines computes.
@@ -101,7 +102,7 @@ def upscale(
         overwrite: replace outputs, and start over where an unfinished run is.
         resume: continue an unfinished run.
         on_progress: called with frames done, frames in all, seconds, and frames that were there before.
-        pool: workers that are there, and stay, to use instead of new ones on Ray.
+        pool: workers that are there, or start, and stay, to use instead of new ones on Ray.
         **options: those of ``UpscalingOptions``, as ``srfast.upscale_video`` takes them, and those of ``srfast.load``.
 
     Returns:
@@ -118,17 +119,19 @@ def upscale(
     if len(inputs) != len(outputs):
         raise ValueError(f"{len(inputs)} sources need as many targets, not {len(outputs)}")
     how, network = UpscalingOptions.parted(options)
-    upscaler = load(model, **(network | _ON_DRIVER))
-    make = functools.partial(make_plan, upscaler=upscaler, network=described(model, network), how=how, seconds=seconds)
-    job = _Job(inputs, outputs, make, upscaler, overwrite=overwrite, resume=resume, on_progress=on_progress)
-    if any(job.plans):
-        own = pool or RayPool(address, Resources(gpus, cpus, workers))
-        try:
-            job.run(own)
-        finally:
-            if pool is None:
-                own.close()
-    return job.outcomes()
+    with contextlib.ExitStack() as ending:
+        if pool is None:
+            pool = ending.enter_context(Starting(address, Resources(gpus, cpus, workers)))
+            if any(map(os.path.exists, inputs)):
+                pool.begin()
+        upscaler = load(model, **(network | _ON_DRIVER))
+        make = functools.partial(
+            make_plan, upscaler=upscaler, network=described(model, network), how=how, seconds=seconds
+        )
+        job = _Job(inputs, outputs, make, upscaler, overwrite=overwrite, resume=resume, on_progress=on_progress)
+        if any(job.plans):
+            job.run(pool.wait() if isinstance(pool, Starting) else pool)
+        return job.outcomes()
 
 
 def work_folder(target: Path) -> Path:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import logging
 import math
 import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -129,10 +132,8 @@ class RayPool:
         settings: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
         os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
         if address is None:
-            import torch
-
-            devices = torch.cuda.device_count()
-            settings |= {"num_cpus": os.cpu_count() or 1, "num_gpus": devices, "object_store_memory": _STORE}
+            os.environ.setdefault("RAY_worker_niceness", "0")  # as without Ray
+            settings |= {"num_cpus": os.cpu_count() or 1, "num_gpus": _devices(), "object_store_memory": _STORE}
             settings["include_dashboard"] = False
         else:
             settings["address"] = address
@@ -199,8 +200,9 @@ class RayPool:
         self._count += 1
         name = f"worker {self._count}"
         # Lost segments are handed out anew by the driver, which knows which were begun: Ray restarts nothing behind its back.
+        # All segments that it has are its own at once: it opens the next one while it computes one.
         actor = self._class.options(
-            **self._need, max_restarts=0, max_task_retries=0, scheduling_strategy="SPREAD"
+            **self._need, max_restarts=0, max_task_retries=0, max_concurrency=AHEAD, scheduling_strategy="SPREAD"
         ).remote()
         self._workers[name] = _Worker(actor, actor.hello.remote(), name)
 
@@ -281,6 +283,49 @@ class RayPool:
         self._ask(0)
         if self._own:
             self._ray.shutdown()
+
+
+class Starting:
+    """A pool on Ray that starts while the caller does something else, and ends with the context.
+
+    Args:
+        address, resources: as for ``RayPool``.
+    """
+
+    def __init__(self, address: str | None, resources: Resources) -> None:
+        self._make = functools.partial(RayPool, address, resources)
+        self._executor = ThreadPoolExecutor(1, "srfast-ray")
+        self._pool: Future[RayPool] | None = None
+
+    def begin(self) -> None:
+        """Starts it."""
+        self._pool = self._executor.submit(self._make)
+
+    def wait(self) -> RayPool:
+        """The pool, once it is there; raises what ``RayPool`` does."""
+        if self._pool is None:
+            self.begin()
+        assert self._pool is not None
+        return self._pool.result()
+
+    def __enter__(self) -> Starting:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self._pool is not None and self._pool.exception() is None:
+            # In the thread that Ray was started in: from another one it waits for five seconds.
+            self._executor.submit(self._pool.result().close).result()
+        self._executor.shutdown()
+
+
+def _devices() -> int:
+    """GPUs of this machine that PyTorch can use."""
+    drivers = ("/dev/nvidiactl", "/dev/kfd", "/dev/dxg")
+    if sys.platform == "linux" and not any(os.path.exists(driver) for driver in drivers):
+        return 0  # without PyTorch, which takes as long to import as Ray to start
+    import torch
+
+    return torch.cuda.device_count()
 
 
 def _actor_class(ray: Any) -> Any:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import itertools
 import json
 import os
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,7 +23,7 @@ from srfast.video.arrangement import arrange_encoder
 from srfast.video.damage import Damage
 from srfast.video.journal import VIDEO, Journal, packet_of, read_header, read_records
 from srfast.video.pipeline import Progress, arithmetic_of
-from srfast.video.reader import VideoReader
+from srfast.video.reader import Item, VideoReader
 from srfast.video.run import Run
 from srfast.video.segments import Segments
 from srfast.video.settings import Settings
@@ -78,6 +80,7 @@ def run_segment(
     *,
     host: str | None = None,
     on_progress: Callable[[Progress], None] | None = None,
+    turn: contextlib.AbstractContextManager[None] | None = None,
 ) -> Record:
     """Compute one segment of a plan into a file of ``folder``; one that is there already is left as it is.
 
@@ -91,6 +94,8 @@ def run_segment(
         upscaler: the plan's network, if it is loaded already.
         host: the machine's name for the record; by default its own.
         on_progress: called after each frame.
+        turn: held from the first frame that is decoded to the last one that is computed, so that who opens several segments
+            at a time computes one after another; by default nothing.
 
     Returns:
         What is known of it.
@@ -114,7 +119,6 @@ def run_segment(
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise OutputError(f"cannot make the folder {folder}: {error.strerror}") from error
-    redone = upscaler.engine.statistics.redone
     options = plan.options
     with VideoReader(plan.source.path, options.input_options, strict=options.strict) as reader:
         settings = arrange_encoder(reader, plan.target, upscaler, options.encoding)
@@ -125,15 +129,16 @@ def run_segment(
         times = StageTimes()
         network = NetworkStage(upscaler, reuse=options.reuse, times=times, planes=reader.planes, bits=reader.bits)
         run = {"plan": plan.digest, "segment": number, "planes": str(reader.planes)} | arithmetic
+        computing = _InTurn(network, upscaler, turn or contextlib.nullcontext())
         sink = _SegmentSink(path, run, settings, network.seconds_a_frame)
 
         def describe() -> dict[str, Any]:
             return {
                 "segment": number,
-                "seconds": round(time.perf_counter() - started, 3),
+                "seconds": round(time.perf_counter() - started - computing.waited, 3),
                 "stages": {stage: round(spent, 3) for stage, spent in times.seconds.items()},
                 "resumed": sink.start.frames,
-                "redone": upscaler.engine.statistics.redone - redone,
+                "redone": computing.redone,
                 "reuse": {key: int(value) for key, value in asdict(network.statistics).items()},
                 "damage": asdict(reader.damage),
                 "arithmetic": arithmetic,
@@ -147,11 +152,37 @@ def run_segment(
             if on_progress:
                 on_progress(Progress(done, total, time.perf_counter() - started, sink.start.frames))
 
-        Run(reader, network, sink, [], None, times).go(report)
+        Run(reader, computing, sink, [], None, times).go(report)
     record = record_of(path, plan)
     if record is None:
         raise OutputError(f"{path} is not as it was written: the disk or the file system lost a part of it")
     return record
+
+
+class _InTurn:
+    """The network from the first frame to the last, while nobody else has it.
+
+    Attributes:
+        waited: seconds for which somebody else had it.
+        redone: frames computed again in float32.
+    """
+
+    def __init__(
+        self, network: NetworkStage, upscaler: Upscaler, turn: contextlib.AbstractContextManager[None]
+    ) -> None:
+        self._network, self._upscaler, self._turn = network, upscaler, turn
+        self.waited, self.redone = 0.0, 0
+
+    def __call__(self, items: Iterable[Item]) -> Iterator[Item]:
+        """As ``NetworkStage``."""
+        items = iter(items)
+        first = list(itertools.islice(items, 1))
+        ready = time.perf_counter()
+        with self._turn:
+            self.waited = time.perf_counter() - ready
+            before = self._upscaler.engine.statistics.redone
+            yield from self._network(itertools.chain(first, items))
+            self.redone = self._upscaler.engine.statistics.redone - before
 
 
 class _SegmentSink(JournalEncoder):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import tempfile
+import threading
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -17,12 +18,16 @@ from srfast.upscaler import Upscaler
 class Worker:
     """Computes segments one after another.
 
+    Calls from several threads have the network in the order in which they came: while one segment is computed, the next one
+    is opened and its first frames are decoded, and the one before is completed.
+
     Args:
         name: of the machine, for the records.
     """
 
     def __init__(self, name: str) -> None:
         self._name = name
+        self._turns, self._loading = _Turns(), threading.Lock()
         self._network = ""
         self._upscaler: Upscaler | None = None
 
@@ -35,15 +40,16 @@ class Worker:
             folder: where the driver has the segments; what is not seen from here comes back as bytes.
             token: the name of a file that the driver has put there.
         """
+        turn = self._turns.last()
         try:
             read = parse_plan(plan)
             read.check_version()
             upscaler = self._loaded(read.network, read)
             if Path(folder, token).is_file():
-                record = run_segment(read, number, folder, upscaler, host=self._name)
+                record = run_segment(read, number, folder, upscaler, host=self._name, turn=turn)
                 return {"record": asdict(record)}
             with tempfile.TemporaryDirectory(prefix="srfast-") as own:
-                record = run_segment(read, number, own, upscaler, host=self._name)
+                record = run_segment(read, number, own, upscaler, host=self._name, turn=turn)
                 data = segment_path(Path(own), number).read_bytes()
             return {"record": asdict(record), "data": data}
         except SrfastError as error:
@@ -51,10 +57,49 @@ class Worker:
         except (OSError, ValueError, RuntimeError, MemoryError) as error:
             what = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
             return {"error": f"{what:.300} (on {self._name})", "code": SrfastError.exit_code}
+        finally:
+            turn.leave()
 
     def _loaded(self, network: dict[str, Any], plan: Plan) -> Upscaler:
         key = json.dumps(network, sort_keys=True)
-        if key != self._network or self._upscaler is None:
-            self._upscaler = None  # its memory first
-            self._upscaler, self._network = plan.upscaler(), key
-        return self._upscaler
+        with self._loading:
+            if key != self._network or self._upscaler is None:
+                self._upscaler = None  # its memory first
+                self._upscaler, self._network = plan.upscaler(), key
+            return self._upscaler
+
+
+class _Turns:
+    """A queue of those who want the network."""
+
+    def __init__(self) -> None:
+        self._waiting: list[_Turn] = []
+        self._changed = threading.Condition()
+
+    def last(self) -> _Turn:
+        """A place behind all others."""
+        turn = _Turn(self._waiting, self._changed)
+        with self._changed:
+            self._waiting.append(turn)
+        return turn
+
+
+class _Turn:
+    """A place in the queue; as a context it lasts from when nobody is before it."""
+
+    def __init__(self, waiting: list[_Turn], changed: threading.Condition) -> None:
+        self._waiting, self._changed = waiting, changed
+
+    def __enter__(self) -> None:
+        with self._changed:
+            self._changed.wait_for(lambda: self._waiting[0] is self)
+
+    def __exit__(self, *error: object) -> None:
+        self.leave()
+
+    def leave(self) -> None:
+        """Gives the place up, also one that was never used; again does nothing."""
+        with self._changed:
+            if self in self._waiting:
+                self._waiting.remove(self)
+                self._changed.notify_all()

@@ -319,7 +319,7 @@ class Engine:
             out.copy_(self(image))
             return height * width
         with self._lock:
-            whole, job = self.tiling(height, width), Job(image, out, self.scale)
+            whole, job = self.tiling(height, width), Job(image, out, self.scale, own=False)
             computed = 0
             for row, column in whole:
                 part = (

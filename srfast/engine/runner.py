@@ -33,6 +33,7 @@ class Job:
         flags: not 0 where a value was not finite, of tiles that nobody looked at yet.
         redone: a tile was computed again in float32.
         blend: where tiles go that are not exact.
+        own: nobody else has ``out`` yet: other memory may take its place.
     """
 
     images: Tensor
@@ -44,6 +45,7 @@ class Job:
     flags: list[tuple[Tensor, list[Part]]] = field(default_factory=list)
     redone: bool = False
     blend: Blend | None = None
+    own: bool = True
 
     @property
     def size(self) -> tuple[int, int]:
@@ -165,7 +167,12 @@ class Runner:
         else:
             windows = [job.window(part) for part in parts]
             y, flag = self._convert(windows[0] if len(windows) == 1 else torch.cat(windows), job.bgr, job.colour)
-            job.store(parts, y)
+            if job.own and job.images.device.type == "cpu" and y.shape == job.out.shape and all(map(job.whole, parts)):
+                # New memory, as only a GPU's kernels write into the same again. A copy would cost more than its time: PyTorch's
+                # threads spin for milliseconds after it, on the cores that the next image needs.
+                job.out = torch.from_numpy(y.numpy())  # what was made in inference mode could not be changed
+            else:
+                job.store(parts, y)
             # Not looked at now: reading it would wait for the device. The next launch writes the same flag, hence the copy.
             job.flags.append((flag.clone(), parts))
 

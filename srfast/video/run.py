@@ -6,7 +6,7 @@ import errno
 import logging
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from srfast._threads import Channel, Feeding, StageTimes, StoppedError
@@ -14,7 +14,6 @@ from srfast.errors import FrameLossError, OutputError
 from srfast.video.reader import Item, RgbFrame, VideoReader
 from srfast.video.sinks import Sink
 from srfast.video.source import reason, require_av
-from srfast.video.upscale_stage import NetworkStage
 
 _log = logging.getLogger("srfast")
 
@@ -24,7 +23,7 @@ class Run:
 
     Args:
         reader: where frames and packets come from.
-        network: makes the frames larger.
+        network: makes the frames larger, as ``NetworkStage``.
         sink: where they go.
         streams: the reader's streams to copy.
         limit: frames after which it ends.
@@ -38,7 +37,7 @@ class Run:
     def __init__(
         self,
         reader: VideoReader,
-        network: NetworkStage,
+        network: Callable[[Iterable[Item]], Iterator[Item]],
         sink: Sink,
         streams: list[Any],
         limit: int | None,
