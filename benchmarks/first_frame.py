@@ -23,7 +23,7 @@ def compile_one(network: str, arch: int, size: tuple[int, int], threads: int | N
     """Compile what a frame of one network needs; return how many kernels that are and the seconds."""
     import torch
 
-    from srfast.backends.triton import TritonExecutable
+    from srfast.backends.triton.program import TritonExecutable
     from srfast.capture import capture
     from srfast.kernels import launch
     from srfast.kernels.tools.offline import offline

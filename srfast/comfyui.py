@@ -34,7 +34,7 @@ class LoadModel:
 
     @classmethod
     def INPUT_TYPES(cls) -> dict[str, Any]:  # noqa: N802  the name is ComfyUI's
-        """What the node takes."""
+        """Return the node's inputs as ComfyUI wants them: by name a type or the choices, with options."""
         return {
             "required": {
                 "name": ([*_SHIPPED, *_installed()],),
@@ -47,7 +47,23 @@ class LoadModel:
         }
 
     def load(self, name: str, dtype: str = _AUTO, path: str = "", device: str = _AUTO) -> tuple[Upscaler]:
-        """Loads it; the model keeps its memory until no node holds it."""
+        """Load a model; it keeps its memory until no node holds it.
+
+        Args:
+            name: a shipped model's, or that of a file in ComfyUI's folder of upscale models.
+            dtype: 'fp16', 'bf16', 'fp32', or 'auto' for the fastest that keeps all levels of 8-bit images.
+            path: of a checkpoint, instead of the name.
+            device: 'cpu', 'cuda', 'cuda:1', or 'auto' for the first GPU, else the CPU.
+
+        Raises:
+            CheckpointError: the file is missing, or no network that is known.
+            BackendError: nothing runs the network on that device in that dtype.
+
+        Examples:
+            >>> (model,) = LoadModel().load("compact_x2", device="cpu")
+            >>> model.scale
+            2
+        """
         model = path.strip() or _found(name)
         return (Upscaler(model, dtype=_given(dtype), device=_given(device)),)
 
@@ -61,14 +77,27 @@ class UpscaleImages:
 
     @classmethod
     def INPUT_TYPES(cls) -> dict[str, Any]:  # noqa: N802
-        """What the node takes."""
+        """Return the node's inputs as ComfyUI wants them: by name a type or the choices, with options."""
         return {"required": {"model": (MODEL,), "images": ("IMAGE",)}}
 
     def upscale(self, model: Upscaler, images: Tensor) -> tuple[Tensor]:
-        """Upscales [B, H, W, 3] or [B, H, W, 4] float in 0..1 to [B, s*H, s*W, C] on the same device.
+        """Upscale a batch of images.
+
+        Args:
+            model: of ``LoadModel``, without ``outscale``, ``size`` and ``height``.
+            images: [B, H, W, 3] RGB, [B, H, W, 4] RGBA or [B, H, W, 1] gray, floating in 0..1; what lies outside is cut off.
+
+        Returns:
+            [B, s*H, s*W, C] of the same dtype, on the same device.
 
         Raises:
-            InputError: another shape or type, or no images.
+            InputError: another shape or type, no images, or a model that resizes its results.
+
+        Examples:
+            >>> (model,) = LoadModel().load("compact_x2", device="cpu")
+            >>> (large,) = UpscaleImages().upscale(model, torch.zeros(2, 8, 12, 3))
+            >>> large.shape
+            torch.Size([2, 16, 24, 3])
         """
         if images.ndim != 4 or images.shape[3] not in (1, 3, 4) or not images.is_floating_point() or not images.numel():
             raise InputError(f"images are [B, H, W, 3] floating in 0..1, not {list(images.shape)} of {images.dtype}")
@@ -97,7 +126,7 @@ class UpscaleVideo:
 
     @classmethod
     def INPUT_TYPES(cls) -> dict[str, Any]:  # noqa: N802
-        """What the node takes."""
+        """Return the node's inputs as ComfyUI wants them: by name a type or the choices, with options."""
         return {
             "required": {
                 "model": (MODEL,),
@@ -120,13 +149,32 @@ class UpscaleVideo:
     def upscale(
         self, model: Upscaler, source: str, target: str, codec: str = _AUTO, crf: float = -1.0, overwrite: bool = False
     ) -> tuple[str]:
-        """Upscales it with its sound, subtitles and times; returns the result's path.
+        """Upscale a video with its sound, subtitles and times.
 
         An interruption leaves what is done; the same node goes on from there when it is queued again.
+
+        Args:
+            model: of ``LoadModel``.
+            source: path of a video, or a pattern of numbered images.
+            target: path of the result, whose suffix chooses the container; empty is a name in ComfyUI's output folder.
+            codec: an encoder by ffmpeg's name, or 'auto' for the container's usual one.
+            crf: the encoder's quality, 0..63, smaller is better; below 0 is its usual one.
+            overwrite: replace a target that exists.
+
+        Returns:
+            The result's path.
 
         Raises:
             InputError: the source cannot be read.
             OutputError: the target exists and may not be overwritten, or cannot be written.
+
+        Examples:
+            >>> import cv2, numpy as np
+            >>> cv2.imwrite("1.png", np.zeros((24, 32, 3), np.uint8))  # a video of one picture
+            True
+            >>> (model,) = LoadModel().load("compact_x2", device="cpu")
+            >>> UpscaleVideo().upscale(model, "%d.png", "large.mkv")
+            ('large.mkv',)
         """
         from srfast.video import Encoding, Progress, upscale_video
 

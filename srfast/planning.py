@@ -16,8 +16,8 @@ from srfast.capture import capture
 from srfast.capture.mixed import Probe, mixed, probed, settled, whole
 from srfast.errors import UnsupportedModelError
 from srfast.plan import Clamp, Conv, Eager, Node, Plan
+from srfast.plan.graph import renamed
 from srfast.plan.passes import optimise
-from srfast.plan.rewriter import renamed
 
 _log = logging.getLogger("srfast")
 

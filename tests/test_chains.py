@@ -19,6 +19,7 @@ from srfast.engine import Engine
 from srfast.errors import InputError, UnsupportedModelError
 from srfast.models import RealCUGAN, RRDBNet, SRVGGNetCompact
 from srfast.models.artcnn import ArtCNN
+from srfast.models.bordered import Bordered
 from srfast.planning import chained, plan_network
 from tests.helpers.networks.small import randomise
 
@@ -66,6 +67,39 @@ def test_a_chain_is_one_network_after_the_other(backend: str) -> None:
     tiled = Engine(plan, backend=backend, device="cpu", dtype=torch.float32, tile=16)
     torch.testing.assert_close(tiled(images), whole(images), rtol=0, atol=0 if tiled.exact else 1e-5)
     assert tiled.statistics.tiles > 1
+
+
+class Multiple(Bordered):
+    """Of images whose sides are multiples of twice a factor, though its operations ask for the factor alone."""
+
+    scale, border = 1, 0
+
+    def __init__(self, factor: int) -> None:
+        super().__init__()
+        self.multiple = 2 * factor
+        width = 3 * factor**2
+        self.layers = nn.Sequential(
+            nn.PixelUnshuffle(factor), nn.Conv2d(width, width, 3, padding=1), nn.PixelShuffle(factor)
+        )
+
+    def body(self, x: Tensor) -> Tensor:
+        y: Tensor = self.layers(x)
+        return y
+
+
+def test_a_chain_of_multiples_takes_those_of_all() -> None:
+    """Float32 on the CPU: 4 and 6 make 12; the image is mirrored to it once, before the first network."""
+    torch.manual_seed(8)
+    networks = [Multiple(2).eval(), Multiple(3).eval()]
+    plan = chained([plan_network(network) for network in networks])
+    assert plan.alignment == 12
+    x = torch.rand(1, 3, 20, 27, generator=torch.Generator().manual_seed(2))
+    with torch.inference_mode():
+        padded = F.pad(x, (0, 9, 0, 4), "reflect")
+        expected = networks[1].body(networks[0].body(padded).clamp(0, 1)).clamp(0, 1)[:, :, :20, :27]
+    for tile in (0, 12):
+        got = Engine(plan, device="cpu", dtype=torch.float32, tile=tile)(x.permute(0, 2, 3, 1))
+        torch.testing.assert_close(got.permute(0, 3, 1, 2), expected, rtol=0, atol=5e-5)
 
 
 def test_a_chain_with_what_pytorch_runs() -> None:

@@ -76,6 +76,19 @@ def test_the_table_of_architectures_is_made_from_their_records() -> None:
     assert done.stdout == (REPOSITORY / "docs" / "models.md").read_text(encoding="utf-8")
 
 
+def test_the_table_of_shares_is_made_from_counts() -> None:
+    """Run ``python docs/make_shares.py`` after a change of the counts; the own readers and spandrel's reach what was asked."""
+    code = "import sys; sys.path.insert(0, 'docs'); import make_shares; sys.stdout.write(make_shares.page())"
+    done = subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True, check=True)
+    assert done.stdout == (REPOSITORY / "docs" / "models.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| (.+?) \| ([\d.]+)% \| [\d.]+% \| ([\d.]+)% \| [\d.]+% \|$", done.stdout, re.MULTILINE)
+    found = {name: (float(whole), float(since)) for name, whole, since in rows}
+    own, fallback = found["with SPAN, RealPLKSR, Real-CUGAN, RCAN, MoSR"], found["with `srfast[any]`, through spandrel"]
+    assert own[0] >= 78
+    assert own[1] >= 64
+    assert min(fallback) >= 95
+
+
 def test_every_environment_variable_is_listed() -> None:
     page = (REPOSITORY / "docs" / "environment.md").read_text(encoding="utf-8")
     files = [p for p in SOURCES if p.suffix == ".py"] + [REPOSITORY / "setup.py", REPOSITORY / "Makefile"]

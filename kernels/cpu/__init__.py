@@ -224,7 +224,7 @@ class Network:
         hard: bool = False,
         tensors: Sequence[Tensor] = (),
     ) -> None:
-        """Adds an operation other than a convolution; ``backends.cpu.lower`` says what the operations take.
+        """Adds an operation other than a convolution; ``backends.cpu.operations`` says what the operations take.
 
         Args:
             sources, target: numbers of activations.

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
 
 import torch
 
-from srfast.backends.base import Backend, Executable, FrameExecutable, has_no_kernel
+from srfast.backends.base import Backend, Candidate, Executable, FrameExecutable, has_no_kernel
 from srfast.backends.cpu import CpuBackend
 from srfast.backends.cpu.choice import Choice, choose
 from srfast.backends.cpu.ways import KINDS, network_kind
@@ -35,7 +36,7 @@ __all__ = [
     "select_backend",
 ]
 
-BACKENDS: tuple[Backend, ...] = (TritonBackend(), CudaBackend(), MixedBackend(), CpuBackend(), ReferenceBackend())
+BACKENDS: tuple[Candidate, ...] = (TritonBackend(), CudaBackend(), MixedBackend(), CpuBackend(), ReferenceBackend())
 
 _log = logging.getLogger("srfast")
 
@@ -98,8 +99,7 @@ def select_backend(plan: Plan, device: torch.device, dtype: torch.dtype, backend
         return PartsBackend(select_backend, backend)
     asked = backend != "auto"
     passed: list[str] = []
-    for candidate in [_named(backend)] if asked else _ordered(plan, device):
-        reasons = candidate.not_supported_reasons(plan, device, dtype)
+    for candidate, reasons in _tried(plan, device, dtype, backend):
         if not reasons:
             because = "asked for" if asked else "; ".join(passed) or "the fastest"
             name = str(dtype).removeprefix("torch.")
@@ -107,6 +107,19 @@ def select_backend(plan: Plan, device: torch.device, dtype: torch.dtype, backend
             return candidate
         passed.append(f"{candidate.name}: {', '.join(reasons)}")
     raise BackendError(f"cannot run on {device} in {str(dtype).removeprefix('torch.')}: {'; '.join(passed)}")
+
+
+def _tried(
+    plan: Plan, device: torch.device, dtype: torch.dtype, backend: str | Backend
+) -> Iterator[tuple[Backend, list[str]]]:
+    """Backends in the order of the choice, with the reasons against them: the one that is asked for, or all."""
+    if backend != "auto":
+        named = _named(backend)
+        yield named, named.not_supported_reasons(plan, device, dtype)
+        return
+    for candidate in _ordered(plan, device):
+        # A plan is not taken apart for the kernels of a device that is not there.
+        yield candidate, candidate.device_reasons(device, dtype) or candidate.not_supported_reasons(plan, device, dtype)
 
 
 def _in_parts(plan: Plan, device: torch.device, backend: str | Backend) -> bool:
@@ -133,8 +146,10 @@ def _named(backend: str | Backend) -> Backend:
     return found[backend]
 
 
-def _ordered(plan: Plan, device: torch.device) -> list[Backend]:
+def _ordered(plan: Plan, device: torch.device) -> list[Candidate]:
     """Fastest first: the CUDA kernels only where they were measured to be."""
-    names = device_names(device) if torch.cuda.is_available() else ()
+    if device.type != "cuda" or not torch.cuda.is_available():
+        return list(BACKENDS)
+    names = device_names(device)
     first = [backend for backend in BACKENDS if backend.name == preferred(plan, names)]
     return [*first, *(backend for backend in BACKENDS if backend not in first)]

@@ -129,6 +129,14 @@ class Backend(Protocol):
         ...
 
 
+class Candidate(Backend, Protocol):
+    """A backend that ``select_backend`` may choose by itself."""
+
+    def device_reasons(self, device: torch.device, dtype: torch.dtype) -> list[str]:
+        """Say why this backend runs no plan at all there; an empty list means that the plan decides."""
+        ...
+
+
 _WITHOUT_KERNELS: dict[str, Callable[[Node], bool]] = {
     "it has no kernel that resizes by a fraction": lambda n: isinstance(n, Resize) and not isinstance(n.factor, int),
     "PyTorch runs a part of it": lambda n: isinstance(n, Eager),

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, ClassVar
 
 import torch
 
-from srfast.backends.base import Executable
+from srfast.backends.base import Executable, reference_only
 from srfast.backends.cuda import CudaBackend
 from srfast.backends.cuda.convs import pack_node, single_launch
 from srfast.backends.kernel_choice import faster_in_cuda
-from srfast.backends.triton import TritonBackend, TritonExecutable
+from srfast.backends.triton import TritonBackend
 from srfast.kernels.buffers import Canvas
 from srfast.kernels.configs import device_names
 from srfast.kernels.targets import FrameTarget, Launch
@@ -35,15 +35,19 @@ class MixedBackend:
     interpret: bool = False
     graphs: bool = True
 
+    def device_reasons(self, device: torch.device, dtype: torch.dtype) -> list[str]:
+        reasons = TritonBackend(self.interpret).device_reasons(device, dtype)
+        return reasons + [r for r in CudaBackend().device_reasons(device, dtype) if r not in reasons]
+
     def not_supported_reasons(self, plan: Plan, device: torch.device, dtype: torch.dtype) -> list[str]:
-        empty = Plan((), "x", "x", 3)  # CUDA runs what it can
-        reasons = TritonBackend(self.interpret).not_supported_reasons(plan, device, dtype)
-        reasons += [r for r in CudaBackend().not_supported_reasons(empty, device, dtype) if r not in reasons]
+        reasons = self.device_reasons(device, dtype) + reference_only(plan)  # what CUDA has not, Triton runs
         if not reasons and not any(isinstance(n, Conv) and faster_in_cuda(n, device_names(device)) for n in plan.nodes):
             reasons.append("no convolution was measured to be faster in CUDA than in Triton here")
         return reasons
 
     def compile(self, plan: Plan, device: torch.device, dtype: torch.dtype) -> Executable:
+        from srfast.backends.triton.program import TritonExecutable
+
         graphs = self.graphs and device.type == "cuda"
         return TritonExecutable(plan, device, dtype, graphs, other=cuda_kernel)
 

@@ -49,8 +49,11 @@ class ReferenceBackend:
 
     name: ClassVar[str] = "reference"
 
-    def not_supported_reasons(self, plan: Plan, device: torch.device, dtype: torch.dtype) -> list[str]:
+    def device_reasons(self, device: torch.device, dtype: torch.dtype) -> list[str]:
         return [] if dtype.is_floating_point else [f"{dtype} is not a floating type"]
+
+    def not_supported_reasons(self, plan: Plan, device: torch.device, dtype: torch.dtype) -> list[str]:
+        return self.device_reasons(device, dtype)
 
     def compile(self, plan: Plan, device: torch.device, dtype: torch.dtype) -> Executable:
         plan = placed(plan, device, dtype)

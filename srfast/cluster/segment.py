@@ -22,9 +22,8 @@ from srfast.upscaler import Upscaler
 from srfast.video.arrangement import arrange_encoder
 from srfast.video.damage import Damage
 from srfast.video.journal import VIDEO, Journal, packet_of, read_header, read_records
-from srfast.video.pipeline import Progress, arithmetic_of
+from srfast.video.pipeline import Progress, Run, arithmetic_of
 from srfast.video.reader import Item, VideoReader
-from srfast.video.run import Run
 from srfast.video.segments import Segments
 from srfast.video.settings import Settings
 from srfast.video.sinks import JournalEncoder

@@ -14,7 +14,7 @@ from typing import Any
 
 from torch import Tensor
 
-from srfast.plan.nodes import Conv, Eager, Node, describe, tensors
+from srfast.plan.nodes import Concat, Conv, Eager, Node, describe, tensors
 from srfast.plan.shapes import Ratio, Shape, Span
 
 
@@ -209,6 +209,17 @@ class Plan:
         border = f", a border of {self.border} px" if self.border else ""
         lines.append(f"scale {self.scale}, receptive field {field}{border}, {total:.3f} MFLOP per input pixel")
         return "\n".join(lines)
+
+
+def renamed(node: Node, names: dict[str, str]) -> Node:
+    """Return the node as it reads other activations: ``names`` has the new names of those that change."""
+    fields: dict[str, Any] = {
+        k: names[v] for k, v in vars(node).items() if k in ("input", "other", "residual") and v in names
+    }
+    # The kinds of nodes with a tuple of names; other fields that hold text are no names.
+    if isinstance(node, (Conv, Concat, Eager)):
+        fields["more"] = tuple(names.get(name, name) for name in node.more)
+    return replace(node, **fields) if fields else node
 
 
 def _elements(shape: Shape, height: int, width: int) -> Ratio:

@@ -11,8 +11,8 @@ import torch
 
 from srfast.models.subpixel import conv_before_shuffle
 from srfast.plan import Activate, Add, Affine, Clamp, Conv, Node, Plan
-from srfast.plan.rewriter import Rewriting, renamed, sweep
-from srfast.plan.rules import RULES
+from srfast.plan.graph import renamed
+from srfast.plan.rules import RULES, Rewriting, Rule
 
 
 def optimise(plan: Plan) -> Plan:
@@ -39,9 +39,21 @@ def fuse(plan: Plan) -> Plan:
     while changed:
         changed = False
         for rule in RULES:
-            while sweep(graph, rule):
+            while _sweep(graph, rule):
                 changed = True
     return graph.plan()
+
+
+def _sweep(graph: Rewriting, rule: Rule) -> bool:
+    """Applies a rule at every node, as often as it fits; whether it did at all."""
+    changed = False
+    for before in graph.nodes():
+        node = graph.get(before.output)
+        # The node may have become another one under the same name, to which the rule may apply again.
+        while node is not None and rule(graph, node):
+            changed = True
+            node = graph.get(before.output)
+    return changed
 
 
 def in_units(plan: Plan, input_peak: float, output_peak: float) -> Plan:

@@ -20,7 +20,12 @@ _OPEN = ("/health",)
 
 
 def is_loopback(host: str) -> bool:
-    """True for names and addresses that only this machine reaches."""
+    """Say whether only this machine reaches a name or an address.
+
+    Examples:
+        >>> is_loopback("localhost"), is_loopback("[::1]"), is_loopback("192.168.0.7")
+        (True, True, False)
+    """
     try:
         return ipaddress.ip_address(host.strip("[]")).is_loopback
     except ValueError:
@@ -28,7 +33,7 @@ def is_loopback(host: str) -> bool:
 
 
 class Access:
-    """ASGI middleware that answers strangers itself.
+    """Let this machine's own programs and owners of the token in, as ASGI middleware; answer strangers itself.
 
     A page of another site, opened in a browser on this machine, can send requests to a server on localhost: those carry the
     other site in ``Origin``, or a name that points here in ``Host``, and are refused.
@@ -43,7 +48,7 @@ class Access:
         self._app, self._token, self._local = app, token, local
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Passes a request on, or refuses it."""
+        """Pass a request on, or refuse it with 401, 403 or 421."""
         if scope["type"] not in ("http", "websocket"):
             await self._app(scope, receive, send)
             return

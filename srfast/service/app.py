@@ -44,13 +44,21 @@ _ERRORS: dict[int | str, dict[str, Any]] = {
 
 
 def build_app(service: Service) -> FastAPI:
-    """Makes the ASGI application of a service, which starts and stops with it.
+    """Make the ASGI application of a service, which starts and stops with it.
 
     Args:
         service: not started yet.
 
     Returns:
         The application; who may reach it is not its business (``srfast.service.access``).
+
+    Examples:
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> from srfast.service.config import ServiceOptions
+        >>> app = build_app(Service(ServiceOptions(Path(tempfile.mkdtemp()))))
+        >>> "/images" in app.openapi()["paths"]
+        True
     """
 
     @contextlib.asynccontextmanager
@@ -157,7 +165,7 @@ def _add_videos(app: FastAPI, service: Service) -> None:
 
 
 def as_dict(job: Job) -> dict[str, Any]:
-    """What a client is told of a job."""
+    """Return what a client is told of a job, in JSON's types: times in seconds, frames, frames per second."""
     told = ("id", "name", "kind", "state", "created", "ended", "done", "total", "error", "notes")
     values: dict[str, Any] = {name: getattr(job, name) for name in told}
     eta = job.eta_seconds

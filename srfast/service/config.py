@@ -19,7 +19,7 @@ LARGEST_SCALE = 4.0
 
 @dataclass(frozen=True)
 class ServiceOptions:
-    """What a service offers and allows.
+    """Say what a service offers and allows.
 
     Attributes:
         folder: where jobs live; made if missing.
@@ -33,6 +33,11 @@ class ServiceOptions:
         keep_hours: after which a job that has ended is deleted with its files.
         idle_seconds: after which an upload that stands still is given up.
         sources: folders whose files the page may be given by name.
+
+    Examples:
+        >>> options = ServiceOptions(Path("jobs"), models={"mine": "mine.safetensors"}, images_waiting=4)
+        >>> options.names[-1]
+        'mine'
     """
 
     folder: Path
@@ -49,18 +54,18 @@ class ServiceOptions:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Of the models that clients may ask for."""
+        """Names of the models that clients may ask for: the shipped ones, then the service's own."""
         return (*SHIPPED, *self.models)
 
 
 @dataclass(frozen=True)
 class Request:
-    """What is to be done with an upload, in values that a client may choose.
+    """Say what is to be done with an upload, in values that a client may choose.
 
     Attributes:
         model: one of the service's names.
-        scale: final enlargement, up to 4; None is the model's own.
-        codec, crf: of a video; None is the container's usual.
+        scale: final enlargement, above 0 and up to 4; None is the model's own.
+        codec, crf: of a video, the quality above 0 and up to 63; None is the container's usual.
         suffix: of the result, without a dot: a container, or an image format.
 
     Examples:
@@ -75,10 +80,19 @@ class Request:
     suffix: str = "mp4"
 
     def check(self, options: ServiceOptions, suffixes: tuple[str, ...]) -> None:
-        """Refuses what the service does not offer.
+        """Refuse what the service does not offer.
+
+        Args:
+            options: of the service.
+            suffixes: that a result of this kind may have.
 
         Raises:
             InputError: a value is none of those that are offered.
+
+        Examples:
+            >>> Request("compact_x2", suffix="exe").check(ServiceOptions(Path("jobs")), IMAGES)
+            Traceback (most recent call last):
+            srfast.errors.InputError: no format is called 'exe' here; one of png, jpg, webp is
         """
         for name, value, offered in (
             ("model", self.model, options.names),
@@ -93,10 +107,10 @@ class Request:
                 raise InputError(f"{name} takes a number above 0 up to {most:g}, not {number!r}")
 
     def encoding(self) -> Encoding:
-        """How the result is encoded."""
+        """Return how a video's result is encoded."""
         return Encoding(self.codec, self.crf)
 
     @classmethod
     def of(cls, values: dict[str, Any]) -> Request:
-        """From what ``asdict`` made."""
+        """Make a request of what ``asdict`` made of one."""
         return cls(**values)

@@ -14,10 +14,17 @@ _KEPT = 2
 
 
 class Engines:
-    """The upscalers that one thread uses; those that were not used for longest are closed.
+    """Keep the upscalers that one thread uses; those that were not used for longest are closed.
 
     Args:
         options: of the service.
+
+    Examples:
+        >>> from pathlib import Path
+        >>> engines = Engines(ServiceOptions(Path("jobs"), device="cpu"))
+        >>> engines.get(Request("compact_x2")) is engines.get(Request("compact_x2", suffix="mkv"))
+        True
+        >>> engines.close()
     """
 
     def __init__(self, options: ServiceOptions) -> None:
@@ -25,7 +32,11 @@ class Engines:
         self._loaded: OrderedDict[tuple[str, float | None], Upscaler] = OrderedDict()
 
     def get(self, request: Request) -> Upscaler:
-        """The upscaler of a request that was checked."""
+        """Return the upscaler of a request that was checked; it is loaded where it is not there.
+
+        Raises:
+            CheckpointError, BackendError: the model cannot be loaded, or not run on the service's device.
+        """
         from srfast.upscaler import load
 
         key = (request.model, request.scale)
@@ -38,6 +49,6 @@ class Engines:
         return self._loaded[key]
 
     def close(self) -> None:
-        """Closes all."""
+        """Close all upscalers."""
         while self._loaded:
             self._loaded.popitem()[1].close()

@@ -36,7 +36,7 @@ class NoJobError(SrfastError):
 
 @dataclass(frozen=True)
 class Job:
-    """One upload that is upscaled.
+    """Hold what is known of one upload that is upscaled.
 
     Attributes:
         id: 32 hexadecimal digits that nobody guesses.
@@ -52,6 +52,12 @@ class Job:
         error: why it failed, in words.
         notes: of a finished run, such as damage of the input.
         attempts: times that it was started and not brought to an end.
+
+    Examples:
+        >>> request = Request("compact_x2", suffix="mkv")
+        >>> job = Job("0" * 32, "my clip.mp4", "video", request, "running", done=30, total=90, fps=20.0)
+        >>> job.eta_seconds, job.result_name
+        (3.0, 'my_clip_compact_x2.mkv')
     """
 
     id: str
@@ -91,7 +97,7 @@ Work: TypeAlias = Callable[["Job", Path, Path, Callable[[int, int, float], None]
 
 @dataclass
 class JobStore:
-    """The jobs of a service, and the thread that does one after another.
+    """Keep the jobs of a service in a folder, and do one after another in a thread.
 
     Args:
         options: of the service.
@@ -100,6 +106,17 @@ class JobStore:
 
     Raises:
         OutputError: another process uses the folder, or it cannot be written.
+
+    Examples:
+        >>> import tempfile
+        >>> store = JobStore(ServiceOptions(Path(tempfile.mkdtemp())), lambda job, source, target, tell: "")
+        >>> place = store.reserve()
+        >>> _ = (place / "input").write_bytes(b"an image")
+        >>> store.submit(place, Job(place.name, "a.png", "image", Request("compact_x2", suffix="png"))).state
+        'queued'
+        >>> store.cancel(place.name).state
+        'cancelled'
+        >>> store.stop()
     """
 
     options: ServiceOptions
@@ -123,15 +140,15 @@ class JobStore:
 
     @property
     def folder(self) -> Path:
-        """Where the jobs live."""
+        """The folder in which the jobs live."""
         return self.options.folder
 
     def start(self) -> None:
-        """Begins to work."""
+        """Begin to work on the jobs that wait."""
         self._thread.start()
 
     def stop(self) -> None:
-        """Ends the job at hand where it can be continued, and waits for that."""
+        """End the job at hand where it can be continued, wait for that, and leave the folder to others."""
         with self._change:
             self._stopping = True
             self._change.notify_all()
@@ -140,7 +157,7 @@ class JobStore:
         self._lock.close()
 
     def reserve(self) -> Path:
-        """A new folder for an upload, named by the job's id to be.
+        """Make a new folder for an upload, named by the job's id to be.
 
         Raises:
             BusyError: there are as many jobs as the service takes.
@@ -152,10 +169,10 @@ class JobStore:
         return place
 
     def check_room(self) -> None:
-        """Refuses a job that would be one too many.
+        """Refuse a job that would be one too many.
 
         Raises:
-            BusyError: it would.
+            BusyError: there are as many jobs as the service takes.
         """
         with self._change:
             waiting = sum(job.state not in ENDED for job in self._jobs.values())
@@ -163,7 +180,14 @@ class JobStore:
             raise BusyError(f"{waiting} jobs are waiting already; try again later")
 
     def submit(self, place: Path, job: Job) -> Job:
-        """Queues a job whose folder was reserved, and whose input lies there.
+        """Queue a job whose folder was reserved, and whose input lies there.
+
+        Args:
+            place: the folder, from ``reserve``; the input's name in it is ``input``.
+            job: with the folder's name as its id.
+
+        Returns:
+            The job with the time of its creation.
 
         Raises:
             BusyError: others came in between; the folder is removed.
@@ -181,7 +205,7 @@ class JobStore:
         return job
 
     def get(self, job_id: str) -> Job:
-        """One job.
+        """Return a job by its id.
 
         Raises:
             NoJobError: there is none.
@@ -192,13 +216,13 @@ class JobStore:
             return self._jobs[job_id]
 
     def all(self, owner: str | None = None) -> list[Job]:
-        """The jobs in the order in which they came, of one owner where one is given."""
+        """Return the jobs in the order in which they came, of one owner where one is given."""
         with self._change:
             jobs = [job for job in self._jobs.values() if owner is None or job.owner == owner]
         return sorted(jobs, key=lambda job: job.created)
 
     def cancel(self, job_id: str) -> Job:
-        """Ends a job that is waiting or running; what is done of it is kept for ``resume``.
+        """End a job that is waiting or running; what is done of it is kept for ``resume``.
 
         Raises:
             NoJobError: there is none, or it has ended.
@@ -214,7 +238,7 @@ class JobStore:
             return self._jobs[job_id]
 
     def resume(self, job_id: str) -> Job:
-        """Queues a job again that was cancelled or failed; it goes on where it was.
+        """Queue a job again that was cancelled or failed; it goes on where it was.
 
         Raises:
             NoJobError: there is none, or it is not in such a state.
@@ -230,7 +254,7 @@ class JobStore:
             return job
 
     def delete(self, job_id: str) -> None:
-        """Removes a job with its files; one at hand is ended first.
+        """Remove a job with its files; one at hand is ended first.
 
         Raises:
             NoJobError: there is none, or it does not end.
@@ -243,11 +267,11 @@ class JobStore:
         shutil.rmtree(self.folder / job_id, ignore_errors=True)
 
     def input(self, job: Job) -> Path:
-        """The file that is upscaled."""
+        """Return the file that a job upscales."""
         return Path(job.source) if job.source else self.folder / job.id / "input"
 
     def output(self, job: Job) -> Path:
-        """Where its result is."""
+        """Return where a job's result is, or will be."""
         return self.folder / job.id / f"result.{job.request.suffix}"
 
     def _load(self) -> None:
@@ -342,10 +366,25 @@ def _without_paths(words: str, store: JobStore, job: Job) -> str:
 
 
 def check_source(path: str, folders: tuple[Path, ...]) -> Path:
-    """A file of this machine that a client names, if it lies in one of the folders that are open to clients.
+    """Resolve a file of this machine that a client names, if it lies in one of the folders that are open to clients.
+
+    Args:
+        path: as the client wrote it.
+        folders: that are open, links followed.
+
+    Returns:
+        The file's path without links.
 
     Raises:
-        InputError: it does not, is missing, or is no file.
+        InputError: it lies elsewhere, is missing, or is no file.
+
+    Examples:
+        >>> _ = Path("open.png").write_bytes(b"")
+        >>> check_source("open.png", (Path("."),)).name
+        'open.png'
+        >>> check_source("/etc/passwd", (Path("."),))
+        Traceback (most recent call last):
+        srfast.errors.InputError: '/etc/passwd' is no file in the folders that are open here
     """
     try:
         real = Path(path).resolve(strict=True)

@@ -15,7 +15,17 @@ th, td { text-align: left; padding: 0.2rem 1rem 0.2rem 0; vertical-align: top; }
 
 
 def manual(description: dict[str, Any]) -> str:
-    """Makes an HTML page of an OpenAPI description."""
+    """Make an HTML page of an OpenAPI description.
+
+    Args:
+        description: as ``FastAPI.openapi`` gives it.
+
+    Examples:
+        >>> info = {"title": "srfast", "version": "1"}
+        >>> page = manual({"info": info, "paths": {"/health": {"get": {"summary": "Whether the server is up"}}}})
+        >>> "<code>GET /health</code>" in page
+        True
+    """
     parts = []
     for path, methods in description["paths"].items():
         for method, told in methods.items():

@@ -17,7 +17,7 @@ T = TypeVar("T")
 
 
 class Service:
-    """What ``srfast serve`` and ``srfast ui`` share.
+    """Run what ``srfast serve`` and ``srfast ui`` share: images in one thread, jobs in another, and their limits.
 
     Args:
         options: what it offers and allows.
@@ -28,6 +28,14 @@ class Service:
 
     Raises:
         OutputError: the folder of the jobs cannot be used.
+
+    Examples:
+        >>> import tempfile
+        >>> service = Service(ServiceOptions(Path(tempfile.mkdtemp()), images_waiting=1))
+        >>> with service.slot():
+        ...     service.with_images(lambda engines: type(engines).__name__).result()
+        'Engines'
+        >>> service.stop()
     """
 
     def __init__(self, options: ServiceOptions) -> None:
@@ -38,18 +46,18 @@ class Service:
         self._slots = threading.Semaphore(options.images_waiting)
 
     def start(self) -> None:
-        """Begins with the jobs that are there."""
+        """Begin with the jobs that are there."""
         self.jobs.start()
 
     def stop(self) -> None:
-        """Ends in order: images are finished, the job at hand stops where it can be continued."""
+        """End in order: images are finished, the job at hand stops where it can be continued."""
         self._images.shutdown(wait=True, cancel_futures=True)
         self.jobs.stop()
         self._of_images.close()
         self._of_jobs.close()
 
     def slot(self) -> Slot:
-        """A place among the images that wait, to be held while one is received and done.
+        """Take a place among the images that wait, to be held while one is received and done.
 
         Raises:
             BusyError: all are taken.
@@ -59,7 +67,14 @@ class Service:
         return Slot(self._slots)
 
     def with_images(self, work: Callable[[Engines], T]) -> Future[T]:
-        """Has work done in the thread that owns the engines of images, one after another."""
+        """Have work done in the thread that owns the engines of images, one after another.
+
+        Args:
+            work: is given the engines.
+
+        Returns:
+            A future of what ``work`` returns or raises.
+        """
         return self._images.submit(work, self._of_images)
 
     def _work(self, job: Job, source: Path, target: Path, tell: Callable[[int, int, float], None]) -> str:
@@ -67,7 +82,7 @@ class Service:
 
 
 class Slot:
-    """One of a bounded number of places; given back at the end of its block."""
+    """Hold one of a bounded number of places; it is given back at the end of its block."""
 
     def __init__(self, slots: threading.Semaphore) -> None:
         self._slots = slots

@@ -18,7 +18,7 @@ _WHOLE = "srfast.body_is_whole"  # in the scope of a request
 
 
 async def drain(scope: MutableMapping[str, Any], receive: Callable[[], Awaitable[MutableMapping[str, Any]]]) -> None:
-    """Reads what a client still sends of a refused request's body, for a short while.
+    """Read what a client still sends of a refused request's body, for a short while.
 
     A connection that is closed over unread bytes is reset, and a client that is reset may lose the answer. The answer says
     that the connection is closed: else all that the client still sends would be read, without an end.
@@ -38,7 +38,10 @@ async def drain(scope: MutableMapping[str, Any], receive: Callable[[], Awaitable
 
 
 async def body_of(request: Request, most: int, idle_seconds: float) -> bytes:
-    """The whole body of a request.
+    """Read the whole body of a request.
+
+    Args:
+        request, most, idle_seconds: as for ``parts_of``.
 
     Raises:
         LimitError, InputError: as ``parts_of``.
@@ -47,7 +50,11 @@ async def body_of(request: Request, most: int, idle_seconds: float) -> bytes:
 
 
 async def write_body(request: Request, path: Path, most: int, idle_seconds: float) -> None:
-    """Writes the body of a request to a new file, without holding it in memory.
+    """Write the body of a request to a new file, without holding it in memory.
+
+    Args:
+        path: of the file, which must not be there.
+        request, most, idle_seconds: as for ``parts_of``.
 
     Raises:
         LimitError, InputError: as ``parts_of``.
@@ -59,7 +66,7 @@ async def write_body(request: Request, path: Path, most: int, idle_seconds: floa
 
 
 async def parts_of(request: Request, most: int, idle_seconds: float) -> AsyncIterator[bytes]:
-    """The parts of a body as they come.
+    """Yield the parts of a body as they come.
 
     Args:
         request: whose.

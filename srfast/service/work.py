@@ -28,11 +28,28 @@ _SHOWN = (360, 640)  # height and width of the part of a frame that is shown bef
 
 
 def upscale_image(data: bytes, name: str, request: Request, options: ServiceOptions, engines: Engines) -> bytes:
-    """Makes an image file of an image file.
+    """Make an image file of an image file.
+
+    Args:
+        data: the file's bytes.
+        name: of the upload, for messages.
+        request: model, enlargement and format.
+        options: of the service, with its limits.
+        engines: of this thread.
+
+    Returns:
+        The bytes of the larger image's file, with the colour profile and metadata of the first.
 
     Raises:
         InputError: it cannot be read, or is larger than what is allowed.
         OutputError: the format cannot hold the result.
+
+    Examples:
+        >>> small = cv2.imencode(".png", np.zeros((8, 12, 3), np.uint8))[1].tobytes()
+        >>> options = ServiceOptions(Path("jobs"), device="cpu")
+        >>> large = upscale_image(small, "a.png", Request("compact_x2", suffix="png"), options, Engines(options))
+        >>> cv2.imdecode(np.frombuffer(large, np.uint8), cv2.IMREAD_COLOR).shape
+        (16, 24, 3)
     """
     options.limits.check_size(*declared_size(data, name), name)
     picture = picture_of(np.frombuffer(data, np.uint8), name)
@@ -42,7 +59,10 @@ def upscale_image(data: bytes, name: str, request: Request, options: ServiceOpti
 
 
 def check_video(path: Path, options: ServiceOptions) -> tuple[float, int, int]:
-    """Opens an uploaded video; returns its seconds, height and width.
+    """Look at an uploaded video's header.
+
+    Returns:
+        Seconds, 0 where the container does not say, and height and width in pixels.
 
     Raises:
         InputError: it cannot be read, or is larger or longer than what is allowed.
@@ -60,7 +80,18 @@ def do_job(
     options: ServiceOptions,
     engines: Engines,
 ) -> str:
-    """Does a job to its end, or from where it was; returns what is to be said of it.
+    """Do a job to its end, from its start or from where it was.
+
+    Args:
+        job: what is to be done.
+        source: the upload.
+        target: where the result goes.
+        tell: is given frames done, frames in all and frames per second, and may raise to end the job.
+        options: of the service.
+        engines: of this thread.
+
+    Returns:
+        What is to be said of the result, such as damage of the input; empty as a rule.
 
     Raises:
         SrfastError: it cannot be done.
@@ -91,7 +122,7 @@ def do_job(
 def before_and_after(
     path: Path, kind: str, seconds: float, request: Request, options: ServiceOptions, engines: Engines
 ) -> tuple[Array, Array]:
-    """Shows what a run would do: a part of a frame, enlarged by interpolation and by the network.
+    """Show what a run would do: a part of a frame, enlarged by interpolation and by the network.
 
     Args:
         path: the upload.

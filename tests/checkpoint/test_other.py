@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import runpy
 import sys
 from pathlib import Path
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -13,6 +15,7 @@ from torch import nn
 
 import srfast
 from srfast.checkpoint import load_model, save_checkpoint
+from srfast.checkpoint.other import read_other
 from srfast.cli import main
 from srfast.errors import CheckpointError
 
@@ -76,6 +79,49 @@ def test_inspect_says_what_runs_where(tmp_path: Path, capsys: pytest.CaptureFixt
     assert "SAFMN x2, keys of spandrel" in text
     assert "PyTorch runs " in text
     assert "blended and not exact" in text
+
+
+def test_some_of_it_runs_in_own_kernels(tmp_path: Path) -> None:
+    """Convolutions between what no kernel covers stay srfast's."""
+    torch.save(network("SAFMN").state_dict(), tmp_path / "x.pth")
+    kinds = [type(node).__name__ for node in srfast.Upscaler(load_model(tmp_path / "x.pth"), device="cpu").plan.nodes]
+    assert kinds.count("Conv") >= 6
+    assert len(set(kinds)) >= 3
+
+
+def test_the_shares_count_what_spandrel_reads() -> None:
+    """The table of ``docs/models.md`` counts no architecture that spandrel does not know."""
+    spandrel = pytest.importorskip("spandrel", reason=REASON)
+    known = {"".join(filter(str.isalnum, entry.architecture.id.lower())) for entry in spandrel.MAIN_REGISTRY}
+    script = runpy.run_path(str(Path(__file__).parent.parent.parent / "docs" / "make_shares.py"))
+    assert set(script["STEPS"]["with `srfast[any]`, through spandrel"]) <= known
+    assert not {"srformer", "hma", "spsr", "ludvae"} & known
+
+
+@pytest.mark.parametrize(("multiple_of", "minimum", "expected"), [(6, 0, 6), (4, 16, 16), (1, 0, 1)])
+def test_sides_are_multiples_of_what_spandrel_says(
+    multiple_of: int, minimum: int, expected: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With another module in spandrel's place: the networks above continue images themselves."""
+
+    class Descriptor:
+        architecture = SimpleNamespace(name="Toy")
+        size_requirements = SimpleNamespace(square=False, multiple_of=multiple_of, minimum=minimum)
+        scale, model = 2, nn.Conv2d(3, 3, 1)
+
+    class Loader:
+        def __init__(self, device: str) -> None:
+            pass
+
+        def load_from_state_dict(self, state: dict[str, Any]) -> Descriptor:
+            return Descriptor()
+
+    module: Any = ModuleType("spandrel")
+    module.ImageModelDescriptor, module.ModelLoader, module.UnsupportedModelError = Descriptor, Loader, KeyError
+    monkeypatch.setitem(sys.modules, "spandrel", module)
+    other = read_other({"x": torch.ones(1)})
+    assert other is not None
+    assert (other.architecture, other.module.scale, other.module.multiple) == ("Toy", 2, expected)
 
 
 def test_bad_values_are_refused(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -68,16 +69,25 @@ def test_the_page_has_all_three() -> None:
     assert [name for name, _ in SCRIPTS] == ["SLURM", "GNU parallel"] and POD
 
 
+@pytest.fixture(scope="module")
+def one_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A clip, in.mkv, and whole.mkv by a single run."""
+    folder = tmp_path_factory.mktemp("one")
+    in_one_run(moving_clip(folder / "in.mkv", frames=20, size=(32, 32)), folder / "whole.mkv", "compact_x2")
+    return folder
+
+
 @pytest.mark.parametrize(("name", "script"), SCRIPTS)
-def test_scripts_make_the_output_of_a_single_run(tmp_path: Path, tools: dict[str, str], name: str, script: str) -> None:
-    clip = moving_clip(tmp_path / "in.mkv", frames=20, size=(32, 32))
+def test_scripts_make_the_output_of_a_single_run(
+    tmp_path: Path, tools: dict[str, str], one_run: Path, name: str, script: str
+) -> None:
+    shutil.copy(one_run / "in.mkv", tmp_path)
     run(script, tmp_path, tools)
-    in_one_run(clip, tmp_path / "whole.mkv", "compact_x2")
-    assert_same(tmp_path / "out.mkv", tmp_path / "whole.mkv")
+    assert_same(tmp_path / "out.mkv", one_run / "whole.mkv")
 
 
-def test_a_pod_makes_the_segment_of_its_index(tmp_path: Path, tools: dict[str, str]) -> None:
-    moving_clip(tmp_path / "in.mkv", frames=20, size=(32, 32))
+def test_a_pod_makes_the_segment_of_its_index(tmp_path: Path, tools: dict[str, str], one_run: Path) -> None:
+    shutil.copy(one_run / "in.mkv", tmp_path)
     assert POD is not None
     run(f"srfast split in.mkv plan.json -f mkv; export JOB_COMPLETION_INDEX=1; {POD[1]}", tmp_path, tools)
     assert [path.name for path in (tmp_path / "plan.segments").iterdir()] == ["000001.segment"]

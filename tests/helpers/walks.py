@@ -62,10 +62,13 @@ def _module() -> tuple[Callable[[Any], bool], Callable[[], object]]:
     os.environ["TRITON_INTERPRET"] = "1"  # before Triton is imported
     import torch
 
-    from srfast.backends.triton import TritonExecutable
     from srfast.capture import capture
     from srfast.models import SRVGGNetCompact
 
+    try:
+        from srfast.backends.triton.program import TritonExecutable
+    except ImportError:  # where it stood before
+        from srfast.backends.triton import TritonExecutable  # type: ignore[no-redef,attr-defined]
     try:
         from srfast.plan.passes import optimise
     except ImportError:  # where it stood before there was a folder

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from srfast.backends.base import reference_only
-from srfast.backends.cpu.lower import operation
+from srfast.backends.cpu.operations import operation
 from srfast.backends.reference import run_node
 from srfast.backends.triton import TritonBackend
 from srfast.backends.triton.ops import small_launches

@@ -57,49 +57,52 @@ class Interrupted(Halves):
         return super().batch(size, step, rank)
 
 
-def interrupted(rank: int, folder: str, port: int) -> None:
-    join(rank, port)
-    system = SYSTEMS["psnr"](replace(PSNR, iterations=20, save_every=20)).double()
-    trainer = Trainer(system, Interrupted(), Path(folder), torch.device("cpu"))
-    assert not trainer.run()
-    assert trainer.step == 3
-    dist.destroy_process_group()
-
-
 def join(rank: int, port: int) -> None:
     torch.set_num_threads(1)
     os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
     dist.init_process_group("gloo", rank=rank, world_size=2, timeout=timedelta(seconds=60))
 
 
-def worker(rank: int, config: Config, folder: str, port: int) -> None:
+CONFIGS = {"psnr": (PSNR, True), "gan": (GAN, True), "ragp": (RAGP, False)}
+
+
+def work(rank: int, folder: str, port: int) -> None:
+    """All that two processes do, as each start of them takes longer than their work."""
     join(rank, port)
-    torch.save(train(config, Path(folder)), f"{folder}/rank{rank}.pt")
+    for name, (config, _) in CONFIGS.items():
+        torch.save(train(config, Path(folder, name)), f"{folder}/{name}-{rank}.pt")
+    system = SYSTEMS["psnr"](replace(PSNR, iterations=20, save_every=20)).double()
+    trainer = Trainer(system, Interrupted(), Path(folder, "interrupted"), torch.device("cpu"))
+    assert not trainer.run()
+    torch.save(trainer.step, f"{folder}/interrupted-{rank}.pt")
     dist.destroy_process_group()
 
 
-needs_gloo = pytest.mark.skipif(
-    not dist.is_available() or not dist.is_gloo_available(), reason="this PyTorch has no gloo"
-)
+@pytest.fixture(scope="module")
+def ranks(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What two processes have written."""
+    if not dist.is_available() or not dist.is_gloo_available():
+        pytest.skip("this PyTorch has no gloo")
+    folder = tmp_path_factory.mktemp("ranks")
+    mp.spawn(work, (str(folder), 20_000 + os.getpid() % 20_000), nprocs=2)
+    return folder
 
 
-@needs_gloo
-def test_one_process_asked_to_stop_stops_all(tmp_path: Path) -> None:
+def test_one_process_asked_to_stop_stops_all(ranks: Path) -> None:
     """After the same iteration: nobody waits for the gradients of one that is gone, and the state is whole."""
-    mp.spawn(interrupted, (str(tmp_path), 20_000 + (os.getpid() + 1) % 20_000), nprocs=2)
-    assert load_state(tmp_path / "state.pt")["step"] == 3
+    assert [torch.load(ranks / f"interrupted-{rank}.pt") for rank in range(2)] == [3, 3]
+    assert load_state(ranks / "interrupted" / "state.pt")["step"] == 3
 
 
-@needs_gloo
-@pytest.mark.parametrize(("config", "equal"), [(PSNR, True), (GAN, True), (RAGP, False)], ids=["psnr", "gan", "ragp"])
-def test_two_processes_equal_one_with_twice_the_batch(config: Config, equal: bool, tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", CONFIGS)
+def test_two_processes_equal_one_with_twice_the_batch(ranks: Path, name: str, tmp_path: Path) -> None:
     """The relativistic losses look at means over a process's batch: there only the ranks are equal."""
-    mp.spawn(worker, (config, str(tmp_path), 20_000 + os.getpid() % 20_000), nprocs=2)
-    first, second = (torch.load(tmp_path / f"rank{r}.pt", weights_only=True) for r in range(2))
-    alone = train(replace(config, batch=4), tmp_path / "alone")
+    config, equal = CONFIGS[name]
+    first, second = (torch.load(ranks / f"{name}-{rank}.pt", weights_only=True) for rank in range(2))
+    alone = train(replace(config, batch=4), tmp_path)
     assert len(alone) > 6
-    for name, expected in alone.items():
-        assert torch.equal(first[name], second[name])
+    for key, expected in alone.items():
+        assert torch.equal(first[key], second[key])
         if equal:
-            torch.testing.assert_close(first[name], expected, rtol=0, atol=1e-9)
-    assert (tmp_path / "state.pt").is_file()
+            torch.testing.assert_close(first[key], expected, rtol=0, atol=1e-9)
+    assert (ranks / name / "state.pt").is_file()

@@ -70,7 +70,7 @@ class CpuBackend:
         if self.path is not None and self.path not in known:
             raise ValueError(f"this build and this CPU have no {self.path!r}; there are {', '.join(known)}")
 
-    def not_supported_reasons(self, plan: Plan, device: torch.device, dtype: torch.dtype) -> list[str]:
+    def device_reasons(self, device: torch.device, dtype: torch.dtype) -> list[str]:
         reasons = []
         if device.type != "cpu":
             reasons.append(f"it runs on the CPU, not on {device}")
@@ -82,6 +82,9 @@ class CpuBackend:
         if without:
             reasons.append(without)
         return reasons
+
+    def not_supported_reasons(self, plan: Plan, device: torch.device, dtype: torch.dtype) -> list[str]:
+        return self.device_reasons(device, dtype)  # what the kernels have not, oneDNN and PyTorch run
 
     def compile(self, plan: Plan, device: torch.device, dtype: torch.dtype) -> Executable:
         way = self._way(plan, dtype)

@@ -1,43 +1,24 @@
-"""Plans in the operations of the compiled CPU kernels: convolutions and ``csrc/cpu/node.h``."""
+"""Plans in the form of the compiled CPU kernels: convolutions as these have them, and the operations of ``operations``.
+
+Convolutions beside a pixel shuffle whose outputs read one square of pixels each become 1x1 ones, on squares that begin elsewhere.
+A 2x2 convolution of stride 2 that begins at an odd pixel, and a transposed one whose squares end at one, are 3x3 on the plan's
+squares, which begin at the image's first pixel; most of their taps are zero. U-Nets of unpadded convolutions have them (waifu2x,
+Real-CUGAN). The CPU kernels can begin their squares at any pixel.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
-from functools import singledispatch
-from typing import Any
 
 import torch
 from torch import Tensor
 
-from srfast.backends.cpu.squares import MovedShuffle, MovedUnshuffle, with_moved_squares
-from srfast.backends.reference import resize_weights
-from srfast.kernels.cpu import Network, winograd_fits
+from srfast.kernels.cpu import winograd_fits
 from srfast.models.subpixel import conv_after_shuffle
-from srfast.plan import (
-    Activate,
-    Add,
-    Affine,
-    ChannelGate,
-    Clamp,
-    Concat,
-    Conv,
-    Depthwise,
-    GroupNorm,
-    InstanceNorm,
-    Multiply,
-    Node,
-    PixelNorm,
-    Plan,
-    Pool,
-    Resize,
-    Shape,
-    Shuffle,
-    Slice,
-    SpatialGate,
-    Unshuffle,
-)
+from srfast.plan import Add, Clamp, Concat, Conv, Node, Plan, Shape, Shuffle, Unshuffle
 from srfast.plan.passes import with_curves_apart
+from srfast.plan.shapes import Span
 
 
 def uses_winograd(node: Conv, shapes: Mapping[str, Shape], winograd: bool) -> bool:
@@ -98,151 +79,94 @@ def _shared(node: Conv) -> bool:
     return node.slope is None or node.slope.numel() == 1
 
 
-@dataclass(frozen=True)
-class Operation:
-    """A node as ``kernels.cpu.Network.node`` takes it; rows as in ``backends.cpu.schedule.Layer``."""
+@dataclass(frozen=True, eq=False)
+class MovedUnshuffle(Unshuffle):
+    """Pixel unshuffle whose first square begins at row and column ``offset``; pixels beyond the image are 0."""
 
-    name: str
-    shrink: int = 1
-    grow: int = 1
-    whole: bool = False
-    options: Mapping[str, Any] | None = None
+    offset: int
 
-    def add(self, network: Network, sources: list[int], target: int) -> None:
-        network.node(sources, target, self.name, **(self.options or {}))
-
-    @property
-    def reach(self) -> int:
-        """Rows read above and below each row."""
-        return int((self.options or {}).get("reach", 0))
+    def reads(self, span: Span, block: int = 1) -> list[Span]:
+        return [(span[0] * self.factor + self.offset, span[1] * self.factor + self.offset)]
 
 
-@singledispatch
-def operation(node: Node, channels: int) -> Operation:
-    """Return how the kernels do a node other than a convolution, which has a form of its own.
+@dataclass(frozen=True, eq=False)
+class MovedShuffle(Shuffle):
+    """Pixel shuffle whose first square begins at row and column ``offset``; pixels beyond the image are ``beyond``, [C]."""
+
+    offset: int
+    beyond: Tensor
+
+    def reads(self, span: Span, block: int = 1) -> list[Span]:
+        return [((span[0] - self.offset) // self.factor, (span[1] - 1 - self.offset) // self.factor + 1)]
+
+
+def with_moved_squares(plan: Plan, apart: Collection[str] = ()) -> Plan:
+    """The plan with such 3x3 convolutions as 1x1 ones.
 
     Args:
-        node: in float32.
-        channels: of its first input.
+        plan: in float32.
+        apart: outputs of convolutions that stay as they are.
     """
-    raise NotImplementedError(f"the CPU kernels have no {type(node).__name__}")
+    shapes = plan.shapes()
+    nodes: list[Node] = []
+    moved: dict[str, Node] = {}  # unshuffles that are replaced, which only their convolution reads
+    for node in plan.nodes:
+        if isinstance(node, Conv) and node.kernel == 3 and not node.more and node.output not in apart:
+            before = plan.producers.get(node.input)
+            if type(before) is Unshuffle and plan.users(before.output) == [node] and node.residual != before.output:
+                found = _below(node, before, shapes)
+                if found is not None:
+                    moved[before.output] = found[0]
+                    nodes.append(found[1])
+                    continue
+            if node.shuffle > 1 and node.act in ("none", "prelu") and (above := _above(node)):
+                nodes += above
+                continue
+        nodes.append(node)
+    return replace(plan, nodes=tuple(moved.get(node.output, node) for node in nodes))
 
 
-@operation.register
-def _(node: Affine, channels: int) -> Operation:
-    return Operation("affine", options={"tensors": _vectors(node, channels)})
+def _below(node: Conv, squares: Unshuffle, shapes: Mapping[str, Shape]) -> tuple[MovedUnshuffle, Conv] | None:
+    """The convolution after a pixel unshuffle, where its taps are those of one square that begins elsewhere."""
+    r, channels = squares.factor, shapes[squares.input].channels
+    weight = node.weight.reshape(-1, channels, r, r, 3, 3)
+    for offset in range(1 - r, r):
+        # Row `offset + k` of the image is phase `phase[k]` of the plan's square `tap[k] - 1`.
+        rows = torch.arange(offset, offset + r)
+        phase, tap = rows % r, rows // r + 1
+        picked = weight[:, :, phase[:, None], phase[None], tap[:, None], tap[None]]
+        if offset and picked.count_nonzero() == weight.count_nonzero():
+            conv = replace(node, weight=picked.reshape(len(node.bias), -1, 1, 1))
+            return MovedUnshuffle(squares.output, squares.input, r, offset), conv
+    return None
 
 
-@operation.register
-def _(node: InstanceNorm, channels: int) -> Operation:
-    return _group_norm(node, channels, channels)
+def _above(node: Conv) -> list[Node] | None:
+    """The convolution before its pixel shuffle, where each output reads one pixel; with what follows as nodes of their own."""
+    r = node.shuffle
+    weight = node.weight.reshape(-1, r, r, node.weight.shape[1], 3, 3)
+    for offset in range(1 - r, r):
+        # Row `k` of a square that begins at `offset` is phase `phase[k]` of the plan's, which reads the square by `tap[k]`.
+        rows = torch.arange(offset, offset + r)
+        phase, tap = rows % r, 1 - rows // r
+        picked = weight.permute(3, 0, 1, 2, 4, 5)[:, :, phase[:, None], phase[None], tap[:, None], tap[None]]
+        if offset and picked.count_nonzero() == weight.count_nonzero():
+            order = torch.arange(len(node.bias)).reshape(-1, r, r)[:, phase[:, None], phase[None]].flatten()
+            return _moved(node, picked.flatten(1).T.contiguous()[:, :, None, None], order, offset)
+    return None
 
 
-@operation.register
-def _(node: GroupNorm, channels: int) -> Operation:
-    return _group_norm(node, channels, node.groups)
-
-
-def _group_norm(node: InstanceNorm | GroupNorm, channels: int, groups: int) -> Operation:
-    options = {"tensors": _vectors(node, channels), "eps": node.eps, "groups": groups}
-    return Operation("group_norm", whole=True, options=options)
-
-
-@operation.register
-def _(node: PixelNorm, channels: int) -> Operation:
-    options = {"tensors": _vectors(node, channels), "eps": node.eps, "centred": node.centred}
-    return Operation("pixel_norm", options=options)
-
-
-@operation.register
-def _(node: Slice, channels: int) -> Operation:
-    return Operation("slice", options={"channels": (node.first, node.count)})
-
-
-@operation.register
-def _(node: Activate, channels: int) -> Operation:
-    slopes = [] if node.slope is None else [_expanded(node.slope, channels)]
-    return Operation("activate", options={"curve": node.act, "tensors": slopes})
-
-
-@operation.register
-def _(node: Clamp, channels: int) -> Operation:
-    return Operation("clamp", options={"clamp": (node.low, node.high)})
-
-
-@operation.register
-def _(node: Add, channels: int) -> Operation:
-    return Operation("add")
-
-
-@operation.register
-def _(node: Multiply, channels: int) -> Operation:
-    return Operation("multiply")
-
-
-@operation.register
-def _(node: Concat, channels: int) -> Operation:
-    return Operation("concat")
-
-
-@operation.register
-def _(node: Shuffle, channels: int) -> Operation:
-    return Operation("shuffle", grow=node.factor, options={"factor": node.factor})
-
-
-@operation.register
-def _(node: Unshuffle, channels: int) -> Operation:
-    return Operation("unshuffle", shrink=node.factor, options={"factor": node.factor})
-
-
-@operation.register
-def _(node: MovedShuffle, channels: int) -> Operation:
-    options = {"factor": node.factor, "offset": node.offset, "reach": 1, "tensors": [node.beyond]}
-    return Operation("shuffle", grow=node.factor, options=options)
-
-
-@operation.register
-def _(node: MovedUnshuffle, channels: int) -> Operation:
-    options = {"factor": node.factor, "offset": node.offset, "reach": abs(node.offset)}
-    return Operation("unshuffle", shrink=node.factor, options=options)
-
-
-@operation.register
-def _(node: Pool, channels: int) -> Operation:
-    return Operation(f"{node.kind}_pool", shrink=node.factor, options={"factor": node.factor})
-
-
-@operation.register
-def _(node: Resize, channels: int) -> Operation:
-    assert isinstance(node.factor, int)  # others are not covered
-    weights = torch.tensor(resize_weights(node.factor, node.mode))
-    options = {"factor": node.factor, "reach": weights.shape[1] // 2, "tensors": [weights]}
-    return Operation("resize", grow=node.factor, options=options)
-
-
-@operation.register
-def _(node: ChannelGate, channels: int) -> Operation:
-    slope = _expanded(node.slope, node.squeeze.shape[0])
-    tensors = [node.squeeze, node.squeeze_bias, node.expand, node.expand_bias, slope]
-    ways = {"contrast": node.moment == "contrast", "hard": node.curve == "hardsigmoid"}
-    return Operation("channel_gate", whole=True, options={"tensors": tensors, "inset": node.inset, **ways})
-
-
-@operation.register
-def _(node: Depthwise, channels: int) -> Operation:
-    slopes = [] if node.slope is None else [_expanded(node.slope, channels)]
-    tensors = [node.weight[:, 0].permute(1, 2, 0), node.bias, *slopes]
-    return Operation("depthwise", options={"reach": node.kernel // 2, "curve": node.act, "tensors": tensors})
-
-
-@operation.register
-def _(node: SpatialGate, channels: int) -> Operation:
-    return Operation("spatial_gate", options={"reach": node.weight.shape[-1] // 2, "tensors": [node.weight, node.bias]})
-
-
-def _vectors(node: Affine | InstanceNorm | GroupNorm | PixelNorm, channels: int) -> list[Tensor]:
-    return [_expanded(node.scale, channels), _expanded(node.shift, channels)]
-
-
-def _expanded(values: Tensor, length: int) -> Tensor:
-    return values.expand(length)
+def _moved(node: Conv, weight: Tensor, order: Tensor, offset: int) -> list[Node]:
+    bias, slope = node.bias[order], node.slope
+    if slope is not None and slope.numel() > 1:
+        slope = slope[order]
+    squares, whole, summed = (f"{node.output}_{name}" for name in ("squares", "moved", "sum"))
+    conv = Conv(squares, node.input, weight, bias, node.act, slope, gain=node.gain)
+    # What a convolution gives where its image is zero.
+    beyond = bias if slope is None else torch.where(bias < 0, bias * slope, bias)
+    steps: list[Node] = [conv, MovedShuffle(whole, squares, node.shuffle, offset, beyond * node.gain)]
+    if node.residual is not None:
+        steps.append(Add(summed, whole, node.residual))
+    if node.clamp is not None:
+        steps.append(Clamp(node.output, steps[-1].output, *node.clamp))
+    return [*steps[:-1], replace(steps[-1], output=node.output)]

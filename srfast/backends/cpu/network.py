@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from srfast.backends.base import FrameExecutable, TilingTraits, enlarged_residuals
-from srfast.backends.cpu.lower import lowered, operation, uses_winograd
+from srfast.backends.cpu.lower import lowered, uses_winograd
+from srfast.backends.cpu.operations import operation
 from srfast.backends.cpu.schedule import Layer, chains, schedule
 from srfast.kernels.cpu import LowPrecision, Network, Step, winograd_tile
 from srfast.plan import ChannelGate, Conv, Node, Plan

@@ -28,11 +28,14 @@ class CudaBackend:
 
     graphs: bool = True
 
-    def not_supported_reasons(self, plan: Plan, device: torch.device, dtype: torch.dtype) -> list[str]:
+    def device_reasons(self, device: torch.device, dtype: torch.dtype) -> list[str]:
         reasons = [reason] if (reason := cuda.unavailable_reason()) else []
         if dtype not in cuda.DTYPES:
             reasons.append(f"it computes in float16 or bfloat16, not {str(dtype).removeprefix('torch.')}")
-        reasons += _device_reasons(device) + reference_only(plan)
+        return reasons + _device_reasons(device)
+
+    def not_supported_reasons(self, plan: Plan, device: torch.device, dtype: torch.dtype) -> list[str]:
+        reasons = self.device_reasons(device, dtype) + reference_only(plan)
         convs = [node for node in kernel_plan(plan).nodes if isinstance(node, Conv)]
         return reasons + sorted({text for node in convs if (text := conv_reason(node))})
 

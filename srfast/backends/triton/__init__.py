@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from srfast.backends.triton.backend import TritonBackend, TritonExecutable
+from srfast.backends.triton.backend import TritonBackend
 
-__all__ = ["TritonBackend", "TritonExecutable"]
+__all__ = ["TritonBackend"]

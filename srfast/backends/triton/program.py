@@ -1,5 +1,5 @@
-"""A plan in Triton: its launches, with weights packed and pairs of convolutions folded together, and these at one size over
-preallocated canvases."""
+"""A plan in Triton: its launches, with weights packed and pairs of convolutions folded together, these at one size over
+preallocated canvases, and the executable that keeps them for the last sizes."""
 
 from __future__ import annotations
 
@@ -11,10 +11,12 @@ from torch import Tensor
 
 from srfast.backends.base import enlarged_residuals
 from srfast.backends.gpu.buffers import Canvases, Needs, read_from
+from srfast.backends.gpu.executable import GpuExecutable
 from srfast.backends.gpu.layout import epilogue_of, row_slots
 from srfast.backends.triton.ops import IN_PLACE, joined_launches, small_launches
 from srfast.kernels.buffers import Canvas
-from srfast.kernels.configs import conv_key, pair_key
+from srfast.kernels.configs import conv_key, device_names, pair_key
+from srfast.kernels.launch import compile_all
 from srfast.kernels.packing import PackedConv, pack_conv
 from srfast.kernels.planes import Planes
 from srfast.kernels.targets import PEAKS, FrameTarget, Launch
@@ -26,6 +28,8 @@ from srfast.kernels.triton.planes import load_planes_launch, store_planes_launch
 from srfast.kernels.triton.pointwise import pointwise_launch
 from srfast.plan import Conv, Node, Plan
 
+# Input pixels for each multiprocessor that leave little of it idle: four programs of 128 pixels, one after another.
+_FILL = 512
 # A convolution by another backend's kernel: its launch, or None where the kernel cannot write that target.
 OtherLaunch = Callable[[Canvas, Canvas | FrameTarget, Canvas | None], Launch | None]
 # For a convolution, its dtype and device: the kernel of another backend that shall run it; None for Triton's own.
@@ -251,6 +255,32 @@ class Program:
         return needs
 
 
+class TritonExecutable(GpuExecutable):
+    """A plan with packed weights; keeps the canvases and graphs of the last sizes.
+
+    Args:
+        other: tells the kernel of another backend that shall run a convolution; None for Triton's own.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        device: torch.device,
+        dtype: torch.dtype,
+        graphs: bool,
+        other: OtherKernel = lambda node, dtype, device: None,
+    ) -> None:
+        steps = pack_plan(plan, device_names(device), dtype, device, other)
+        min_pixels = _FILL * _multiprocessors(device)
+        super().__init__(
+            plan, device, lambda size: Program(plan, steps, size, dtype, device), graphs, min_pixels, compile_all
+        )
+
+
+def _multiprocessors(device: torch.device) -> int:
+    return torch.cuda.get_device_properties(device).multi_processor_count if device.type == "cuda" else 1
+
+
 def _programs(device: torch.device) -> int:
     """Programs that run at once: two for each multiprocessor."""
-    return 2 * torch.cuda.get_device_properties(device).multi_processor_count if device.type == "cuda" else 4
+    return 2 * _multiprocessors(device) if device.type == "cuda" else 4

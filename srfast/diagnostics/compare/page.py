@@ -30,7 +30,7 @@ _DECIMALS = {"PSNR-Y": 2, "PSNR-RGB": 2, "SSIM-Y": 4, "LPIPS": 4}
 
 @dataclass(frozen=True)
 class Size:
-    """How large a page may become, and which part of the pictures it shows.
+    """Say how large a page may become, and which part of the pictures it shows.
 
     Attributes:
         most: bytes.
@@ -44,7 +44,12 @@ class Size:
 
 @dataclass(frozen=True)
 class Page:
-    """A page as text, and what was done to its pictures in words."""
+    """Hold a page and what was done to its pictures.
+
+    Attributes:
+        text: the whole page in HTML; it asks no network for anything.
+        note: in words, which is also in the page.
+    """
 
     text: str
     note: str
@@ -65,15 +70,21 @@ class _Part:
 
 
 def build_page(scenes: Iterable[Scene], size: Size | None = None) -> Page:
-    """Builds the page; pictures are PNG if they fit, else JPEG, else smaller parts of them.
+    """Build the page; pictures are PNG if they fit, else JPEG, else smaller parts of them.
 
     Args:
         scenes: taken one after the other, so that only their parts are held.
-        size: the limits.
+        size: the limits; by default 16 MiB.
 
     Raises:
         OutputError: not even small parts fit.
         ValueError: the part that is asked for does not lie in a picture.
+
+    Examples:
+        >>> from srfast.diagnostics.compare import View
+        >>> views = [View(label, "a flat picture", np.full((64, 96, 3), 128, np.uint8)) for label in ("before", "after")]
+        >>> build_page([Scene("gray", tuple(views))]).note
+        '2 pictures as PNG, lossless.'
     """
     size = size or Size()
     parts = [_part(scene, size) for scene in scenes]
@@ -191,11 +202,15 @@ def _data(part: _Part, quality: int) -> dict[str, object]:
 
 
 def address(image: UInt8, quality: int) -> str:
-    """Encodes a picture as a ``data:`` address.
+    """Encode a picture as a ``data:`` address.
 
     Args:
-        image: [H, W, 3] RGB or [H, W, 1].
-        quality: of JPEG, with full chroma; 0 is PNG.
+        image: [H, W, 3] RGB or [H, W, 1] gray.
+        quality: of JPEG, 1..100, with full chroma; 0 is PNG.
+
+    Examples:
+        >>> address(np.zeros((1, 1, 3), np.uint8), 0)[:32]
+        'data:image/png;base64,iVBORw0KGg'
     """
     pixels = image[..., ::-1] if image.shape[2] == 3 else image
     options = (

@@ -30,13 +30,14 @@ _SUFFIXES = tuple(suffix for suffix in READABLE if suffix != ".gif")  # a GIF is
 
 @dataclass(frozen=True)
 class View:
-    """One picture of a scene.
+    """Hold one picture of a scene.
 
     Attributes:
         label: short and unlike the others' of its scene.
         how: what it is, in words.
         image: [H, W, 3] RGB.
-        metrics: measures against the ground truth by name; empty without one.
+        metrics: measures against the ground truth by name: 'PSNR-Y' and 'PSNR-RGB' in dB, 'SSIM-Y' up to 1, 'LPIPS' from 0;
+            empty without one.
     """
 
     label: str
@@ -47,7 +48,7 @@ class View:
 
 @dataclass(frozen=True)
 class Scene:
-    """Pictures of one thing, all of one size.
+    """Hold pictures of one thing, all of one size.
 
     Attributes:
         name: of the picture, or the time of the frame.
@@ -60,7 +61,7 @@ class Scene:
 
 @dataclass(frozen=True)
 class Compared:
-    """What is to be compared: all images, all videos, or all folders of images.
+    """Say what is to be compared: all images, all videos, or all folders of images.
 
     Attributes:
         source: what the others are enlargements of; brought to their size by bicubic interpolation.
@@ -82,13 +83,26 @@ class Compared:
 
 
 def scenes(compared: Compared) -> Iterator[Scene]:
-    """Reads, runs and measures, one scene after the other.
+    """Read, run and measure what is to be compared, one scene after the other.
+
+    Args:
+        compared: the files, and the networks that are run.
+
+    Yields:
+        One scene for two images, one for each time of videos, one for each name that all folders hold.
 
     Raises:
         InputError: a file is missing, cannot be read, has no partner, or is of another picture by its proportions.
         OutputError: a picture would be too large to be compared.
         CheckpointError: AlexNet's file is missing or of another kind.
         MissingDependencyError: LPIPS is asked for without torchmetrics, which has its linear heads.
+
+    Examples:
+        >>> for name, side in (("small.png", 8), ("large.png", 16)):
+        ...     assert cv2.imwrite(name, np.zeros((side, side, 3), np.uint8))
+        >>> (scene,) = scenes(Compared(Path("small.png"), [Path("large.png")]))
+        >>> [(view.label, view.image.shape) for view in scene.views]
+        [('small.png, bicubic', (16, 16, 3)), ('large.png', (16, 16, 3))]
     """
     lpips = _lpips(compared.alexnet) if compared.truth and compared.alexnet else None
     files = [compared.source, *compared.others, *([compared.truth] if compared.truth else [])]
@@ -98,7 +112,7 @@ def scenes(compared: Compared) -> Iterator[Scene]:
 
 
 def labels_of(paths: Sequence[str]) -> list[str]:
-    """Names of files, with as many of their folders as tell them apart.
+    """Return names of files, with as many of their folders as tell them apart.
 
     Examples:
         >>> labels_of(["photo.png", "a/out.png", "b/out.png"])
@@ -254,7 +268,18 @@ def _fitted(scene: str, label: str, how: str, image: UInt8, height: int, width: 
 
 
 def rgb(image: Array) -> UInt8:
-    """Gray, BGR or BGRA of 8 or 16 bits as [H, W, 3] RGB of 8 bits; transparent pixels over gray."""
+    """Convert a picture to RGB of 8 bits, with transparent pixels over gray.
+
+    Args:
+        image: [H, W] or [H, W, 1] gray, [H, W, 3] BGR or [H, W, 4] BGRA, uint8 or uint16.
+
+    Returns:
+        [H, W, 3] uint8.
+
+    Examples:
+        >>> rgb(np.array([[[0, 0, 65535]]], np.uint16)).tolist()
+        [[[255, 0, 0]]]
+    """
     if image.dtype == np.uint16:
         image = (image.astype(np.uint32) * 255 + 32767) // 65535
     if image.ndim == 2:
@@ -275,7 +300,20 @@ def _lpips(alexnet: Path) -> Callable[[UInt8, UInt8], float]:
 
 
 def measures(image: UInt8, truth: UInt8, border: int) -> dict[str, float]:
-    """PSNR and SSIM of whole pictures less a border, as in the tables of the papers; none of pictures too small for them."""
+    """Measure PSNR and SSIM of whole pictures less a border, as in the tables of the papers.
+
+    Args:
+        image, truth: [H, W, 3] RGB uint8, of one size.
+        border: pixels left out on each side.
+
+    Returns:
+        'PSNR-Y' and 'PSNR-RGB' in dB, infinite for equal pictures, and 'SSIM-Y' up to 1; none where the pictures are too small.
+
+    Examples:
+        >>> black, gray = np.zeros((32, 32, 3), np.uint8), np.full((32, 32, 3), 51, np.uint8)
+        >>> f"{measures(gray, black, 2)['PSNR-RGB']:.2f} dB"  # 20 log10(255 / 51)
+        '13.98 dB'
+    """
     from srfast.training.metrics import psnr_rgb, psnr_y, ssim_y
 
     try:

@@ -8,7 +8,7 @@ from torch import Tensor
 
 import srfast
 from srfast.backends.cpu import CpuBackend
-from srfast.backends.cpu.squares import MovedShuffle, MovedUnshuffle, with_moved_squares
+from srfast.backends.cpu.lower import MovedShuffle, MovedUnshuffle, with_moved_squares
 from srfast.backends.reference import ReferenceBackend
 from srfast.engine import Engine
 from srfast.kernels import cpu

@@ -61,6 +61,20 @@ class Mirrored(nn.Module):
         return y
 
 
+class Both(nn.Module):
+    """A mirrored border of one pixel that is continued to a multiple of four, and cropped again."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = nn.Sequential(nn.PixelUnshuffle(4), nn.Conv2d(48, 48, 3, padding=1), nn.PixelShuffle(4))
+
+    def forward(self, x: Tensor) -> Tensor:
+        height, width = x.shape[2:]
+        right, bottom = ((4 - (side + 2) % 4) % 4 for side in (width, height))
+        y: Tensor = self.body(F.pad(x, (1, 1 + right, 1, 1 + bottom), "reflect"))
+        return y[:, :, 1 : height + 1, 1 : width + 1]
+
+
 class Parts(nn.Module):
     """Split channels, group and pixel normalisation, Mish, GELU, zero padding as a layer, a resize to a computed size."""
 
@@ -85,6 +99,7 @@ NETWORKS: dict[str, Callable[[], nn.Module]] = {
     "with the image added": lambda: Player(2, 2, 2, base=True),
     "gray": lambda: Player(2, 2, 2, channels=1),
     "mirrored": Mirrored,
+    "border and multiple": Both,
     "parts": Parts,
     "compact": lambda: SRVGGNetCompact(num_feat=6, num_conv=1, upscale=2),
     "rrdb_x1": lambda: RRDBNet(scale=1, num_feat=6, num_block=1, num_grow_ch=4),
@@ -354,11 +369,11 @@ def test_whole_numbers_are_no_image(tmp_path: Path) -> None:
 def test_what_is_padded_is_not_read_beside_the_image(tmp_path: Path) -> None:
     """A convolution of the image itself has zeros at its border, which in the padded image lie elsewhere."""
 
-    class Both(Player):
+    class Beside(Player):
         def forward(self, x: Tensor) -> Tensor:
             return super().forward(x) + self.extra(x)
 
-    module = Both(2, 1, 2)
+    module = Beside(2, 1, 2)
     module.extra = nn.Conv2d(3, 3, 3, padding=1)
     exported(module, tmp_path / "n.onnx", (10, 12), 17, **free())
     with pytest.raises(CheckpointError, match="reads the image beside"):

@@ -118,12 +118,14 @@ KINDS: dict[str, tuple[list[Any], dict[str, Any]]] = {
 STORED = {"low": np.float32(-0.05), "high": np.float32(0.1), "zero": np.float32(0)}
 
 
-# Before operation set 21 a GroupNormalization had a scale for each group.
-@pytest.mark.parametrize(
-    ("name", "opset"), [(name, n) for name in KINDS for n in (18, OPSET) if n == OPSET or name != "normalised groups"]
-)
+@pytest.mark.parametrize("opset", [18, OPSET])
+@pytest.mark.parametrize("name", KINDS)
 def test_forms_of_the_newer_operation_sets(name: str, opset: int, tmp_path: Path) -> None:
     nodes, stored = KINDS[name]
+    if (
+        name == "normalised groups" and opset < OPSET
+    ):  # a scale for each of the two groups, not for each of the six channels
+        stored = stored | {key: stored[key][[1, 4]] for key in ("gain6", "shift6")}
     read = {given for each in nodes for given in each.input}
     stored |= {key: value for key, value in STORED.items() if key in read}
     path = write(tmp_path / "n.onnx", nodes, [1, 3, None, None], opset, **stored)
@@ -131,6 +133,23 @@ def test_forms_of_the_newer_operation_sets(name: str, opset: int, tmp_path: Path
     for size in ((24, 36), (16, 20)):
         x = torch.rand(1, 3, *size, generator=torch.Generator().manual_seed(1))
         torch.testing.assert_close(loaded.module(x), expected(x), rtol=0, atol=2e-5)
+
+
+@pytest.mark.parametrize(
+    ("opset", "scales", "groups", "says"),
+    [
+        (18, 6, 2, "2 groups has 6 scales"),
+        (21, 2, 2, "6 channels in 2 groups has 2 scales"),
+        (18, 4, 4, "6 channels do not make 4"),
+        (21, 6, 4, "6 channels do not make 4"),
+        (18, 0, 0, "6 channels do not make 0"),
+    ],
+)
+def test_scales_that_do_not_fit_the_groups(opset: int, scales: int, groups: int, says: str, tmp_path: Path) -> None:
+    nodes = [CONV, node("GroupNormalization", ["c", "gain", "shift"], ["y"], num_groups=groups)]
+    stored = {"w": weight(6, 3, 3, 3), "gain": weight(scales) + 1, "shift": weight(scales)}
+    with pytest.raises(CheckpointError, match=says):
+        load_model(write(tmp_path / "n.onnx", nodes, [1, 3, None, None], opset, **stored))
 
 
 def test_weights_of_sixteen_bits(tmp_path: Path) -> None:
@@ -221,6 +240,20 @@ def test_functions_of_the_file(tmp_path: Path) -> None:
         return torch.nn.functional.leaky_relu(u, -0.5) + x
 
     check(path, [(24, 36)], like=expected)
+
+
+@pytest.mark.parametrize("count", [15, 17])
+def test_how_deep_functions_call_each_other(count: int, tmp_path: Path) -> None:
+    """16 calls in each other are read, more are not, though these would end."""
+    inner = [function(f"f{n}", ["x"], ["y"], [call(f"f{n + 1}", ["x"], ["y"])]) for n in range(count)]
+    last = function(f"f{count}", ["x"], ["y"], [node("Relu", ["x"], ["y"])])
+    path = with_functions(tmp_path / "n.onnx", [CONV, call("f0", ["c"], ["y"])], [*inner, last], w=weight(3, 3, 3, 3))
+    if count < 16:
+        kernel = torch.from_numpy(weight(3, 3, 3, 3))
+        check(path, [(24, 36)], like=lambda x: torch.relu(torch.conv2d(x, kernel, padding=1)))
+        return
+    with pytest.raises(CheckpointError, match="more than 16 deep"):
+        load_model(path)
 
 
 def bombs() -> dict[str, tuple[list[Any], list[Any]]]:

@@ -266,23 +266,32 @@ def _hard_sigmoid(r: Graph, inputs: list[Any], a: Attributes) -> fx.Node:
     return r.fx.call_function(torch.clamp, (shifted, 0.0, 1.0))
 
 
-def _group_norm(r: Graph, inputs: list[Any], a: Attributes) -> fx.Node:
+def group_norm(r: Graph, x: fx.Node, groups: int, channels: int, inputs: list[Any], a: Attributes) -> fx.Node:
+    """A GroupNormalization with a scale and a shift for each channel."""
     scale, shift = _weights(inputs[1], "a scale"), _weights(inputs[2], "a shift")
-    groups, channels = int(a["num_groups"]), scale.numel()
     if not 0 < groups <= channels or channels % groups:
-        raise CheckpointError(f"a GroupNormalization of {channels} values has {groups} groups")
+        raise CheckpointError(f"{channels} channels do not make {groups} equal groups")
+    if scale.numel() != channels or shift.numel() != channels:
+        raise CheckpointError(
+            f"a normalisation of {channels} channels in {groups} groups has {scale.numel()} scales and {shift.numel()} shifts"
+        )
     module = nn.GroupNorm(groups, channels, eps=float(a.get("epsilon", 1e-5)))
-    return r.layer(_loaded(module, weight=scale, bias=shift), inputs[0])
+    return r.layer(_loaded(module, weight=scale.reshape(-1), bias=shift.reshape(-1)), x)
 
 
 def grouped(r: Graph, x: fx.Node, groups: int, channels: int, inputs: list[Any], a: Attributes) -> fx.Node:
-    """A GroupNormalization as exporters spell it: an InstanceNormalization of groups that were made channels."""
-    scale, shift = _weights(inputs[1], "a scale"), _weights(inputs[2], "a shift")
-    if scale.numel() != groups or shift.numel() != groups or channels % groups:
-        raise CheckpointError(f"a normalisation of {groups} groups has {scale.numel()} scales")
-    module = nn.GroupNorm(groups, channels, eps=float(a.get("epsilon", 1e-5)))
-    each = channels // groups
-    return r.layer(_loaded(module, weight=scale.repeat_interleave(each), bias=shift.repeat_interleave(each)), x)
+    """One with a scale and a shift for each group.
+
+    Operation set 18 has it so, and so do exporters that spell it as an InstanceNormalization of groups that were made channels.
+    """
+    scale, shift = _weights(inputs[1], "a scale").reshape(-1), _weights(inputs[2], "a shift").reshape(-1)
+    if scale.numel() != groups or shift.numel() != groups:
+        raise CheckpointError(
+            f"a normalisation of {groups} groups has {scale.numel()} scales and {shift.numel()} shifts"
+        )
+    each = channels // max(groups, 1)
+    stored = [None, *(torch.repeat_interleave(value, each).numpy() for value in (scale, shift))]
+    return group_norm(r, x, groups, channels, stored, a)
 
 
 def pixel_norm(r: Graph, x: fx.Node, channels: int, inputs: list[Any], a: Attributes) -> fx.Node:
@@ -336,14 +345,12 @@ OPERATIONS: dict[str, Convert] = {
     "Abs": _called(torch.abs),
     "Neg": lambda r, inputs, a: r.fx.call_function(operator.mul, (inputs[0], -1.0)),
     "Reciprocal": _called(torch.reciprocal),
-    "GroupNormalization": _group_norm,
 }
 # Those that look at each pixel by itself.
 POINTWISE = frozenset(OPERATIONS) - {
     "Conv",
     "ConvTranspose",
     "InstanceNormalization",
-    "GroupNormalization",
     "GlobalAveragePool",
     "MaxPool",
     "AveragePool",

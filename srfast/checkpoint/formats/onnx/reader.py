@@ -20,13 +20,14 @@ from srfast.checkpoint.formats.onnx.images import Image, Images, Rearranged
 from srfast.checkpoint.formats.onnx.moves import Moved
 from srfast.checkpoint.formats.onnx.numbers import OPERATIONS as FOLDED
 from srfast.checkpoint.formats.onnx.numbers import Folding, Sizes
-from srfast.checkpoint.formats.onnx.ops import OPERATIONS, POINTWISE, grouped, pixel_norm, resized
+from srfast.checkpoint.formats.onnx.ops import OPERATIONS, POINTWISE, group_norm, grouped, pixel_norm, resized
 from srfast.checkpoint.formats.onnx.patterns import simplify
 from srfast.checkpoint.formats.onnx.tensors import FLOATS, array_of, finite
 from srfast.errors import CheckpointError, MissingDependencyError, printable, quoted
 from srfast.models.bordered import Bordered
 
 MAX_NODES = 5_000  # RRDBNet-23 has 1,300
+CHANNEL_SCALES = 21  # the first operation set whose GroupNormalization has a scale a channel
 MAX_BYTES = 2 << 30  # of all weights that layers read, each as often as it is read
 _WRONG = (ValueError, IndexError, KeyError, TypeError, RuntimeError, OverflowError, AttributeError, ArithmeticError)
 
@@ -282,6 +283,15 @@ def _normalised(r: _Reader, inputs: list[Value], a: dict[str, Any], outputs: int
     return [Image(OPERATIONS["InstanceNormalization"](r.images, [settled.node, *inputs[1:]], a), place.place)]
 
 
+def _group_norm(r: _Reader, inputs: list[Value], a: dict[str, Any], outputs: int) -> list[Value]:
+    """A GroupNormalization: before operation set 21 it had a scale for each group, since then for each channel."""
+    image = r._settled(inputs[0], "GroupNormalization")
+    place = r.images.beyond([image], "GroupNormalization")
+    groups, channels = int(a["num_groups"]), r.images.shapes(image)[0][1]
+    make = grouped if r.opset < CHANNEL_SCALES else group_norm
+    return [Image(make(r.images, image.node, groups, channels, inputs, a), place.place)]
+
+
 def _layer_norm(r: _Reader, inputs: list[Value], a: dict[str, Any], outputs: int) -> list[Value]:
     """Over the channels of each pixel, where those were put last."""
     value = inputs[0]
@@ -322,6 +332,7 @@ _SPECIAL: dict[str, Callable[[_Reader, list[Value], dict[str, Any], int], list[V
     "Resize": _resize,
     "Upsample": _resize,
     "InstanceNormalization": _normalised,
+    "GroupNormalization": _group_norm,
     "LayerNormalization": _layer_norm,
     "DepthToSpace": _shuffle("DepthToSpace"),
     "SpaceToDepth": _shuffle("SpaceToDepth"),
