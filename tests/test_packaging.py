@@ -11,6 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from srfast.errors import MissingDependencyError
+from srfast.video.source import require_av
+
 REPOSITORY = Path(__file__).parent.parent
 
 
@@ -37,6 +40,21 @@ def test_engine_runs_without_optional_packages() -> None:
     done = subprocess.run([sys.executable, "-c", code, __file__], capture_output=True, text=True, check=True)
     assert "(16, 20, 3)" in done.stdout
     assert "video needs PyAV" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("version", "refused"), [("17.0.1", True), ("17.1.0", False), ("18.1.0", False), ("19.0.2", True)]
+)
+def test_versions_of_pyav(monkeypatch: pytest.MonkeyPatch, version: str, refused: bool) -> None:
+    """As ``pyproject.toml`` has them: PyAV 19 opens files by other arguments, of which no user could make sense."""
+    monkeypatch.setattr("av.__version__", version)
+    wanted = "av>=17.1,<19"
+    assert f'"{wanted}"' in (REPOSITORY / "pyproject.toml").read_text(encoding="utf-8")
+    if refused:
+        with pytest.raises(MissingDependencyError, match=f"not {version}; install it with: pip install '{wanted}'"):
+            require_av()
+    else:
+        assert require_av().__version__ == version
 
 
 def test_a_bare_checkout_works(tmp_path: Path) -> None:

@@ -22,6 +22,7 @@ from srfast.video.untrusted import Limits, open_alone, regular_file
 
 Source: TypeAlias = "str | os.PathLike[str]"
 _NUMBER = re.compile(r"(%\d*d)")
+_AV = "'av>=17.1,<19'"  # as in pyproject.toml
 COPIED = ("audio", "subtitle", "attachment", "data", "video")
 _NETWORK_SECONDS = 15.0
 _LARGEST_FRAME = 16384 * 16384  # pixels: a damaged header must not ask for all the memory there is
@@ -73,12 +74,16 @@ def require_av() -> Any:
     """The PyAV module.
 
     Raises:
-        MissingDependencyError: it is not installed.
+        MissingDependencyError: it is not installed, or is of a version whose interface srfast does not know.
     """
     try:
         import av
     except ImportError as error:
-        raise MissingDependencyError(f"video needs PyAV ({error}); install it with: pip install av") from error
+        raise MissingDependencyError(f"video needs PyAV ({error}); install it with: pip install {_AV}") from error
+    if not (17, 1) <= tuple(map(int, av.__version__.split(".")[:2])) < (19,):
+        raise MissingDependencyError(
+            f"video needs PyAV 17.1 or 18, not {av.__version__}; install it with: pip install {_AV}"
+        )
     return av
 
 
