@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import faulthandler
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
+from _pytest.faulthandler import fault_handler_stderr_fd_key  # the standard error that is not captured
 from torch import nn
 
 from srfast.models import SRVGGNetCompact
@@ -38,6 +40,24 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Puts the tests of long files first; the order is otherwise as it was."""
     rank = {Path(__file__).parent / name: number for number, name in enumerate(LONG)}
     items.sort(key=lambda item: rank.get(item.path, len(LONG)))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    """Ends the process of a test that its own time limit could not end, with the stacks of all threads.
+
+    The limit is a signal, which Python handles between two instructions: a thread that waits in compiled code for one
+    that wants the interpreter's lock never gets there. What ends the process needs no interpreter.
+    """
+    marker = item.get_closest_marker("timeout")
+    limit = float(marker.args[0] if marker else item.config.getini("timeout") or 0)
+    if not limit or item.config.getoption("usepdb"):
+        return (yield)
+    faulthandler.dump_traceback_later(limit + 60, exit=True, file=item.config.stash[fault_handler_stderr_fd_key])
+    try:
+        return (yield)
+    finally:
+        faulthandler.cancel_dump_traceback_later()
 
 
 @pytest.fixture(scope="session", autouse=True)
