@@ -27,6 +27,7 @@ from setuptools import Extension, find_packages, setup
 from setuptools.command.build_ext import build_ext
 
 CPU_SOURCES = Path("csrc/cpu")
+VIDEO_SOURCES = [Path("csrc/video/ffmpeg.cpp"), CPU_SOURCES / "old_runtime.cpp"]
 FLAGS = [
     "-std=c++17",
     "-O3",
@@ -66,8 +67,12 @@ class BuildCompiled(build_ext):
     def build_extension(self, ext: Extension) -> None:
         if ext.name == "srfast._cuda":
             self.build_cuda(ext)
-        else:
+        elif ext.name == "srfast._cpu":
             self.build_cpu(ext)
+        else:
+            ext.extra_compile_args = FLAGS
+            ext.define_macros = old_runtime()
+            super().build_extension(ext)
 
     def build_cuda(self, ext: Extension) -> None:
         nvcc = find_nvcc()
@@ -98,7 +103,7 @@ class BuildCompiled(build_ext):
         sanitize = os.environ.get("SRFAST_SANITIZE") == "1"
         flags = [*FLAGS, *(SANITIZED if sanitize else [])]
         macros: list[tuple[str, str | None]] = [("SRFAST_X86", None)] if x86 else []
-        macros += [("SRFAST_OLD_RUNTIME", None)] if os.environ.get("SRFAST_OLD_RUNTIME") == "1" else []
+        macros += old_runtime()
         (Path(self.build_temp) / CPU_SOURCES).mkdir(parents=True, exist_ok=True)  # before threads do at the same time
 
         def compiled(source: str) -> list[str]:
@@ -124,6 +129,11 @@ class BuildCompiled(build_ext):
             build_temp=self.build_temp,
             target_lang="c++",
         )
+
+
+def old_runtime() -> list[tuple[str, str | None]]:
+    """The macro of modules that older C and C++ libraries must load."""
+    return [("SRFAST_OLD_RUNTIME", None)] if os.environ.get("SRFAST_OLD_RUNTIME") == "1" else []
 
 
 def find_nvcc() -> str | None:
@@ -202,9 +212,25 @@ def cpu_extension() -> list[Extension]:
     ]
 
 
+def video_extension() -> list[Extension]:
+    """The compiled module that hears FFmpeg, if pybind11 is there to build it."""
+    try:
+        import pybind11
+    except ImportError:
+        return []
+    return [
+        Extension(
+            "srfast._ffmpeg",
+            [str(path) for path in VIDEO_SOURCES],
+            include_dirs=[pybind11.get_include()],
+            optional=True,
+        )
+    ]
+
+
 setup(
     # The tools of kernel authors compile, read and tune kernels in a checkout; nothing that runs needs them.
     packages=find_packages(include=["srfast", "srfast.*"], exclude=["srfast.kernels.tools"]),
-    ext_modules=[*cpu_extension(), *cuda_extension()],
+    ext_modules=[*cpu_extension(), *video_extension(), *cuda_extension()],
     cmdclass={"build_ext": BuildCompiled},
 )

@@ -10,8 +10,7 @@ from __future__ import annotations
 import logging
 import tempfile
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
@@ -24,6 +23,7 @@ from srfast.upscaler import Upscaler
 from srfast.video.encoder import FrameEncoder
 from srfast.video.journal import packed, unpacked
 from srfast.video.keeping import MATROSKA, carried, prepare, way_out
+from srfast.video.messages import ERROR, Message, messages
 from srfast.video.muxer import VIDEO_ONLY, open_muxer
 from srfast.video.options import UpscalingOptions
 from srfast.video.pipe import CountedPipe
@@ -36,7 +36,6 @@ if TYPE_CHECKING:
     import av
 
 _log = logging.getLogger("srfast")
-_ERROR = 16  # AV_LOG_ERROR
 _FRAMES = 2
 _PACKETS = 6  # of each stream
 _SECONDS, _READ = 0.8, 64 << 20  # how long, and how many bytes, the first packets of all streams are looked for
@@ -188,7 +187,7 @@ def _attempt(
 ) -> OutputError | None:
     """Makes the small output; returns what refused."""
     av, at, name = require_av(), None, _name(target)
-    with tempfile.TemporaryDirectory(prefix="srfast-") as folder, _messages() as said:
+    with tempfile.TemporaryDirectory(prefix="srfast-") as folder, messages() as said:
         path = Path(folder) / f"rehearsal{target.suffix}"
         path.touch()
         try:
@@ -208,11 +207,11 @@ def _attempt(
                     muxer.abandon()
                     raise
         except OutputError as error:
-            detail = _detail(said)
+            detail = _detail(said())
             return OutputError(*quoted(error, after=f"; {detail}")) if detail and detail not in str(error) else error
         except (av.error.FFmpegError, OSError, ValueError) as error:
-            return _refusal(name, settings, streams, at, reason(error), said)
-        if any("private data stream" in text for _, _, text in said):  # MPEG-TS's way to take what it does not know
+            return _refusal(name, settings, streams, at, reason(error), said())
+        if any("private data stream" in text for _, text in said()):  # MPEG-TS's way to take what it does not know
             return _refusal(name, settings, streams, at, "players would not find it", [])
         return None if muxer.kind in VIDEO_ONLY else _unreadable(path, settings, streams, name)
 
@@ -242,7 +241,7 @@ def _unreadable(path: Path, settings: Settings, streams: list[Any], name: str) -
 
 
 def _refusal(
-    name: str, settings: Settings, streams: list[Any], at: int | None, why: str, said: list[tuple[int, str, str]]
+    name: str, settings: Settings, streams: list[Any], at: int | None, why: str, said: list[Message]
 ) -> OutputError:
     why = "; ".join(filter(None, (why, _detail(said))))
     culprit = next((s for s in streams if s.index == at), streams[0] if len(streams) == 1 else None)
@@ -266,9 +265,9 @@ def _why(error: OutputError) -> str:
     return reason(error.__cause__) if error.__cause__ is not None else str(error).rpartition(": ")[2]
 
 
-def _detail(said: list[tuple[int, str, str]]) -> str:
+def _detail(said: list[Message]) -> str:
     """The first of FFmpeg's messages, which is nearest to the cause."""
-    return next((text.strip() for level, _, text in said if text.strip() and level <= _ERROR), "")
+    return next((text.strip() for level, text in said if text.strip() and level <= ERROR), "")
 
 
 def _video_samples(reader: VideoReader, settings: Settings) -> list[Sample]:
@@ -332,16 +331,3 @@ class _Forward:
     def write(self, data: bytes) -> int:
         """Writes all."""
         return int(self._file.write(data))
-
-
-@contextmanager
-def _messages() -> Iterator[list[tuple[int, str, str]]]:
-    """What FFmpeg says meanwhile about errors, which its error codes do not."""
-    av = require_av()
-    level = av.logging.get_level()
-    av.logging.set_level(av.logging.WARNING)
-    try:
-        with av.logging.Capture() as said:
-            yield said
-    finally:
-        av.logging.set_level(level)
