@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from srfast.kernels.configs import find_entry
+from srfast.kernels.configs import find_entry, made
 
 SHIPPED = Path(__file__).parents[1] / "configs" / "triton.json"
 VARIABLE = "SRFAST_TRITON_CONFIGS"
@@ -98,16 +98,16 @@ class DepthwiseConfig:
 def find_config(names: tuple[str, ...], key: str) -> Config:
     """The configuration for a convolution: by GPU, then by shape, then for all convolutions."""
     entry = find_entry(SHIPPED, VARIABLE, names, (key, "conv"))
-    return Config() if entry is None else Config(**entry)
+    return Config() if entry is None else made(Config, entry)
 
 
 def find_pair_config(names: tuple[str, ...], key: str) -> PairConfig | None:
     """The configuration for two convolutions in one launch; None where nobody has found that faster than two."""
     entry = find_entry(SHIPPED, VARIABLE, names, (key, "pair"))
-    return None if entry is None else PairConfig(**entry)
+    return None if entry is None else made(PairConfig, entry)
 
 
 def find_depthwise_config(names: tuple[str, ...], kernel: int) -> DepthwiseConfig:
     """The configuration for a depthwise convolution: by GPU, then by its kernel's side, then for all of them."""
     entry = find_entry(SHIPPED, VARIABLE, names, (f"depthwise {kernel}x{kernel}", "depthwise"))
-    return DepthwiseConfig() if entry is None else DepthwiseConfig(**entry)
+    return DepthwiseConfig() if entry is None else made(DepthwiseConfig, entry)

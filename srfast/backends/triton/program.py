@@ -4,7 +4,7 @@ preallocated canvases, and the executable that keeps them for the last sizes."""
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -77,12 +77,14 @@ def pack_plan(
     dtype: torch.dtype,
     device: torch.device,
     other: OtherKernel = lambda node, dtype, device: None,
+    gluon: bool = False,
 ) -> list[Step]:
     """The launches of a plan in order, weights packed.
 
     Args:
         names: select the launch configurations.
         other: tells the kernel of another backend that shall run a convolution.
+        gluon: convolutions of 64 channels run in Gluon, where its kernel fits.
     """
     folded = {name: small for name, (small, _) in enlarged_residuals(plan).items()}
     pairs = _pairs(plan, names)
@@ -104,6 +106,8 @@ def pack_plan(
         else:
             sources = node.sources
             config = find_config(names, conv_key(node.weight.shape[1], node.weight.shape[0], node.kernel))
+            if gluon and tuple(node.weight.shape) == (64, 64, 3, 3):
+                config = replace(config, gluon=True, block_o=64)  # in blocks as its kernel reads the weights
             packed = _pack(node, config.block_o, sources[0] in slots, dtype, device)
             reads = (*sources, *residual)
             steps.append(Step(node, reads, len(sources), packed, config, other=other(node, dtype, device)))
@@ -260,6 +264,7 @@ class TritonExecutable(GpuExecutable):
 
     Args:
         other: tells the kernel of another backend that shall run a convolution; None for Triton's own.
+        gluon: as of ``pack_plan``.
     """
 
     def __init__(
@@ -269,8 +274,9 @@ class TritonExecutable(GpuExecutable):
         dtype: torch.dtype,
         graphs: bool,
         other: OtherKernel = lambda node, dtype, device: None,
+        gluon: bool = False,
     ) -> None:
-        steps = pack_plan(plan, device_names(device), dtype, device, other)
+        steps = pack_plan(plan, device_names(device), dtype, device, other, gluon)
         min_pixels = _FILL * _multiprocessors(device)
         super().__init__(
             plan, device, lambda size: Program(plan, steps, size, dtype, device), graphs, min_pixels, compile_all
