@@ -24,7 +24,8 @@ class Config:
         warps: of 32 threads.
         stages: of the software pipeline over taps.
         swap: weights on the rows of the matrix product instead of pixels.
-        gluon: ``gluon_conv`` where it fits the convolution; Hopper only.
+        gluon: ``gluon.conv`` where it fits the convolution; Hopper only.
+        rows: of a Gluon program's strip; 0 takes those of full waves at the image's size.
     """
 
     tile_h: int = 8
@@ -34,11 +35,14 @@ class Config:
     stages: int = 3
     swap: bool = False
     gluon: bool = False
+    rows: int = 0
 
     def __post_init__(self) -> None:
         powers = (self.tile_h, self.tile_w, self.block_o, self.warps)
         if any(value < 1 or value & (value - 1) for value in powers) or self.block_o < 16 or self.stages < 1:
             raise ValueError(f"{self} needs powers of two, at least 16 output channels and a stage")
+        if self.rows < 0:
+            raise ValueError(f"{self} has a strip of fewer rows than none")
         if self.tile_h * self.tile_w < 16:
             raise ValueError(f"{self} has a tile of fewer than 16 pixels")
 
