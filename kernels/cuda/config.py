@@ -27,7 +27,7 @@ class CudaConfig:
             see ``kernels.cuda.hopper``); of two convolutions in one launch "pair", "tail" or "tail_wide" (strips of 32
             columns), and "pair_wgmma" or "tail_wgmma" (Hopper).
         programmatic: launches begin before the kernel in front has ended (programmatic dependent launch, Hopper and later).
-        speedup: as measured, 0 where nobody has: against the Triton kernel, of two convolutions against two launches here.
+        speedup: as measured, 0 where nobody has: against the Triton kernel, of two convolutions against the fastest two launches.
     """
 
     kernel: str = "mma"
