@@ -153,3 +153,22 @@ def test_a_pair_of_triton_gives_way(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert [step.node.output for step in steps] == [step.node.output for step in alone]
     assert steps[-1].fused is not None and steps[-1].first is None
     assert sum(step.first is not None for step in steps) == sum(step.first is not None for step in alone) - 1
+
+
+def test_chains_of_pairs_do_not_overlap(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of three convolutions in a row Triton fuses the last two, CUDA the first two: each is computed exactly once."""
+    torch.manual_seed(0)
+    network = SRVGGNetCompact(num_feat=64, num_conv=3, upscale=2).eval()
+    plan = optimise(capture(network))
+    triton = tmp_path / "triton.json"
+    triton.write_text(json.dumps({"default": {FUSED["block"]: {"region_h": 16}}}))
+    monkeypatch.setenv("SRFAST_TRITON_CONFIGS", str(triton))
+    measured(tmp_path, monkeypatch, block={"kernel": "pair", "speedup": 1.5})
+    of_both = pack_plan(plan, ("default",), HALF, CPU, cuda_kernel, fused=cuda_pairs(plan, HALF, CPU))
+    for steps in (pack_plan(plan, ("default",), HALF, CPU), of_both):
+        made = {plan.input}
+        for step in steps:
+            assert set(step.reads) <= made, f"{step.node.output} reads what nobody computes"
+            made.add(step.node.output)
+        assert sum(step.first is not None or step.fused is not None for step in steps) == 1
+    assert any(step.fused is not None for step in of_both)

@@ -151,7 +151,7 @@ def _pairs(plan: Plan, names: tuple[str, ...]) -> dict[str, tuple[Conv, PairConf
         config = find_pair_config(names, pair_key(channels, kernel, middle, node.kernel, node.weight.shape[0]))
         if config is not None:
             pairs[node.output] = (first, config)
-            taken.add(node.output)
+            taken.add(first.output)
     return pairs
 
 
