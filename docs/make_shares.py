@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from section import replaced
+
 PAGE = Path(__file__).parent / "models.md"
 BEGIN, END = "<!-- shares: python docs/make_shares.py -->\n", "<!-- end of shares -->\n"
 SINCE = (0, 2023, 2024, 2025)
@@ -83,11 +85,8 @@ def table() -> str:
 
 
 def page() -> str:
-    """The page with a fresh table."""
-    text = PAGE.read_text(encoding="utf-8")
-    before, _, rest = text.partition(BEGIN)
-    _, _, after = rest.partition(END)
-    return f"{before}{BEGIN}\n{table()}\n{END}{after}"
+    """Return the page with a fresh table."""
+    return replaced(PAGE, BEGIN, END, table())
 
 
 if __name__ == "__main__":

@@ -52,6 +52,7 @@ class Canvas:
 
     @property
     def images(self) -> int:
+        """Return the number of images in the batch."""
         return self.data.shape[0]
 
     @property

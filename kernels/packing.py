@@ -45,6 +45,7 @@ class PackedConv:
 
     @property
     def half(self) -> int:
+        """Return the pixels that a convolution reads on each side of its own."""
         return self.kernel // 2
 
     @property

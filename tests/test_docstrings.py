@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import doctest
 import importlib
 import inspect
 import re
+from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 import pytest
 
 import srfast
+from tests.helpers import counts
 
 ROOT = Path(srfast.__file__).parent
 
@@ -75,3 +80,51 @@ def test_what_a_user_calls_has_an_example(name: str) -> None:
 def test_public_names_are_documented(name: str) -> None:
     text = inspect.getdoc(getattr(srfast, name))
     assert text and text.splitlines()[0].endswith((".", ":")), f"srfast.{name}: its first line is a sentence"
+
+
+def published(module: ModuleType) -> Iterator[tuple[str, type | None, Any]]:
+    """Name, class and object of the functions, classes, methods and properties of a module that are public."""
+    for name, thing in vars(module).items():
+        mine = getattr(thing, "__module__", None) == module.__name__
+        if name.startswith("_") or not mine or not (inspect.isclass(thing) or inspect.isfunction(thing)):
+            continue
+        yield name, None, thing
+        for member, value in vars(thing).items() if inspect.isclass(thing) else ():
+            if not member.startswith("_") and (inspect.isfunction(value) or isinstance(value, property)):
+                yield member, thing, value
+
+
+def documented(name: str, owner: type | None, thing: Any, contracts: list[type]) -> bool:
+    """Whether there is a docstring: its own, that of what it overrides or of the protocol it follows, or an attribute's line."""
+    if inspect.getdoc(thing):
+        return True
+    if owner is None:
+        return False
+    followed = [c for c in contracts if all(hasattr(owner, member) for member in methods(c))]
+    inherited = any(
+        inspect.getdoc(vars(base).get(name)) for base in (*owner.__mro__[1:], *followed) if name in vars(base)
+    )
+    return inherited or bool(re.search(rf"^ +(\w+, )*{name}(, \w+)*:", inspect.getdoc(owner) or "", re.MULTILINE))
+
+
+def methods(protocol: type) -> set[str]:
+    """Names of what a protocol asks for."""
+    return {name for base in protocol.__mro__[:-2] for name in vars(base) if not name.startswith("_")}
+
+
+def test_everything_public_is_documented() -> None:
+    """In modules whose packages are installed here."""
+    found = []
+    for name in counts.modules(counts.ROOT):
+        if name != "srfast.__main__":
+            with contextlib.suppress(ImportError):  # of a program that srfast is called from, or of an extra
+                found.append(importlib.import_module(name))
+    assert len(found) > 200
+    public = [(module.__name__, *entry) for module in found for entry in published(module)]
+    contracts = [thing for _, _, _, thing in public if inspect.isclass(thing) and getattr(thing, "_is_protocol", False)]
+    silent = [
+        f"{module}.{owner.__name__ + '.' if owner else ''}{name}"
+        for module, name, owner, thing in public
+        if not documented(name, owner, thing, contracts)
+    ]
+    assert silent == [], "these say nothing of what they do"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import re
 import subprocess
 import sys
@@ -62,26 +63,39 @@ def test_code_runs(page: Path, number: int, code: str, tmp_path: Path) -> None:
     assert done.returncode == 0, f"block {number} of {page.name}:\n{done.stderr}"
 
 
-def test_the_command_line_page_is_made_from_the_parser() -> None:
-    """Run ``python docs/make_cli.py`` after a change of the parser."""
-    code = "import sys; sys.path.insert(0, 'docs'); import make_cli; sys.stdout.write(make_cli.page())"
+def made(script: str) -> str:
+    """The page that a script of ``docs`` makes."""
+    code = f"import sys; sys.path.insert(0, 'docs'); import {script}; sys.stdout.write({script}.page())"
     done = subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True, check=True)
-    assert done.stdout == (REPOSITORY / "docs" / "cli.md").read_text(encoding="utf-8")
+    return done.stdout
 
 
-def test_the_table_of_architectures_is_made_from_their_records() -> None:
-    """Run ``python docs/make_models.py`` after a change of a record."""
-    code = "import sys; sys.path.insert(0, 'docs'); import make_models; sys.stdout.write(make_models.page())"
-    done = subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True, check=True)
-    assert done.stdout == (REPOSITORY / "docs" / "models.md").read_text(encoding="utf-8")
+@pytest.mark.parametrize(
+    ("script", "page"),
+    [("make_cli", "cli"), ("make_kept", "video-kept"), ("make_models", "models"), ("make_shares", "models")],
+)
+def test_a_page_is_made_from_what_it_describes(script: str, page: str) -> None:
+    """Run ``python docs/SCRIPT.py`` after a change of the parser, of a record, of what outputs keep, of the counts."""
+    assert made(script) == (REPOSITORY / "docs" / f"{page}.md").read_text(encoding="utf-8")
 
 
-def test_the_table_of_shares_is_made_from_counts() -> None:
-    """Run ``python docs/make_shares.py`` after a change of the counts; the own readers and spandrel's reach what was asked."""
-    code = "import sys; sys.path.insert(0, 'docs'); import make_shares; sys.stdout.write(make_shares.page())"
-    done = subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True, check=True)
-    assert done.stdout == (REPOSITORY / "docs" / "models.md").read_text(encoding="utf-8")
-    rows = re.findall(r"^\| (.+?) \| ([\d.]+)% \| [\d.]+% \| ([\d.]+)% \| [\d.]+% \|$", done.stdout, re.MULTILINE)
+@pytest.mark.parametrize("text", ["no marks\n", "<a>\n<b>\n<a>\n", "<a>\n"])
+def test_a_made_section_needs_its_marks(text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(REPOSITORY / "docs"))
+    replaced = importlib.import_module("section").replaced
+    page = tmp_path / "page.md"
+    page.write_text(text, encoding="utf-8")
+    with pytest.raises(ValueError, match=r"needs one line '<[ab]>'; it has [02]"):
+        replaced(page, "<a>\n", "<b>\n", "new\n")
+    page.write_text("before\n<a>\nold\n<b>\nafter\n", encoding="utf-8")
+    assert replaced(page, "<a>\n", "<b>\n", "new\n") == "before\n<a>\n\nnew\n\n<b>\nafter\n"
+
+
+def test_the_shares_reach_what_was_asked() -> None:
+    """The own readers', and those with spandrel's."""
+    rows = re.findall(
+        r"^\| (.+?) \| ([\d.]+)% \| [\d.]+% \| ([\d.]+)% \| [\d.]+% \|$", made("make_shares"), re.MULTILINE
+    )
     found = {name: (float(whole), float(since)) for name, whole, since in rows}
     own, fallback = found["with SPAN, RealPLKSR, Real-CUGAN, RCAN, MoSR"], found["with `srfast[any]`, through spandrel"]
     assert own[0] >= 78

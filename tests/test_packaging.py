@@ -13,6 +13,7 @@ import pytest
 
 from srfast.errors import MissingDependencyError
 from srfast.video.source import require_av
+from tests.helpers import counts
 
 REPOSITORY = Path(__file__).parent.parent
 
@@ -22,6 +23,17 @@ def test_import_is_light() -> None:
     code = "import sys, srfast; print([m for m in ('torch', 'cv2', 'av', 'triton') if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_no_module_imports_itself_through_others() -> None:
+    """Not for types either, which ``lint-imports`` leaves out."""
+    edges = counts.imports(REPOSITORY)
+    assert len(edges) > 200
+    assert counts.cycles(edges) == 0
+    source = edges["srfast.video.source"]
+    assert "srfast.errors" in source
+    edges["srfast.errors"] = {*edges["srfast.errors"], "srfast.video.source"}
+    assert counts.cycles(edges) == 1
 
 
 def test_engine_runs_without_optional_packages() -> None:

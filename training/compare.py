@@ -35,6 +35,7 @@ class Systems:
     scale: int
 
     def names(self) -> list[str]:
+        """Return the names of all columns: bicubic interpolation, the networks, the original."""
         return ["bicubic", *self.models, "HR"]
 
     def run(self, hr: UInt8Image) -> dict[str, UInt8Image]:
@@ -191,6 +192,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def parser() -> argparse.ArgumentParser:
+    """Return the parser of the command line."""
     p = argparse.ArgumentParser(prog="python -m srfast.training.compare", description=__doc__)
     p.add_argument("--model", nargs="+", required=True, metavar="NAME=FILE", help="checkpoints or shipped models")
     p.add_argument("--data", nargs="+", required=True, metavar="NAME=FOLDER", help="folders of HR images")

@@ -42,7 +42,9 @@ class Source(Protocol):
 
     classes: int
 
-    def batch(self, size: int, step: int, rank: int = 0) -> Batch: ...
+    def batch(self, size: int, step: int, rank: int = 0) -> Batch:
+        """Return ``size`` examples of iteration ``step`` in process ``rank``, the same whenever it is asked."""
+        ...
 
 
 def read_rgb(path: Path) -> UInt8Image:

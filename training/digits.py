@@ -145,6 +145,7 @@ class DigitSystem(GanSystem):
         return self
 
     def build_discriminator(self) -> nn.Module:
+        """Return the discriminator that tells digits as well, with fresh weights."""
         return DigitDiscriminator(self.config.colours, self.config.discriminator_channels)
 
     def _class_term(self, batch: Batch, fake: Tensor) -> Terms:

@@ -158,6 +158,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def parser() -> argparse.ArgumentParser:
+    """Return the parser of the command line."""
     p = argparse.ArgumentParser(prog="python -m srfast.training.mos", description=__doc__)
     commands = p.add_subparsers(dest="command", required=True)
     page = commands.add_parser("page", help="write the page and its key")

@@ -121,6 +121,7 @@ class GanSystem(System):
         self.discriminator = self.build_discriminator()
 
     def build_discriminator(self) -> nn.Module:
+        """Return the discriminator that the settings ask for, with fresh weights."""
         c = self.config
         return SRGANDiscriminator(c.patch * c.scale - c.jitter, c.discriminator_channels, c.discriminator_norm)
 

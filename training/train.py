@@ -147,6 +147,7 @@ def _list_presets() -> None:
 
 
 def parser() -> argparse.ArgumentParser:
+    """Return the parser of the command line."""
     p = argparse.ArgumentParser(prog="python -m srfast.training.train", description=__doc__)
     p.add_argument("preset", nargs="?", choices=PRESETS, default="srresnet_x4", metavar="PRESET")
     p.add_argument("--list", action="store_true", help="show the presets and end")

@@ -57,6 +57,7 @@ class Average:
 
     @torch.no_grad()
     def update(self, model: nn.Module, step: int) -> None:
+        """Take in the network's weights after a step; early steps count more, as the first averages are of little."""
         decay = min(self.decay, (1 + step) / (10 + step))
         for mine, theirs in zip(self.module.state_dict().values(), model.state_dict().values(), strict=True):
             if mine.is_floating_point():
@@ -129,10 +130,12 @@ class Trainer:
 
     @property
     def state_path(self) -> Path:
+        """Return the file from which the run goes on."""
         return self.out / "state.pt"
 
     @property
     def checkpoint_path(self) -> Path:
+        """Return the file of the generator's weights."""
         return self.out / f"{self.config.generator}_x{self.config.scale}.safetensors"
 
     # One iteration

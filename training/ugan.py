@@ -23,6 +23,7 @@ class UGANSystem(GanSystem):
     """
 
     def build_discriminator(self) -> nn.Module:
+        """Return the discriminator of SR-UGAN, with fresh weights."""
         return ClassDiscriminator(self.classes, self.config.colours, self.config.discriminator_channels)
 
     def validity(self, image: Tensor) -> Tensor:

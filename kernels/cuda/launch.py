@@ -16,7 +16,9 @@ _Member = TypeVar("_Member")
 class Prepared(Protocol):
     """A launch of the compiled module whose arguments are settled."""
 
-    def run(self, stream: cuda.compiled.Stream) -> int: ...
+    def run(self, stream: cuda.compiled.Stream) -> int:
+        """Launch on a stream and return CUDA's error code, 0 for none."""
+        ...
 
 
 def launch_of(

@@ -90,16 +90,20 @@ class OfflineDriver:
         return None, 0, 0, 0, 1024
 
     def get_current_target(self) -> GPUTarget:
+        """Return the architecture that is compiled for, as Triton asks its driver."""
         return GPUTarget("cuda", self.arch, 32)
 
     def get_current_device(self) -> int:
+        """Return a device's number, another for each architecture."""
         # Triton caches by device number: one for each architecture.
         return self.arch
 
     def get_current_stream(self, device: int) -> int:
+        """Return the default stream; nothing is launched on it."""
         return 0
 
     def launcher_cls(self, source: Any, metadata: Any) -> Callable[..., None]:
+        """Return a launch that does nothing."""
         return lambda *args, **kwargs: None
 
 

@@ -101,6 +101,7 @@ class Walk:
 
     @property
     def instructions(self) -> int:
+        """Return how many instructions were walked."""
         return sum(self.counts.values())
 
 

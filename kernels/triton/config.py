@@ -48,6 +48,7 @@ class Config:
 
     @property
     def tile(self) -> tuple[int, int]:
+        """Return height and width of a tile in pixels."""
         return self.tile_h, self.tile_w
 
 

@@ -118,7 +118,9 @@ class Backend(Protocol):
     """A way to run plans."""
 
     @property
-    def name(self) -> str: ...
+    def name(self) -> str:
+        """Return what ``--backend`` and messages call it."""
+        ...
 
     def not_supported_reasons(self, plan: Plan, device: torch.device, dtype: torch.dtype) -> list[str]:
         """Why this backend cannot run the plan there; an empty list means that it can."""

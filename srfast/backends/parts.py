@@ -121,6 +121,7 @@ class PartsBackend:
 
     @property
     def name(self) -> str:
+        """Return the inner backend's name, and that PyTorch runs the rest."""
         inner = self.backend if isinstance(self.backend, str) else self.backend.name
         return f"{inner} and PyTorch"
 

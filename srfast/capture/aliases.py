@@ -63,4 +63,5 @@ class Names:
                 self._values[other] = _Unknown(node.name)
 
     def may_share_memory(self, node: fx.Node, other: fx.Node) -> bool:
+        """Say whether one value may be a view of the other, so that a change in place would be seen in both."""
         return self._memory[node] is self._memory[other]

@@ -92,6 +92,11 @@ class Builder:
         self.input = self.output = ""
 
     def add(self, node: fx.Node) -> None:
+        """Add what a node of the trace does to the plan.
+
+        Raises:
+            UnsupportedModelError: no operation of a plan does it; the message names the layer.
+        """
         if node.op == "placeholder":
             self._placeholder(node)
         elif node.op == "output":
@@ -190,6 +195,15 @@ class Builder:
         return self.places.get(name, WHOLE) if isinstance(name, str) else WHOLE
 
     def emit(self, node: Node, place: Place | None = None) -> str:
+        """Append an operation and return the name of its output.
+
+        Args:
+            node: the operation.
+            place: where its values lie in the image, where that is not what its inputs say.
+
+        Raises:
+            UnsupportedModelError: an input is no activation.
+        """
         for value in node.inputs:
             if not isinstance(value, str):
                 what = (

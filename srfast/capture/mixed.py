@@ -54,6 +54,7 @@ class Probe:
 
     @property
     def scale(self) -> int:
+        """Return the enlargement that the results show."""
         return self.results[0].shape[2] // self.images[0].shape[2]
 
 

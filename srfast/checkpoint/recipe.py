@@ -49,6 +49,7 @@ class Recipe:
     guesses: tuple[str, ...] = ()
 
     def build(self) -> nn.Module:
+        """Make the module, with the weights that its class begins with."""
         return self.module(**self.arguments)
 
 

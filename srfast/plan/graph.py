@@ -89,6 +89,7 @@ class Plan:
 
     @property
     def out_channels(self) -> int:
+        """Return the number of channels of the result."""
         return self.shapes()[self.output].channels
 
     def halo(self, grid: Callable[[Conv], int] = lambda node: 1) -> int | None:

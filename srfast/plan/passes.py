@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import replace
-from typing import Any
 
 import torch
 
@@ -85,19 +84,31 @@ def with_curves_apart(plan: Plan, kept: Collection[str]) -> Plan:
 
 def _split(node: Conv) -> list[Node]:
     """A convolution and what follows it as nodes of their own; the activation has no slopes for channels before a shuffle."""
-    sums = f"{node.output}_sums"
-    steps: list[Node] = [replace(node, output=sums, act="none", slope=None, gain=1.0, residual=None, clamp=None)]
-
-    def then(name: str, make: Any) -> None:
-        steps.append(make(f"{node.output}_{name}", steps[-1].output))
-
-    then("curve", lambda output, x: Activate(output, x, node.act, node.slope))
+    sums, curve = f"{node.output}_sums", f"{node.output}_curve"
+    steps: list[Node] = [
+        replace(node, output=sums, act="none", slope=None, gain=1.0, residual=None, clamp=None),
+        Activate(curve, sums, node.act, node.slope),
+    ]
     if node.gain != 1:
-        then("gain", lambda output, x: Affine(output, x, torch.tensor([node.gain]), torch.zeros(1)))
+        steps.append(Affine(f"{node.output}_gain", curve, torch.tensor([node.gain]), torch.zeros(1)))
+    return with_ending_apart(node, steps)
+
+
+def with_ending_apart(node: Conv, steps: Sequence[Node]) -> list[Node]:
+    """Put nodes in a convolution's place, with its residual sum and its clamp behind them.
+
+    Args:
+        node: the convolution.
+        steps: what computes it up to its gain; the last gives the result.
+
+    Returns:
+        ``steps``, then an ``Add`` and a ``Clamp`` where the convolution has them; the last has the convolution's output.
+    """
+    steps = list(steps)
     if node.residual is not None:
-        then("sum", lambda output, x: Add(output, x, node.residual))
+        steps.append(Add(f"{node.output}_sum", steps[-1].output, node.residual))
     if node.clamp is not None:
-        then("clamp", lambda output, x: Clamp(output, x, *node.clamp))
+        steps.append(Clamp(f"{node.output}_clamp", steps[-1].output, *node.clamp))
     return [*steps[:-1], replace(steps[-1], output=node.output)]
 
 

@@ -87,13 +87,16 @@ _DIVIDE = (
 
 
 def build_page(service: Service) -> tuple[FastAPI, Callable[[], None]]:
-    """Makes the application of the page, with the HTTP interface of ``srfast serve`` behind it.
+    """Make the application of the page, with the HTTP interface of ``srfast serve`` behind it.
+
+    Files that an earlier page was given are deleted. Nothing is fetched from the network and nothing is told to anybody.
 
     Args:
-        service: not started yet.
+        service: not started yet; it starts and stops with the application.
 
     Returns:
-        The application, and what ends the streams that every open page holds: to be called when the server begins to stop.
+        The ASGI application, with the page at ``/``; and what ends the streams that every open page holds: to be called when
+        the server begins to stop, as ``srfast.service.server.serve`` does with ``stopping``.
     """
     uploads = service.options.folder / "uploads"
     os.environ["GRADIO_TEMP_DIR"] = str(uploads)
@@ -119,7 +122,7 @@ def build_page(service: Service) -> tuple[FastAPI, Callable[[], None]]:
 
 
 class _Page:
-    """The page's parts and what they do.
+    """Builds the page and answers its events.
 
     Args:
         service: behind it.
@@ -130,7 +133,7 @@ class _Page:
         self._service, self._uploads, self._options = service, uploads, service.options
 
     def blocks(self) -> Any:
-        """The page."""
+        """Return the page as Gradio's blocks, with their events."""
         with gr.Blocks(title="srfast", analytics_enabled=False, delete_cache=(3600, 86400)) as page:
             gr.Markdown("# srfast\nUpscale images and videos on this machine.")
             owner = gr.BrowserState("", storage_key="srfast-owner", secret="srfast")
@@ -184,11 +187,16 @@ class _Page:
         return page
 
     def _owner(self, owner: str) -> str:
-        """A name for this browser, whose jobs it finds again."""
+        """Return the name of this browser, by which it finds its jobs again; a new one where it has none."""
         return owner or secrets.token_hex(16)
 
     def _file(self, dropped: str | None, named: str | None) -> Path:
-        """The file that is meant."""
+        """Return the path of the file that is meant.
+
+        Raises:
+            gr.Error: none is.
+            InputError: it lies where files may not be taken from.
+        """
         if dropped:
             return check_source(dropped, (self._uploads,))
         if not named:
@@ -196,7 +204,7 @@ class _Page:
         return check_source(named, self._options.sources)
 
     def _look(self, dropped: str | None, named: str | None) -> tuple[Any, Any, str]:
-        """What a new file is."""
+        """Say what a new file is, and set the slider of times to the length of a video."""
         if not dropped and not named:
             return gr.update(visible=False), _NOTHING_YET, ""
         try:
@@ -212,7 +220,7 @@ class _Page:
         return times, _NOTHING_YET, f"A video of {width}x{height} pixels, {seconds:.2f} s."
 
     def _show(self, dropped: str | None, named: str | None, time: float, *asked: Any) -> tuple[Any, str]:
-        """A frame before the run."""
+        """Upscale the middle of one frame, and show it beside its bicubic interpolation."""
         try:
             path = self._file(dropped, named)
             kind = _kind(path)
@@ -225,7 +233,7 @@ class _Page:
         return _split(*shown), f"{shown[0].shape[1]}x{shown[0].shape[0]} pixels are shown, of the middle."
 
     def _start(self, owner: str, dropped: str | None, named: str | None, *asked: Any) -> tuple[str, Any]:
-        """Queues a job."""
+        """Queue a job and choose it for the buttons below."""
         place = None
         try:
             path = self._file(dropped, named)
@@ -243,6 +251,11 @@ class _Page:
         return f"{escape(job.name)} was added to the jobs below.", gr.update(choices=self._choices(owner), value=job.id)
 
     def _request(self, kind: str, *asked: Any) -> Request:
+        """Return what the page's fields ask for.
+
+        Raises:
+            InputError: the service does not offer it.
+        """
         model, scale, container, codec, crf, picture = asked
         if kind == "image":
             request = Request(str(model), _SCALES.get(scale), suffix=str(picture))
@@ -254,6 +267,8 @@ class _Page:
         return request
 
     def _control(self, what: str) -> Any:
+        """Return the function of a button, ``JobStore``'s of that name, for jobs of the browser that presses it alone."""
+
         def control(owner: str, job_id: str | None) -> str:
             try:
                 job = self._service.jobs.get(str(job_id))
@@ -268,11 +283,12 @@ class _Page:
         return control
 
     def _choices(self, owner: str) -> list[tuple[str, str]]:
+        """Return name and number of every job of a browser, the newest first."""
         jobs = self._service.jobs.all(owner) if owner else []
         return [(f"{number}. {job.name}", job.id) for number, job in enumerate(jobs, 1)][::-1]
 
     def _jobs(self, owner: str, chosen: str | None, *shown: str | None) -> tuple[Any, ...]:
-        """The lists of this browser's jobs, and which of them the buttons are for.
+        """Return the lists of this browser's jobs, and which of them the buttons are for.
 
         What is shown already is left alone: to be drawn again would take the focus from its links, and close a list that is
         being chosen from.
@@ -294,7 +310,7 @@ class _Page:
 
 
 def _kind(path: Path) -> Any:
-    """'image' or 'video', by the content."""
+    """Return 'image' or 'video', by the first bytes."""
     with path.open("rb") as file:
         head = file.read(16)
     image = head.startswith((b"\x89PNG", b"\xff\xd8", b"BM")) or head[8:12] == b"WEBP"
@@ -302,7 +318,7 @@ def _kind(path: Path) -> Any:
 
 
 def _refused(error: Exception, dropped: str | None) -> str:
-    """An error for the page, in which a file that was dropped has its own name."""
+    """Return an error's text for the page, in which a file that was dropped has its own name."""
     words = str(error.strerror if isinstance(error, OSError) else error)
     if dropped:
         words = words.replace(str(Path(dropped).resolve()), Path(dropped).name).replace(dropped, Path(dropped).name)
@@ -310,7 +326,7 @@ def _refused(error: Exception, dropped: str | None) -> str:
 
 
 def _split(before: Array, after: Array) -> str:
-    """Two pictures of one size over each other, with a divider."""
+    """Return HTML of two pictures of one size, RGB [H, W, 3] of uint8, over each other, with a divider."""
     height, width = before.shape[:2]
     size = f"aspect-ratio: {width} / {height}; width: min(100%, {_TALLEST * width / height:.2f}rem)"
     pictures = "".join(
@@ -328,13 +344,13 @@ def _split(before: Array, after: Array) -> str:
 
 
 def _list(name: str, jobs: list[tuple[int, Job]], all_jobs: Iterable[tuple[int, Job]] = ()) -> str:
-    """Jobs as a list, whose first tag tells which others there are."""
+    """Return HTML of jobs as a list, whose first tag tells which others there are."""
     of = " ".join(job.id for _, job in all_jobs)
     return f'<ul aria-label="{name}" data-of="{of}">{"".join(_row(number, job) for number, job in jobs)}</ul>'
 
 
 def _row(number: int, job: Job) -> str:
-    """A job as an item of the list."""
+    """Return HTML of a job as an item of the list."""
     words = {
         "queued": "waiting",
         "running": "running",

@@ -19,13 +19,17 @@ _CONNECTIONS = 256
 
 @dataclass(frozen=True)
 class Address:
-    """Where a server listens, and what it asks of those who come.
+    """Say where a server listens, and what it asks of those who come.
 
     Attributes:
         host: a name or an address; of loopback only this machine reaches it.
         port: 0 takes a free one.
         token: that every request must bring; None asks for none.
-        local: nobody else reaches it.
+        local: nobody else reaches it, so that requests of other sites' pages are refused instead.
+
+    Examples:
+        >>> Address("127.0.0.1", 8000, token=None, local=True).port
+        8000
     """
 
     host: str
@@ -35,7 +39,7 @@ class Address:
 
 
 class _Server(uvicorn.Server):
-    """A server that says when it begins to stop.
+    """Runs the application, and says when it begins to stop.
 
     Args:
         config: of the server.
@@ -47,23 +51,39 @@ class _Server(uvicorn.Server):
         self._stopping = stopping
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Ends what would go on for ever, and then waits for the requests at hand."""
+        """End what would go on for ever, and then wait for the requests at hand."""
         if self._stopping is not None:
             self._stopping()
         await super().shutdown(sockets)
 
 
 def serve(app: Application, address: Address, what: str, stopping: Callable[[], None] | None = None) -> None:
-    """Listens until SIGINT or SIGTERM; requests at hand are finished, and jobs stop where they can be continued.
+    """Serve an application until SIGINT or SIGTERM, and return.
+
+    The address is printed on the standard error stream. After a signal no request is taken; those at hand have 20 seconds to
+    end, and jobs stop where they can be continued.
 
     Args:
-        app: ASGI.
-        address: where.
-        what: is served, in words.
+        app: ASGI, such as ``build_app`` makes.
+        address: where, and for whom.
+        what: is served, in words, for the line that is printed.
         stopping: is called when a signal came, before requests at hand are waited for; it ends those that have no end.
 
     Raises:
         OutputError: the port is taken, or the address is none of this machine.
+
+    Examples:
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> from srfast.service.app import build_app
+        >>> from srfast.service.config import ServiceOptions
+        >>> from srfast.service.service import Service
+        >>> app = build_app(Service(ServiceOptions(Path(tempfile.mkdtemp()))))
+        >>> with socket.create_server(("127.0.0.1", 0)) as taken:
+        ...     address = Address("127.0.0.1", taken.getsockname()[1], token=None, local=True)
+        ...     serve(app, address, "an example")  # doctest: +ELLIPSIS
+        Traceback (most recent call last):
+        srfast.errors.OutputError: cannot listen on 127.0.0.1:...
     """
     try:
         family = socket.AF_INET6 if ":" in address.host else socket.AF_INET

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import logging
-import sys
 from enum import Enum
 from fractions import Fraction
-from pathlib import Path
 from typing import Any
 
 from srfast.errors import OutputError
@@ -77,7 +75,6 @@ FRAMES_ONLY = ("y4m", "yuv", "png", "jpg", "gif", "apng", "webp", "avif", "iter"
 _NAMES = {"matroska": "mkv", "mpegts": "ts", "yuv4mpegpipe": "y4m", "rawvideo": "yuv"}
 MATROSKA = (".mkv", "mkv", "matroska")
 _TEXT = ("srt", "subrip", "ass", "ssa", "mov_text", "webvtt", "text")
-_BEGIN, _END = "<!-- table: begin; made by python -m srfast.video.keeping -->", "<!-- table: end -->"
 
 
 def _table() -> dict[str, dict[str, Outcome]]:
@@ -232,21 +229,3 @@ def way_out(container: str, option: str) -> str:
     """What to do about a stream that a container refuses: its suffix or name, and the kind of the stream's option."""
     leave = f"pass --no-copy-{option} to leave it out"
     return leave if container in MATROSKA else f"write .mkv, or {leave}"
-
-
-def markdown() -> str:
-    """The table for the manual."""
-    lines = ["| | " + " | ".join(_COLUMNS) + " |", "|---" * (len(_COLUMNS) + 1) + "|"]
-    lines += [f"| {row} | " + " | ".join(cell.value for cell in cells.values()) + " |" for row, cells in TABLE.items()]
-    return "\n".join(lines) + "\n"
-
-
-def _rewrite(manual: str) -> None:
-    """Puts the table between the marks in the manual."""
-    path = Path(manual)
-    before, rest = path.read_text().split(_BEGIN, 1)
-    path.write_text(f"{before}{_BEGIN}\n\n{markdown()}\n{_END}{rest.split(_END, 1)[1]}")
-
-
-if __name__ == "__main__":
-    _rewrite(sys.argv[1])

@@ -46,9 +46,13 @@ class Sink(Protocol):
     encoded: int
     patience: float | None
 
-    def frame(self, frame: RgbFrame) -> None: ...
+    def frame(self, frame: RgbFrame) -> None:
+        """Takes the next frame, and encodes or writes it."""
+        ...
 
-    def packet(self, packet: av.Packet[Any]) -> None: ...
+    def packet(self, packet: av.Packet[Any]) -> None:
+        """Takes a packet of a copied stream."""
+        ...
 
     def finish(self) -> None:
         """Completes the output under its name."""

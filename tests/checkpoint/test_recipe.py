@@ -52,7 +52,8 @@ def test_the_recipe_for_an_architecture(tmp_path: Path) -> None:
     shutil.copytree(REPOSITORY / "srfast", tmp_path / "srfast", ignore=ignored)
     (tmp_path / "srfast" / "video").symlink_to(REPOSITORY / "srfast" / "video")
     (tmp_path / "srfast" / "weights").symlink_to(REPOSITORY / "srfast" / "weights")
-    for part in ("tests/__init__.py", "tests/conftest.py", "tests/helpers", "docs/make_models.py", "docs/models.md"):
+    docs = ("docs/make_models.py", "docs/section.py", "docs/models.md")
+    for part in ("tests/__init__.py", "tests/conftest.py", "tests/helpers", *docs):
         (tmp_path / part).parent.mkdir(parents=True, exist_ok=True)
         copy = shutil.copytree if (REPOSITORY / part).is_dir() else shutil.copy
         copy(REPOSITORY / part, tmp_path / part)

@@ -11,7 +11,7 @@ import pytest
 from srfast.errors import SrfastError
 from srfast.upscaler import Upscaler
 from srfast.video import iter_video, upscale_video
-from srfast.video.keeping import TABLE, Outcome, markdown
+from srfast.video.keeping import TABLE, Outcome
 from tests.helpers.video import properties
 from tests.video.test_matrix import Larger
 
@@ -81,8 +81,3 @@ def walked(
         assert not target.exists()
         return False, f"{caplog.text} {error}"
     return properties.has(row, target, column), caplog.text
-
-
-def test_the_manual_has_the_table() -> None:
-    text = (Path(__file__).parents[2] / "docs" / "video-kept.md").read_text()
-    assert markdown() in text, "run: python -m srfast.video.keeping docs/video-kept.md"

@@ -16,8 +16,8 @@ from torch import Tensor
 
 from srfast.kernels.cpu import winograd_fits
 from srfast.models.subpixel import conv_after_shuffle
-from srfast.plan import Add, Clamp, Concat, Conv, Node, Plan, Shape, Shuffle, Unshuffle
-from srfast.plan.passes import with_curves_apart
+from srfast.plan import Concat, Conv, Node, Plan, Shape, Shuffle, Unshuffle
+from srfast.plan.passes import with_curves_apart, with_ending_apart
 from srfast.plan.shapes import Span
 
 
@@ -160,13 +160,9 @@ def _moved(node: Conv, weight: Tensor, order: Tensor, offset: int) -> list[Node]
     bias, slope = node.bias[order], node.slope
     if slope is not None and slope.numel() > 1:
         slope = slope[order]
-    squares, whole, summed = (f"{node.output}_{name}" for name in ("squares", "moved", "sum"))
+    squares = f"{node.output}_squares"
     conv = Conv(squares, node.input, weight, bias, node.act, slope, gain=node.gain)
     # What a convolution gives where its image is zero.
     beyond = bias if slope is None else torch.where(bias < 0, bias * slope, bias)
-    steps: list[Node] = [conv, MovedShuffle(whole, squares, node.shuffle, offset, beyond * node.gain)]
-    if node.residual is not None:
-        steps.append(Add(summed, whole, node.residual))
-    if node.clamp is not None:
-        steps.append(Clamp(node.output, steps[-1].output, *node.clamp))
-    return [*steps[:-1], replace(steps[-1], output=node.output)]
+    whole = MovedShuffle(f"{node.output}_moved", squares, node.shuffle, offset, beyond * node.gain)
+    return with_ending_apart(node, [conv, whole])

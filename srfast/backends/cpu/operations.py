@@ -46,6 +46,7 @@ class Operation:
     options: Mapping[str, Any] | None = None
 
     def add(self, network: Network, sources: list[int], target: int) -> None:
+        """Add the node to a compiled network: its sources' and its own activation by their numbers there."""
         network.node(sources, target, self.name, **(self.options or {}))
 
     @property

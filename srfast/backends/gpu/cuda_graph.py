@@ -43,6 +43,7 @@ class Sequence:
         self._warm = False
 
     def run(self) -> None:
+        """Launch the kernels, by themselves the first time and as a CUDA graph from then on where graphs are wanted."""
         # Not the first time: Triton compiles and libraries allocate on their first launch, neither of which a capture
         # allows.
         if self._graph is None and self._warm and self._graphs:

@@ -31,10 +31,12 @@ class Builder(Protocol):
 
 
 def pair(value: Any) -> tuple[int, int]:
+    """Return a layer's setting for both axes, (vertical, horizontal), of a number or of two."""
     return (value, value) if isinstance(value, int) else (int(value[0]), int(value[1]))
 
 
 def conv(b: Builder, name: str, m: nn.Conv2d, x: Value) -> Value:
+    """Emit a convolution; of a pooled value it is a part of a gate."""
     if not isinstance(x, str):
         return gates.conv(name, m, x)
     stride = pair(m.stride)[0]
@@ -79,6 +81,11 @@ def dense_weight(m: nn.Conv2d) -> Tensor:
 
 
 def transposed(b: Builder, name: str, m: nn.ConvTranspose2d, x: str) -> str:
+    """Emit a transposed convolution as one of the small image with a pixel shuffle.
+
+    Raises:
+        UnsupportedModelError: it is dilated, in groups, not square, or its padding has no such form.
+    """
     kernel, stride, padding = m.kernel_size[0], m.stride[0], pair(m.padding)[0]
     square = all(len(set(pair(v))) == 1 for v in (m.kernel_size, m.stride, m.padding, m.output_padding))
     if not square or m.groups != 1 or pair(m.dilation) != (1, 1):

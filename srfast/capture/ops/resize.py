@@ -56,6 +56,11 @@ def max_pool(
     ceil_mode: bool = False,
     return_indices: bool = False,
 ) -> str:
+    """Emit ``F.max_pool2d``.
+
+    Raises:
+        UnsupportedModelError: it is dilated, or its indices are wanted.
+    """
     if return_indices or pair(dilation) != (1, 1):
         raise UnsupportedModelError(
             f"no plan node covers max pooling with dilation={dilation}, return_indices={return_indices} (at {name}): "
@@ -98,4 +103,5 @@ def interpolate(
 
 
 def upsample(b: Builder, name: str, m: nn.Upsample, x: str) -> str:
+    """Emit ``nn.Upsample``, which is ``F.interpolate`` with settings of its own."""
     return interpolate(b, name, x, m.size, m.scale_factor, m.mode, m.align_corners, m.recompute_scale_factor)

@@ -45,6 +45,7 @@ class Blob:
 
     @property
     def pooled(self) -> bool:
+        """Say whether it is a mean over the image rather than an image."""
         return self.scale == 0
 
 

@@ -44,6 +44,7 @@ class Moved:
 
     @property
     def shape(self) -> tuple[int, ...]:
+        """Return the sizes of the axes."""
         return tuple(math.prod(n for _, n in axis) for axis in self.axes)
 
     def transposed(self, order: Sequence[int]) -> Moved:
