@@ -67,6 +67,11 @@ class LoadModel:
         model = path.strip() or _found(name)
         return (Upscaler(model, dtype=_given(dtype), device=_given(device)),)
 
+    @classmethod
+    def IS_CHANGED(cls, name: str = "", path: str = "", **others: Any) -> str:  # noqa: N802
+        """Return what changes with the checkpoint's file, so that ComfyUI loads it again."""
+        return _state(path.strip() or _found(name))
+
 
 class UpscaleImages:
     """Upscales a batch of images one by one into the result's own memory: no other copy of the batch is made."""
@@ -195,6 +200,11 @@ class UpscaleVideo:
         )
         return (str(path),)
 
+    @classmethod
+    def IS_CHANGED(cls, source: str = "", **others: Any) -> str:  # noqa: N802
+        """Return what changes with the source's file, so that ComfyUI upscales another one of the same name."""
+        return _state(source.strip())
+
 
 NODE_CLASS_MAPPINGS: dict[str, type] = {
     "SrfastLoadModel": LoadModel,
@@ -233,6 +243,15 @@ def _found(name: str) -> str:
         return str(folder_paths.get_full_path("upscale_models", name) or name)
     except _OUTSIDE:
         return name
+
+
+def _state(path: str) -> str:
+    """What tells a file from another one of its name; nothing of what is no file."""
+    try:
+        found = os.stat(path)
+    except (OSError, ValueError):
+        return ""
+    return f"{found.st_ino}:{found.st_size}:{found.st_mtime_ns}"
 
 
 def _output_folder() -> Path:

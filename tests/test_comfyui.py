@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import inspect
+import shutil
 import sys
 import types
 from pathlib import Path
@@ -14,7 +15,7 @@ import numpy as np
 import pytest
 import torch
 
-from srfast import Upscaler
+from srfast import Upscaler, __version__
 from srfast.comfyui import NODE_CLASS_MAPPINGS, NODE_DISPLAY_NAME_MAPPINGS
 from srfast.errors import InputError, OutputError
 from tests.helpers.video.children import save_tiny, tiny, tiny_network
@@ -101,18 +102,49 @@ def count(path: Path) -> int:
         return sum(1 for _ in file.decode(video=0))
 
 
-def test_the_folder_is_a_node_package() -> None:
-    """ComfyUI imports the folder by its path and reads two tables."""
-    spec = importlib.util.spec_from_file_location("custom_nodes_srfast", FOLDER / "__init__.py")
+def test_the_folder_is_a_node_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """ComfyUI imports the folder under its whole path, whose dots it replaces, and reads two tables."""
+    folder = shutil.copytree(FOLDER, tmp_path / "custom_nodes" / "srfast")
+    name = str(folder).replace(".", "_x_")
+    spec = importlib.util.spec_from_file_location(name, folder / "__init__.py")
     assert spec
     assert spec.loader
     module = importlib.util.module_from_spec(spec)
+    monkeypatch.setitem(sys.modules, name, module)
     spec.loader.exec_module(module)
     assert module.NODE_CLASS_MAPPINGS is NODE_CLASS_MAPPINGS
     assert set(module.NODE_DISPLAY_NAME_MAPPINGS) == set(NODE_CLASS_MAPPINGS)
-    from srfast import __version__
 
-    assert f'version = "{__version__}"' in (FOLDER / "pyproject.toml").read_text()
+
+def test_what_the_registry_reads() -> None:
+    """The keys of its specification; a name there has no 'ComfyUI' in it."""
+    text = (FOLDER / "pyproject.toml").read_text()
+    assert f'version = "{__version__}"' in text
+    assert 'name = "srfast"' in text
+    assert 'license = {text = "Apache-2.0"}' in text
+    assert "[tool.comfy]" in text and 'DisplayName = "srfast"' in text
+    requirements = (FOLDER / "requirements.txt").read_text().split()
+    assert 'dependencies = ["srfast"]' in text and requirements == ["srfast"]
+    described = (FOLDER / "README.md").read_text()
+    assert all(name in described for name in NODE_DISPLAY_NAME_MAPPINGS.values())
+
+
+def test_a_file_that_changed_is_done_again(comfy: types.SimpleNamespace, tmp_path: Path) -> None:
+    """ComfyUI keeps results of the same inputs, and asks the node about what lies behind a path; wires it gives as None."""
+    path = tmp_path / "in.mp4"
+    video, load = NODE_CLASS_MAPPINGS["SrfastUpscaleVideo"], NODE_CLASS_MAPPINGS["SrfastLoadModel"]
+    for content in (b"a", b"bc"):
+        path.write_bytes(content)
+        told = video.IS_CHANGED(model=None, source=f" {path} ", target="out.mp4")
+        assert told == video.IS_CHANGED(model=None, source=str(path), target="out.mp4", codec="auto")
+        assert told == load.IS_CHANGED(name="compact_x2", dtype="auto", path=str(path))
+        (tmp_path / "upscale_models" / "mine.pth").write_bytes(content)
+        by_name = load.IS_CHANGED(name="mine.pth", dtype="auto")
+        assert by_name and by_name != told
+        if content == b"a":
+            before = told, by_name
+    assert told != before[0] and by_name != before[1]
+    assert video.IS_CHANGED(model=None, source="no\0file", target="") == load.IS_CHANGED(name="compact_x2") == ""
 
 
 @pytest.mark.parametrize("name", NODE_CLASS_MAPPINGS)

@@ -56,11 +56,11 @@ class Access:
         refusal = self._refusal(scope, headers)
         if refusal is not None:
             await drain(scope, receive)
-            await _answer(send, *refusal, [(b"connection", b"close")])
+            await answer(send, *refusal, [(b"connection", b"close")])
             return
         if self._token and scope["type"] == "http" and self._in_address(scope) and scope["method"] == "GET":
             cookie = f"{COOKIE}={self._token}; HttpOnly; SameSite=Strict; Path=/"
-            await _answer(send, 303, "", [(b"location", scope["path"].encode()), (b"set-cookie", cookie.encode())])
+            await answer(send, 303, "", [(b"location", scope["path"].encode()), (b"set-cookie", cookie.encode())])
             return
         await self._app(scope, receive, send)
 
@@ -94,7 +94,15 @@ def _cookie(text: str) -> str:
     return morsel.value if morsel else ""
 
 
-async def _answer(send: Send, status: int, text: str, headers: list[tuple[bytes, bytes]] | None = None) -> None:
+async def answer(send: Send, status: int, text: str, headers: list[tuple[bytes, bytes]] | None = None) -> None:
+    """Send a whole answer without the application.
+
+    Args:
+        send: of the request, as ASGI gives it.
+        status: of HTTP.
+        text: what is wrong, put into JSON; empty sends no body.
+        headers: beside those of the body.
+    """
     body = b'{"error": "%s"}' % text.encode() if text else b""
     told = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body)), *(headers or [])]
     await send({"type": "http.response.start", "status": status, "headers": told})

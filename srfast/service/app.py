@@ -126,10 +126,13 @@ def _add_videos(app: FastAPI, service: Service) -> None:
         place = await asyncio.to_thread(jobs.reserve)
         try:
             await write_body(request, place / "input", options.video_bytes, options.idle_seconds)
-            await asyncio.to_thread(work.check_video, place / "input", options)
+            checked = service.with_images(
+                lambda engines: work.check_job(place / "input", "video", wanted, options, engines)
+            )
+            await asyncio.wrap_future(checked)
         except BaseException as error:
             shutil.rmtree(place, ignore_errors=True)
-            if isinstance(error, InputError):  # a client knows nothing of the server's folders
+            if isinstance(error, (InputError, OutputError)):  # a client knows nothing of the server's folders
                 raise type(error)(*(line.replace(str(place / "input"), "the video") for line in error.args)) from error
             raise
         job = Job(place.name, name[:200], "video", wanted)

@@ -56,8 +56,8 @@ class Job:
     Examples:
         >>> request = Request("compact_x2", suffix="mkv")
         >>> job = Job("0" * 32, "my clip.mp4", "video", request, "running", done=30, total=90, fps=20.0)
-        >>> job.eta_seconds, job.result_name
-        (3.0, 'my_clip_compact_x2.mkv')
+        >>> job.eta_seconds, job.result_name, job.possible
+        (3.0, 'my_clip_compact_x2.mkv', ('cancel', 'delete'))
     """
 
     id: str
@@ -80,6 +80,13 @@ class Job:
     def eta_seconds(self) -> float | None:
         """Seconds to the end at the speed so far; None where that is not known."""
         return (self.total - self.done) / self.fps if self.state == "running" and self.total and self.fps else None
+
+    @property
+    def possible(self) -> tuple[str, ...]:
+        """What can be done with it in its state: 'cancel', 'resume', 'delete'."""
+        if self.state not in ENDED:
+            return ("cancel", "delete")
+        return ("resume", "delete") if self.state in ("cancelled", "failed") else ("delete",)
 
     @property
     def result_name(self) -> str:
@@ -229,7 +236,7 @@ class JobStore:
         """
         with self._change:
             job = self.get(job_id)
-            if job.state in ENDED:
+            if "cancel" not in job.possible:
                 raise NoJobError(f"the job is {job.state}")
             if job.state == "queued":
                 return self._set(replace(job, state="cancelled", ended=time.time()))
@@ -246,7 +253,7 @@ class JobStore:
         """
         with self._change:
             job = self.get(job_id)
-            if job.state not in ("cancelled", "failed"):
+            if "resume" not in job.possible:
                 raise NoJobError(f"the job is {job.state}")
             self.check_room()
             job = self._set(replace(job, state="queued", ended=0.0, error="", attempts=0))

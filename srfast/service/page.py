@@ -18,7 +18,6 @@ from fastapi import FastAPI
 
 from srfast.diagnostics.compare.page import address
 from srfast.errors import InputError, SrfastError
-from srfast.images import declared_size
 from srfast.images.arrays import Array
 from srfast.service import work
 from srfast.service.app import build_app
@@ -76,6 +75,7 @@ _COLOURS = {
     "button_cancel_background_fill_hover_dark": "#991b1b",
 }
 _TALLEST = 26  # of the two pictures, in rem
+_CONTROLS = ("cancel", "resume", "delete")
 _NO_JOBS = "<p>There are none yet.</p>"
 _NOTHING_YET = "<p>Before and after appear here.</p>"
 # Screen readers tell what is said there when it changes.
@@ -168,17 +168,23 @@ class _Page:
                 listed = [gr.HTML(_NO_JOBS), gr.HTML(_list("Jobs that have ended", []))]
             with gr.Row(elem_classes="controls"):
                 chosen = gr.Dropdown([], label="Job", elem_id="job", scale=2)
-                cancel = gr.Button("Cancel", elem_id="cancel")
-                resume = gr.Button("Resume", elem_id="resume")
-                remove = gr.Button("Delete", variant="stop", elem_id="delete")
+                cancel = gr.Button("Cancel", elem_id="cancel", interactive=False)
+                resume = gr.Button("Resume", elem_id="resume", interactive=False)
+                remove = gr.Button("Delete", variant="stop", elem_id="delete", interactive=False)
             asked = [model, scale, container, codec, crf, picture]
-            lists: dict[str, Any] = {"fn": self._jobs, "inputs": [owner, chosen, *listed], "outputs": [*listed, chosen]}
+            controls = [cancel, resume, remove]
+            lists: dict[str, Any] = {
+                "fn": self._jobs,
+                "inputs": [owner, chosen, *listed],
+                "outputs": [*listed, chosen, *controls],
+            }
             page.load(self._owner, owner, owner).then(**lists)
             gr.on([dropped.change, named.submit], self._look, [dropped, named], [time, slider, said])
             gr.on([show.click, time.release], self._show, [dropped, named, time, *asked], [slider, said])
             begun = start.click(self._start, [owner, dropped, named, *asked], [said, chosen])
             begun.then(**lists)
-            for button, what in ((cancel, "cancel"), (resume, "resume"), (remove, "delete")):
+            chosen.change(self._possible, [owner, chosen], controls, show_progress="hidden")
+            for button, what in zip(controls, _CONTROLS, strict=True):
                 done = button.click(self._control(what), [owner, chosen], said)
                 done.then(**lists)
             timer = gr.Timer(1.0)
@@ -208,22 +214,20 @@ class _Page:
         if not dropped and not named:
             return gr.update(visible=False), _NOTHING_YET, ""
         try:
-            path = self._file(dropped, named)
-            if _kind(path) == "image":
-                height, width = declared_size(path.read_bytes(), path.name)
-                self._options.limits.check_size(height, width, path.name)
-                return gr.update(visible=False, value=0), _NOTHING_YET, f"An image of {width}x{height} pixels."
-            seconds, height, width = work.check_video(path, self._options)
+            seen = work.look(self._file(dropped, named), self._options)
         except SrfastError as error:
             return gr.update(visible=False, value=0), _NOTHING_YET, _refused(error, dropped)
-        times = gr.update(visible=seconds > 0, maximum=max(0.04, round(seconds, 2)), value=0)
-        return times, _NOTHING_YET, f"A video of {width}x{height} pixels, {seconds:.2f} s."
+        size = f"{seen.width}x{seen.height} pixels"
+        if seen.kind == "image":
+            return gr.update(visible=False, value=0), _NOTHING_YET, f"An image of {size}."
+        times = gr.update(visible=seen.seconds > 0, maximum=max(0.04, round(seen.seconds, 2)), value=0)
+        return times, _NOTHING_YET, f"A video of {size}, {seen.seconds:.2f} s."
 
     def _show(self, dropped: str | None, named: str | None, time: float, *asked: Any) -> tuple[Any, str]:
         """Upscale the middle of one frame, and show it beside its bicubic interpolation."""
         try:
             path = self._file(dropped, named)
-            kind = _kind(path)
+            kind = work.look(path, self._options).kind
             request = self._request(kind, *asked)
             shown = self._service.with_images(
                 lambda engines: work.before_and_after(path, kind, time, request, self._options, engines)
@@ -237,8 +241,11 @@ class _Page:
         place = None
         try:
             path = self._file(dropped, named)
-            kind = _kind(path)
+            kind = work.look(path, self._options).kind
             request = self._request(kind, *asked)
+            self._service.with_images(
+                lambda engines: work.check_job(path, kind, request, self._options, engines)
+            ).result()
             place = self._service.jobs.reserve()
             if dropped:
                 os.link(path, place / "input")
@@ -306,15 +313,14 @@ class _Page:
         value = chosen if chosen in known else (known[0] if known else None)
         same = value == chosen and (shown[0] or "").partition(">")[0] == texts[0].partition(">")[0]
         lists = [gr.skip() if text == old else text for text, old in zip(texts, shown, strict=True)]
-        return *lists, gr.skip() if same else gr.update(choices=choices, value=value)
+        choice = gr.skip() if same else gr.update(choices=choices, value=value)
+        return *lists, choice, *self._possible(owner, value)
 
-
-def _kind(path: Path) -> Any:
-    """Return 'image' or 'video', by the first bytes."""
-    with path.open("rb") as file:
-        head = file.read(16)
-    image = head.startswith((b"\x89PNG", b"\xff\xd8", b"BM")) or head[8:12] == b"WEBP"
-    return "image" if image else "video"
+    def _possible(self, owner: str, chosen: str | None) -> list[Any]:
+        """Say which of the buttons can be pressed for a job."""
+        job = next((job for job in self._service.jobs.all(owner) if job.id == chosen), None) if owner else None
+        possible = job.possible if job else ()
+        return [gr.update(interactive=what in possible) for what in _CONTROLS]
 
 
 def _refused(error: Exception, dropped: str | None) -> str:

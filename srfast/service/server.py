@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import socket
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import uvicorn
 
 from srfast.errors import OutputError
-from srfast.service.access import Access, Application
+from srfast.service.access import Access, Application, Receive, Scope, Send, answer
 
 _GRACE = 20  # seconds that requests at hand have to end when the server stops
 _CONNECTIONS = 256
@@ -57,6 +59,42 @@ class _Server(uvicorn.Server):
         await super().shutdown(sockets)
 
 
+class _CutOff:
+    """Tells the client of a request that outlasts the server's end, which is cancelled then, in place of a fault of the server.
+
+    Args:
+        app: ASGI.
+    """
+
+    def __init__(self, app: Application) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answers 503 to what was not answered; an answer that has begun breaks off, so that nobody takes it for whole."""
+        begun = False
+
+        async def noted(message: Any) -> None:
+            nonlocal begun
+            begun = True
+            await send(message)
+
+        try:
+            await self._app(scope, receive, noted)
+        except asyncio.CancelledError:
+            if begun or scope["type"] != "http":
+                raise
+            await answer(send, 503, "the server stops", [(b"connection", b"close")])
+
+
+def _said_of_the_end(record: logging.LogRecord) -> bool:
+    """Says in this program's words that requests were cut off, and not where in the program each of them was."""
+    if record.exc_info and isinstance(record.exc_info[1], asyncio.CancelledError):
+        return False
+    if str(record.msg).startswith("Cancel %s running task(s)"):
+        record.msg = f"requests that did not end within {_GRACE} s are cut off: %s"
+    return True
+
+
 def serve(app: Application, address: Address, what: str, stopping: Callable[[], None] | None = None) -> None:
     """Serve an application until SIGINT or SIGTERM, and return.
 
@@ -95,9 +133,11 @@ def serve(app: Application, address: Address, what: str, stopping: Callable[[], 
     place = f"http://{f'[{host}]' if ':' in host else host}:{port}/"
     suffix = f"?token={address.token}" if address.token else ""
     print(f"srfast: {what} on {place}{suffix} (Ctrl-C stops)", file=sys.stderr, flush=True)
-    logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
+    log = logging.getLogger("uvicorn.error")
+    log.setLevel(logging.WARNING)
+    log.addFilter(_said_of_the_end)
     config = uvicorn.Config(
-        Access(app, address.token, address.local),  # type: ignore[arg-type]
+        _CutOff(Access(app, address.token, address.local)),  # type: ignore[arg-type]
         log_config=None,
         access_log=False,
         server_header=False,

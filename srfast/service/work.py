@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import cv2
 import numpy as np
@@ -14,12 +14,17 @@ from srfast._files import whole_file
 from srfast.errors import InputError
 from srfast.images import check_size, declared_size, encode_image, picture_of
 from srfast.images.arrays import Array
+from srfast.images.declared import FORMATS
 from srfast.service.config import Request, ServiceOptions
 from srfast.service.engines import Engines
 from srfast.service.jobs import Job
 from srfast.video import InputOptions, upscale_video
+from srfast.video.arrangement import arrange
+from srfast.video.options import UpscalingOptions
 from srfast.video.preview import first_frame
 from srfast.video.reader import VideoReader
+from srfast.video.target import FileTarget
+from srfast.video.untrusted import NAMES, LimitError, NoVideoError
 
 if TYPE_CHECKING:
     from srfast.upscaler import Upscaler
@@ -58,18 +63,86 @@ def upscale_image(data: bytes, name: str, request: Request, options: ServiceOpti
     return encode_image(target, upscaler(picture.image), picture.metadata)
 
 
-def check_video(path: Path, options: ServiceOptions) -> tuple[float, int, int]:
-    """Look at an uploaded video's header.
+@dataclass(frozen=True)
+class Seen:
+    """Hold what an upload's header says.
 
-    Returns:
-        Seconds, 0 where the container does not say, and height and width in pixels.
+    Attributes:
+        kind: 'image' or 'video', by the content.
+        height, width: in pixels.
+        seconds: of a video; 0 where the container does not say.
+    """
+
+    kind: Literal["image", "video"]
+    height: int
+    width: int
+    seconds: float = 0.0
+
+
+def look(path: Path, options: ServiceOptions) -> Seen:
+    """Look at an upload's header.
+
+    Args:
+        path: the upload.
+        options: of the service, with its limits.
 
     Raises:
-        InputError: it cannot be read, or is larger or longer than what is allowed.
+        InputError: it is neither an image nor a video that is taken, or is larger or longer than what is allowed.
+
+    Examples:
+        >>> _ = cv2.imwrite("small.png", np.zeros((8, 12, 3), np.uint8))
+        >>> look(Path("small.png"), ServiceOptions(Path("jobs")))
+        Seen(kind='image', height=8, width=12, seconds=0.0)
     """
-    with VideoReader(path, InputOptions(untrusted=options.limits)) as reader:
-        seconds = reader.expected_frames / float(reader.rate) if reader.rate else 0.0
-        return seconds, reader.height, reader.width
+    if _is_image(path):
+        height, width = declared_size(_image_bytes(path, path.name, options), path.name)
+        options.limits.check_size(height, width, path.name)
+        return Seen("image", height, width)
+    try:
+        with VideoReader(path, InputOptions(untrusted=options.limits)) as reader:
+            seconds = reader.expected_frames / float(reader.rate) if reader.rate else 0.0
+            return Seen("video", reader.height, reader.width, seconds)
+    except NoVideoError as error:
+        raise NoVideoError(
+            f"{path.name} is neither an image nor a video that is taken here; {FORMATS} are, and {NAMES}"
+        ) from error
+
+
+def _is_image(path: Path) -> bool:
+    with path.open("rb") as file:
+        head = file.read(16)
+    return head.startswith((b"\x89PNG", b"\xff\xd8", b"BM")) or head[8:12] == b"WEBP"
+
+
+def _image_bytes(path: Path, name: str, options: ServiceOptions) -> bytes:
+    size = path.stat().st_size
+    if size > options.image_bytes:
+        raise LimitError(f"{name} has {size} bytes; at most {options.image_bytes} are allowed of an image")
+    return path.read_bytes()
+
+
+def check_job(path: Path, kind: str, request: Request, options: ServiceOptions, engines: Engines) -> None:
+    """Refuse, before a job is queued, what its run would end in: it is rehearsed as far as that takes no frame of the network.
+
+    Args:
+        path: the upload.
+        kind: 'image' or 'video'.
+        request: what is to be done.
+        options: of the service.
+        engines: of this thread.
+
+    Raises:
+        InputError: the upload cannot be read, or is larger or longer than what is allowed.
+        OutputError: the format or the container cannot hold the result, or the encoder does not take it.
+    """
+    upscaler, target = engines.get(request), Path(f"result.{request.suffix}")
+    if kind == "image":
+        seen = look(path, options)
+        check_size(target, *upscaler.output_size(seen.height, seen.width))
+        return
+    how = UpscalingOptions(encoding=request.encoding(), input_options=InputOptions(untrusted=options.limits))
+    with VideoReader(path, how.input_options) as reader:
+        arrange(reader, FileTarget(target), upscaler, how, path)
 
 
 def do_job(
@@ -100,9 +173,8 @@ def do_job(
         return ""
     if job.kind == "image":
         tell(0, 1, 0.0)
-        if source.stat().st_size > options.image_bytes:
-            raise InputError(f"{job.name} has more than {options.image_bytes} bytes, which are allowed of an image")
-        content = upscale_image(source.read_bytes(), job.name, job.request, options, engines)
+        data = _image_bytes(source, job.name, options)
+        content = upscale_image(data, job.name, job.request, options, engines)
         with whole_file(target, overwrite=False) as partial:
             partial.write_bytes(content)
         tell(1, 1, 0.0)
@@ -151,9 +223,7 @@ def before_and_after(
 
 def _image(path: Path, options: ServiceOptions) -> Array:
     """[H, W, 3] BGR of uint8."""
-    if path.stat().st_size > options.image_bytes:
-        raise InputError(f"{path.name} has more than {options.image_bytes} bytes, which are allowed of an image")
-    data = path.read_bytes()
+    data = _image_bytes(path, path.name, options)
     options.limits.check_size(*declared_size(data, path.name), path.name)
     image = picture_of(np.frombuffer(data, np.uint8), path.name).image
     if image.dtype == np.uint16:

@@ -27,6 +27,10 @@ class LimitError(InputError):
     """A stranger's file is larger or longer than what is allowed."""
 
 
+class NoVideoError(InputError):
+    """A stranger's file is in none of the containers that are taken."""
+
+
 @dataclass(frozen=True)
 class Limits:
     """How much a stranger's video may ask for; headers are compared with it before anything is decoded.
@@ -89,7 +93,7 @@ def open_alone(av: Any, name: str, file: BinaryIO, limits: Limits) -> Any:
         limits: on what it may hold.
 
     Raises:
-        InputError: it is none of the containers that are allowed.
+        NoVideoError: it is none of the containers that are allowed.
     """
 
     def refuse(url: str, flags: int, options: Any) -> Any:
@@ -104,7 +108,7 @@ def open_alone(av: Any, name: str, file: BinaryIO, limits: Limits) -> Any:
         return av.open(file, options=options, metadata_errors="replace", io_open=refuse)
     except (av.error.FFmpegError, OSError, ValueError) as error:
         why = str(getattr(error, "strerror", None) or error)
-        raise InputError(f"{name} is no video that is taken here ({why}); {NAMES} are") from error
+        raise NoVideoError(f"{name} is no video that is taken here ({why}); {NAMES} are") from error
 
 
 def regular_file(path: Path) -> BinaryIO:

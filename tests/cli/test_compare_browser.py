@@ -171,6 +171,24 @@ def test_on_a_phone(opened: Page, width: int, height: int) -> None:
     assert area["y"] + area["height"] < height
 
 
+def test_the_measures_are_seen_on_a_phone(browser: Page, tmp_path: Path) -> None:
+    """All of them beside the names, without moving the table; a name takes two lines; that of the only picture is told once."""
+    generator = np.random.default_rng(0)
+    for name, side in (("source", 24), ("of some model", 48), ("truth", 48)):
+        image = generator.integers(0, 256, (side, side, 3), np.uint8)
+        Image.fromarray(image).save(tmp_path / f"{name}.png")
+    source, result, truth = (str(tmp_path / f"{name}.png") for name in ("source", "of some model", "truth"))
+    assert main(["compare", source, result, "--truth", truth, str(tmp_path / "out.html")]) == 0
+    browser.size(390, 844, phone=True)
+    browser.open((tmp_path / "out.html").as_uri(), "document.body && document.body.dataset.ready === '0'")
+    boxes = "[...document.querySelectorAll('{}')].map(e => e.getBoundingClientRect())"
+    measures = browser.run(f"{boxes.format('tbody td:not(.how)')}.map(box => box.right)")
+    assert len(measures) == 9 and max(measures) <= 390
+    assert max(browser.run(f"{boxes.format('tbody tr')}.map(box => box.height)")) < 60
+    shown = "[...document.querySelectorAll('h1, h2')].filter(e => e.offsetWidth > 1).map(e => e.innerText)"
+    assert browser.run(shown) == ["source.png"]
+
+
 def test_everything_has_a_name_for_screen_readers(opened: Page) -> None:
     opened.send("Accessibility.enable")
     nodes = opened.send("Accessibility.getFullAXTree")["nodes"]

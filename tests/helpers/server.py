@@ -70,14 +70,30 @@ def small_model(path: Path) -> Path:
 
 
 @contextmanager
-def running(folder: Path, *options: str, command: str = "serve", end: int | None = signal.SIGTERM) -> Iterator[Server]:
-    """Starts a service with the model 'tiny' on a free port of loopback, and ends it by a signal, or leaves it to the caller."""
+def running(
+    folder: Path, *options: str, command: str = "serve", end: int | None = signal.SIGTERM, before: str = "pass"
+) -> Iterator[Server]:
+    """Starts a service with the model 'tiny' on a free port of loopback, and ends it by a signal, or leaves it to the caller.
+
+    Args:
+        folder: of its model and its jobs.
+        *options: of the command.
+        command: 'serve' or 'ui'.
+        end: the signal.
+        before: Python that its process runs first.
+    """
     model = folder / "tiny.pth"
     if not model.exists():
         small_model(model)
     arguments = [command, "--port", "0", "--jobs", str(folder / "jobs"), "-m", f"tiny={model}", "--device", "cpu"]
     process = subprocess.Popen(
-        [sys.executable, "-m", "srfast", *arguments, *options],
+        [
+            sys.executable,
+            "-c",
+            f"{before}\nfrom srfast.cli import main\nraise SystemExit(main())",
+            *arguments,
+            *options,
+        ],
         cwd=REPOSITORY,
         stderr=subprocess.PIPE,
         text=True,

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import random
+import signal
 import socket
 import struct
 import threading
+import time
 import zlib
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
 from pathlib import Path
 
 import cv2
@@ -18,6 +22,8 @@ import httpx
 import numpy as np
 import pytest
 
+from srfast.service.config import Request
+from srfast.service.jobs import Job
 from srfast.upscaler import load
 from tests.helpers.hostile.uploads import ATTACKS, canaries
 from tests.helpers.server import Server, running, small_model
@@ -224,6 +230,38 @@ def test_too_many_at_once_are_told_to_wait(tmp_path: Path) -> None:
                 break
         else:
             raise AssertionError("the place of a client that went away was not given back")
+
+
+def test_requests_that_outlast_the_end_are_cut_off_without_a_fault(tmp_path: Path) -> None:
+    """An upload that stands still is told that the server stops; a download that nobody takes breaks off, and is not whole."""
+    job = Job("0" * 32, "clip.mp4", "video", Request("tiny", suffix="mkv"), "done", ended=time.time())
+    place, size = tmp_path / "jobs" / job.id, 64 << 20
+    place.mkdir(parents=True)
+    (place / "job.json").write_text(json.dumps(asdict(job)))
+    with (place / "result.mkv").open("wb") as file:
+        file.truncate(size)
+    with running(tmp_path, before="import srfast.service.server as s; s._GRACE = 1") as server:
+        port = int(server.address.rstrip("/").rpartition(":")[2])
+        with (
+            socket.create_connection(("127.0.0.1", port), timeout=60) as upload,
+            socket.create_connection(("127.0.0.1", port), timeout=60) as download,
+        ):
+            download.sendall(f"GET /videos/{job.id}/result HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n".encode())
+            assert download.recv(12) == b"HTTP/1.1 200"
+            upload.sendall(b"POST /images?model=tiny HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 99\r\n\r\nx")
+            upload.settimeout(2)
+            with pytest.raises(TimeoutError):  # it is at hand
+                upload.recv(1)
+            upload.settimeout(60)
+            server.process.send_signal(signal.SIGTERM)
+            answer = b"".join(iter(lambda: upload.recv(1 << 16), b""))
+            assert answer.split()[1] == b"503" and answer.endswith(b'{"error": "the server stops"}')
+            taken = 0
+            with contextlib.suppress(ConnectionError):
+                taken = sum(len(part) for part in iter(lambda: download.recv(1 << 20), b""))
+            assert taken < size
+        assert server.process.wait(60) == 0
+    assert server.said == ["srfast: requests that did not end within 1 s are cut off: 2\n", "srfast: stopped\n"]
 
 
 def test_a_token_is_asked_for_where_others_can_come(guarded: Server) -> None:

@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 
 import srfast
+from srfast.errors import OutputError
 from tests.helpers import browser as chromium
 from tests.helpers.browser import needs_browser
 from tests.helpers.contrast import FAINT
@@ -91,10 +92,14 @@ def test_a_video_is_looked_at_run_cancelled_continued_and_fetched(server: Server
     page.focus("#start")  # by the keyboard
     page.keyboard.press("Enter")
     wait_for_text(page, "#jobs", "frames/s")
+    wait_for_buttons(page, "cancel", "delete")
     page.click("#cancel")
     wait_for_text(page, "#jobs", "cancelled")
+    wait_for_buttons(page, "resume", "delete")
     page.click("#resume")
+    wait_for_buttons(page, "cancel", "delete")
     page.wait_for_selector("#jobs li[data-state=done] a")
+    wait_for_buttons(page, "delete")
     with page.expect_download() as fetched:
         page.click("#jobs a")
     assert fetched.value.suggested_filename == "long_compact_x2.mp4"
@@ -106,6 +111,12 @@ def test_a_video_is_looked_at_run_cancelled_continued_and_fetched(server: Server
     page.wait_for_selector("#jobs li[data-state=done] a")
     elsewhere = [url for url in asked if not url.startswith((server.address, "data:", "blob:"))]
     assert elsewhere == []
+
+
+def wait_for_buttons(page: Any, *names: str) -> None:
+    """Waits until these buttons of a job can be pressed, and no others."""
+    pressable = "[...document.querySelectorAll('.controls button:enabled')].map(e => e.id).join()"
+    page.wait_for_function(f"{pressable} === '{','.join(names)}'")
 
 
 def divider(page: Any) -> float:
@@ -146,8 +157,12 @@ def test_everything_is_reached_and_done_by_the_keyboard(server: Server, browser:
         )
         if place and place not in reached:
             reached.append(place)
-    assert reached == [name for name in CONTROLS if page.is_visible(f"#{name}")]
-    assert set(CONTROLS) - set(reached) == {"time"}  # of videos alone
+    assert reached == [name for name in CONTROLS if name in reached]
+    assert set(CONTROLS) - set(reached) == {
+        "time",
+        "cancel",
+        "resume",
+    }  # of videos, and of jobs that have not ended well
     page.focus("#jobs a")
     page.wait_for_timeout(2500)  # the lists are asked for twice
     assert page.evaluate("document.activeElement.matches('#jobs a')")
@@ -206,6 +221,32 @@ def test_other_files_of_the_machine_stay_closed(server: Server, tmp_path: Path) 
         assert "canary" not in told and "A video" not in told and "An image" not in told
     inside = Path(server.process.args[server.process.args.index("--folder") + 1]) / "clip.mp4"  # type: ignore
     assert "A video of 192x144" in called(server, "_look", [None, str(inside)])
+
+
+def test_what_no_job_could_do_is_refused_at_once(server: Server, tmp_path: Path) -> None:
+    """By its own name, whether it is a video or not, and with the sentence of the command; nothing is queued."""
+    owner = "0" * 32
+    asked = ["compact_x2", "the model's own", "mp4", "the format's usual", 0, "png"]
+    webm = [*asked[:2], "webm", "libx264", 0, "png"]
+    with srfast.load("compact_x2", device="cpu") as upscaler, pytest.raises(OutputError) as refused:
+        srfast.upscale_video(CLIP, tmp_path / "a.webm", upscaler, encoding=srfast.Encoding("libx264"))
+    tiff = cv2.imencode(".tiff", np.zeros((30, 40, 3), np.uint8))[1].tobytes()
+    neither = "is neither an image nor a video that is taken here; PNG, JPEG, WebP and BMP are, and MP4, MOV"
+    for name, content, how, said in (
+        ("photo.tiff", tiff, asked, f"photo.tiff {neither}"),
+        ("notes.txt", b"hello", asked, f"notes.txt {neither}"),
+        ("large.png", PHOTO + bytes(110_000), asked, f"large.png has {len(PHOTO) + 110_000} bytes; at most 102400 are"),
+        ("cut.mp4", CLIP.read_bytes()[:1000], asked, "cut.mp4"),
+        ("clip.mp4", CLIP.read_bytes(), webm, str(refused.value)),
+    ):
+        (path,) = server.client.post("gradio_api/upload", files={"files": (name, content)}).json()
+        file = {"path": path, "meta": {"_type": "gradio.FileData"}}
+        seen = called(server, "_look", [file, None])
+        if how is asked:
+            assert "Not done" in seen and said in seen, seen
+        told = called(server, "_start", [owner, file, None, *how])
+        assert "Not done" in told and said in told.replace("&#x27;", "'"), told
+    assert "no job" in called(server, "_jobs", [owner, None, "", ""]).replace("There are none yet", "no job")
 
 
 def called(server: Server, name: str, data: list[Any]) -> str:

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 import srfast
+from srfast.errors import OutputError
 from srfast.upscaler import load
 from srfast.video import upscale_video
 from tests.helpers.hostile.uploads import clip
@@ -80,6 +81,21 @@ def test_a_cut_off_video_is_done_with_a_note(server: Server, tmp_path: Path) -> 
     assert 0 < job["done"] < 60
     assert "damaged" in job["notes"]
     server.client.delete(f"videos/{job['id']}")
+
+
+@pytest.mark.parametrize(
+    ("codec", "suffix"), [("libx264", "webm"), ("ffv1", "mov"), ("prores_ks", "mp4"), (None, "webm")]
+)
+def test_what_the_container_cannot_hold_is_refused_before_it_is_queued(
+    server: Server, tmp_path: Path, codec: str | None, suffix: str
+) -> None:
+    """With the sentence of the command; the clip's sound is AAC, which WebM does not take."""
+    with load(small_model(tmp_path / "tiny.pth"), device="cpu") as upscaler, pytest.raises(OutputError) as refused:
+        upscale_video(CLIP, tmp_path / f"result.{suffix}", upscaler, encoding=srfast.Encoding(codec))
+    asked = {"model": "tiny", "format": suffix, **({"codec": codec} if codec else {})}
+    response = server.client.post("videos", params=asked, content=CLIP.read_bytes())
+    assert (response.status_code, response.json()) == (422, {"error": str(refused.value)})
+    assert server.client.get("videos").json() == []
 
 
 def test_jobs_beyond_the_queue_are_told_to_come_later(server: Server, tmp_path: Path) -> None:

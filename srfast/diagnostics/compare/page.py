@@ -239,7 +239,7 @@ def _tables(scenes: Sequence[Scene]) -> str:
         tables.append(f"<div>{_table(f'Mean of {len(scenes)} pictures', rows)}</div>")
     for number, scene in enumerate(scenes):
         rows = [(view.label, dict(view.metrics), view.how) for view in scene.views]
-        tables.append(f'<div data-scene="{number}">{_table(scene.name, rows)}</div>')
+        tables.append(f'<div data-scene="{number}">{_table(scene.name, rows, named=len(scenes) > 1)}</div>')
     return "\n".join(tables)
 
 
@@ -247,7 +247,8 @@ def _mean(values: list[float]) -> float:
     return sum(values) / len(values)
 
 
-def _table(title: str, rows: Sequence[tuple[str, dict[str, float], str]]) -> str:
+def _table(title: str, rows: Sequence[tuple[str, dict[str, float], str]], named: bool = True) -> str:
+    """A table under its title; that of an only picture is the page's, and not shown again."""
     names = [name for name in _DECIMALS if any(name in row[1] for row in rows)]
     head = "".join(f'<th scope="col">{name}</th>' for name in names)
     how = any(row[2] for row in rows)
@@ -257,8 +258,9 @@ def _table(title: str, rows: Sequence[tuple[str, dict[str, float], str]]) -> str
         last = f'<td class="how">{html.escape(_text(text))}</td>' if how else ""
         lines.append(f'<tr><th scope="row">{html.escape(_text(label))}</th>{cells}{last}</tr>')
     last = '<th scope="col" class="how">what it is</th>' if how else ""
+    seen = "" if named else ' class="unseen"'
     return (
-        f"<h2>{html.escape(_text(title))}</h2>"
+        f"<h2{seen}>{html.escape(_text(title))}</h2>"
         f'<div class="wide" tabindex="0" role="region" aria-label="{html.escape(_text(title))}"><table><thead><tr>'
         f'<th scope="col">picture</th>{head}{last}</tr></thead><tbody>{"".join(lines)}</tbody></table></div>'
     )
