@@ -24,10 +24,9 @@ from srfast.backends.cuda import CudaBackend
 from srfast.backends.gpu import cuda_graph
 from srfast.backends.mixed import MixedBackend
 from srfast.backends.reference import ReferenceBackend
-from srfast.backends.triton import TritonBackend
+from srfast.backends.triton import GluonBackend, TritonBackend
 from srfast.capture import capture
 from srfast.kernels.cuda import config as cuda_config
-from srfast.kernels.triton import config as triton_config
 from srfast.models.bordered import with_border
 from srfast.plan.passes import optimise
 
@@ -124,8 +123,7 @@ def srfast_run(module: nn.Module, x: Tensor, *, dtype: torch.dtype | None = None
     return whole
 
 
-# What a named backend runs 3x3 convolutions of 64 channels in where no measurement says what is best.
-_GLUON = {"default": {"conv 3x3 64->64": {"swap": True, "gluon": True}}}
+# What 'cuda' and 'mixed' run in which kernel where no measurement says what is best.
 _CUDA = {
     "default": {
         "conv 3x3 64->64": {"kernel": "wgmma_held", "speedup": 2.0},
@@ -137,7 +135,7 @@ _CUDA = {
 # Backend, and configurations that are taken unless the variable names others already.
 _NAMED: dict[str, tuple[str, str, dict[str, Any]]] = {
     "triton": ("triton", "", {}),
-    "gluon": ("triton", triton_config.VARIABLE, _GLUON),
+    "gluon": ("gluon", "", {}),
     "cuda": ("cuda", cuda_config.VARIABLE, _CUDA),
     "mixed": ("mixed", cuda_config.VARIABLE, _CUDA),
 }
@@ -156,6 +154,7 @@ def backend_run(module: nn.Module, x: Tensor, *, backend: str, graphs: bool = Tr
     interpret = x.device.type == "cpu"  # in a rehearsal
     makers: dict[str, Callable[[], Backend]] = {
         "triton": lambda: TritonBackend(interpret, graphs),
+        "gluon": lambda: GluonBackend(interpret, graphs),
         "cuda": lambda: CudaBackend(graphs),
         "mixed": lambda: MixedBackend(interpret, graphs),
     }

@@ -1,17 +1,22 @@
-"""Files that appear under their name only when they are whole."""
+"""Files that appear under their name only when they are whole, and small files of settings, read again when they change."""
 
 from __future__ import annotations
 
 import contextlib
 import fcntl
 import hashlib
+import json
 import os
 import stat
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any, TypeAlias
 
 from srfast.errors import OutputError
+
+# Of a file: changes when the file does; None where there is none, and why where it cannot be looked at.
+FileState: TypeAlias = tuple[int, ...] | str | None
 
 
 def check_output(path: Path, overwrite: bool) -> None:
@@ -141,3 +146,37 @@ def _umask() -> int:
     mask = os.umask(0)
     os.umask(mask)
     return mask
+
+
+def file_state(path: Path) -> FileState:
+    """Looks at a file, for the key of a cache: one that was written anew or replaced is read anew, and the same one is not."""
+    try:
+        found = path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except (OSError, ValueError) as error:
+        return getattr(error, "strerror", None) or str(error)
+    if not stat.S_ISREG(found.st_mode):
+        return "it is no file"
+    return found.st_mtime_ns, found.st_size, found.st_ino
+
+
+def small_json(path: Path, most: int) -> Any:
+    """Reads a JSON file of settings.
+
+    Args:
+        path: the file.
+        most: bytes that it may have.
+
+    Raises:
+        OSError: it cannot be read.
+        ValueError: it is larger, or no JSON.
+    """
+    with path.open("rb") as file:
+        data = file.read(most + 1)
+    if len(data) > most:
+        raise ValueError("it is too large to be such a file")
+    try:
+        return json.loads(data)
+    except ValueError as error:
+        raise ValueError("it is damaged (no JSON)") from error

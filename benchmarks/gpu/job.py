@@ -44,7 +44,7 @@ REPOSITORY = Path(__file__).parents[2]
 TRITON: dict[str, dict[str, Any]] = {
     "shipped": {},
     "gluon": {"swap": True, "gluon": True},
-    "gluon 9 rows": {"swap": True, "gluon": True, "rows": 9},
+    "gluon 16 rows": {"swap": True, "gluon": True, "rows": 16},  # beside those of full waves, to try that model
     "16x16 8 warps": {"tile_h": 16, "tile_w": 16, "warps": 8, "swap": True},
     "4x32": {"tile_h": 4, "tile_w": 32, "swap": True},
     "8x16 4 stages": {"stages": 4, "swap": True},

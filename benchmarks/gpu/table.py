@@ -88,7 +88,10 @@ def rows_of(path: Path) -> list[dict[str, Any]]:
 
 
 def decisions(rows: list[dict[str, Any]]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Chooses for each shape the fastest right CUDA kernel, with its speed against Triton's fastest, and that configuration."""
+    """Chooses for each shape the fastest right CUDA kernel, with its speed against Triton's fastest, and that configuration.
+
+    Of two convolutions in one launch the speed is against the fastest two launches, in whatever kernels.
+    """
     right = [row for row in rows if "us" in row and "failed" not in row and not row.get("residual")]
     cuda, triton = dict[str, Any](), dict[str, Any]()
     programmatic = _programmatic(rows)
@@ -101,11 +104,24 @@ def decisions(rows: list[dict[str, Any]]) -> tuple[dict[str, Any], dict[str, Any
         theirs = [row for row in of if row not in ours]
         best, other = (min(group, key=lambda row: row["us"], default=None) for group in (ours, theirs))
         if best is not None:
-            speedup = round(other["us"] / best["us"], 3) if other is not None else 0.0
+            times = [*([other["us"]] if other is not None else []), *_in_two_launches(key, right, size)]
+            speedup = round(min(times) / best["us"], 3) if times else 0.0
             cuda[key] = {"kernel": best["what"], "programmatic": programmatic, "speedup": speedup}
         if other is not None and other["kind"] == "triton":
             triton[key] = other["config"]
     return cuda, triton
+
+
+def _in_two_launches(key: str, right: list[dict[str, Any]], size: tuple[int, int]) -> list[float]:
+    """Adds up the fastest single launches of two convolutions at a size; nothing where one was not measured there."""
+    found = re.fullmatch(r"pair (\d+x\d+) (\d+)->(\d+), (\d+x\d+) ->(\d+)", key)
+    if found is None:
+        return []
+    kernel, channels, middle, second, out = found.groups()
+    keys = (f"conv {kernel} {channels}->{middle}", f"conv {second} {middle}->{out}")
+    at = [row for row in right if (row["width"], row["height"]) == size]
+    singles = [[row["us"] for row in at if row.get("key") == one] for one in keys]
+    return [sum(map(min, singles))] if all(singles) else []
 
 
 def _programmatic(rows: list[dict[str, Any]]) -> bool:

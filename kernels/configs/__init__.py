@@ -1,20 +1,26 @@
 """Configurations of GPU kernels as data: JSON files that map a GPU to a shape of convolution to a configuration.
 
 A GPU is named by its name, by "sm90", by "sm9x" or as "default"; a shape as "conv 3x3 64->64", or as "conv" for all. The most
-exact entry wins; a user's file goes before the shipped one.
+exact entry wins. A user's file goes first, then what files of whole networks (``networks.py``) hold for kernels, the user's
+and the shipped ones, and the shipped file last.
 """
 
 from __future__ import annotations
 
 import json
 import os
+from collections.abc import Sequence
+from dataclasses import fields
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 
+from srfast.kernels.configs.networks import GpuFile, shipped_files, user_file
+
 Table = dict[str, dict[str, dict[str, Any]]]
+C = TypeVar("C")
 
 
 def device_names(device: torch.device) -> tuple[str, ...]:
@@ -56,20 +62,49 @@ def find_entry(shipped: Path, variable: str, names: tuple[str, ...], keys: tuple
 
 
 def tables(shipped: Path, variable: str) -> tuple[Table, ...]:
-    """Return the user's table, where there is one, and the shipped one.
+    """Return all tables in the order in which they count.
+
+    Args:
+        shipped: the file that comes with srfast; its name without the ending is that of the part of other files.
+        variable: the environment variable that names the user's.
 
     Raises:
         ValueError: a file cannot be read.
     """
-    return _read(shipped, os.environ.get(variable, ""))
+    named, user = os.environ.get(variable, ""), user_file()
+    of_networks = [_part(shipped.stem, [user] if user is not None else []), _part(shipped.stem, shipped_files())]
+    return (*([_read(Path(named))] if named else []), *filter(None, of_networks), _read(shipped))
+
+
+def made(kind: type[C], entry: dict[str, Any]) -> C:
+    """Return a configuration made of a file's entry.
+
+    Args:
+        kind: a dataclass.
+        entry: its fields by name.
+
+    Raises:
+        ValueError: a field is unknown, or has a value of another type.
+    """
+    known = [field.name for field in fields(kind)]  # type: ignore[arg-type]
+    if unknown := sorted(set(entry) - set(known)):
+        raise ValueError(f"a kernel's configuration has no {unknown[0][:40]!r}; it has {', '.join(known)}")
+    try:
+        return kind(**entry)
+    except TypeError as error:
+        raise ValueError(
+            f"a kernel's configuration has a value of another type: {str(entry)[:100]} ({error})"
+        ) from error
+
+
+def _part(name: str, files: Sequence[GpuFile]) -> Table:
+    return {file.gpu: file.kernels[name] for file in files if name in file.kernels}
 
 
 @lru_cache(maxsize=8)
-def _read(shipped: Path, extra: str) -> tuple[Table, ...]:
-    found = []
-    for path in [*([Path(extra)] if extra else []), shipped]:
-        try:
-            found.append(json.loads(path.read_text(encoding="utf-8")))
-        except (OSError, json.JSONDecodeError) as error:
-            raise ValueError(f"the kernel configurations {path} cannot be read: {error}") from error
-    return tuple(found)
+def _read(path: Path) -> Table:
+    try:
+        table: Table = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, json.JSONDecodeError) as error:
+        raise ValueError(f"the kernel configurations {path} cannot be read: {error}") from error
+    return table

@@ -6,11 +6,10 @@ leaves the shape to Triton. ``python -m benchmarks.gpu`` writes such a file.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from srfast.kernels.configs import conv_key, find_entry, pair_key, tables
+from srfast.kernels.configs import conv_key, find_entry, made, pair_key, tables
 
 SHIPPED = Path(__file__).parents[1] / "configs" / "cuda.json"
 VARIABLE = "SRFAST_CUDA_CONFIGS"
@@ -28,7 +27,7 @@ class CudaConfig:
             see ``kernels.cuda.hopper``); of two convolutions in one launch "pair", "tail" or "tail_wide" (strips of 32
             columns), and "pair_wgmma" or "tail_wgmma" (Hopper).
         programmatic: launches begin before the kernel in front has ended (programmatic dependent launch, Hopper and later).
-        speedup: as measured, 0 where nobody has: against the Triton kernel, of two convolutions against two launches here.
+        speedup: as measured, 0 where nobody has: against the Triton kernel, of two convolutions against the fastest two launches.
     """
 
     kernel: str = "mma"
@@ -43,7 +42,7 @@ class CudaConfig:
 def find_config(names: tuple[str, ...], channels: int, out: int, kernel: int) -> CudaConfig:
     """The configuration of a convolution: by GPU, then by shape, then for all convolutions."""
     entry = find_entry(SHIPPED, VARIABLE, names, (conv_key(channels, out, kernel), "conv"))
-    return CudaConfig() if entry is None else _config(entry)
+    return CudaConfig() if entry is None else made(CudaConfig, entry)
 
 
 def find_pair(
@@ -51,7 +50,7 @@ def find_pair(
 ) -> CudaConfig | None:
     """The configuration of two convolutions in one launch; None where nobody has found that faster than two."""
     entry = find_entry(SHIPPED, VARIABLE, names, (pair_key(channels, kernel, middle, second, out),))
-    config = None if entry is None else _config({"kernel": "pair", **entry})
+    config = None if entry is None else made(CudaConfig, {"kernel": "pair", **entry})
     return config if config is not None and config.speedup > 1 else None
 
 
@@ -61,10 +60,3 @@ def measured_gpus() -> list[str]:
     return sorted(
         {name for table in found for name, keys in table.items() if any("speedup" in e for e in keys.values())}
     )
-
-
-def _config(entry: dict[str, Any]) -> CudaConfig:
-    unknown = sorted(set(entry) - {field.name for field in fields(CudaConfig)})
-    if unknown:
-        raise ValueError(f"a CUDA kernel's configuration has no {unknown[0]!r}")
-    return CudaConfig(**entry)

@@ -26,6 +26,7 @@ from triton.experimental.gluon.language.nvidia.hopper import (
 from triton.experimental.gluon.nvidia.hopper import TensorDescriptor
 
 from srfast.kernels.buffers import Canvas
+from srfast.kernels.gluon.rows import strip_rows
 from srfast.kernels.launch import KernelLaunch
 from srfast.kernels.packing import ACTS, PackedConv
 from srfast.kernels.params import Size, Weights, image_of
@@ -80,12 +81,12 @@ def row_kernel(
     rows_in_image,
     border,
     size,
+    rows,
     P: gl.constexpr,
-    ROWS: gl.constexpr,
     PRELU: gl.constexpr,
     RESIDUAL: gl.constexpr,
 ):
-    """ROWS rows of a strip of P pixels."""
+    """``rows`` rows of a strip of P pixels; they hang on the image's size, and one compiled kernel is for all sizes."""
     # Four warps of 16 output channels each: the shape of wgmma's sums.
     acc_layout: gl.constexpr = gl.NVMMADistributedLayout([3, 0], [4, 1], [16, P, 16])
     # For loads and stores a thread has 8 channels of a pixel, 16 bytes: the widest access there is.
@@ -99,7 +100,7 @@ def row_kernel(
     # The copy engine sees what threads wrote to shared memory after such a fence only.
     fence_async_shared()
     x0 = gl.program_id(0) * P
-    y0 = gl.program_id(1) * ROWS
+    y0 = gl.program_id(1) * rows
     image = gl.program_id(2)
     top = image * rows_in_image + border + y0 - 1
     for ahead in gl.static_range(_RING - 1):
@@ -121,7 +122,7 @@ def row_kernel(
     channel = gl.arange(0, _C, layout=gl.SliceLayout(1, io))
     pixel = gl.arange(0, P, layout=gl.SliceLayout(0, io))
     acc_channel = gl.arange(0, _C, layout=gl.SliceLayout(1, acc_layout))
-    for row in range(min(ROWS, size.height - y0)):
+    for row in range(min(rows, size.height - y0)):
         # Its slot held the row two above, whose last reader was the row before this one.
         load_row(x_desc, ring, ready, row + 3, top + row + 3, border + x0, P)
         # A slot's barrier changes its phase each time the slot is filled: whose turn it is follows from the row's number.
@@ -142,7 +143,7 @@ def row_kernel(
         offset = row * out.row_stride + pixel[None, :] * out.pixel_stride + channel[:, None]
         gl.store(out_base + offset, result, mask=mask)
     # The rows asked for beyond the last one must arrive before the memory is given back.
-    asked = min(ROWS, size.height - y0) + 2
+    asked = min(rows, size.height - y0) + 2
     mbarrier.wait(ready.index(asked % _RING), (asked // _RING) & 1)
 
 
@@ -158,14 +159,24 @@ def fits(x: Canvas, conv: PackedConv, out: object, residual: Canvas | None) -> b
     return alike and conv.act in (ACTS["none"], ACTS["prelu"]) and x.border >= 1 and x.pixel_stride == CHANNELS
 
 
-def row_launch(
-    x: Canvas, conv: PackedConv, out: Canvas, residual: Canvas | None = None, rows: int = 16
-) -> KernelLaunch:
+def multiprocessors(device: torch.device) -> int:
+    """Return how many multiprocessors a GPU has, an H200's for what is compiled without one."""
+    return torch.cuda.get_device_properties(device).multi_processor_count if device.type == "cuda" else 132
+
+
+def row_launch(x: Canvas, conv: PackedConv, out: Canvas, residual: Canvas | None = None, rows: int = 0) -> KernelLaunch:
     """A function that runs the convolution on a Hopper GPU, ``rows`` rows of a strip in a program.
+
+    Args:
+        x, conv, out, residual: as of ``triton.conv.conv_launch``.
+        rows: 0 takes those of full waves, see ``gluon.rows``.
 
     Raises:
         ValueError: ``fits`` says no.
     """
+    strips = -(-x.width // PIXELS)
+    if rows == 0:
+        rows = strip_rows(x.images, x.height, strips, multiprocessors(x.data.device))
     if not fits(x, conv, out, residual) or rows < 1:
         raise ValueError("this kernel is a 3x3 convolution of 64 to 64 channels in float16, of at least one row")
     layout = gl.NVMMASharedLayout(128, 16, 3)
@@ -180,10 +191,10 @@ def row_launch(
         x.data.shape[1],
         x.border,
         Size(x.height, x.width),
-        PIXELS,
         rows,
+        PIXELS,
         conv.act == ACTS["prelu"],
         residual is not None,
     )
-    grid = (-(-x.width // PIXELS), -(-x.height // rows), x.images)
+    grid = (strips, -(-x.height // rows), x.images)
     return KernelLaunch(row_kernel, grid, *args, num_warps=4)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from srfast.kernels.configs import find_entry
+from srfast.kernels.configs import find_entry, made
 
 SHIPPED = Path(__file__).parents[1] / "configs" / "triton.json"
 VARIABLE = "SRFAST_TRITON_CONFIGS"
@@ -24,7 +24,8 @@ class Config:
         warps: of 32 threads.
         stages: of the software pipeline over taps.
         swap: weights on the rows of the matrix product instead of pixels.
-        gluon: ``gluon_conv`` where it fits the convolution; Hopper only.
+        gluon: ``gluon.conv`` where it fits the convolution; Hopper only.
+        rows: of a Gluon program's strip; 0 takes those of full waves at the image's size.
     """
 
     tile_h: int = 8
@@ -34,11 +35,14 @@ class Config:
     stages: int = 3
     swap: bool = False
     gluon: bool = False
+    rows: int = 0
 
     def __post_init__(self) -> None:
         powers = (self.tile_h, self.tile_w, self.block_o, self.warps)
         if any(value < 1 or value & (value - 1) for value in powers) or self.block_o < 16 or self.stages < 1:
             raise ValueError(f"{self} needs powers of two, at least 16 output channels and a stage")
+        if self.rows < 0:
+            raise ValueError(f"{self} has a strip of fewer rows than none")
         if self.tile_h * self.tile_w < 16:
             raise ValueError(f"{self} has a tile of fewer than 16 pixels")
 
@@ -98,16 +102,16 @@ class DepthwiseConfig:
 def find_config(names: tuple[str, ...], key: str) -> Config:
     """The configuration for a convolution: by GPU, then by shape, then for all convolutions."""
     entry = find_entry(SHIPPED, VARIABLE, names, (key, "conv"))
-    return Config() if entry is None else Config(**entry)
+    return Config() if entry is None else made(Config, entry)
 
 
 def find_pair_config(names: tuple[str, ...], key: str) -> PairConfig | None:
     """The configuration for two convolutions in one launch; None where nobody has found that faster than two."""
     entry = find_entry(SHIPPED, VARIABLE, names, (key, "pair"))
-    return None if entry is None else PairConfig(**entry)
+    return None if entry is None else made(PairConfig, entry)
 
 
 def find_depthwise_config(names: tuple[str, ...], kernel: int) -> DepthwiseConfig:
     """The configuration for a depthwise convolution: by GPU, then by its kernel's side, then for all of them."""
     entry = find_entry(SHIPPED, VARIABLE, names, (f"depthwise {kernel}x{kernel}", "depthwise"))
-    return DepthwiseConfig() if entry is None else DepthwiseConfig(**entry)
+    return DepthwiseConfig() if entry is None else made(DepthwiseConfig, entry)

@@ -100,11 +100,11 @@ def conv_launch(
     """
     check_input(x, conv, config.tile, conv.half)
     # Gluon kernels are compiled, never interpreted, and newer Tritons rename what they use: without them Triton's own runs.
-    if config.gluon and gluon.unavailable_reason() is None:
+    if config.gluon and not INTERPRETED and gluon.unavailable_reason() is None:
         from srfast.kernels.gluon import conv as gluon_conv
 
         if isinstance(out, Canvas) and gluon_conv.fits(x, conv, out, residual):
-            return gluon_conv.row_launch(x, conv, out, residual)
+            return gluon_conv.row_launch(x, conv, out, residual, config.rows)
     target, end = ending(x, conv, out, residual)
     tiles_y, tiles_x = -(-x.height // config.tile_h), -(-x.width // config.tile_w)
     blocks_o = -(-conv.channels // conv.block_o)

@@ -9,17 +9,20 @@ import torch
 
 from srfast.backends.base import Backend, Candidate, Executable, FrameExecutable, has_no_kernel
 from srfast.backends.cpu import CpuBackend
-from srfast.backends.cpu.choice import Choice, choose
-from srfast.backends.cpu.ways import KINDS, network_kind
+from srfast.backends.cpu.choice import choose
+from srfast.backends.cpu.ways import Way
 from srfast.backends.cuda import CudaBackend
+from srfast.backends.gpu.choice import choose as choose_gpu
 from srfast.backends.kernel_choice import preferred
+from srfast.backends.measured import Choice, network_kind
 from srfast.backends.mixed import MixedBackend
 from srfast.backends.parts import PartsBackend
 from srfast.backends.reference import ReferenceBackend
-from srfast.backends.triton import TritonBackend
+from srfast.backends.triton import GluonBackend, TritonBackend
 from srfast.devices import default_device
 from srfast.errors import BackendError
 from srfast.kernels.configs import device_names
+from srfast.kernels.configs.networks import KINDS, size_class
 from srfast.plan import Eager, Plan, Resize
 
 __all__ = [
@@ -33,10 +36,18 @@ __all__ = [
     "cpu_choices",
     "default_device",
     "default_dtype",
+    "gpu_choice",
     "select_backend",
 ]
 
-BACKENDS: tuple[Candidate, ...] = (TritonBackend(), CudaBackend(), MixedBackend(), CpuBackend(), ReferenceBackend())
+BACKENDS: tuple[Candidate, ...] = (
+    TritonBackend(),
+    GluonBackend(),
+    CudaBackend(),
+    MixedBackend(),
+    CpuBackend(),
+    ReferenceBackend(),
+)
 
 _log = logging.getLogger("srfast")
 
@@ -71,18 +82,25 @@ def default_dtype(device: torch.device, plan: Plan | None = None, bits: int = 8)
     return found if bits <= KEPT_BITS[found] else torch.float32
 
 
-def cpu_choices() -> dict[str, Choice]:
+def cpu_choices() -> dict[str, Choice[Way]]:
     """The way and its reason for 8-bit samples on this CPU, by the kind of network."""
     return {kind: choose(kind) for kind in KINDS}
 
 
-def select_backend(plan: Plan, device: torch.device, dtype: torch.dtype, backend: str | Backend = "auto") -> Backend:
+def select_backend(
+    plan: Plan,
+    device: torch.device,
+    dtype: torch.dtype,
+    backend: str | Backend = "auto",
+    pixels: int | None = None,
+) -> Backend:
     """Return the backend that shall run a plan; one log line says which and why.
 
     Args:
         plan, device, dtype: what shall run, where and in what.
         backend: "auto" for the first without a reason against it, a backend's name, or a backend, as
             ``CpuBackend(winograd=False)``.
+        pixels: width times height of the frames, where they are known: on GPUs the choice may depend on it.
 
     Raises:
         BackendError: no such backend, or it cannot run the plan; the message has its reasons.
@@ -99,9 +117,11 @@ def select_backend(plan: Plan, device: torch.device, dtype: torch.dtype, backend
         return PartsBackend(select_backend, backend)
     asked = backend != "auto"
     passed: list[str] = []
-    for candidate, reasons in _tried(plan, device, dtype, backend):
+    measured = None if asked else gpu_choice(plan, device, dtype, pixels)
+    for candidate, reasons in _tried(plan, device, dtype, backend, measured):
         if not reasons:
-            because = "asked for" if asked else "; ".join(passed) or "the fastest"
+            chosen = measured.reason if measured is not None and measured.way == candidate.name else ""
+            because = "asked for" if asked else chosen or "; ".join(passed) or "the fastest"
             name = str(dtype).removeprefix("torch.")
             _log.info("backend %s (%s) on %s in %s", candidate.name, because, device, name)
             return candidate
@@ -109,17 +129,37 @@ def select_backend(plan: Plan, device: torch.device, dtype: torch.dtype, backend
     raise BackendError(f"cannot run on {device} in {str(dtype).removeprefix('torch.')}: {'; '.join(passed)}")
 
 
+def gpu_choice(plan: Plan, device: torch.device, dtype: torch.dtype, pixels: int | None = None) -> Choice[str] | None:
+    """Return the backend that was measured to be the fastest on this GPU of those that run the plan, and why.
+
+    Args:
+        plan, device, dtype, pixels: as of ``select_backend``.
+
+    Returns:
+        None where no file has an entry for such networks.
+    """
+    if not _sees_gpu(device):
+        return None
+    runnable = [candidate.name for candidate in BACKENDS if not _reasons(candidate, plan, device, dtype)]
+    size = None if pixels is None else size_class(pixels)
+    return choose_gpu(network_kind(plan), device_names(device), size, runnable)
+
+
 def _tried(
-    plan: Plan, device: torch.device, dtype: torch.dtype, backend: str | Backend
+    plan: Plan, device: torch.device, dtype: torch.dtype, backend: str | Backend, measured: Choice[str] | None
 ) -> Iterator[tuple[Backend, list[str]]]:
     """Backends in the order of the choice, with the reasons against them: the one that is asked for, or all."""
     if backend != "auto":
         named = _named(backend)
         yield named, named.not_supported_reasons(plan, device, dtype)
         return
-    for candidate in _ordered(plan, device):
-        # A plan is not taken apart for the kernels of a device that is not there.
-        yield candidate, candidate.device_reasons(device, dtype) or candidate.not_supported_reasons(plan, device, dtype)
+    for candidate in _ordered(plan, device, measured):
+        yield candidate, _reasons(candidate, plan, device, dtype)
+
+
+def _reasons(candidate: Candidate, plan: Plan, device: torch.device, dtype: torch.dtype) -> list[str]:
+    # A plan is not taken apart for the kernels of a device that is not there.
+    return candidate.device_reasons(device, dtype) or candidate.not_supported_reasons(plan, device, dtype)
 
 
 def _in_parts(plan: Plan, device: torch.device, backend: str | Backend) -> bool:
@@ -146,10 +186,14 @@ def _named(backend: str | Backend) -> Backend:
     return found[backend]
 
 
-def _ordered(plan: Plan, device: torch.device) -> list[Candidate]:
-    """Fastest first: the CUDA kernels only where they were measured to be."""
-    if device.type != "cuda" or not torch.cuda.is_available():
+def _ordered(plan: Plan, device: torch.device, measured: Choice[str] | None) -> list[Candidate]:
+    """Fastest first: as whole networks were measured, else the CUDA kernels where single convolutions were faster there."""
+    if not _sees_gpu(device):
         return list(BACKENDS)
-    names = device_names(device)
-    first = [backend for backend in BACKENDS if backend.name == preferred(plan, names)]
+    name = preferred(plan, device_names(device)) if measured is None else measured.way
+    first = [backend for backend in BACKENDS if backend.name == name]
     return [*first, *(backend for backend in BACKENDS if backend not in first)]
+
+
+def _sees_gpu(device: torch.device) -> bool:
+    return device.type == "cuda" and torch.cuda.is_available()

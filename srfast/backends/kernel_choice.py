@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from srfast.backends.cuda.convs import config_of, conv_reason
-from srfast.kernels.configs import conv_key
+from srfast.backends.cuda.fused import measured_pairs
+from srfast.kernels.configs import conv_key, pair_key
 from srfast.kernels.cuda.config import CudaConfig
 from srfast.plan import Conv, Plan, Resize
 
@@ -19,6 +20,17 @@ def faster_in_cuda(node: Conv, names: tuple[str, ...]) -> CudaConfig | None:
     return config if config.speedup > 1 and conv_reason(node) is None else None
 
 
+def fused_in_cuda(plan: Plan, names: tuple[str, ...]) -> set[str]:
+    """Outputs of convolutions that were measured to take less time two in one CUDA launch than in two launches."""
+    return {name for output, (first, _) in measured_pairs(plan, names).items() for name in (output, first.output)}
+
+
+def anything_in_cuda(plan: Plan, names: tuple[str, ...]) -> bool:
+    """Whether a convolution, or two of them, were measured to take less time in CUDA."""
+    single = any(isinstance(node, Conv) and faster_in_cuda(node, names) for node in plan.nodes)
+    return single or bool(fused_in_cuda(plan, names))
+
+
 def preferred(plan: Plan, names: tuple[str, ...]) -> str:
     """The backend for a plan: 'triton', 'cuda' or, convolution by convolution, 'mixed'.
 
@@ -26,7 +38,8 @@ def preferred(plan: Plan, names: tuple[str, ...]) -> str:
     convolutions, each of them faster there: it can fuse and overlap launches of its own kind.
     """
     convs = [node for node in plan.nodes if isinstance(node, Conv)]
-    faster = [node for node in convs if faster_in_cuda(node, names)]
+    fused = fused_in_cuda(plan, names)
+    faster = [node for node in convs if node.output in fused or faster_in_cuda(node, names)]
     if not faster:
         return "triton"
     others = [node for node in plan.nodes if not isinstance(node, (Conv, Resize))]
@@ -34,8 +47,13 @@ def preferred(plan: Plan, names: tuple[str, ...]) -> str:
 
 
 def choices(plan: Plan, names: tuple[str, ...]) -> dict[str, str]:
-    """For each shape of convolution in a plan, what runs it on a GPU and why, in words."""
+    """For each shape of convolution in a plan, and of two in one launch, what runs it on a GPU and why, in words."""
     found: dict[str, str] = {}
+    nodes = {node.output: node for node in plan.nodes if isinstance(node, Conv)}
+    for output, (first, pair) in measured_pairs(plan, names).items():
+        (middle, channels, kernel, _), second = first.weight.shape, nodes[output]
+        key = pair_key(channels, kernel, middle, second.kernel, second.weight.shape[0])
+        found[key] = f"cuda {pair.kernel}, measured {pair.speedup:g} times as fast as two launches"
     for node in plan.nodes:
         if isinstance(node, Conv):
             out, channels, kernel, _ = node.weight.shape

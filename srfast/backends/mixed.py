@@ -1,4 +1,5 @@
-"""The mixed backend: convolutions in the compiled CUDA kernels where these were measured to be faster, all else in Triton."""
+"""The mixed backend: convolutions, alone or two in one launch, in the compiled CUDA kernels where these were measured to be
+faster, all else in Triton."""
 
 from __future__ import annotations
 
@@ -10,7 +11,8 @@ import torch
 from srfast.backends.base import Executable, reference_only
 from srfast.backends.cuda import CudaBackend
 from srfast.backends.cuda.convs import pack_node, single_launch
-from srfast.backends.kernel_choice import faster_in_cuda
+from srfast.backends.cuda.fused import fused_pairs
+from srfast.backends.kernel_choice import anything_in_cuda, faster_in_cuda
 from srfast.backends.triton import TritonBackend
 from srfast.kernels.buffers import Canvas
 from srfast.kernels.configs import device_names
@@ -41,7 +43,7 @@ class MixedBackend:
 
     def not_supported_reasons(self, plan: Plan, device: torch.device, dtype: torch.dtype) -> list[str]:
         reasons = self.device_reasons(device, dtype) + reference_only(plan)  # what CUDA has not, Triton runs
-        if not reasons and not any(isinstance(n, Conv) and faster_in_cuda(n, device_names(device)) for n in plan.nodes):
+        if not reasons and not anything_in_cuda(plan, device_names(device)):
             reasons.append("no convolution was measured to be faster in CUDA than in Triton here")
         return reasons
 
@@ -49,7 +51,13 @@ class MixedBackend:
         from srfast.backends.triton.program import TritonExecutable
 
         graphs = self.graphs and device.type == "cuda"
-        return TritonExecutable(plan, device, dtype, graphs, other=cuda_kernel)
+        return TritonExecutable(plan, device, dtype, graphs, other=cuda_kernel, fused=cuda_pairs(plan, dtype, device))
+
+
+def cuda_pairs(plan: Plan, dtype: torch.dtype, device: torch.device) -> dict[str, tuple[Conv, OtherLaunch]]:
+    """Return the fused residual blocks and tails that were measured to be faster than two launches, for ``pack_plan``."""
+    pairs = fused_pairs(plan, device_names(device), dtype, device)
+    return {output: (pair.before, pair.launch) for output, pair in pairs.items()}
 
 
 def cuda_kernel(node: Conv, dtype: torch.dtype, device: torch.device) -> OtherLaunch | None:

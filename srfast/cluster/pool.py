@@ -134,7 +134,8 @@ class RayPool:
         if address is None:
             os.environ.setdefault("RAY_worker_niceness", "0")  # as without Ray
             settings |= {"num_cpus": os.cpu_count() or 1, "num_gpus": _devices(), "object_store_memory": _STORE}
-            settings["include_dashboard"] = False
+            # Without an address Ray would join a cluster that somebody started on this machine, and refuse the rest.
+            settings |= {"address": "local", "include_dashboard": False}
         else:
             settings["address"] = address
         try:

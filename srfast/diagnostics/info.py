@@ -8,15 +8,18 @@ import importlib.util
 import platform
 import shutil
 from dataclasses import asdict, dataclass
+from itertools import product
 
 import torch
 
 from srfast._version import __version__
 from srfast.backends import BACKENDS, cpu_choices, default_dtype
 from srfast.backends.cpu import tuned
+from srfast.backends.gpu.choice import choose as choose_gpu
 from srfast.checkpoint import shipped_models
 from srfast.devices import default_device, gpu_reason
 from srfast.kernels import cuda, gluon
+from srfast.kernels.configs import device_names, networks
 from srfast.kernels.cpu.classes import VARIABLE, cpu_class, cpu_vendor, pretended
 from srfast.kernels.cuda.config import measured_gpus
 from srfast.plan import Plan
@@ -38,11 +41,12 @@ ENCODERS = ("libx264", "libx265", "libsvtav1", "libvpx-vp9", "ffv1", "h264_nvenc
 
 @dataclass(frozen=True)
 class Info:
-    """Versions, devices, choices on the CPU by the kind of network, backends and models; every value is text."""
+    """Versions, devices, choices on the CPU and the GPU by the kind of network, backends and models; every value is text."""
 
     versions: dict[str, str]
     devices: dict[str, str]
     cpu: dict[str, str]
+    gpu: dict[str, str]
     backends: dict[str, str]
     models: dict[str, str]
     tools: dict[str, str]
@@ -61,7 +65,7 @@ class Info:
 
 def collect() -> Info:
     """Looks at the machine."""
-    return Info(_versions(), _devices(), _cpu(), _backends(), _models(), _tools())
+    return Info(_versions(), _devices(), _cpu(), _gpu(), _backends(), _models(), _tools())
 
 
 def _versions() -> dict[str, str]:
@@ -105,6 +109,22 @@ def _cpu() -> dict[str, str]:
     unused = tuned.problem() or (f"{path} is not used, as {VARIABLE} is set" if pretence else None)
     exists = path is not None and path.exists()
     found["tuned"] = (unused or f"by {path}") if exists else "no file of 'srfast tune'; the shipped choice counts"
+    return found
+
+
+def _gpu() -> dict[str, str]:
+    """What was measured on the GPU, which file says so, and what is chosen for each kind and size of network."""
+    device = default_device()
+    names = device_names(device) if device.type == "cuda" else ()
+    found: dict[str, str] = {}
+    for kind, size in product(networks.KINDS, networks.SIZES):
+        if choice := choose_gpu(kind, names, size):
+            found[f"{kind}, {size}"] = f"{choice.way}: {choice.reason}"
+    deciding = ", ".join(str(file.path) for file in networks.files_of(names))
+    said = f"by {deciding}" if deciding else "no file of this GPU: single convolutions decide, without them Triton"
+    user = networks.user_file()
+    other = f"{user.path} is of {user.gpu} and not used" if user is not None and user.gpu not in names else None
+    found["measured"] = "; ".join(filter(None, (said if names else "there is no GPU", other, networks.problem())))
     return found
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from srfast.backends import BACKENDS, default_device, default_dtype
+from srfast.backends import BACKENDS, default_device, default_dtype, gpu_choice
 from srfast.backends.kernel_choice import choices
 from srfast.checkpoint import LoadedModel
 from srfast.kernels.configs import device_names
@@ -30,7 +30,7 @@ class Inspection:
         memory_mb: activations of one untiled image at their peak, in the default type, in 10**6 bytes.
         backends: for each, "available" or the reasons why not.
         kernels: for each shape of convolution, whose kernel ``auto`` takes on this GPU (on one without measurements, where
-            there is none), and why.
+            there is none), and why; before them the backend of the whole network, where networks were measured.
         parts: which operations srfast's kernels run, and which PyTorch.
         blends: tiles overlap and are blended; they are not exact.
     """
@@ -97,6 +97,8 @@ def inspect_model(model: LoadedModel, width: int = 1280, height: int = 720) -> t
     dtype = default_dtype(device, plan)
     name = f"{str(dtype).removeprefix('torch.')} on {device}"
     reasons = {b.name: b.not_supported_reasons(plan, device, dtype) for b in BACKENDS}
+    measured = gpu_choice(plan, device, dtype, width * height)
+    whole = {} if measured is None else {"the whole network": f"{measured.way}: {measured.reason}"}
     inspection = Inspection(
         architecture=model.architecture,
         layout=model.layout,
@@ -116,7 +118,7 @@ def inspect_model(model: LoadedModel, width: int = 1280, height: int = 720) -> t
         backends={
             b: f"available ({name})" if not why else f"not in {name}: {'; '.join(why)}" for b, why in reasons.items()
         },
-        kernels=choices(plan, device_names(device)),
+        kernels=whole | choices(plan, device_names(device)),
         parts=parts(plan),
         blends=plan.blends,
     )

@@ -13,10 +13,12 @@ from torch import Tensor, nn
 
 from srfast._version import __version__
 from srfast.backends.cpu import CpuBackend
-from srfast.backends.cpu.choice import Choice, choose, choose_among
-from srfast.backends.cpu.ways import KINDS, Measurement, Way, network_kind, runnable, ways
+from srfast.backends.cpu.choice import choose, choose_among
+from srfast.backends.cpu.ways import Measurement, Way, runnable, ways
+from srfast.backends.measured import Choice, network_kind
 from srfast.capture import capture
 from srfast.errors import SrfastError
+from srfast.kernels.configs.networks import KINDS
 from srfast.kernels.cpu.classes import VARIABLE, cpu_name, pretended, real_class, real_vendor
 from srfast.models import RRDBNet, SRResNet, SRVGGNetCompact
 from srfast.plan.passes import optimise
@@ -45,8 +47,8 @@ class Tuning:
 
     measurement: Measurement
     rounds: int
-    found: Choice
-    shipped: Choice
+    found: Choice[Way]
+    shipped: Choice[Way]
 
     def __str__(self) -> str:
         ms = self.measurement.ms

@@ -86,7 +86,7 @@ class Engine:
         self._again = functools.partial(Engine, backend=backend, dtype=dtype, **settings)
         # A dtype that was asked for by name is obeyed, whatever it loses; only one that was chosen here is corrected.
         self._deep = None if dtype or self.dtype == torch.float32 else _Deep(plan, backend, settings, self.statistics)
-        self._runner = Runner(plan, self.device, self.dtype, backend)
+        self._runner = Runner(plan, self.device, self.dtype, backend, tile * tile if tile else None)
         traits = self._runner.run.traits
         self.alignment, self.halo = traits.alignment, traits.halo
         self.exact = traits.halo is not None and traits.exact

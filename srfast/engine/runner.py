@@ -110,6 +110,7 @@ class Runner:
         plan: for images in 0..1.
         device, dtype: where and in what to run.
         backend: 'auto', a backend's name, or a backend.
+        pixels: of the windows, where they are known.
 
     Attributes:
         framed: the plan as it runs, for images in the network's units.
@@ -120,13 +121,15 @@ class Runner:
         BackendError: the backend cannot run the plan there.
     """
 
-    def __init__(self, plan: Plan, device: torch.device, dtype: torch.dtype, backend: str | Backend) -> None:
+    def __init__(
+        self, plan: Plan, device: torch.device, dtype: torch.dtype, backend: str | Backend, pixels: int | None = None
+    ) -> None:
         self._plan, self._device, self._dtype = plan, device, dtype
         # float16 would lose small first-layer weights divided by 255, so there the images are divided instead.
         self._input_peak = 1.0 if dtype == torch.float16 else UNITS
         self.framed = in_units(plan, self._input_peak, UNITS)
         self._limits = output_limits(plan)
-        self.backend: Backend = select_backend(self.framed, device, dtype, backend)
+        self.backend: Backend = select_backend(self.framed, device, dtype, backend, pixels)
         self.run: Executable = self.backend.compile(self.framed, device, dtype)
         self.queues: Queues | None = CudaQueues(device) if device.type == "cuda" else None
         self._run_float32: Executable | None = None

@@ -5,18 +5,21 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from torch import nn
 
-from srfast.backends.mixed import MixedBackend, cuda_kernel
+from srfast.backends.kernel_choice import choices, preferred
+from srfast.backends.mixed import MixedBackend, cuda_kernel, cuda_pairs
 from srfast.backends.reference import ReferenceBackend
 from srfast.backends.triton.program import pack_plan
 from srfast.capture import capture
 from srfast.kernels import cuda
 from srfast.kernels.cuda.config import VARIABLE
-from srfast.models import RRDBNet, SRVGGNetCompact
+from srfast.models import RRDBNet, SRResNet, SRVGGNetCompact
+from srfast.plan import Plan
 from srfast.plan.passes import in_units, optimise
 from tests.helpers.cuda import emulation as cuda_emulation
 
@@ -31,8 +34,13 @@ def emulated() -> Iterator[None]:
     cuda.use_module(before)
 
 
-def measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *keys: str) -> None:
-    (tmp_path / "configs.json").write_text(json.dumps({"default": {key: {"speedup": 1.5} for key in keys}}))
+FUSED = {"block": "pair 3x3 64->64, 3x3 ->64", "tail": "pair 3x3 64->256, 5x5 ->12"}
+
+
+def measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *keys: str, **more: dict[str, Any]) -> None:
+    """A file of speeds, made up."""
+    entries = {key: {"speedup": 1.5} for key in keys} | {FUSED[key]: entry for key, entry in more.items()}
+    (tmp_path / "configs.json").write_text(json.dumps({"default": entries}))
     monkeypatch.setenv(VARIABLE, str(tmp_path / "configs.json"))
 
 
@@ -76,3 +84,91 @@ def test_a_last_convolution_in_cuda_writes_frames(bgr: bool, tmp_path: Path, mon
     expected = ReferenceBackend().compile(plan, CPU, torch.float32)(x).permute(0, 2, 3, 1).round().clamp(0, 255)
     assert int((out.float() - (expected.flip(3) if bgr else expected)).abs().max()) <= 1
     assert int(flag) == 0
+
+
+def residual_plan(blocks: int = 1) -> Plan:
+    torch.manual_seed(0)
+    network = SRResNet(2, channels=64, num_blocks=blocks).eval()
+    for p in network.parameters():
+        nn.init.normal_(p, std=0.03)
+    return optimise(capture(network))
+
+
+@pytest.mark.parametrize(
+    ("kernels", "names"),
+    [
+        ({"tail": "tail"}, ["tail"]),
+        ({"block": "pair"}, ["pair"]),
+        ({"block": "pair_wgmma", "tail": "tail_wgmma"}, ["pair_wgmma", "tail_wgmma"]),
+    ],
+    ids=["tail", "block", "both on Hopper"],
+)
+def test_fused_kernels(
+    kernels: dict[str, str], names: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Residual blocks and tails in one CUDA launch, without a single convolution there; odd sizes, two images, in half."""
+    plan, backend = residual_plan(), MixedBackend(interpret=True)
+    before = len(pack_plan(plan, ("default",), HALF, CPU))
+    for folder, speedup in ((tmp_path / "as fast", 1.0), (tmp_path / "faster", 1.5)):
+        folder.mkdir()
+        entries = {key: {"kernel": name, "speedup": speedup} for key, name in kernels.items()}
+        measured(folder, monkeypatch, **entries)
+        assert bool(backend.not_supported_reasons(plan, CPU, HALF)) == (speedup == 1.0)
+    assert preferred(plan, ("default",)) == "mixed"
+    assert [choices(plan, ("default",))[FUSED[key]].split()[1] for key in kernels] == [f"{name}," for name in names]
+    steps = pack_plan(plan, ("default",), HALF, CPU, cuda_kernel, fused=cuda_pairs(plan, HALF, CPU))
+    assert sum(step.fused is not None for step in steps) == len(names)
+    assert len(steps) == before - len(names)
+    assert not any(step.other is not None for step in steps)
+    x = torch.rand(2, 3, 5, 7, generator=torch.Generator().manual_seed(0)).half()
+    run = backend.compile(plan, CPU, HALF)
+    expected = ReferenceBackend().compile(plan, CPU, torch.float32)(x.float())
+    for _ in range(2):  # the second time in the same memory
+        assert float((run(x).float() - expected).abs().max()) <= 4e-3 * float(expected.abs().max())
+
+
+@pytest.mark.parametrize("bgr", [False, True])
+def test_a_fused_tail_writes_frames(bgr: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the network's order by itself; turned round by a launch of Triton's behind it. uint8, half precision."""
+    plan = in_units(residual_plan(0), 1.0, 255.0)
+    measured(tmp_path, monkeypatch, tail={"kernel": "tail_wide", "speedup": 1.5})
+    frames = torch.randint(0, 256, (1, 5, 6, 3), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
+    out, flag = MixedBackend(interpret=True).compile(plan, CPU, HALF).run_frames(frames, 1 / 255, 255.0, bgr)  # type: ignore[attr-defined]
+    x = (frames.flip(3) if bgr else frames).permute(0, 3, 1, 2).float() / 255
+    expected = ReferenceBackend().compile(plan, CPU, torch.float32)(x).permute(0, 2, 3, 1).round().clamp(0, 255)
+    assert int((out.float() - (expected.flip(3) if bgr else expected)).abs().max()) <= 1
+    assert int(flag) == 0
+
+
+def test_a_pair_of_triton_gives_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A convolution is in one launch only, though both files want it; what CUDA does not fuse Triton still does."""
+    plan = residual_plan(2)
+    triton = tmp_path / "triton.json"
+    triton.write_text(json.dumps({"default": {key: {"region_h": 16} for key in FUSED.values()}}))
+    monkeypatch.setenv("SRFAST_TRITON_CONFIGS", str(triton))
+    alone = pack_plan(plan, ("default",), HALF, CPU)
+    assert sum(step.first is not None for step in alone) >= 3
+    measured(tmp_path, monkeypatch, tail={"kernel": "tail", "speedup": 1.5})
+    steps = pack_plan(plan, ("default",), HALF, CPU, cuda_kernel, fused=cuda_pairs(plan, HALF, CPU))
+    assert [step.node.output for step in steps] == [step.node.output for step in alone]
+    assert steps[-1].fused is not None and steps[-1].first is None
+    assert sum(step.first is not None for step in steps) == sum(step.first is not None for step in alone) - 1
+
+
+def test_chains_of_pairs_do_not_overlap(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of three convolutions in a row Triton fuses the last two, CUDA the first two: each is computed exactly once."""
+    torch.manual_seed(0)
+    network = SRVGGNetCompact(num_feat=64, num_conv=3, upscale=2).eval()
+    plan = optimise(capture(network))
+    triton = tmp_path / "triton.json"
+    triton.write_text(json.dumps({"default": {FUSED["block"]: {"region_h": 16}}}))
+    monkeypatch.setenv("SRFAST_TRITON_CONFIGS", str(triton))
+    measured(tmp_path, monkeypatch, block={"kernel": "pair", "speedup": 1.5})
+    of_both = pack_plan(plan, ("default",), HALF, CPU, cuda_kernel, fused=cuda_pairs(plan, HALF, CPU))
+    for steps in (pack_plan(plan, ("default",), HALF, CPU), of_both):
+        made = {plan.input}
+        for step in steps:
+            assert set(step.reads) <= made, f"{step.node.output} reads what nobody computes"
+            made.add(step.node.output)
+        assert sum(step.first is not None or step.fused is not None for step in steps) == 1
+    assert any(step.fused is not None for step in of_both)

@@ -9,9 +9,10 @@ import pytest
 import torch
 
 from srfast.backends.cpu.choice import choose
-from srfast.backends.cpu.ways import KINDS, Measurement, Way, ways
+from srfast.backends.cpu.ways import Measurement, Way, ways
 from srfast.cli import main
 from srfast.diagnostics import tuning
+from srfast.kernels.configs.networks import KINDS
 from srfast.kernels.cpu.classes import real_class
 from srfast.models import RRDBNet, SRResNet, SRVGGNetCompact
 

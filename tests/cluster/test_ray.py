@@ -14,7 +14,7 @@ from srfast.cluster.pool import RayPool
 from srfast.errors import OutputError
 from tests.helpers.video.gradients import leftovers
 from tests.helpers.video.ray_nodes import STORE, CountingPool, cluster_of, kill_a_worker, upscale, work_of
-from tests.helpers.video.segments import assert_same, moving_clip
+from tests.helpers.video.segments import assert_same, in_one_run, moving_clip
 
 ray = pytest.importorskip("ray")  # an extra of its own, and part of the developers'
 FRAMES, SEGMENTS = 120, 12
@@ -86,6 +86,17 @@ def test_the_command_on_a_cluster_with_a_broken_file(nodes: Any, folder: Path, t
     assert "c.mp4 is not a video that can be read" in done.stderr and "2 of 3 files" in done.stderr
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["a.mkv", "b.mp4"]
     assert '"done": 40, "total": 40' in done.stderr
+
+
+def test_a_cluster_of_its_own_beside_another(nodes: Any, folder: Path, tmp_path: Path) -> None:
+    """Without an address a command starts a Ray of its own, though Ray itself would join the one of this machine."""
+    clip = moving_clip(tmp_path / "in.mkv", frames=20)
+    command = [sys.executable, "-m", "srfast", "upscale", str(clip), str(tmp_path / "out.mkv"), "--ray"]
+    command += ["-m", str(folder / "tiny.pth"), "--fp32", "--device", "cpu", "-c", "ffv1", "--progress", "none"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=200)
+    assert done.returncode == 0, done.stderr
+    in_one_run(clip, tmp_path / "whole.mkv", str(folder / "tiny.pth"))
+    assert_same(tmp_path / "out.mkv", tmp_path / "whole.mkv")
 
 
 def test_two_workers_share_a_gpu_and_an_autoscaler_is_asked(

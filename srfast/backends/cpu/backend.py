@@ -19,7 +19,8 @@ from srfast.backends.cpu.choice import choose
 from srfast.backends.cpu.network import CompiledExecutable, CompiledNetwork
 from srfast.backends.cpu.onednn import missing_reason, onednn_build, onednn_step
 from srfast.backends.cpu.quantize import Int8, lowp_convs
-from srfast.backends.cpu.ways import Way, network_kind, runnable
+from srfast.backends.cpu.ways import Way, runnable
+from srfast.backends.measured import network_kind
 from srfast.kernels import cpu as kernels
 from srfast.kernels.cpu.classes import cpu_class
 from srfast.plan import Plan

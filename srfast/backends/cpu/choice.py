@@ -7,7 +7,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -17,20 +16,11 @@ import torch
 
 from srfast.backends.cpu import tuned
 from srfast.backends.cpu.ways import Measurement, Way, parse_measurements, parse_way, ways
+from srfast.backends.measured import Choice, first_worth
 from srfast.kernels import cpu as kernels
 from srfast.kernels.cpu.classes import cpu_class, cpu_vendor, pretended
 
 SHIPPED = Path(kernels.__file__).resolve().parents[1] / "configs" / "cpu.json"
-# A way further down the list is taken only if it is faster by this factor: the first ones are the most exact.
-WORTH = 1.05
-
-
-@dataclass(frozen=True)
-class Choice:
-    """A way, and why it was taken."""
-
-    way: Way
-    reason: str
 
 
 @dataclass(frozen=True)
@@ -42,11 +32,11 @@ class Assumption:
     because: str
 
 
-def choose(kind: str, dtype: torch.dtype | None = None, *, user: bool = True) -> Choice:
+def choose(kind: str, dtype: torch.dtype | None = None, *, user: bool = True) -> Choice[Way]:
     """Takes the way for networks of a kind on this CPU, or the CPU that ``SRFAST_CPU`` names.
 
     Args:
-        kind: one of ``ways.KINDS``.
+        kind: one of ``networks.KINDS``.
         dtype: only ways of this dtype; None for all.
         user: the file of ``srfast tune`` counts.
 
@@ -76,33 +66,14 @@ def choose(kind: str, dtype: torch.dtype | None = None, *, user: bool = True) ->
     return Choice(possible[0], f"nothing was measured on {vendor} {name} CPUs, and this is the most exact way")
 
 
-def choose_among(possible: Sequence[Way], measured: Iterable[Measurement], kind: str) -> Choice | None:
+def choose_among(possible: Sequence[Way], measured: Iterable[Measurement], kind: str) -> Choice[Way] | None:
     """Takes the first of ``possible`` that no later one beats by ``WORTH``.
 
     Networks of the kind count, or of all kinds where there is none of it; ways that were not measured do not. None where
     fewer than two were.
     """
     rows = list(measured)
-    rows = [m for m in rows if m.kind == kind] or rows
-    listed = [way for way in possible if any(str(way) in m.ms for m in rows)]
-    if len(listed) < 2:
-        return None
-    best = listed[0]
-    for way in listed[1:]:
-        if speedup(way, best, rows) > WORTH:
-            best = way
-    others = ", ".join(f"{way} takes {speedup(best, way, rows):.2f} times as long" for way in listed if way != best)
-    networks = ", ".join(dict.fromkeys(m.network for m in rows))
-    sources = ", ".join(dict.fromkeys(m.source for m in rows))
-    return Choice(best, f"{others} ({networks}; {sources})")
-
-
-def speedup(way: Way, other: Way, measured: Iterable[Measurement]) -> float:
-    """How many times as fast ``way`` was as ``other``, as the geometric mean; 1 where they were not measured together."""
-    # The mean of logarithms, because ratios are compared: twice as fast and half as fast cancel, which an arithmetic mean
-    # of the two does not say.
-    logs = [math.log(m.ms[str(other)] / m.ms[str(way)]) for m in measured if str(way) in m.ms and str(other) in m.ms]
-    return math.exp(sum(logs) / len(logs)) if logs else 1.0
+    return first_worth(possible, [m for m in rows if m.kind == kind] or rows)
 
 
 @lru_cache(maxsize=1)

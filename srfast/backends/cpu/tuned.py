@@ -5,13 +5,11 @@ from __future__ import annotations
 import json
 import logging
 import os
-import stat
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
-from srfast._files import whole_file
+from srfast._files import FileState, file_state, small_json, whole_file
 from srfast.backends.cpu.ways import Measurement, parse_measurements
 from srfast.errors import OutputError, escaped
 from srfast.kernels.cpu.classes import cpu_name, real_class, real_vendor
@@ -54,14 +52,14 @@ def machine() -> dict[str, str]:
 def load() -> Tuned | None:
     """The file, if there is one for this machine; one that cannot be used is named in the log, once for each state of it."""
     path = tuned_path()
-    found = None if path is None else _read(path, _state(path))
+    found = None if path is None else _read(path, file_state(path))
     return found if isinstance(found, Tuned) else None
 
 
 def problem() -> str | None:
     """Why a file that is there is not used; None without a file and where it is used."""
     path = tuned_path()
-    found = None if path is None else _read(path, _state(path))
+    found = None if path is None else _read(path, file_state(path))
     return found if isinstance(found, str) else None
 
 
@@ -102,22 +100,8 @@ def delete() -> Path | None:
     return path
 
 
-def _state(path: Path) -> tuple[int, ...] | str | None:
-    """Changes when the file does; None where there is none, and why where it cannot be looked at."""
-    try:
-        found = path.stat()
-    except (FileNotFoundError, NotADirectoryError):
-        return None
-    except (OSError, ValueError) as error:
-        return getattr(error, "strerror", None) or str(error)
-    if not stat.S_ISREG(found.st_mode):
-        return "it is no file"
-    # The key of the cache of ``_read``: a file that was written anew or replaced is read anew, and the same one is not.
-    return found.st_mtime_ns, found.st_size, found.st_ino
-
-
 @lru_cache(maxsize=4)
-def _read(path: Path, state: tuple[int, ...] | str | None) -> Tuned | str | None:
+def _read(path: Path, state: FileState) -> Tuned | str | None:
     """What it holds, or why it cannot be used."""
     if state is None:
         return None
@@ -137,14 +121,7 @@ def _parsed(path: Path) -> Tuned:
     Raises:
         ValueError: what is wrong with it.
     """
-    with path.open("rb") as file:
-        data = file.read(_LARGEST + 1)
-    if len(data) > _LARGEST:
-        raise ValueError("it is too large for what 'srfast tune' writes")
-    try:
-        content: Any = json.loads(data)
-    except ValueError as error:
-        raise ValueError("it is damaged (no JSON)") from error
+    content = small_json(path, _LARGEST)
     if not isinstance(content, dict) or content.get("format") != _FORMAT:
         raise ValueError("it is nothing that this version's 'srfast tune' wrote")
     # A home folder may be shared between machines, and a disk moved to another one.

@@ -1,8 +1,7 @@
-"""The ways to run a network on a CPU, the kinds of networks, and measurements of one in the other."""
+"""The ways to run a network on a CPU, and measurements of networks in them."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -10,10 +9,8 @@ from typing import Any
 import torch
 
 from srfast.kernels import cpu as kernels
+from srfast.kernels.configs.networks import check_times, check_words
 from srfast.kernels.cpu.classes import CLASSES, sets_of
-from srfast.plan import Conv, Plan
-
-KINDS = ("plain", "residual", "dense")
 
 
 @dataclass(frozen=True)
@@ -45,7 +42,7 @@ class Measurement:
 
     Attributes:
         cpu: vendor and class, as 'amd avx2'.
-        kind: of the network, one of ``KINDS``.
+        kind: of the network, one of ``networks.KINDS``.
         network: name and size of the image, for people.
         ms: milliseconds for an image by ``str(Way)``.
         source: machine and commit, or record.
@@ -56,6 +53,11 @@ class Measurement:
     network: str
     ms: Mapping[str, float]
     source: str
+
+    @property
+    def times(self) -> Mapping[str, float]:
+        """The milliseconds, as ``measured.Timed`` names them."""
+        return self.ms
 
 
 def ways(name: str) -> tuple[Way, ...]:
@@ -91,15 +93,6 @@ def runnable(way: Way) -> Way:
     return Way(way.dtype, kernels.default_instruction_set())
 
 
-def network_kind(plan: Plan) -> str:
-    """'dense' where convolutions read several activations, 'residual' where most trunks add their input, else 'plain'."""
-    convs = [node for node in plan.nodes if isinstance(node, Conv)]
-    if any(node.more for node in convs):
-        return "dense"
-    # One sum alone, as of the enlarged input at the end, makes no residual trunk.
-    return "residual" if sum(node.residual is not None for node in convs) > 1 else "plain"
-
-
 def parse_measurements(rows: Any) -> list[Measurement]:
     """Checks rows of a file.
 
@@ -116,15 +109,10 @@ def _measurement(row: Any) -> Measurement:
         found = Measurement(**row)
     except TypeError as error:
         raise ValueError("a measurement has the fields cpu, kind, network, ms and source") from error
-    texts = (found.cpu, found.kind, found.network, found.source)
-    if not all(isinstance(text, str) for text in texts) or found.kind not in KINDS or len(found.cpu.split()) != 2:
-        raise ValueError(f"a measurement names a CPU's vendor and class, and a kind of {', '.join(KINDS)}")
-    if not isinstance(found.ms, dict) or not found.ms:
-        raise ValueError("a measurement has milliseconds by the way")
-    for name, value in found.ms.items():
+    check_words(found, "network", "source")
+    if not isinstance(found.cpu, str) or len(found.cpu.split()) != 2:
+        raise ValueError("a measurement names a CPU's vendor and class")
+    check_times(found.ms, "milliseconds")
+    for name in found.ms:
         parse_way(name)
-        # JSON's true is an int to Python.
-        number = isinstance(value, (int, float)) and not isinstance(value, bool)
-        if not number or not 0 < value < math.inf:
-            raise ValueError(f"milliseconds are positive numbers, not {str(value)[:40]!r}")
     return found

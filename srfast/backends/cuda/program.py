@@ -9,12 +9,13 @@ from torch import Tensor
 
 from srfast.backends.base import enlarged_residuals
 from srfast.backends.cuda.convs import config_of, pack_node, single_launch
+from srfast.backends.cuda.fused import Fused, fused_pairs
 from srfast.backends.gpu.buffers import Canvases, read_from
 from srfast.backends.gpu.cuda_graph import Launch
 from srfast.backends.gpu.layout import row_slots
 from srfast.backends.reference import run_node
 from srfast.kernels.buffers import Canvas
-from srfast.kernels.cuda.config import CudaConfig, find_pair
+from srfast.kernels.cuda.config import CudaConfig
 from srfast.kernels.cuda.frames import (
     load_planes_launch,
     packed_in_launch,
@@ -22,9 +23,6 @@ from srfast.kernels.cuda.frames import (
     store_planes_launch,
 )
 from srfast.kernels.cuda.pack import CudaConv
-from srfast.kernels.cuda.pair import FORMS as PAIRS
-from srfast.kernels.cuda.pair import pair_fits, pair_launch
-from srfast.kernels.cuda.tail import CudaTail, pack_tail, tail_fits, tail_launch
 from srfast.kernels.planes import Planes
 from srfast.kernels.targets import PEAKS, FrameTarget
 from srfast.plan import Conv, Node, Plan
@@ -34,12 +32,11 @@ _PLAIN = CudaConfig()
 
 @dataclass(frozen=True)
 class CudaStep:
-    """One launch: ``node``, after ``first`` in the same kernel where two convolutions are fused.
+    """One launch: ``node``, after another in the same kernel where two convolutions are fused.
 
     Attributes:
         reads: activations; the first ``sources`` of them, channels in a row, are the input.
-        first: the convolution in front, as a pair.
-        tail: both convolutions, as a network's tail.
+        fused: both convolutions, where two are one launch.
     """
 
     node: Node
@@ -47,13 +44,13 @@ class CudaStep:
     sources: int = 1
     conv: CudaConv | None = None
     config: CudaConfig = _PLAIN
-    first: CudaConv | None = None
-    tail: CudaTail | None = None
+    fused: Fused | None = None
 
     @property
     def writes_frames(self) -> bool:
         """Whether the kernel can store integer frames."""
-        return self.conv is not None and self.first is None and not self.config.kernel.startswith("wgmma")
+        pair = self.fused is not None and self.fused.tail is None
+        return self.conv is not None and not pair and not self.config.kernel.startswith("wgmma")
 
 
 def pack_plan(plan: Plan, names: tuple[str, ...], dtype: torch.dtype, device: torch.device) -> list[CudaStep]:
@@ -64,9 +61,9 @@ def pack_plan(plan: Plan, names: tuple[str, ...], dtype: torch.dtype, device: to
         for node in plan.nodes
         if isinstance(node, Conv)
     }
-    pairs = _pairs(plan, packed, names)
+    pairs = fused_pairs(plan, names, dtype, device, lambda node: packed[node.output])
     # Neither residuals that are enlarged on the way nor first convolutions of fused pairs are launches of their own.
-    skipped = {*enlarged, *(first.output for first, _ in pairs.values())}
+    skipped = {*enlarged, *(pair.before.output for pair in pairs.values())}
     other = plan.map_tensors(lambda t: t.to(device, dtype))
     steps = []
     for node, moved in zip(plan.nodes, other.nodes, strict=True):
@@ -78,34 +75,11 @@ def pack_plan(plan: Plan, names: tuple[str, ...], dtype: torch.dtype, device: to
         residual = () if node.residual is None else (enlarged.get(node.residual, node.residual),)
         sources, conv = node.sources, packed[node.output]
         if node.output in pairs:
-            before, config = pairs[node.output]
-            first, reads = packed[before.output], (*before.sources, *residual)
-            if config.kernel in PAIRS:
-                steps.append(CudaStep(node, reads, 1, conv, config, first=first))
-            else:
-                steps.append(CudaStep(node, reads, 1, conv, config, tail=pack_tail(first, conv, node.weight)))
+            pair = pairs[node.output]
+            steps.append(CudaStep(node, (*pair.before.sources, *residual), 1, conv, pair.config, pair))
         else:
             steps.append(CudaStep(node, (*sources, *residual), len(sources), conv, config_of(node, names)))
     return steps
-
-
-def _pairs(plan: Plan, packed: dict[str, CudaConv], names: tuple[str, ...]) -> dict[str, tuple[Conv, CudaConfig]]:
-    """For the output of a second convolution the first one, where a measurement says that one launch is faster."""
-    convs = {node.output: node for node in plan.nodes if isinstance(node, Conv) and not node.more}
-    pairs: dict[str, tuple[Conv, CudaConfig]] = {}
-    for node in convs.values():
-        first = convs.get(node.input)
-        if first is None or first.output == plan.output or plan.users(first.output) != [node] or first.output in pairs:
-            continue
-        middle, channels, kernel, _ = first.weight.shape
-        config = find_pair(names, channels, kernel, middle, node.kernel, node.weight.shape[0])
-        # What lies between the two never reaches memory, so nothing can be added to it there, nor be read from there.
-        if config is None or first.residual is not None or node.residual == first.output:
-            continue
-        fits = pair_fits if config.kernel in PAIRS else tail_fits
-        if fits(packed[first.output], packed[node.output], config.kernel) is None:
-            pairs[node.output] = first, config
-    return pairs
 
 
 class Program:
@@ -166,11 +140,11 @@ class Program:
         residual = self._canvases[step.reads[step.sources]] if len(step.reads) > step.sources else None
         # A kernel may start early only behind one of this module, which says when its results are written; PyTorch's
         # copies never say so.
-        programmatic, form = step.config.programmatic and not copies, step.config.kernel
-        if step.first is not None and isinstance(out, Canvas):
-            return [*copies, pair_launch(x, step.first, step.conv, out, residual, form=form, programmatic=programmatic)]
-        if step.tail is not None:
-            return [*copies, tail_launch(x, step.tail, out, residual, form=form, programmatic=programmatic)]
+        programmatic = step.config.programmatic and not copies
+        if step.fused is not None:
+            fused = step.fused.launch(x, out, residual, programmatic)
+            assert fused is not None, "frames are written by steps that say so"
+            return [*copies, fused]
         return [*copies, single_launch(x, step.conv, step.config, out, residual, programmatic)]
 
     def _torch_launch(self, step: CudaStep, out: Canvas) -> Launch:

@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from srfast.backends.triton.backend import TritonBackend
+from srfast.backends.triton.backend import GluonBackend, TritonBackend
 
-__all__ = ["TritonBackend"]
+__all__ = ["GluonBackend", "TritonBackend"]

@@ -3,8 +3,9 @@ preallocated canvases, and the executable that keeps them for the last sizes."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from types import MappingProxyType
 
 import torch
 from torch import Tensor
@@ -32,6 +33,9 @@ from srfast.plan import Conv, Node, Plan
 _FILL = 512
 # A convolution by another backend's kernel: its launch, or None where the kernel cannot write that target.
 OtherLaunch = Callable[[Canvas, Canvas | FrameTarget, Canvas | None], Launch | None]
+# For the output of a second convolution: the first one, and another backend's kernel for both. None as above: then the result
+# goes to a canvas first.
+OtherPairs = Mapping[str, tuple[Conv, OtherLaunch]]
 # For a convolution, its dtype and device: the kernel of another backend that shall run it; None for Triton's own.
 OtherKernel = Callable[[Conv, torch.dtype, torch.device], OtherLaunch | None]
 
@@ -47,6 +51,7 @@ class Step:
         conv, config: packed weights of a convolution and how it is cut up.
         first, pair: the convolution in front, where two are one launch.
         other: the kernel of another backend that runs it instead.
+        fused: the same for two convolutions in one launch; then there is nothing packed here.
     """
 
     node: Node
@@ -57,6 +62,7 @@ class Step:
     first: PackedConv | None = None
     pair: PairConfig | None = None
     other: OtherLaunch | None = None
+    fused: OtherLaunch | None = None
 
     @property
     def reach(self) -> int:
@@ -77,16 +83,21 @@ def pack_plan(
     dtype: torch.dtype,
     device: torch.device,
     other: OtherKernel = lambda node, dtype, device: None,
+    gluon: bool = False,
+    fused: OtherPairs = MappingProxyType({}),
 ) -> list[Step]:
     """The launches of a plan in order, weights packed.
 
     Args:
         names: select the launch configurations.
         other: tells the kernel of another backend that shall run a convolution.
+        gluon: convolutions of 64 channels run in Gluon, where its kernel fits.
+        fused: pairs of convolutions that kernels of another backend run.
     """
     folded = {name: small for name, (small, _) in enlarged_residuals(plan).items()}
-    pairs = _pairs(plan, names)
-    skipped = set(folded) | {first.output for first, _ in pairs.values()}
+    taken = {*fused, *(first.output for first, _ in fused.values())}
+    pairs = {output: pair for output, pair in _pairs(plan, names).items() if not taken & {output, pair[0].output}}
+    skipped = {*folded, *(first.output for first, _ in (*pairs.values(), *fused.values()))}
     slots = row_slots([node.sources for node in plan.nodes if isinstance(node, Conv)], plan.shapes())
     steps = []
     for node in plan.nodes:
@@ -96,7 +107,10 @@ def pack_plan(
             steps.append(Step(node, node.inputs))
             continue
         residual = () if node.residual is None else (folded.get(node.residual, node.residual),)
-        if node.output in pairs:
+        if node.output in fused:
+            before, launch = fused[node.output]
+            steps.append(Step(node, (*before.sources, *residual), len(before.sources), fused=launch))
+        elif node.output in pairs:
             before, pair = pairs[node.output]
             first = _pack(before, pair.block_o, before.input in slots, dtype, device)
             second = _pack(node, pair.block_o, False, dtype, device)
@@ -104,6 +118,8 @@ def pack_plan(
         else:
             sources = node.sources
             config = find_config(names, conv_key(node.weight.shape[1], node.weight.shape[0], node.kernel))
+            if gluon and tuple(node.weight.shape) == (64, 64, 3, 3):
+                config = replace(config, gluon=True, block_o=64)  # in blocks as its kernel reads the weights
             packed = _pack(node, config.block_o, sources[0] in slots, dtype, device)
             reads = (*sources, *residual)
             steps.append(Step(node, reads, len(sources), packed, config, other=other(node, dtype, device)))
@@ -135,7 +151,7 @@ def _pairs(plan: Plan, names: tuple[str, ...]) -> dict[str, tuple[Conv, PairConf
         config = find_pair_config(names, pair_key(channels, kernel, middle, node.kernel, node.weight.shape[0]))
         if config is not None:
             pairs[node.output] = (first, config)
-            taken.add(node.output)
+            taken.add(first.output)
     return pairs
 
 
@@ -173,8 +189,9 @@ class Program:
     ) -> list[Launch]:
         """As ``gpu_executable.Program.frame_launches``; a last convolution writes the frames."""
         start: list[Launch] = [load_launch(frames, self.source, gain, bgr), *self._body]
-        if self._last is not None and self._last.conv is not None:
-            return [*start, *self._launches(self._last, FrameTarget(out, white, flag, bgr))]
+        direct = self._into_frames(FrameTarget(out, white, flag, bgr))
+        if direct is not None:
+            return [*start, *direct]
         result = self._canvases.new(self._shapes[self._plan.output])
         store = store_launch(result.nchw().permute(0, 2, 3, 1), out, PEAKS[out.dtype] / white, flag, bgr)
         return [*start, *self._finish(result), store]
@@ -192,6 +209,20 @@ class Program:
             return [pointwise_launch(self._canvases[self._plan.output], target)]
         return self._launches(self._last, target)
 
+    def _into_frames(self, target: FrameTarget) -> list[Launch] | None:
+        """The last launches, into frames; None where what is last cannot write them."""
+        step = self._last
+        if step is None or not isinstance(step.node, Conv):
+            return None
+        if step.fused is None:
+            return self._launches(step, target)
+        x, copies = self._input(step)
+        launch = step.fused(x, target, self._residual(step))
+        return None if launch is None else [*copies, launch]
+
+    def _residual(self, step: Step) -> Canvas | None:
+        return self._canvases[step.reads[step.sources]] if len(step.reads) > step.sources else None
+
     def _fill_body(self, steps: list[Step]) -> None:
         last = {name: i for i, step in enumerate(steps) for name in step.reads}
         if self._last:
@@ -208,7 +239,8 @@ class Program:
                 self._canvases.release(name, free=name not in reusable)
 
     def _reusable(self, step: Step, name: str) -> bool:
-        if name in self._slots:
+        # Of two convolutions in one kernel nobody has said that a residual may be written over while others read it.
+        if name in self._slots or step.fused is not None:
             return False
         if isinstance(step.node, Conv):
             same_size = self._shapes[name].scale == self._shapes[step.node.output].scale
@@ -217,11 +249,16 @@ class Program:
         return isinstance(step.node, IN_PLACE)
 
     def _launches(self, step: Step, out: Canvas | FrameTarget) -> list[Launch]:
+        if step.fused is not None:
+            x, copies = self._input(step)
+            fused = step.fused(x, out, self._residual(step))
+            assert fused is not None, "every kernel writes canvases"
+            return [*copies, fused]
         if step.conv is None:
             assert isinstance(out, Canvas)
             return small_launches(step.node, [self._canvases[name] for name in step.reads], out)
         x, copies = self._input(step)
-        residual = self._canvases[step.reads[step.sources]] if len(step.reads) > step.sources else None
+        residual = self._residual(step)
         if step.first is not None and step.pair is not None:
             programs = _programs(self._device)
             return [*copies, pair_launch(x, step.first, step.conv, out, step.pair, residual, programs)]
@@ -260,6 +297,7 @@ class TritonExecutable(GpuExecutable):
 
     Args:
         other: tells the kernel of another backend that shall run a convolution; None for Triton's own.
+        gluon, fused: as of ``pack_plan``.
     """
 
     def __init__(
@@ -269,8 +307,10 @@ class TritonExecutable(GpuExecutable):
         dtype: torch.dtype,
         graphs: bool,
         other: OtherKernel = lambda node, dtype, device: None,
+        gluon: bool = False,
+        fused: OtherPairs = MappingProxyType({}),
     ) -> None:
-        steps = pack_plan(plan, device_names(device), dtype, device, other)
+        steps = pack_plan(plan, device_names(device), dtype, device, other, gluon, fused)
         min_pixels = _FILL * _multiprocessors(device)
         super().__init__(
             plan, device, lambda size: Program(plan, steps, size, dtype, device), graphs, min_pixels, compile_all

@@ -17,21 +17,21 @@ import torch
 from benchmarks import record as records
 from srfast.backends import cpu_choices, default_dtype
 from srfast.backends.cpu import CpuBackend, tuned
-from srfast.backends.cpu.choice import SHIPPED, WORTH, choose, choose_among, speedup
+from srfast.backends.cpu.choice import SHIPPED, choose, choose_among
 from srfast.backends.cpu.ways import (
-    KINDS,
     Measurement,
     Way,
-    network_kind,
     parse_measurements,
     parse_way,
     runnable,
     ways,
 )
+from srfast.backends.measured import WORTH, network_kind, speedup
 from srfast.capture import capture
 from srfast.diagnostics.info import collect
 from srfast.errors import OutputError
 from srfast.kernels import cpu as kernels
+from srfast.kernels.configs.networks import KINDS
 from srfast.kernels.cpu.classes import CLASSES, real_class, real_vendor
 from srfast.models import RRDBNet, SRResNet, SRVGGNetCompact
 from srfast.plan import Plan

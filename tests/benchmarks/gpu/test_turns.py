@@ -151,6 +151,21 @@ def test_decisions() -> None:
     assert triton == {"conv 3x3 64->64": gluon}
 
 
+def test_a_fused_kernel_is_compared_with_the_fastest_two_launches() -> None:
+    """Also of Triton, since the mixed backend takes single launches from both; at the same size only."""
+    fused = "pair 3x3 64->256, 5x5 ->12"
+    rows = [
+        row("two launches", 30.0, "tail", fused),
+        row("tail_wgmma", 10.0, "tail", fused),
+        row("mma", 18.0, key="conv 3x3 64->256"),
+        row("shipped", 9.0, "triton", "conv 3x3 64->256", config={}),
+        row("shipped", 1.0, "triton", "conv 5x5 256->12", config={}, width=960, height=540),
+    ]
+    assert decisions(rows)[0][fused]["speedup"] == 3.0, "a part was not measured at that size"
+    rows.append(row("mma", 6.0, key="conv 5x5 256->12"))
+    assert decisions(rows)[0][fused]["speedup"] == 1.5
+
+
 def test_decisions_are_configurations(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What is written can be read by what it is for; lines cut off by a kill are passed over."""
     from srfast.kernels.cuda import config as cuda_config

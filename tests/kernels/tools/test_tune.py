@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 
+from srfast.kernels import gluon
 from srfast.kernels.tools.candidates import PAIRS, SHAPES, Shape, Task, candidates, tasks
 from srfast.kernels.tools.tune import WORTH, Found, tune, write_entries
 from srfast.kernels.triton.config import SHIPPED, Config, PairConfig, find_config
@@ -65,7 +66,10 @@ def test_every_shape_has_a_task_and_pairs_come_after_their_parts() -> None:
 
 @pytest.mark.parametrize("hopper", [False, True])
 def test_the_shipped_configuration_is_tried_first(hopper: bool) -> None:
-    assert next(candidates(64, hopper)) == find_config(("sm90", "default") if hopper else ("default",), HOT.key)
+    """But for Gluon's, where its kernel fits and there is one."""
+    plain = [config for config in candidates(HOT, hopper) if not config.gluon]
+    assert plain[0] == find_config(("sm90", "default") if hopper else ("default",), HOT.key)
+    assert next(candidates(HOT, hopper)).gluon == (hopper and gluon.unavailable_reason() is None)
     assert SHIPPED.exists()
 
 
