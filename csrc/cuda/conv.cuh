@@ -12,7 +12,14 @@ bool try_many_channels(const Variant& v, const ConvParams& p, const Stream& stre
         v.tile_w != S::TILE_W)
         return false;
     const long long blocks = 1LL * p.images * p.tiles_y * p.tiles_x * ((p.end.channels + S::BO - 1) / S::BO);
-    shared = launch(conv_mma<T, S>, blocks, S::THREADS, S::shared_bytes(p.kernel, p.blocks_c), stream, p);
+    const auto run = [&](auto ending) {
+        return launch(conv_mma<T, S, decltype(ending)::value>, blocks, S::THREADS,
+                      S::shared_bytes(p.kernel, p.blocks_c), stream, p);
+    };
+    if constexpr (S::ENDS)
+        shared = by_ending(stream.device < 0 ? Ending::general : ending_of(p.end), run);
+    else
+        shared = run(std::integral_constant<Ending, Ending::general>{});
     return true;
 }
 

@@ -5,7 +5,7 @@
 // The order of the sums is (block of channels, tap, channel) for every pixel, so results do not depend on the tiling.
 #pragma once
 
-#include "epilogue.cuh"
+#include "tile_end.cuh"
 
 namespace srfast {
 
@@ -23,13 +23,19 @@ struct MmaShape {
     static_assert((FRAGS_O & (FRAGS_O - 1)) == 0, "a warp's fragments differ in bits of their address");
 
     static constexpr int SUMS_BYTES = PIXELS * BO * 4;
+    // Whether there are instances for special endings: their results go where the first two stages were, which the last two
+    // steps do not need, and what is beyond these stages behind the ring (of larger tiles a chip has one block anyway).
+    static constexpr bool ENDS = KERNEL == 3 && CB == 64 && BO == 64;
+    static constexpr int BEHIND = ENDS && PIXELS > 128 ? (PIXELS - 128) * BO * 2 : 0;
+    static_assert(!ENDS || (kStages == 3 && 2 * WEIGHT_BYTES == 128 * BO * 2),
+                  "nine taps go whole times round the ring");
 
     SRFAST_BOTH static constexpr int halo_bytes(int kernel) {
         return ((TILE_H + kernel - 1) * (TILE_W + kernel - 1) * CB * 2 + 127) & ~127;
     }
     // The sums take the place of halo and weights.
     SRFAST_BOTH static constexpr int shared_bytes(int kernel, int blocks_c) {
-        const int bytes = halo_bytes(kernel) * (blocks_c > 1 ? 2 : 1) + kStages * WEIGHT_BYTES;
+        const int bytes = halo_bytes(kernel) * (blocks_c > 1 ? 2 : 1) + kStages * WEIGHT_BYTES + BEHIND;
         return bytes > SUMS_BYTES ? bytes : SUMS_BYTES;
     }
 };
@@ -105,8 +111,15 @@ SRFAST_DEVICE Tile tile_of(const ConvParams& p, int blocks_o) {
     return {rest / p.tiles_y, rest % p.tiles_y * TILE_H, tx * TILE_W, p.height, p.width, block() % blocks_o};
 }
 
+// The general ending has nothing to prepare.
+struct NoEnd {
+    SRFAST_DEVICE NoEnd(const Epilogue&, const Tile&, int, int, uint32_t) {}
+};
+template <class T, Ending E, class S>
+using EndOf = std::conditional_t<E == Ending::general, NoEnd, TileEnd<T, E, S>>;
+
 // Two blocks of the larger tile would have too few registers.
-template <class T, class S>
+template <class T, class S, Ending E = Ending::general>
 SRFAST_KERNEL(S::THREADS, S::THREADS > 128 ? 1 : 2)
 conv_mma(SRFAST_PARAM ConvParams p) {
     const int kernel = S::KERNEL ? S::KERNEL : p.kernel, taps = kernel * kernel, pitch = S::TILE_W + kernel - 1;
@@ -153,6 +166,9 @@ conv_mma(SRFAST_PARAM ConvParams p) {
             for (int v = 0; v < 4; ++v) acc[i][j][v] = 0.f;
     }
 
+    // The place of a special ending: 64 pixels' of the ring or behind it, and when the residual may go there.
+    const int part = warp / S::WARPS_O, fetched_at = steps - (part == 1 ? 1 : 2);
+    const EndOf<T, E, S> end(p.end, tile, S::TILE_H, S::TILE_W, ring + (part < 2 ? part : part + 1) * S::WEIGHT_BYTES);
     int tap = 0, dx = 0, shift = 0, c = 0;
 #pragma unroll 1
     for (int s = 0; s < steps; ++s) {
@@ -164,6 +180,8 @@ conv_mma(SRFAST_PARAM ConvParams p) {
         sync_block();
         fetch_step(s + kStages - 1);
         if (tap == 0 && c + 1 < p.blocks_c) fetch_block(c + 1);
+        if constexpr (kHasResidual<E>)
+            if (s == fetched_at) end.fetch();
         cp_async_commit();
         int pixels[S::FRAGS_P];
 #pragma unroll
@@ -183,6 +201,10 @@ conv_mma(SRFAST_PARAM ConvParams p) {
         }
     }
     if (p.programmatic) let_next_kernel_start();
+    if constexpr (E != Ending::general) {
+        end.finish(acc);
+        return;
+    }
     sync_block();
     spread_sums<S>(acc, halos, first_p, first_o);
     sync_block();

@@ -68,28 +68,6 @@ inline long long cut_strips(ConvParams& p, int columns, int rows, int blocks) {
     return (items < sets ? items : sets) * blocks_o;
 }
 
-// The instance of the kernels that ends as the convolution does: what is fast are whole blocks of 64 channels with a PReLU, a
-// residual or both.
-inline Ending ending_of(const Epilogue& e) {
-    const bool prelu = e.act == Act::prelu, residual = e.residual.data != nullptr;
-    const bool fast = e.out_type == OutType::same && e.channels / (e.shuffle * e.shuffle) % 64 == 0 &&
-                      e.residual_factor == 1 && !e.clamp && (prelu || e.act == Act::none) &&
-                      (residual || e.gain == 1.f);
-    if (!fast) return Ending::general;
-    return residual ? (prelu ? Ending::prelu_residual : Ending::residual) : (prelu ? Ending::prelu : Ending::plain);
-}
-// run(std::integral_constant<Ending, e>).
-template <class F>
-int by_ending(Ending e, const F& run) {
-    switch (e) {
-        case Ending::plain: return run(std::integral_constant<Ending, Ending::plain>{});
-        case Ending::prelu: return run(std::integral_constant<Ending, Ending::prelu>{});
-        case Ending::residual: return run(std::integral_constant<Ending, Ending::residual>{});
-        case Ending::prelu_residual: return run(std::integral_constant<Ending, Ending::prelu_residual>{});
-        default: return run(std::integral_constant<Ending, Ending::general>{});
-    }
-}
-
 template <class T, Window WINDOW>
 int run_window(const ConvParams& given, int rows, int blocks, const Stream& stream) {
     return by_ending(ending_of(given.end), [&](auto ending) {

@@ -199,6 +199,19 @@ SRFAST_DEVICE void ldmatrix_x2_transposed(uint32_t (&r)[2], uint32_t a) {
                  : "memory");
 }
 
+// Four matrices of 8 x 8 values as mma leaves them, to rows of 16 bytes. `row`: of lanes 0-7 the rows of the first matrix, and so
+// on; `places`: where the lane's two values of each matrix go, for GPUs without stmatrix (before compute capability 9.0).
+SRFAST_DEVICE void store_matrices(uint32_t row, const uint32_t (&places)[4], const uint32_t (&words)[4]) {
+#if __CUDA_ARCH__ >= 900
+    asm volatile("stmatrix.sync.aligned.m8n8.x4.shared.b16 [%0], {%1,%2,%3,%4};" ::"r"(row), "r"(words[0]),
+                 "r"(words[1]), "r"(words[2]), "r"(words[3])
+                 : "memory");
+#else
+#pragma unroll
+    for (int i = 0; i < 4; ++i) sts32(places[i], words[i]);
+#endif
+}
+
 // d += a * b: 16 x 16 times 16 x 8, float32 sums.
 template <class T>
 SRFAST_DEVICE void mma(float (&d)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1);

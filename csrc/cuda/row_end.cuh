@@ -6,20 +6,17 @@
 // the beginning, so that only what warps exchange needs a barrier. The arithmetic is that of finish_tile, bit for bit.
 #pragma once
 
+#include "ending.cuh"
 #include "epilogue.cuh"
 #include "hopper_ptx.cuh"
 
 namespace srfast {
 
-// How results end, one instance of a kernel for each; the host chooses. general: everything, by finish_tile.
-enum class Ending : int { general = 0, plain = 1, prelu = 2, residual = 3, prelu_residual = 4 };
-
 // A warpgroup's rows of N pixels, of which a strip has `columns`.
 template <class T, Ending E, int N>
 class RowEnd {
 public:
-    static constexpr bool PRELU = E == Ending::prelu || E == Ending::prelu_residual,
-                          RESIDUAL = E == Ending::residual || E == Ending::prelu_residual;
+    static constexpr bool PRELU = kHasPrelu<E>, RESIDUAL = kHasResidual<E>;
     static constexpr int ROW_BYTES = N * 128;
     static constexpr int BUFFERS =
         N <= 64 ? 2 : 1;  // in turn: with two, a row's stores need not wait for those of the row before

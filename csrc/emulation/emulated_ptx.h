@@ -209,6 +209,27 @@ void ldmatrix_transposed(uint32_t (&r)[COUNT], uint32_t a) {
 inline void ldmatrix_x4_transposed(uint32_t (&r)[4], uint32_t a) { ldmatrix_transposed<4>(r, a); }
 inline void ldmatrix_x2_transposed(uint32_t (&r)[2], uint32_t a) { ldmatrix_transposed<2>(r, a); }
 
+// Every second block is one of a GPU with stmatrix, whose lanes write the rows of which they have the addresses.
+inline void store_matrices(uint32_t row, const uint32_t (&places)[4], const uint32_t (&words)[4]) {
+    if (block() % 2 == 0) {
+        for (int i = 0; i < 4; ++i) sts32(places[i], words[i]);
+        return;
+    }
+    static const char operation = 0;
+    uint16_t values[8];
+    struct Lane {
+        uint16_t* row;
+        const uint32_t* words;
+    } lane{values, words};
+    here().collective(here().warp(), 32, &operation, &lane, thread() % 32, [](void** slots) {
+        for (int l = 0; l < 32; ++l)
+            for (int m = 0; m < 4; ++m)
+                std::memcpy(static_cast<Lane*>(slots[m * 8 + l / 4])->row + l % 4 * 2,
+                            static_cast<Lane*>(slots[l])->words + m, 4);
+    });
+    here().write(row, values, 16);
+}
+
 template <class T>
 void mma(float (&d)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1) {
     struct Lane {

@@ -47,7 +47,8 @@ WANTED = {
     "matrix_rate": ("HGMMA",),
     "matrix_rate_held": ("HGMMA",),
 }
-# What instances for one ending (enum Ending of csrc/cuda/row_end.cuh, from 1) must have besides, by its number.
+# What instances for one ending (enum Ending of csrc/cuda/ending.cuh, from 1) must have besides, by its number; STSM from
+# compute capability 9.0 on.
 ENDINGS = {1: ("STSM",), 2: ("STSM",), 3: ("STSM", "LDSM"), 4: ("STSM", "LDSM")}
 HOPPER = {"conv_wgmma", "conv_held", "pair_wgmma", "tail_wgmma", "matrix_rate", "matrix_rate_held"}
 THREADS = {"pair_mma": 256, "tail_mma": 256} | dict.fromkeys(
@@ -73,7 +74,8 @@ class Kernel:
     def wanted(self) -> tuple[str, ...]:
         """Instructions that it must have, as ``count`` takes them."""
         ending = re.search(r"6EndingE(\d)", self.name)
-        return WANTED[self.family] + (ENDINGS.get(int(ending[1]), ()) if ending else ())
+        wanted = WANTED[self.family] + (ENDINGS.get(int(ending[1]), ()) if ending else ())
+        return tuple(name for name in wanted if name != "STSM" or int(self.arch.rstrip("a")) >= 90)
 
     def count(self, instruction: str) -> int:
         """Occurrences of an instruction; a regular expression of its name's beginning."""

@@ -94,6 +94,62 @@ def test_epilogue(options: dict[str, Any]) -> None:
     check(problem(16, 64, 3, 9, 6), **options)
 
 
+@pytest.mark.parametrize("variant", [Variant(64, 64, 3), Variant(64, 64, 3, 16, 16)], ids=["8x16", "16x16"])
+@pytest.mark.parametrize(
+    ("size", "images", "dtype", "prelu", "residual", "shuffle"),
+    [
+        ((1, 1), 3, HALF, True, True, 1),
+        ((1, 35), 1, BRAIN, False, True, 1),
+        ((19, 9), 2, HALF, True, False, 1),
+        ((17, 33), 1, BRAIN, True, True, 1),
+        ((9, 18), 1, HALF, False, True, 2),
+        ((10, 17), 1, BRAIN, True, False, 2),
+        ((18, 7), 1, HALF, False, False, 1),
+    ],
+)
+def test_endings_have_the_bits_of_the_general_one(
+    variant: Variant,
+    size: tuple[int, int],
+    images: int,
+    dtype: torch.dtype,
+    prelu: bool,
+    residual: bool,
+    shuffle: int,
+) -> None:
+    """A clamp that limits nothing changes nothing, but only the general ending has one; neither writes beside the image."""
+    given = problem(64, 64 * shuffle**2, 3, *size, dtype=dtype, images=images)
+    options: dict[str, Any] = {"act": "prelu", "slope": numbers(64 * shuffle**2, seed=4)} if prelu else {}
+    options |= {"shuffle": shuffle} | ({"gain": 0.3} if residual else {})
+    shape = (images, 64, size[0] * shuffle, size[1] * shuffle)
+    added = canvas_of(numbers(*shape, seed=3), dtype) if residual else None
+    outs = []
+    for clamp in (None, (-1e4, 1e4)):
+        packed = pack_conv(given["weight"], given["bias"], variant=variant, dtype=dtype, clamp=clamp, **options)
+        outs.append(canvas_of(torch.full(shape, 99.0), dtype))
+        conv_launch(canvas_of(given["x"], dtype), packed, outs[-1], added)()
+    assert torch.equal(outs[0].data, outs[1].data)
+    assert not bool((outs[0].nchw() == 99).any())
+    expected = conv_reference(
+        given["x"], given["weight"], given["bias"], residual=added.nchw().float() if added else None, **options
+    )
+    error = (outs[0].nchw().float() - expected).abs()
+    assert bool((error <= EPS[dtype] * (expected.abs() + 1) / 2 + 2e-6).all())
+    untouched = outs[0].data.clone()
+    replace(outs[0], data=untouched).nchw().zero_()
+    assert not bool(untouched.any()), "wrote beside the image"
+
+
+def test_residual_in_place() -> None:
+    """The result takes the residual's place, as in a residual block; several blocks of input channels."""
+    given = problem(128, 64, 3, 11, 19)
+    residual = numbers(1, 64, 11, 19, seed=3)
+    canvas = canvas_of(residual)
+    packed = pack_conv(given["weight"], given["bias"])
+    conv_launch(canvas_of(given["x"]), packed, canvas, canvas)()
+    expected = conv_reference(given["x"], given["weight"], given["bias"], residual=residual.half().float())
+    torch.testing.assert_close(canvas.nchw().float(), expected, rtol=2e-3, atol=2e-3)
+
+
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.uint16])
 def test_frames(dtype: torch.dtype) -> None:
     given = problem(64, 12, 5, 6, 9)

@@ -12,11 +12,12 @@ from srfast.kernels.tools.cuda_gate import Kernel, architectures, check, faults,
 
 NAME = "_ZN6srfast8conv_mmaINS_4HalfENS_8MmaShapeILi64ELi64EEEEEvNS_10ConvParamsE"
 ENDING = "_ZN6srfast9conv_heldINS_4HalfELNS_6EndingE3EEEvNS_10HeldParamsE"
+TILE_ENDING = "_ZN6srfast8conv_mmaINS_4HalfENS_8MmaShapeILi64ELi64EEELNS_6EndingE3EEEvNS_10ConvParamsE"
 GOOD = "\t HMMA.16816.F32 R24\n\t LDSM.16.M88.4 R4\n\t LDGSTS.E.BYPASS.128 [R1]\n\t STG.E.128 [R2]\n"
 
 
-def kernel(sass: str = GOOD, name: str = NAME, registers: int = 168, stack: int = 0) -> Kernel:
-    return Kernel("80", name, {"REG": registers, "STACK": stack, "LOCAL": 0}, sass)
+def kernel(sass: str = GOOD, name: str = NAME, registers: int = 168, stack: int = 0, arch: str = "80") -> Kernel:
+    return Kernel(arch, name, {"REG": registers, "STACK": stack, "LOCAL": 0}, sass)
 
 
 @pytest.mark.parametrize(
@@ -30,7 +31,9 @@ def kernel(sass: str = GOOD, name: str = NAME, registers: int = 168, stack: int 
         (kernel(GOOD.replace(".BYPASS.128", "")), "no LDGSTS"),
         (kernel(name=NAME.replace("8conv_mma", "10conv_wgmma")), "no HGMMA"),
         (kernel(GOOD + "\t HGMMA.64x64x16.F32 R24\n" * 7 + "\t WARPGROUP.DEPBAR.LE gsb0, 0x0\n" * 2), "2 times for 7"),
-        (kernel(GOOD.replace("LDSM", "LDS"), name=ENDING), "no HGMMA.*no STSM.*no LDSM"),
+        (kernel(GOOD.replace("LDSM", "LDS"), name=ENDING, arch="90a"), "no HGMMA.*no STSM.*no LDSM"),
+        (kernel(name=TILE_ENDING), ""),
+        (kernel(name=TILE_ENDING, arch="90a"), "^has no STSM instructions$"),
         (kernel(name="_Z5otherv"), "no known family"),
         (kernel(registers=600), "needs 600 registers"),
     ],
