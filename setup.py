@@ -7,8 +7,9 @@ follow the links, so a checkout works as it lies there, installed or not.
 Without a C++ compiler the installation goes on without ``srfast._cpu``, without nvcc (CUDA 12.4 or newer) without
 ``srfast._cuda``; ``srfast info`` then says what is missing. ``SRFAST_BUILD_CUDA=0`` leaves the CUDA kernels out,
 ``SRFAST_CUDA_ARCHS="80 86 89"`` builds them for these architectures: by default wheels have all, checkouts two.
-``SRFAST_BUILD_CPU=0`` leaves the CPU kernels out, for a machine whose GPU is all that matters. ``SRFAST_OLD_RUNTIME=1``
-makes them load where the C and C++ libraries are older than the compiler's, as wheels must (csrc/cpu/old_runtime.cpp).
+``SRFAST_BUILD_CPU=0`` leaves the CPU kernels out, for a machine whose GPU is all that matters, ``SRFAST_BUILD_VIDEO=0`` what
+hears FFmpeg, whose errors then have no details. ``SRFAST_OLD_RUNTIME=1`` makes them load where the C and C++ libraries are older
+than the compiler's, as wheels must (csrc/cpu/old_runtime.cpp).
 """
 
 from __future__ import annotations
@@ -214,6 +215,9 @@ def cpu_extension() -> list[Extension]:
 
 def video_extension() -> list[Extension]:
     """The compiled module that hears FFmpeg, if pybind11 is there to build it."""
+    if os.environ.get("SRFAST_BUILD_VIDEO") == "0":
+        print("srfast: SRFAST_BUILD_VIDEO=0, so the module that hears FFmpeg is not built")
+        return []
     try:
         import pybind11
     except ImportError:

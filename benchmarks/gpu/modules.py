@@ -60,7 +60,8 @@ def build(target: Path, arch: str, cuda: bool = True) -> list[Path]:
         for source in ("setup.py", "csrc"):
             (folder / source).symlink_to(REPOSITORY / source)
         command = [sys.executable, "setup.py", "-q", "build_ext", "--build-lib", "built", "--build-temp", "objects"]
-        chosen = {"SRFAST_BUILD_CPU": "0", "SRFAST_BUILD_CUDA": "1" if cuda else "0", "SRFAST_CUDA_ARCHS": arch}
+        chosen = {"SRFAST_BUILD_CPU": "0", "SRFAST_BUILD_VIDEO": "0"}
+        chosen |= {"SRFAST_BUILD_CUDA": "1" if cuda else "0", "SRFAST_CUDA_ARCHS": arch}
         subprocess.run(command, cwd=folder, env={**os.environ, **chosen}, check=True)
         found = []
         for path in (folder / "built").rglob("*.so"):
