@@ -86,12 +86,12 @@ def test_threads_hear_themselves(broken: Path) -> None:
     def other() -> None:
         with messages() as said:
             inside.set()
-            done.wait()
+            done.wait(60)
             heard.append(said())
 
     thread = threading.Thread(target=other)
     thread.start()
-    inside.wait()
+    assert inside.wait(60)
     with messages() as said:
         refused(broken)
         heard.append(said())
