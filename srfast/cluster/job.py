@@ -67,7 +67,7 @@ class Pool(Protocol):
         ...
 
     def grow(self, waiting: int) -> None:
-        """Starts workers for ``waiting`` segments, as far as there is room."""
+        """Starts workers for ``waiting`` segments, as far as there is room; for none it gives up those that only start."""
         ...
 
     def submit(self, name: str, task: Task, plan: str, folder: Path, token: str) -> None:
@@ -259,6 +259,7 @@ class _Job:
                         self._take(event, joiner)
                     self._look_at_joins()
                     self._check_workers(pool)
+                pool.grow(0)
             except KeyboardInterrupt as error:
                 raise KeyboardInterrupt(self._left()) from error
             finally:

@@ -26,6 +26,7 @@ _STORE = (
     200 << 20
 )  # bytes of Ray's object store on a local machine: what goes through it are records, and at most one segment
 _PERIOD = 1.0  # seconds between two looks at the resources
+_PATIENCE = 30.0  # seconds without a worker after which the reason is said
 
 
 @dataclass(frozen=True)
@@ -120,6 +121,8 @@ class RayPool:
                 self._start(address)
         self._workers: dict[str, _Worker] = {}
         self._count, self._looked, self._asked = 0, 0.0, 0
+        self._missed: float | None = None  # when there was work and no worker first
+        self._said = False
         self._events: list[Event] = []
         self._bad: set[str] = set()
         self._held: list[Any] = []
@@ -163,11 +166,20 @@ class RayPool:
         return {name: worker.node for name, worker in self._workers.items() if worker.node}
 
     def grow(self, waiting: int) -> None:
-        """Starts workers for what waits where there is room; one more than fits tells an autoscaler that there is work."""
+        """Starts workers for what waits where there is room; one more than fits tells an autoscaler that there is work.
+
+        Those that have not begun are given up when nothing waits: on a full cluster they would take the place of others later.
+        """
+        if not waiting:
+            for worker in [worker for worker in self._workers.values() if not worker.node]:
+                self._drop(worker)
+            self._ask(0)
+            return
         now = time.monotonic()
         if now - self._looked < _PERIOD:
             return
         self._looked = now
+        self._say_what_is_missing(now)
         starting = sum(not worker.node for worker in self._workers.values())
         room = self._room() - starting
         wanted = math.ceil(waiting / AHEAD) - starting
@@ -182,6 +194,20 @@ class RayPool:
         free = self._ray.available_resources()
         sides = [free.get(name, 0.0) / need for name, need in self._bundle.items()]
         return int(min(sides, default=1))
+
+    def _say_what_is_missing(self, now: float) -> None:
+        """Tells once what a worker takes and what is free, where none has come for a while."""
+        if self.workers or self._missed is None:
+            self._missed = now
+        if self._said or now - self._missed < _PATIENCE:
+            return
+        self._said = True
+        free, total = self._ray.available_resources(), self._ray.cluster_resources()
+        there = ", ".join(
+            f"{need:g} {name} ({free.get(name, 0):g} of {total.get(name, 0):g} are free)"
+            for name, need in self._bundle.items()
+        )
+        _log.warning("no worker is ready after %.0f s, and it goes on waiting: each takes %s", _PATIENCE, there)
 
     def _ask(self, waiting: int) -> None:
         """Tells an autoscaler what would be of use; without one nobody listens."""

@@ -13,7 +13,7 @@ import pytest
 from srfast.cluster.pool import RayPool
 from srfast.errors import OutputError
 from tests.helpers.video.gradients import leftovers
-from tests.helpers.video.ray_nodes import STORE, CountingPool, cluster_of, kill_a_worker, upscale, work_of
+from tests.helpers.video.ray_nodes import STORE, CountingPool, cluster_of, kill_a_worker, upscale, wait_for, work_of
 from tests.helpers.video.segments import assert_same, in_one_run, moving_clip
 
 ray = pytest.importorskip("ray")  # an extra of its own, and part of the developers'
@@ -40,7 +40,10 @@ def pool(nodes: Any) -> Iterator[CountingPool]:
 
 
 def test_two_nodes(pool: CountingPool, folder: Path, tmp_path: Path) -> None:
+    pool.start(2, SEGMENTS)
+    wait_for(lambda: pool.grow(SEGMENTS) or len(pool._workers) == 3)  # one more than there is room for
     outcome = upscale(folder, tmp_path / "out.mkv", pool.reset())
+    assert set(pool._workers) == set(pool.workers)
     assert outcome.error == "" and pool.again(SEGMENTS) == 0
     assert_same(tmp_path / "out.mkv", folder / "whole.mkv")
     assert leftovers(tmp_path) == ["out.mkv"]
@@ -71,6 +74,21 @@ def test_a_removed_node_costs_its_segments(nodes: Any, pool: CountingPool, folde
     assert removed == [True]
     assert outcome.error == "" and pool.again(SEGMENTS) <= 2
     assert_same(tmp_path / "out.mkv", folder / "whole.mkv")
+
+
+def test_a_full_cluster_is_told_and_what_waits_is_given_up(
+    nodes: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A worker that found no room would take the place of another command's, once there is room."""
+    monkeypatch.setattr("srfast.cluster.pool._PATIENCE", 2.0)
+    full = CountingPool(cpus=64)
+    full.grow(SEGMENTS)
+    wait_for(lambda: full.wait(0.1) or full.grow(SEGMENTS) or caplog.messages)
+    assert "no worker is ready after 2 s, and it goes on waiting: each takes 64 CPU (" in caplog.text
+    assert len(full._workers) == 1 and not full.workers
+    full.grow(0)
+    assert not full._workers
+    full.close()
 
 
 def test_the_command_on_a_cluster_with_a_broken_file(nodes: Any, folder: Path, tmp_path: Path) -> None:
