@@ -132,6 +132,19 @@ class BuildCompiled(build_ext):
         )
 
 
+def headers_if_wanted(variable: str, what: str) -> list[str]:
+    """Folders of pybind11's headers; none, with a line that says why, where ``variable`` is 0 or pybind11 is missing."""
+    if os.environ.get(variable) == "0":
+        print(f"srfast: {variable}=0, so {what} not built")
+        return []
+    try:
+        import pybind11
+    except ImportError:
+        print(f"srfast: pybind11 is missing, so {what} not built")
+        return []
+    return [pybind11.get_include()]
+
+
 def old_runtime() -> list[tuple[str, str | None]]:
     """The macro of modules that older C and C++ libraries must load."""
     return [("SRFAST_OLD_RUNTIME", None)] if os.environ.get("SRFAST_OLD_RUNTIME") == "1" else []
@@ -169,12 +182,8 @@ def machine_codes(archs: list[str]) -> list[str]:
 
 def cuda_extension() -> list[Extension]:
     """The compiled CUDA module, if nvcc is there to build it."""
-    if os.environ.get("SRFAST_BUILD_CUDA") == "0":
-        print("srfast: SRFAST_BUILD_CUDA=0, so the compiled CUDA kernels are not built")
-        return []
-    try:
-        import pybind11
-    except ImportError:
+    headers = headers_if_wanted("SRFAST_BUILD_CUDA", "the compiled CUDA kernels are")
+    if not headers:
         return []
     nvcc = find_nvcc()
     if nvcc is None or nvcc_version(nvcc) < CUDA_OLDEST:
@@ -185,7 +194,7 @@ def cuda_extension() -> list[Extension]:
         Extension(
             "srfast._cuda",
             [str(path) for path in sorted(CUDA_SOURCES.glob("*.cu")) + sorted(CUDA_SOURCES.glob("*.cpp"))],
-            include_dirs=[pybind11.get_include(), sysconfig.get_path("include")],
+            include_dirs=[*headers, sysconfig.get_path("include")],
             depends=[str(path) for path in sorted([*CUDA_SOURCES.glob("*.h"), *CUDA_SOURCES.glob("*.cuh")])],
             optional=True,
         )
@@ -194,19 +203,14 @@ def cuda_extension() -> list[Extension]:
 
 def cpu_extension() -> list[Extension]:
     """The compiled CPU module, if pybind11 is there to build it."""
-    if os.environ.get("SRFAST_BUILD_CPU") == "0":
-        print("srfast: SRFAST_BUILD_CPU=0, so the compiled CPU kernels are not built")
-        return []
-    try:
-        import pybind11
-    except ImportError:
-        print("srfast: pybind11 is missing, so the compiled kernels are not built")
+    headers = headers_if_wanted("SRFAST_BUILD_CPU", "the compiled CPU kernels are")
+    if not headers:
         return []
     return [
         Extension(
             "srfast._cpu",
             [str(path) for path in sorted(CPU_SOURCES.glob("*.cpp"))],
-            include_dirs=[pybind11.get_include()],
+            include_dirs=headers,
             depends=[str(path) for path in sorted(CPU_SOURCES.glob("*.h"))],
             optional=True,  # a failed build is a warning
         )
@@ -215,18 +219,14 @@ def cpu_extension() -> list[Extension]:
 
 def video_extension() -> list[Extension]:
     """The compiled module that hears FFmpeg, if pybind11 is there to build it."""
-    if os.environ.get("SRFAST_BUILD_VIDEO") == "0":
-        print("srfast: SRFAST_BUILD_VIDEO=0, so the module that hears FFmpeg is not built")
-        return []
-    try:
-        import pybind11
-    except ImportError:
+    headers = headers_if_wanted("SRFAST_BUILD_VIDEO", "the module that hears FFmpeg is")
+    if not headers:
         return []
     return [
         Extension(
             "srfast._ffmpeg",
             [str(path) for path in VIDEO_SOURCES],
-            include_dirs=[pybind11.get_include()],
+            include_dirs=headers,
             optional=True,
         )
     ]

@@ -44,6 +44,32 @@ def measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *keys: str, **more
     monkeypatch.setenv(VARIABLE, str(tmp_path / "configs.json"))
 
 
+def fused_by_triton(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *names: str) -> None:
+    """Make a file of Triton's configurations in which it fuses these."""
+    triton = tmp_path / "triton.json"
+    triton.write_text(json.dumps({"default": {FUSED[name]: {"region_h": 16} for name in names}}))
+    monkeypatch.setenv("SRFAST_TRITON_CONFIGS", str(triton))
+
+
+def check_images(plan: Plan, count: int) -> None:
+    """Compare ``count`` images of odd sizes in half precision with the reference in float32."""
+    x = torch.rand(count, 3, 5, 7, generator=torch.Generator().manual_seed(0)).half()
+    run = MixedBackend(interpret=True).compile(plan, CPU, HALF)
+    expected = ReferenceBackend().compile(plan, CPU, torch.float32)(x.float())
+    for _ in range(2):  # the second time in the same memory
+        assert float((run(x).float() - expected).abs().max()) <= 4e-3 * float(expected.abs().max())
+
+
+def check_frames(plan: Plan, bgr: bool) -> None:
+    """Compare frames of uint8 with the reference, to one level; nothing in them may have been infinite."""
+    frames = torch.randint(0, 256, (1, 5, 6, 3), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
+    out, flag = MixedBackend(interpret=True).compile(plan, CPU, HALF).run_frames(frames, 1 / 255, 255.0, bgr)  # type: ignore[attr-defined]
+    x = (frames.flip(3) if bgr else frames).permute(0, 3, 1, 2).float() / 255
+    expected = ReferenceBackend().compile(plan, CPU, torch.float32)(x).permute(0, 2, 3, 1).round().clamp(0, 255)
+    assert int((out.float() - (expected.flip(3) if bgr else expected)).abs().max()) <= 1
+    assert int(flag) == 0
+
+
 NETWORKS = {
     "compact": (lambda: SRVGGNetCompact(num_feat=16, num_conv=2, upscale=2), "conv 3x3 16->16", 2),
     # Slices of a wider canvas, which CUDA reads as Triton does.
@@ -65,11 +91,7 @@ def test_networks(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     assert backend.not_supported_reasons(plan, CPU, HALF) == []
     steps = pack_plan(plan, ("default",), HALF, CPU, cuda_kernel)
     assert sum(step.other is not None for step in steps) == count
-    x = torch.rand(1, 3, 5, 7, generator=torch.Generator().manual_seed(0)).half()
-    run = backend.compile(plan, CPU, HALF)
-    expected = ReferenceBackend().compile(plan, CPU, torch.float32)(x.float())
-    for _ in range(2):  # the second time in the same memory
-        assert float((run(x).float() - expected).abs().max()) <= 4e-3 * float(expected.abs().max())
+    check_images(plan, count=1)
 
 
 @pytest.mark.parametrize("bgr", [False, True])
@@ -78,12 +100,7 @@ def test_a_last_convolution_in_cuda_writes_frames(bgr: bool, tmp_path: Path, mon
     torch.manual_seed(0)
     plan = in_units(optimise(capture(SRVGGNetCompact(num_feat=16, num_conv=0, upscale=2).eval())), 1.0, 255.0)
     measured(tmp_path, monkeypatch, "conv 3x3 16->12")
-    frames = torch.randint(0, 256, (1, 5, 6, 3), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
-    out, flag = MixedBackend(interpret=True).compile(plan, CPU, HALF).run_frames(frames, 1 / 255, 255.0, bgr)  # type: ignore[attr-defined]
-    x = (frames.flip(3) if bgr else frames).permute(0, 3, 1, 2).float() / 255
-    expected = ReferenceBackend().compile(plan, CPU, torch.float32)(x).permute(0, 2, 3, 1).round().clamp(0, 255)
-    assert int((out.float() - (expected.flip(3) if bgr else expected)).abs().max()) <= 1
-    assert int(flag) == 0
+    check_frames(plan, bgr)
 
 
 def residual_plan(blocks: int = 1) -> Plan:
@@ -120,11 +137,7 @@ def test_fused_kernels(
     assert sum(step.fused is not None for step in steps) == len(names)
     assert len(steps) == before - len(names)
     assert not any(step.other is not None for step in steps)
-    x = torch.rand(2, 3, 5, 7, generator=torch.Generator().manual_seed(0)).half()
-    run = backend.compile(plan, CPU, HALF)
-    expected = ReferenceBackend().compile(plan, CPU, torch.float32)(x.float())
-    for _ in range(2):  # the second time in the same memory
-        assert float((run(x).float() - expected).abs().max()) <= 4e-3 * float(expected.abs().max())
+    check_images(plan, count=2)
 
 
 @pytest.mark.parametrize("bgr", [False, True])
@@ -132,20 +145,13 @@ def test_a_fused_tail_writes_frames(bgr: bool, tmp_path: Path, monkeypatch: pyte
     """In the network's order by itself; turned round by a launch of Triton's behind it. uint8, half precision."""
     plan = in_units(residual_plan(0), 1.0, 255.0)
     measured(tmp_path, monkeypatch, tail={"kernel": "tail_wide", "speedup": 1.5})
-    frames = torch.randint(0, 256, (1, 5, 6, 3), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
-    out, flag = MixedBackend(interpret=True).compile(plan, CPU, HALF).run_frames(frames, 1 / 255, 255.0, bgr)  # type: ignore[attr-defined]
-    x = (frames.flip(3) if bgr else frames).permute(0, 3, 1, 2).float() / 255
-    expected = ReferenceBackend().compile(plan, CPU, torch.float32)(x).permute(0, 2, 3, 1).round().clamp(0, 255)
-    assert int((out.float() - (expected.flip(3) if bgr else expected)).abs().max()) <= 1
-    assert int(flag) == 0
+    check_frames(plan, bgr)
 
 
 def test_a_pair_of_triton_gives_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A convolution is in one launch only, though both files want it; what CUDA does not fuse Triton still does."""
     plan = residual_plan(2)
-    triton = tmp_path / "triton.json"
-    triton.write_text(json.dumps({"default": {key: {"region_h": 16} for key in FUSED.values()}}))
-    monkeypatch.setenv("SRFAST_TRITON_CONFIGS", str(triton))
+    fused_by_triton(tmp_path, monkeypatch, "block", "tail")
     alone = pack_plan(plan, ("default",), HALF, CPU)
     assert sum(step.first is not None for step in alone) >= 3
     measured(tmp_path, monkeypatch, tail={"kernel": "tail", "speedup": 1.5})
@@ -160,9 +166,7 @@ def test_chains_of_pairs_do_not_overlap(tmp_path: Path, monkeypatch: pytest.Monk
     torch.manual_seed(0)
     network = SRVGGNetCompact(num_feat=64, num_conv=3, upscale=2).eval()
     plan = optimise(capture(network))
-    triton = tmp_path / "triton.json"
-    triton.write_text(json.dumps({"default": {FUSED["block"]: {"region_h": 16}}}))
-    monkeypatch.setenv("SRFAST_TRITON_CONFIGS", str(triton))
+    fused_by_triton(tmp_path, monkeypatch, "block")
     measured(tmp_path, monkeypatch, block={"kernel": "pair", "speedup": 1.5})
     of_both = pack_plan(plan, ("default",), HALF, CPU, cuda_kernel, fused=cuda_pairs(plan, HALF, CPU))
     for steps in (pack_plan(plan, ("default",), HALF, CPU), of_both):
