@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from functools import singledispatch
 
+from srfast.plan.base import Node
 from srfast.plan.nodes import (
     Activate,
     Add,
@@ -20,7 +21,6 @@ from srfast.plan.nodes import (
     GroupNorm,
     InstanceNorm,
     Multiply,
-    Node,
     PixelNorm,
     Pool,
     Resize,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from srfast.plan.base import Node
 from srfast.plan.graph import Plan
 from srfast.plan.nodes import (
     Act,
@@ -17,7 +18,6 @@ from srfast.plan.nodes import (
     GroupNorm,
     InstanceNorm,
     Multiply,
-    Node,
     PixelNorm,
     Pool,
     Resize,

@@ -14,7 +14,8 @@ from typing import Any
 
 from torch import Tensor
 
-from srfast.plan.nodes import Concat, Conv, Eager, Node, describe, tensors
+from srfast.plan.base import Node
+from srfast.plan.nodes import Concat, Conv, Eager, describe, tensors
 from srfast.plan.shapes import Ratio, Shape, Span
 
 

@@ -1,15 +1,12 @@
 """The operations of a plan: frozen dataclasses that name the activations they read and the one they write.
 
-What only an operation can know stands on its class, and has no default that could be wrong in silence: the shape of its
-result, which pixels it reads (from which halos of tiles follow), its work, and whether it looks at the whole image. A
-class that leaves one of them out cannot be instantiated. What a backend or a file format makes of an operation stands in
-a table there, each complete by ``tests/plan/test_tables.py``.
+What each has to say of itself is declared in ``base``. What a backend or a file format makes of an operation stands in a table
+there, each complete by ``tests/plan/test_tables.py``.
 """
 
 from __future__ import annotations
 
 import math
-from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from fractions import Fraction
@@ -18,7 +15,8 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
-from srfast.plan.shapes import Ratio, Shape, Span, joined_channels, ratio
+from srfast.plan.base import Node, OfTwo, PixelByPixel, Resampling
+from srfast.plan.shapes import Ratio, Shape, Span, joined_channels, ratio, shuffled, with_vectors
 
 Act = Literal["none", "prelu", "tanh", "sigmoid", "silu", "gelu", "mish"]
 ResizeMode = Literal["nearest", "bilinear", "bicubic"]
@@ -28,49 +26,6 @@ GateCurve = Literal["sigmoid", "hardsigmoid"]
 
 # Input pixels that an output phase of the resize reads beyond its own, on each side.
 _RESIZE_REACH: dict[ResizeMode, int] = {"nearest": 0, "bilinear": 1, "bicubic": 2}
-
-
-@dataclass(frozen=True, eq=False)
-class Node(ABC):
-    """An operation that writes the activation ``output`` from ``input``, and from others where its class says so.
-
-    Attributes:
-        sees_whole_image: every output pixel depends on the whole image, so that no tile of it gives the exact result.
-    """
-
-    output: str
-    input: str
-
-    sees_whole_image: ClassVar[bool]  # without a default: each kind of operation says it
-
-    @property
-    def inputs(self) -> tuple[str, ...]:
-        """The activations that the operation reads, ``input`` first."""
-        return (self.input,)
-
-    @abstractmethod
-    def shape(self, shapes: Mapping[str, Shape]) -> Shape:
-        """Return the shape of the result.
-
-        Args:
-            shapes: of the inputs, by name.
-
-        Raises:
-            ValueError: the operation does not fit its inputs; the message names the activation.
-        """
-
-    @abstractmethod
-    def reads(self, span: Span, block: int = 1) -> list[Span]:
-        """Return, for each of ``inputs``, the pixels that the output's pixels ``span`` depend on, along one side.
-
-        Args:
-            span: first pixel, and one past the last.
-            block: side of the squares that a convolution computes at once; all pixels that a square reads count.
-        """
-
-    @abstractmethod
-    def multiply_adds(self, shapes: Mapping[str, Shape]) -> Ratio:
-        """Count the multiply-adds of convolutions per pixel of the plan's input."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -129,7 +84,7 @@ class Conv(Node):
             )
         if self.act == "prelu" and (self.slope is None or self.slope.shape not in ((1,), (out,))):
             raise ValueError(f"{self.output!r}: a PReLU of {out} channels needs 1 or {out} slopes")
-        shape = _shuffled(self.output, shapes[self.input], out, self.shuffle)
+        shape = shuffled(self.output, shapes[self.input], out, self.shuffle)
         if self.residual is not None and shapes[self.residual] != shape:
             raise ValueError(
                 f"{self.output!r} of {shape} adds the residual {self.residual!r} of {shapes[self.residual]}"
@@ -178,7 +133,7 @@ class Depthwise(Node):
             raise ValueError(f"{self.output!r} has {list(self.bias.shape)} biases for {source.channels} channels")
         if (self.act == "prelu") != (self.slope is not None):
             raise ValueError(f"{self.output!r}: a PReLU has slopes, and nothing else has")
-        return _with_vectors(self.output, source, *(() if self.slope is None else (self.slope,)))
+        return with_vectors(self.output, source, *(() if self.slope is None else (self.slope,)))
 
     def reads(self, span: Span, block: int = 1) -> list[Span]:
         half = self.kernel // 2
@@ -196,56 +151,29 @@ class Depthwise(Node):
 
 
 @dataclass(frozen=True, eq=False)
-class _PixelByPixel(Node):
-    """An operation whose output pixel depends on the same pixel of its inputs, and that keeps the input's shape."""
-
-    sees_whole_image: ClassVar[bool] = False
-
-    def shape(self, shapes: Mapping[str, Shape]) -> Shape:
-        return shapes[self.input]
-
-    def reads(self, span: Span, block: int = 1) -> list[Span]:
-        return [span for _ in self.inputs]
-
-    def multiply_adds(self, shapes: Mapping[str, Shape]) -> Ratio:
-        return 0
-
-
-@dataclass(frozen=True, eq=False)
-class _OfTwo(_PixelByPixel):
-    """An operation on two activations."""
-
-    other: str
-
-    @property
-    def inputs(self) -> tuple[str, ...]:
-        return (self.input, self.other)
-
-
-@dataclass(frozen=True, eq=False)
-class Affine(_PixelByPixel):
+class Affine(PixelByPixel):
     """``y = scale * x + shift`` per channel ([1] or [C]): batch normalisation, value ranges, constant gains."""
 
     scale: Tensor
     shift: Tensor
 
     def shape(self, shapes: Mapping[str, Shape]) -> Shape:
-        return _with_vectors(self.output, shapes[self.input], self.scale, self.shift)
+        return with_vectors(self.output, shapes[self.input], self.scale, self.shift)
 
 
 @dataclass(frozen=True, eq=False)
-class Activate(_PixelByPixel):
+class Activate(PixelByPixel):
     """An activation that no convolution has absorbed; ``slope`` as in ``Conv``."""
 
     act: Act
     slope: Tensor | None = None
 
     def shape(self, shapes: Mapping[str, Shape]) -> Shape:
-        return _with_vectors(self.output, shapes[self.input], *(() if self.slope is None else (self.slope,)))
+        return with_vectors(self.output, shapes[self.input], *(() if self.slope is None else (self.slope,)))
 
 
 @dataclass(frozen=True, eq=False)
-class Clamp(_PixelByPixel):
+class Clamp(PixelByPixel):
     """Limits every value to ``low``..``high``."""
 
     low: float
@@ -253,7 +181,7 @@ class Clamp(_PixelByPixel):
 
 
 @dataclass(frozen=True, eq=False)
-class Add(_OfTwo):
+class Add(OfTwo):
     """Sum of two activations of one shape."""
 
     def shape(self, shapes: Mapping[str, Shape]) -> Shape:
@@ -263,7 +191,7 @@ class Add(_OfTwo):
 
 
 @dataclass(frozen=True, eq=False)
-class Multiply(_OfTwo):
+class Multiply(OfTwo):
     """Product of two activations of one shape, or of one with an ``other`` of one channel."""
 
     def shape(self, shapes: Mapping[str, Shape]) -> Shape:
@@ -274,7 +202,7 @@ class Multiply(_OfTwo):
 
 
 @dataclass(frozen=True, eq=False)
-class Concat(_PixelByPixel):
+class Concat(PixelByPixel):
     """The channels of ``input`` and of ``more`` in a row; only what is not read by a convolution stays in a plan."""
 
     more: tuple[str, ...]
@@ -288,7 +216,7 @@ class Concat(_PixelByPixel):
 
 
 @dataclass(frozen=True, eq=False)
-class Slice(_PixelByPixel):
+class Slice(PixelByPixel):
     """``count`` channels from ``first`` on."""
 
     first: int
@@ -302,7 +230,7 @@ class Slice(_PixelByPixel):
 
 
 @dataclass(frozen=True, eq=False)
-class PixelNorm(_PixelByPixel):
+class PixelNorm(PixelByPixel):
     """``y = scale * (x - mean) / sqrt(variance + eps) + shift`` with the moments over the channels of each pixel.
 
     Attributes:
@@ -315,11 +243,11 @@ class PixelNorm(_PixelByPixel):
     centred: bool = True
 
     def shape(self, shapes: Mapping[str, Shape]) -> Shape:
-        return _with_vectors(self.output, shapes[self.input], self.scale, self.shift)
+        return with_vectors(self.output, shapes[self.input], self.scale, self.shift)
 
 
 @dataclass(frozen=True, eq=False)
-class GroupNorm(_PixelByPixel):
+class GroupNorm(PixelByPixel):
     """The same with the moments of ``groups`` groups of channels over each image (https://arxiv.org/abs/1803.08494)."""
 
     scale: Tensor
@@ -333,34 +261,22 @@ class GroupNorm(_PixelByPixel):
         channels = shapes[self.input].channels
         if self.groups < 1 or channels % self.groups:
             raise ValueError(f"{self.output!r} has {self.groups} groups of {channels} channels")
-        return _with_vectors(self.output, shapes[self.input], self.scale, self.shift)
+        return with_vectors(self.output, shapes[self.input], self.scale, self.shift)
 
 
 @dataclass(frozen=True, eq=False)
-class _Resampling(Node):
-    """An operation that changes the number of pixels by ``factor`` and multiplies nothing."""
-
-    factor: int
-
-    sees_whole_image: ClassVar[bool] = False
-
-    def multiply_adds(self, shapes: Mapping[str, Shape]) -> Ratio:
-        return 0
-
-
-@dataclass(frozen=True, eq=False)
-class Shuffle(_Resampling):
+class Shuffle(Resampling):
     """Pixel shuffle: [N, C * r * r, H, W] -> [N, C, r * H, r * W]."""
 
     def shape(self, shapes: Mapping[str, Shape]) -> Shape:
-        return _shuffled(self.output, shapes[self.input], shapes[self.input].channels, self.factor)
+        return shuffled(self.output, shapes[self.input], shapes[self.input].channels, self.factor)
 
     def reads(self, span: Span, block: int = 1) -> list[Span]:
-        return [_below(span, self.factor)]
+        return [(span[0] // self.factor, -(-span[1] // self.factor))]  # rounded outwards
 
 
 @dataclass(frozen=True, eq=False)
-class Unshuffle(_Resampling):
+class Unshuffle(Resampling):
     """Its inverse: [N, C, r * H, r * W] -> [N, C * r * r, H, W]."""
 
     def shape(self, shapes: Mapping[str, Shape]) -> Shape:
@@ -372,7 +288,7 @@ class Unshuffle(_Resampling):
 
 
 @dataclass(frozen=True, eq=False)
-class Pool(_Resampling):
+class Pool(Resampling):
     """Mean or largest value of each ``factor`` x ``factor`` square."""
 
     kind: PoolKind
@@ -386,7 +302,7 @@ class Pool(_Resampling):
 
 
 @dataclass(frozen=True, eq=False)
-class Resize(_PixelByPixel):
+class Resize(PixelByPixel):
     """Resizes as ``torch.nn.functional.interpolate`` does (align_corners=False, no antialiasing).
 
     ``factor`` is whole, or a fraction of small numbers where the mode is not nearest.
@@ -405,7 +321,7 @@ class Resize(_PixelByPixel):
 
 
 @dataclass(frozen=True, eq=False)
-class InstanceNorm(_PixelByPixel):
+class InstanceNorm(PixelByPixel):
     """``y = scale * (x - mean) / sqrt(variance + eps) + shift`` with the moments of each channel of each image."""
 
     scale: Tensor
@@ -415,11 +331,11 @@ class InstanceNorm(_PixelByPixel):
     sees_whole_image: ClassVar[bool] = True
 
     def shape(self, shapes: Mapping[str, Shape]) -> Shape:
-        return _with_vectors(self.output, shapes[self.input], self.scale, self.shift)
+        return with_vectors(self.output, shapes[self.input], self.scale, self.shift)
 
 
 @dataclass(frozen=True, eq=False)
-class ChannelGate(_PixelByPixel):
+class ChannelGate(PixelByPixel):
     """Squeeze-excitation (Hu et al. 2018, https://arxiv.org/abs/1709.01507): ``y = x * g``, one gain per channel.
 
     ``g = curve(expand @ prelu(squeeze @ moment(x) + squeeze_bias) + expand_bias)``, the moment over the whole image.
@@ -530,13 +446,12 @@ class Eager(Node):
 
 
 def node_types() -> list[type[Node]]:
-    """List every kind of operation that a plan can hold: the public classes below ``Node``."""
-
-    # The list grows while it is walked, so that subclasses of subclasses come too. Private ones are mere bases.
+    """List every kind of operation that a plan can hold: the classes of this module."""
+    # The list grows while it is walked, so that subclasses of subclasses come too. Those of other modules are mere bases.
     found: list[type[Node]] = [Node]  # type: ignore[type-abstract]  # only to ask for its subclasses
     for kind in found:
         found += kind.__subclasses__()
-    return [kind for kind in found[1:] if not kind.__name__.startswith("_") and kind.__module__ == __name__]
+    return [kind for kind in found if kind.__module__ == __name__]
 
 
 def describe(node: Node) -> str:
@@ -565,24 +480,4 @@ def describe(node: Node) -> str:
 
 def tensors(node: Node) -> dict[str, Tensor]:
     """Return weights, biases, slopes, scales and shifts by field name."""
-    return {name: value for name, value in vars(node).items() if isinstance(value, torch.Tensor)}
-
-
-def _shuffled(name: str, source: Shape, channels: int, factor: int) -> Shape:
-    """The shape of ``channels`` at the pixels of ``source`` after a pixel shuffle."""
-    if channels % factor**2:
-        raise ValueError(f"{name!r} shuffles {channels} channels by {factor}")
-    return source.enlarged(factor, channels // factor**2)
-
-
-def _with_vectors(name: str, source: Shape, *vectors: Tensor) -> Shape:
-    """``source``, if each vector has one value or one for each channel."""
-    for values in vectors:
-        if values.ndim != 1 or values.numel() not in (1, source.channels):
-            raise ValueError(f"{name!r} has {list(values.shape)} values for {source.channels} channels")
-    return source
-
-
-def _below(span: Span, factor: int) -> Span:
-    """The pixels from which ``span`` of an enlarged activation comes."""
-    return (span[0] // factor, -(-span[1] // factor))
+    return {name: value for name, value in vars(node).items() if isinstance(value, Tensor)}

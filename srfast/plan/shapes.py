@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import TypeAlias
 
+from torch import Tensor
+
 Ratio: TypeAlias = int | Fraction  # an int wherever it is whole
 # The first pixel and the one past the last, along one side of an activation.
 Span: TypeAlias = tuple[Ratio, Ratio]
@@ -41,3 +43,18 @@ def joined_channels(name: str, sources: tuple[str, ...], shapes: Mapping[str, Sh
             f"{name!r} reads activations of different sizes: {', '.join(str(s) for s in scales)} per input pixel"
         )
     return sum(shapes[source].channels for source in sources)
+
+
+def shuffled(name: str, source: Shape, channels: int, factor: int) -> Shape:
+    """Return the shape of ``channels`` at the pixels of ``source`` after a pixel shuffle."""
+    if channels % factor**2:
+        raise ValueError(f"{name!r} shuffles {channels} channels by {factor}")
+    return source.enlarged(factor, channels // factor**2)
+
+
+def with_vectors(name: str, source: Shape, *vectors: Tensor) -> Shape:
+    """Return ``source`` if each vector has one value or one for each channel."""
+    for values in vectors:
+        if values.ndim != 1 or values.numel() not in (1, source.channels):
+            raise ValueError(f"{name!r} has {list(values.shape)} values for {source.channels} channels")
+    return source
