@@ -52,7 +52,7 @@ def whole_file(path: Path, overwrite: bool, durable: bool = False, scratch: Path
     try:
         yield partial
         if durable:
-            _flush(partial)
+            flush(partial)
         # The hidden file is its owner's alone; a result gets what any other new file would.
         partial.chmod(0o666 & ~_umask())
         if overwrite:
@@ -113,7 +113,8 @@ def _is_still(path: Path, facts: os.stat_result) -> bool:
         return False
 
 
-def _flush(path: Path) -> None:
+def flush(path: Path) -> None:
+    """Returns when a file, or the names in a folder, are on the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

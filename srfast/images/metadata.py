@@ -12,7 +12,8 @@ import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-_PNG = b"\x89PNG\r\n\x1a\n"
+from srfast.images.chunks import PNG, png_chunk, png_chunks, riff_chunk, riff_chunks
+
 _JPEG_EXIF = b"Exif\0\0"
 _JPEG_ICC = b"ICC_PROFILE\0"
 _SEGMENT = 65533  # bytes of a JPEG segment without its length
@@ -63,12 +64,12 @@ class Metadata:
 def read_metadata(data: bytes) -> Metadata:
     """Finds the metadata of an image file, as far as there is any."""
     try:
-        if data.startswith(_PNG):
+        if data.startswith(PNG):
             return _of_png(data)
         if data.startswith(b"\xff\xd8"):
             return _of_jpeg(data)
         if data.startswith(b"RIFF") and data[8:12] == b"WEBP":
-            chunks = dict(_webp_chunks(data))
+            chunks = dict(riff_chunks(data))
             return Metadata(chunks.get(b"ICCP", b""), chunks.get(b"EXIF", b"").removeprefix(_JPEG_EXIF))
         camera = ("the camera's data (EXIF)",) if any(tiff_entry(data, tag) for tag in _CAMERA) else ()
         return Metadata(icc=_of_tiff(data), dpi=_dpi_of_tiff(data), unread=camera)
@@ -102,7 +103,7 @@ def with_metadata(data: bytes, metadata: Metadata, size: tuple[int, int], alpha:
     """
     if metadata == Metadata():
         return data
-    if data.startswith(_PNG):
+    if data.startswith(PNG):
         return _into_png(data, metadata)
     if data.startswith(b"\xff\xd8"):
         return _into_jpeg(data, metadata)
@@ -114,38 +115,30 @@ def with_metadata(data: bytes, metadata: Metadata, size: tuple[int, int], alpha:
 def _of_png(data: bytes) -> Metadata:
     icc = exif = b""
     dpi = None
-    at = len(_PNG)
-    while at + 8 <= len(data):
-        length, kind = struct.unpack_from(">I4s", data, at)
-        content = data[at + 8 : at + 8 + length]
+    for kind, content in png_chunks(data):
         if kind == b"iCCP":  # a name, the method, and zlib's stream
             icc = zlib.decompressobj().decompress(
                 content[content.index(b"\0") + 2 :] if b"\0" in content else b"", _LARGEST
             )
         elif kind == b"eXIf":
             exif = content
-        elif kind == b"pHYs" and length == 9 and content[8] == 1:  # pixels per metre
+        elif kind == b"pHYs" and len(content) == 9 and content[8] == 1:  # pixels per metre
             across, down = struct.unpack_from(">II", content)
             dpi = (across * _INCH, down * _INCH) if across and down else None
-        at += 12 + length
     return Metadata(icc, exif, dpi)
 
 
 def _into_png(data: bytes, metadata: Metadata) -> bytes:
     added = b""
     if metadata.icc:
-        added += _png_chunk(b"iCCP", b"ICC profile\0\0" + zlib.compress(metadata.icc))
+        added += png_chunk(b"iCCP", b"ICC profile\0\0" + zlib.compress(metadata.icc))
     if metadata.exif:
-        added += _png_chunk(b"eXIf", metadata.exif)
+        added += png_chunk(b"eXIf", metadata.exif)
     if metadata.dpi:
         across, down = (max(1, round(value / _INCH)) for value in metadata.dpi)
-        added += _png_chunk(b"pHYs", struct.pack(">IIB", across, down, 1))
-    header = len(_PNG) + 25
+        added += png_chunk(b"pHYs", struct.pack(">IIB", across, down, 1))
+    header = len(PNG) + 25
     return data[:header] + added + data[header:]
-
-
-def _png_chunk(kind: bytes, content: bytes) -> bytes:
-    return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
 
 
 def _of_jpeg(data: bytes) -> Metadata:
@@ -196,16 +189,8 @@ def _jpeg_segment(marker: int, content: bytes) -> bytes:
     return bytes([0xFF, marker]) + struct.pack(">H", len(content) + 2) + content
 
 
-def _webp_chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
-    at = 12
-    while at + 8 <= len(data):
-        kind, length = struct.unpack_from("<4sI", data, at)
-        yield kind, data[at + 8 : at + 8 + length]
-        at += 8 + length + length % 2
-
-
 def _into_webp(data: bytes, metadata: Metadata, size: tuple[int, int], alpha: bool) -> bytes:
-    own = [(kind, content) for kind, content in _webp_chunks(data) if kind != b"VP8X"]
+    own = [(kind, content) for kind, content in riff_chunks(data) if kind != b"VP8X"]
     coloured = metadata.icc[16:20] == b"RGB "  # WebP has no gray
     before = [(b"ICCP", metadata.icc)] if coloured else []
     after = [(b"EXIF", metadata.exif)] if metadata.exif else []
@@ -214,7 +199,7 @@ def _into_webp(data: bytes, metadata: Metadata, size: tuple[int, int], alpha: bo
     extended = struct.pack("<I", flags) + (width - 1).to_bytes(3, "little") + (height - 1).to_bytes(3, "little")
     body = b"WEBP"
     for kind, content in [(b"VP8X", extended), *before, *own, *after]:
-        body += kind + struct.pack("<I", len(content)) + content + b"\0" * (len(content) % 2)
+        body += riff_chunk(kind, content)
     return b"RIFF" + struct.pack("<I", len(body)) + body
 
 
@@ -245,9 +230,9 @@ def _dpi_of_tiff(data: bytes) -> tuple[float, float] | None:
 
 def gray_transparency(data: bytes) -> int | None:
     """The value of a gray PNG, in the depth that OpenCV gives, that is transparent; None where none is."""
-    if not data.startswith(_PNG) or len(data) < 33 or data[25] != 0:
+    if not data.startswith(PNG) or len(data) < 33 or data[25] != 0:
         return None
-    bits, at = data[24], len(_PNG)
+    bits, at = data[24], len(PNG)
     while at + 8 <= len(data):
         length, kind = struct.unpack_from(">I4s", data, at)
         if kind == b"IDAT":

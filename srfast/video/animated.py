@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import struct
-import zlib
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 from srfast.errors import OutputError
+from srfast.images.chunks import PNG, png_chunk, png_chunks, riff_chunk, riff_chunks
 from srfast.video.settings import Settings
 from srfast.video.source import require_av
 
-_PNG = b"\x89PNG\r\n\x1a\n"
 PALETTE_INPUT = "bgra"  # what FFmpeg makes palettes of
 _LONGEST = {"apng": 65_535, "webp": (1 << 24) - 1}  # milliseconds that one picture may be shown
 
@@ -47,8 +46,8 @@ class AnimationMuxer:
             flags = struct.pack("<I", 0x02 | 0x10)  # animated, with alpha
             self._file.write(
                 b"RIFF\0\0\0\0WEBP"
-                + _riff(b"VP8X", flags + size)
-                + _riff(b"ANIM", struct.pack("<IH", 0, min(settings.plays, 65_535)))
+                + riff_chunk(b"VP8X", flags + size)
+                + riff_chunk(b"ANIM", struct.pack("<IH", 0, min(settings.plays, 65_535)))
             )
 
     def video(self, packet: Any) -> None:
@@ -75,10 +74,10 @@ class AnimationMuxer:
             self._file.seek(4)
             self._file.write(struct.pack("<I", size - 8))
         else:
-            self._file.write(_chunk(b"IEND", b""))
+            self._file.write(png_chunk(b"IEND", b""))
             # Only now is the number of pictures known; the chunk at the beginning has its place already.
             self._file.seek(self._count_at)
-            self._file.write(_chunk(b"acTL", struct.pack(">II", self._frames, self._settings.plays)))
+            self._file.write(png_chunk(b"acTL", struct.pack(">II", self._frames, self._settings.plays)))
         self._file.close()
 
     def abandon(self) -> None:
@@ -98,34 +97,39 @@ class AnimationMuxer:
         self._frames += 1
 
     def _add_webp(self, data: bytes, shown: int) -> None:
+        # ANMF: the place in the canvas, sides less one, milliseconds, and how the picture meets the one below it.
         place = b"\0" * 6 + b"".join(
             (s - 1).to_bytes(3, "little") for s in (self._settings.width, self._settings.height)
         )
-        parts = b"".join(_riff(k, c) for k, c in _riff_chunks(data) if k in (b"ALPH", b"VP8 ", b"VP8L"))
-        self._file.write(_riff(b"ANMF", place + shown.to_bytes(3, "little") + b"\x02" + parts))  # replaces the last
+        parts = b"".join(riff_chunk(k, c) for k, c in riff_chunks(data) if k in (b"ALPH", b"VP8 ", b"VP8L"))
+        self._file.write(
+            riff_chunk(b"ANMF", place + shown.to_bytes(3, "little") + b"\x02" + parts)
+        )  # replaces the last
 
     def _add_png(self, data: bytes, shown: int) -> None:
-        chunks = list(_png_chunks(data))
+        chunks = list(png_chunks(data))
         if not self._frames:
-            self._file.write(_PNG)
+            self._file.write(PNG)
             for kind, content in chunks:
                 if kind in (b"IDAT", b"IEND"):
                     break
-                self._file.write(_chunk(kind, content))
+                self._file.write(png_chunk(kind, content))
             self._count_at = self._file.tell()
-            self._file.write(_chunk(b"acTL", struct.pack(">II", 0, 0)))
-        self._file.write(_chunk(b"fcTL", self._next() + self._place(shown)))
+            self._file.write(png_chunk(b"acTL", struct.pack(">II", 0, 0)))
+        self._file.write(png_chunk(b"fcTL", self._next() + self._place(shown)))
         for kind, content in chunks:
+            # The first picture stays one of plain PNG, for programs that know no animations.
             if kind == b"IDAT" and not self._frames:
-                self._file.write(_chunk(kind, content))
+                self._file.write(png_chunk(kind, content))
             elif kind == b"IDAT":
-                self._file.write(_chunk(b"fdAT", self._next() + content))
+                self._file.write(png_chunk(b"fdAT", self._next() + content))
 
     def _next(self) -> bytes:
         self._sequence += 1
         return struct.pack(">I", self._sequence - 1)
 
     def _place(self, shown: int) -> bytes:
+        # Size, place, seconds as a fraction, and that a picture replaces the last one whole.
         return struct.pack(">IIIIHHBB", self._settings.width, self._settings.height, 0, 0, shown, 1000, 0, 0)
 
 
@@ -181,27 +185,3 @@ def continued_gif(data: bytes) -> bytes:
     if at + 10 > len(data) or data[at] != 0x2C or data[at + 9] & 0x80:
         return data[begin:]
     return data[begin : at + 9] + bytes([data[at + 9] & 0x78 | 0x80 | size]) + palette + data[at + 10 :]
-
-
-def _chunk(kind: bytes, content: bytes) -> bytes:
-    return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
-
-
-def _png_chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
-    at = len(_PNG)
-    while at + 8 <= len(data):
-        length, kind = struct.unpack_from(">I4s", data, at)
-        yield kind, data[at + 8 : at + 8 + length]
-        at += 12 + length
-
-
-def _riff(kind: bytes, content: bytes) -> bytes:
-    return kind + struct.pack("<I", len(content)) + content + b"\0" * (len(content) % 2)
-
-
-def _riff_chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
-    at = 12
-    while at + 8 <= len(data):
-        kind, length = struct.unpack_from("<4sI", data, at)
-        yield kind, data[at + 8 : at + 8 + length]
-        at += 8 + length + length % 2

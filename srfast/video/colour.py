@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from srfast.errors import InputError
 from srfast.images.arrays import Array
+from srfast.kernels.planes import LUMA_WEIGHTS
 
 if TYPE_CHECKING:
     import av
@@ -25,15 +26,6 @@ _SCALER = {1: 1, 4: 4, 5: 5, 6: 5, 7: 7, 9: 9}
 # FFmpeg's flags of its scaler: bicubic with accurate rounding, and chroma of every pixel. PyAV names the latter from 18 on.
 _EXACT, _FULL_CHROMA_OUT, _FULL_CHROMA_IN = 4 | 0x40000, 0x2000, 0x4000
 _NAMES = {1: "BT.709", 4: "FCC", 5: "BT.470BG", 6: "BT.601", 7: "SMPTE 240M", 9: "BT.2020"}
-# Parts of red and blue in the luma (H.273, table 4).
-_LUMA = {
-    1: (0.2126, 0.0722),
-    4: (0.3, 0.11),
-    5: (0.299, 0.114),
-    6: (0.299, 0.114),
-    7: (0.212, 0.087),
-    9: (0.2627, 0.0593),
-}
 
 
 @dataclass(frozen=True)
@@ -191,6 +183,7 @@ def _deep_to_rgb(
     source = format_of(frame)
     bits = max(component.bits for component in source.components)
     planes = _planes(_plain(frame, _plain_name(source, bits, alpha), colour, size, scaler))
+    # Chroma in its middle is no colour.
     if len(planes) < 3:  # gray
         planes = [planes[0], *2 * [np.full_like(planes[0], 1 << (bits - 1))], *planes[1:]]
     rgb = cv2.transform(cv2.merge(planes[:3]), _yuv_to_rgb(colour, bits, _is_full(source, colour)))
@@ -210,6 +203,7 @@ def _deep_from_rgb(image: Array, wanted: Any, colour: Colour, scaler: VideoRefor
         planes.append(_rescaled(wide[:, :, 3], 16, bits))
     plain = av.VideoFrame(image.shape[1], image.shape[0], _plain_name(wanted, bits, alpha))
     for target, plane in zip(_planes(plain), planes, strict=False):  # a gray frame takes the first only
+        # OpenCV limits sums to 16 bits; the format may have fewer.
         target[...] = np.minimum(plane, (1 << bits) - 1)
     if any(component.is_alpha for component in wanted.components) and not alpha:
         _planes(plain)[-1][...] = (1 << bits) - 1
@@ -266,7 +260,7 @@ def _rescaled(plane: Array, bits: int, wanted: int) -> Array:
 
 def _yuv_to_rgb(colour: Colour, bits: int, full: bool) -> npt.NDArray[np.float64]:
     """[3, 4]: from YUV of that depth to RGB of 16 bits, by ITU-T H.273, formulas 26 to 40."""
-    kr, kb = _LUMA[colour.matrix]
+    kr, kb = LUMA_WEIGHTS[colour.matrix]
     kg = 1 - kr - kb
     to_rgb = np.array([[1, 0, 2 - 2 * kr], [1, -kb * (2 - 2 * kb) / kg, -kr * (2 - 2 * kr) / kg], [1, 2 - 2 * kb, 0]])
     unit, top = 1 << (bits - 8), (1 << bits) - 1

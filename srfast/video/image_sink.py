@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import os
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import cv2
 import numpy as np
 
+from srfast._files import flush
 from srfast.errors import OutputError
 from srfast.images import DEEP, NO_ALPHA, check_image_output, write_image
 from srfast.video.journal import Commit, journal_path, open_journal
@@ -104,7 +104,7 @@ class ImageSink:
         images = [self._image(number) for number in range(self._safe + 1, self.encoded + 1)]
         # The folders too: a name is on the disk only when its folder is.
         for path in [*images, *{image.parent for image in images}]:
-            _sync(path)
+            flush(path)
         self._journal.commit_segment(Commit(self.encoded))
         self._safe, self._counted = self.encoded, time.monotonic()
 
@@ -113,11 +113,3 @@ def _refuse_existing(pattern: str) -> None:
     existing = numbered(pattern)
     if existing:
         raise OutputError(f"{existing[0]} exists; give -y to overwrite it, or another name")
-
-
-def _sync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

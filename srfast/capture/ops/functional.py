@@ -48,17 +48,8 @@ def _conv(
     dilation: Any = 1,
     groups: int = 1,
 ) -> Value:
-    weights = _weights(name, weight=weight, bias=bias)
-    out, channels, *kernel = weights["weight"].shape
-    options: Any = {
-        "kernel_size": tuple(kernel),
-        "stride": stride,
-        "padding": padding,
-        "dilation": dilation,
-        "groups": groups,
-        "bias": bias is not None,
-    }
-    return _through(b, name, x, lambda: nn.Conv2d(channels * groups, out, **options), weights)
+    options = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
+    return _convolution(b, name, x, weight, bias, nn.Conv2d, options)
 
 
 def _transposed(
@@ -73,17 +64,21 @@ def _transposed(
     groups: int = 1,
     dilation: Any = 1,
 ) -> Value:
+    options = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
+    options |= {"output_padding": output_padding}
+    return _convolution(b, name, x, weight, bias, nn.ConvTranspose2d, options)
+
+
+def _convolution(
+    b: Builder, name: str, x: Value, weight: Any, bias: Any, kind: type[nn.Module], options: dict[str, Any]
+) -> Value:
     weights = _weights(name, weight=weight, bias=bias)
-    channels, out, *kernel = weights["weight"].shape
-    options: Any = {
-        "kernel_size": tuple(kernel),
-        "stride": stride,
-        "padding": padding,
-        "output_padding": output_padding,
-        "dilation": dilation,
-    }
-    options |= {"groups": groups, "bias": bias is not None}
-    return _through(b, name, x, lambda: nn.ConvTranspose2d(channels, out * groups, **options), weights)
+    # [outputs, inputs of a group, k, k], and of a transposed convolution [inputs, outputs of a group, k, k].
+    first, second, *kernel = weights["weight"].shape
+    second *= options["groups"]
+    channels = (first, second) if kind is nn.ConvTranspose2d else (second, first)
+    options = {**options, "kernel_size": tuple(kernel), "bias": bias is not None}
+    return _through(b, name, x, lambda: kind(*channels, **options), weights)
 
 
 def _batch_norm(
