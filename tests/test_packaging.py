@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 import tarfile
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from srfast._version import __version__
 from srfast.errors import MissingDependencyError
 from srfast.video.source import require_av
 from tests.helpers import counts
@@ -151,6 +153,15 @@ def test_no_compiler_contracts_sums() -> None:
     text = (REPOSITORY / "setup.py").read_text()
     assert "-fmad=false" in text.partition("NVCC_FLAGS = ")[2].partition("]")[0]
     assert "-ffp-contract=off" in text.partition("\nFLAGS = ")[2].partition("]")[0]
+
+
+def test_the_pythons_are_the_same_everywhere() -> None:
+    """Those that are told, those that CI tests, and those that get wheels; and the version is that of the citation."""
+    told = re.findall(r"Python :: (3\.\d+)", (REPOSITORY / "pyproject.toml").read_text())
+    workflow = (REPOSITORY / ".github" / "workflows" / "ci.yml").read_text()
+    assert re.findall(r'"(3\.\d+)"', workflow) == told
+    assert f"for v in {' '.join(told)}; do" in (REPOSITORY / ".ci" / "wheels").read_text()
+    assert f"version: {__version__}\n" in (REPOSITORY / "CITATION.cff").read_text()
 
 
 def test_weights_fit() -> None:
