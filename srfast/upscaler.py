@@ -82,7 +82,7 @@ class Upscaler:
 
     Raises:
         CheckpointError: the file is no checkpoint of a known network.
-        UnsupportedModelError: the network has an operation that srfast does not cover.
+        UnsupportedModelError: the network is no function of one image, or takes planes that are neither gray, RGB nor RGBA.
         BackendError: the backend cannot run here.
 
     Examples:
