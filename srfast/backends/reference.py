@@ -79,6 +79,7 @@ def placed(plan: Plan, device: torch.device, dtype: torch.dtype) -> Plan:
 def placed_node(node: Node, device: torch.device, dtype: torch.dtype) -> Node:
     """Return one node so."""
     fields: dict[str, Any] = {name: tensor.to(device, dtype) for name, tensor in tensors(node).items()}
+    # A copy: the module is somebody else's, who may go on with it elsewhere or in another dtype.
     if isinstance(node, Eager):
         fields["module"] = copy.deepcopy(node.module).to(device, dtype)
     return replace(node, **fields) if fields else node
@@ -283,6 +284,7 @@ def _resampled(x: Tensor, node: Resize, dim: int) -> Tensor:
         taps = range(first - 1, first + 3)
         distances = [abs(float(position - tap)) for tap in taps]
         weights = [max(0.0, 1 - d) if node.mode == "bilinear" else _cubic(d) for d in distances]
+        # Beyond the border stands the pixel at it, as in PyTorch.
         starts = torch.arange(count, device=x.device) * factor.denominator
         terms = [
             x.index_select(dim, (starts + tap).clamp_(0, length - 1)) * w

@@ -100,6 +100,7 @@ def _of_openmodeldb(name: str, model: str) -> Path:
             f"{printable(name, 120)} is no name of a model: expected one as in its address, such as omdb:4x-UltraSharp"
         )
     folder = cache_folder() / "omdb"
+    # Only the description tells the suffix; what is here already needs no network.
     for suffix in SUFFIXES:
         path = folder / f"{model}{suffix}"
         if _is_cached(path, name):
@@ -140,6 +141,7 @@ def _direct(url: str) -> str:
     if not url.startswith(("https://", "http://")) or any(host == page or host.endswith(f".{page}") for page in _PAGES):
         return ""
     if host in ("github.com", "huggingface.co"):
+        # Addresses of files have more parts than an owner and a repository.
         if "/tree/" in url or (host == "github.com" and url.rstrip("/").count("/") < 6):
             return ""
         return url.replace("/blob/", "/raw/" if host == "github.com" else "/resolve/", 1)

@@ -56,6 +56,7 @@ def _split(args: argparse.Namespace) -> int:
 
     model, video = options_of(ModelOptions, args), options_of(VideoOptions, args)
     memory = None
+    # The limit is for the whole process: what the engine gets of it depends on the size of the frames.
     if model.max_memory:
         with VideoReader(args.input, video.input()) as reader:
             memory = model.memory((reader.height, reader.width))
@@ -70,6 +71,7 @@ def _split(args: argparse.Namespace) -> int:
     count = len(plan.segments)
     each = f"segments 0 to {count - 1}" if count > 1 else "segment 0 only"
     print(escaped(f"{args.plan}: {plan.frames} frames in {count} segments; do {each}, then join"), file=sys.stderr)
+    # Alone on the standard output, for scripts: N=$(srfast split ...).
     print(count)
     return 0
 

@@ -104,4 +104,5 @@ def _segments(shown: list[int], keys: list[tuple[int, int]], least: Fraction) ->
 
 def _start(keys: list[tuple[int, int]], number: int) -> int | None:
     """The decoding time to read from for the segment that begins with a key frame; None is the file's beginning."""
+    # Two key frames before the first ones lies the beginning of the file.
     return keys[number - _BEFORE][0] if number > _BEFORE else None

@@ -318,6 +318,7 @@ class _Job:
         assert task is not None and plan is not None
         self._stillborn = 0
         first = self._scheduler.done(task, event.worker, float(event.result["record"]["seconds"]))
+        # Only a worker that does not see this folder sends the bytes; the file of another one is there already.
         data = event.result.get("data")
         if data is not None and first:
             try:

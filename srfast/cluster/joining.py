@@ -215,6 +215,7 @@ class _Parts:
         if record is None:
             raise _missing([number], len(self._plan.segments), self._folder)
         shown, before = shown_in(path), self.shown.times
+        # In decoding order: the latest time is among the last few, as no codec reorders by more.
         if before and shown.times and min(shown.times) <= max(before[-64:]):
             raise InputError(f"the segment {path} begins before the one before it ends; compute both again")
         self._tell_arithmetic(record)

@@ -133,6 +133,8 @@ class RayPool:
 
     def _start(self, address: str | None) -> None:
         settings: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
+        # What later versions of Ray do, and this one warns of: workers that ask for no GPU keep the variables that name
+        # them.
         os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
         if address is None:
             os.environ.setdefault("RAY_worker_niceness", "0")  # as without Ray
@@ -251,6 +253,7 @@ class RayPool:
         else:
             ready, _ = self._ray.wait(list(refs), num_returns=1, timeout=seconds)
             if ready:
+                # The first call ends with one that is ready; whatever else is ready too is taken at once.
                 ready, _ = self._ray.wait(list(refs), num_returns=len(refs), timeout=0)
             for ref in ready:
                 self._settle(ref, refs[ref])
@@ -292,6 +295,7 @@ class RayPool:
     def _gone(self, worker: _Worker, why: str) -> None:
         tasks = list(worker.tasks.values())
         self._drop(worker)
+        # Segments are computed one by one in their order: only the first can be what killed the worker.
         first, others = tasks[:1], tasks[1:]
         self._events.append(
             Event("lost", worker.name, worker.node, first[0] if first else None, message=why, others=tuple(others))

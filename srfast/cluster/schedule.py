@@ -86,6 +86,7 @@ class Scheduler:
         for _ in range(len(self._waiting)):
             task = self._waiting.popleft()
             state = self._state(task)
+            # Not where it has failed already, as long as there are machines where it has not.
             if node in state.failed_on and others - state.failed_on:
                 self._waiting.append(task)
                 continue
@@ -152,6 +153,7 @@ class Scheduler:
         if gives_up:
             self.fail(task.video, f"segment {task.segment} failed {max(state.tries, state.losses)} times: {why}")
         else:
+            # First in the queue: others, and a join, may wait for it alone.
             self._waiting.appendleft(task)
 
     def fail(self, video: int, why: str) -> None:

@@ -51,8 +51,10 @@ def _read(kind: Any, value: Any, where: str) -> Any:
         if not isinstance(value, dict):
             raise _wrong(kind, value, where)
         return {key: _read(inner[1], one, _inside(where, key)) for key, one in value.items()}
+    # Programs write 18.0 as 18.
     if kind is float and type(value) is int:
         return float(value)
+    # Not isinstance: to Python true is a number.
     if type(value) is not kind:
         raise _wrong(kind, value, where)
     return value

@@ -40,11 +40,13 @@ class Worker:
             folder: where the driver has the segments; what is not seen from here comes back as bytes.
             token: the name of a file that the driver has put there.
         """
+        # Before anything that takes time: turns are had in the order of the calls.
         turn = self._turns.last()
         try:
             read = parse_plan(plan)
             read.check_version()
             upscaler = self._loaded(read.network, read)
+            # A folder of the same name may be another one here; the driver's is known by what it has just put there.
             if Path(folder, token).is_file():
                 record = run_segment(read, number, folder, upscaler, host=self._name, turn=turn)
                 return {"record": asdict(record)}

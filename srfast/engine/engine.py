@@ -83,6 +83,7 @@ class Engine:
         self.scale = plan.scale
         self.statistics = Statistics()
         settings: dict[str, Any] = {"device": self.device, "tile": tile, "memory": memory}
+        # What a pickle holds: the arguments, from which another process compiles its own engine.
         self._again = functools.partial(Engine, backend=backend, dtype=dtype, **settings)
         # A dtype that was asked for by name is obeyed, whatever it loses; only one that was chosen here is corrected.
         self._deep = None if dtype or self.dtype == torch.float32 else _Deep(plan, backend, settings, self.statistics)
@@ -174,7 +175,7 @@ class Engine:
     def begin(self, images: Tensor, *, bgr: bool = False, colour: PlaneColour | None = None) -> Callable[[], Tensor]:
         """Send a batch on its way; the returned function waits for the result.
 
-        Results must be asked for in the order of the batches, of which ``staging.SLOTS`` run at a time on a GPU.
+        Results must be asked for in the order of the batches, of which ``transfer.SLOTS`` run at a time on a GPU.
 
         Args:
             images: as in a call. With ``colour`` pictures of video planes, [N, 3 * H / 2, W, 1] as ``Planes.of`` reads them,
@@ -185,6 +186,7 @@ class Engine:
         Raises:
             InputError: the images have another shape or type.
         """
+        # Samples of planes have 8 bits, or 10 in the upper ones of 16.
         suited = (
             self.for_type(images.dtype) if colour is None else self.for_bits(8 if images.dtype == torch.uint8 else 10)
         )
@@ -226,6 +228,7 @@ class Engine:
         """Of what the height and width of video planes must be multiples; None where the kernels do not take planes."""
         rgb = (self.plan.in_channels, self.plan.out_channels) == (3, 3)
         takes = rgb and self._runner.takes_planes and not self.plan.border
+        # 2: one chroma sample stands for two rows and two columns.
         return math.lcm(2, self.plan.alignment) if takes else None
 
     @property
@@ -315,6 +318,7 @@ class Engine:
         if suited.dtype != self.dtype:
             return suited.refresh(image, last, out)
         height, width = image.shape[1:3]
+        # Padding would have to be made for each tile, and what is blended belongs to several of them.
         if self.plan.border or self.plan.blends or height % self.plan.alignment or width % self.plan.alignment:
             out.copy_(self(image))
             return height * width
@@ -362,6 +366,7 @@ class Engine:
                     raise
             # Outside the handler, so that the failed attempt's tensors are gone.
             self._runner.drop_staging()
+            # The images are begun anew; what these flags are about is computed again.
             job.flags.clear()
             self.statistics.out_of_memory += 1
             if self.device.type == "cuda":

@@ -147,6 +147,7 @@ class Runner:
 
     def close(self) -> None:
         """Delivers what is on its way and gives back weights and buffers; later calls raise."""
+        # Also after a failure in what is delivered: the memory is given back whatever came of it.
         try:
             self.drop_staging()
         finally:
@@ -201,6 +202,7 @@ class Runner:
 
     def _put(self, job: Job, parts: list[Part], queues: Queues) -> None:
         """Sends windows in host memory through the device's queues; a whole image comes back to its own place."""
+        # Tiles of one batch have one size, so either all of them are whole images or none is.
         windows, whole = [job.window(part) for part in parts], job.whole(parts[0])
         # Staging memory is kept as long as windows of one kind come; the last batch of an image may be smaller than the
         # memory.

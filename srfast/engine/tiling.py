@@ -117,6 +117,7 @@ class Part:
 
     def halved(self) -> Part:
         """The same tile of planes of half the size."""
+        # Bounds of tiles of planes are even, see ``Budget.tiling``, so that nothing is rounded.
         row, column = (Window(w.start // 2, w.size // 2, w.first // 2, w.last // 2) for w in (self.row, self.column))
         return Part(self.image, row, column)
 

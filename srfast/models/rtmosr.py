@@ -78,6 +78,7 @@ class _Block(nn.Module):
         self.fc2 = _conv(hidden, channels, kernel)
 
     def forward(self, x: Tensor) -> Tensor:
+        # Channels of the result in a row: the gate's, those that stay as they are, those that the mixer reads.
         y = self.fc1(self.norm(x))
         values = self.mixer(y[:, self.read : 2 * self.hidden])
         if self.read > self.hidden:

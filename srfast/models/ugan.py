@@ -121,6 +121,7 @@ class SRUGAN(nn.Module):
         out = self.join2(torch.cat((self.up2(out), coarse), 1))
         out = self.join1(torch.cat((self.up1(out), fine), 1))
         out = self.blocks(out)
+        # What interpolation gives comes for nothing; the network adds what it lacks.
         return F.pixel_shuffle(self.tail(self.enlarge(out)), 2) + F.interpolate(
             x, scale_factor=self.scale, mode="bilinear", align_corners=False
         )

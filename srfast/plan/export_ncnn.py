@@ -22,6 +22,7 @@ from srfast.plan import Activate, Add, Affine, Clamp, Concat, Conv, Depthwise, M
 
 MAGIC = 7767517
 INPUT, OUTPUT = "data", "output"  # the blobs that those programs ask for
+# What stands before a convolution's weights and tells their type.
 _FLOAT_TAG, _HALF_TAG = 0, 0x01306B47
 _LIMIT = 3.402823466e38  # in place of infinity
 
@@ -131,6 +132,7 @@ class _Writer:
     def text(self, result: str) -> str:
         """The .param file. A blob has one reader, so those with more go through a Split."""
         counts = Counter(name for layer in self.layers for name in layer.inputs)
+        # Who loads the file reads it, too.
         counts[result] += 1
         lines, blobs = [f"Input in 0 1 {INPUT}"], 1
         parts: dict[str, list[str]] = {}
@@ -167,6 +169,7 @@ def _number(value: float) -> str:
 def _sums(w: _Writer, node: Conv | Depthwise, x: str) -> str:
     """The convolution with its bias and activation."""
     out, kernel = node.weight.shape[0], node.kernel
+    # 0 outputs, 1 kernel, 4 padding, 5 whether there is a bias, 6 number of weights, 7 groups, 9 and 10 the activation.
     params = [f"0={out}", f"1={kernel}", f"4={kernel // 2}", "5=1", f"6={node.weight.numel()}"]
     kind = "Convolution"
     if isinstance(node, Depthwise):
@@ -174,6 +177,7 @@ def _sums(w: _Writer, node: Conv | Depthwise, x: str) -> str:
         params.append(f"7={out}")
     single = node.act == "prelu" and node.slope is not None and node.slope.numel() == 1
     if single and node.slope is not None:
+        # ncnn writes parameter 10 as -23310 where it is a list, of one number here.
         slope = float(node.slope)
         params += ["9=1"] if slope == 0 else ["9=2", f"-23310=1,{_number(slope)}"]
     y = w.layer(kind, [x], *params)

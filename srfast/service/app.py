@@ -24,6 +24,7 @@ from srfast.video.untrusted import LimitError
 
 Format: TypeAlias = Annotated[str, Query(alias="format")]
 _KINDS = {"png": "image/png", "jpg": "image/jpeg", "webp": "image/webp"}
+# The first that fits counts: some of these errors are kinds of others.
 _STATUS: tuple[tuple[type[SrfastError], int], ...] = (
     (BusyError, 429),
     (NoJobError, 404),

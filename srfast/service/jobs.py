@@ -240,6 +240,7 @@ class JobStore:
                 raise NoJobError(f"the job is {job.state}")
             if job.state == "queued":
                 return self._set(replace(job, state="cancelled", ended=time.time()))
+            # The run looks at it after each frame.
             self._cancelled.add(job_id)
             self._change.wait_for(lambda: self._jobs[job_id].state != "running", timeout=10)
             return self._jobs[job_id]
@@ -308,6 +309,7 @@ class JobStore:
 
     def _write(self, job: Job) -> None:
         path = self.folder / job.id / "job.json"
+        # Whole and on the disk before anybody is told: after a crash the service goes by it.
         partial = path.with_suffix(".partial")
         with partial.open("w", encoding="utf-8") as file:
             json.dump(asdict(job), file)
@@ -327,6 +329,7 @@ class JobStore:
                 waiting = [job for job in self.all() if job.state == "queued"]
                 if waiting:
                     job = waiting[0]
+                    # Counted before it begins: a job that ends the process could not be counted afterwards.
                     return self._set(replace(job, state="running", attempts=job.attempts + 1, fps=0.0))
                 self._change.wait(timeout=60)
         return None

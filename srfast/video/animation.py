@@ -167,6 +167,7 @@ def as_video(path: Path) -> io.BytesIO:
         video: Any = out.add_stream("png", rate=25)
         video.width, video.height, video.pix_fmt = width, height, "rgba"
         video.codec_context.time_base = video.time_base = Fraction(1, 1000)
+        # Two pictures at one time would be one frame, so each has a millisecond at least.
         for picture, shown in zip(pictures, animation.durations, strict=True):
             rgba = cv2.cvtColor(picture, cv2.COLOR_BGRA2RGBA if picture.shape[2] == 4 else cv2.COLOR_BGR2RGBA)
             frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(rgba, np.uint8), format="rgba")

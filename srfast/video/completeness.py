@@ -59,6 +59,7 @@ def check(source: Decoding, times: FrameTimes, frames: int) -> None:
     damage = source.damage
     cut = missing_bytes(source.path) if source.reopenable and not damage else 0
     missing, certain = _missing(source, times, frames)
+    # What the damage has counted would be counted twice.
     missing -= damage.lost
     gaps = times.steps.gaps()
     if missing > 0 and not certain and not (cut or damage):

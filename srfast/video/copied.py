@@ -77,6 +77,7 @@ class CopiedTimes:
             if packet.dts is None and packet.pts is not None:
                 dts = max(least, min(dts, packet.pts))
         packet.dts = dts or 0
+        # A packet cannot be shown before it is decoded; muxers end a run that asks for it.
         if packet.pts is None or packet.pts < packet.dts:
             packet.pts = packet.dts
         self._last, self._length = packet.dts, int(packet.duration or 0)

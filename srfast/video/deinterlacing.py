@@ -78,6 +78,7 @@ def is_telecined(container: Any, stream: Any) -> bool:
     except (av.error.FFmpegError, ValueError):
         return False
     repeated, seen = _repeats(found)
+    # Two of five are 0.4; cuts and still pictures make it more or less.
     return seen >= _LOOKED // 2 and 0.25 <= repeated / seen <= 0.55
 
 

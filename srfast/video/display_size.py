@@ -50,6 +50,7 @@ def set_shown_size(path: Path, size: tuple[int, int]) -> bool:
         head = _moved(data[: void[0]], found[_SEEK_HEAD], (void[2] - segment, tracks[2] - segment), more)
         if head is None:
             return False
+        # Its size takes 8 bytes even if it is small: the header is 9 bytes long, whatever is left.
         empty = b"\xec" + struct.pack(">Q", (1 << 56) | (room - 9)) + b"\0" * (room - 9)
         file.seek(0)
         file.write(head + empty + between + wider)
@@ -94,6 +95,7 @@ def _elements(data: bytes, at: int, end: int) -> Iterator[tuple[int, int, int, i
     """Number, begin and end of the content, and start of each element."""
     while at + 2 <= end:
         start = at
+        # As many bytes as the first one has leading zero bits, and one (RFC 8794); ids keep the bit that marks it.
         length = 9 - data[at].bit_length()
         kind = int.from_bytes(data[at : at + length], "big")
         at += length

@@ -59,6 +59,7 @@ class FrameEncoder:
             name = settings.pix_fmt if self._palette is None else PALETTE_INPUT
             video = from_rgb(frame.image, name, settings.colour, self._scaler)
         video.pts, video.time_base, video.duration = frame.pts, settings.clock, frame.duration
+        # In coarser units two frames may have one time, which would find the duration of the wrong one.
         if settings.clock == settings.time_base:
             self._durations[frame.pts] = frame.duration
         if self._palette is not None:

@@ -122,6 +122,7 @@ def forecast(
         seconds=None if total is None else total / fps,
         memory_bytes=peak_memory(),
         output_bytes=output,
+        # The journal is deleted only when the file that is made of it is whole.
         disk_bytes=None if output is None else 2 * output,
         tiles=model.engine.statistics.tiles,
         bottleneck=bottleneck(result),

@@ -32,6 +32,7 @@ MAGIC = b"srfast journal 1\n"
 VIDEO = -1  # the number of the encoded stream; copied ones keep that of the input
 # What a run that is continued may choose anew: it does not touch the frames.
 MAY_DIFFER = {"copied streams"}
+# Kind, stream, flags, three times, the fraction that is their unit, length of the payload, checksum.
 _HEADER = struct.Struct("<cihqqqiiII")
 _NONE = -(1 << 63)
 _KEY, _DISCARD = 1, 2
@@ -97,6 +98,7 @@ class Journal:
 
     def __init__(self, path: Path, run: dict[str, Any], *, resume: bool) -> None:
         self.path = path
+        # Neither "r+b" nor "w+b" alone: it is made if it is missing, and never emptied before it is locked.
         self._file: BinaryIO = open(os.open(path, os.O_RDWR | os.O_CREAT, 0o644), "r+b")  # noqa: SIM115
         try:
             self._lock()
@@ -198,6 +200,7 @@ class Journal:
         """All packets, each with its stream's number; in the order of their times where streams came late."""
         self._file.flush()
         self._read_header()
+        # Usual: they were read, and so written, in the order of the file.
         if not self.commit.mixed:
             yield from (packet_of(fields, payload) for kind, fields, payload in self._records() if kind == b"P")
             return

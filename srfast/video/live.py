@@ -188,6 +188,7 @@ class _Feeding(threading.Thread):
             if self._paced:
                 until = started + float(item.pts * self._reader.time_base)
                 time.sleep(max(0.0, until - time.perf_counter()))
+            # Alpha is left out: it would be another pass through the network for each frame.
             image: Any = item.image[..., :3]
             self._live.submit(cv2.cvtColor(image, cv2.COLOR_RGB2BGR), item)
 

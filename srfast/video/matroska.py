@@ -83,6 +83,8 @@ def _segment_end(file: BinaryIO) -> int | None:
 
 def _block_end(file: BinaryIO, content: int, least: int) -> int | None:
     """Where the block ends whose content starts there, by the id and size before it; None if they are none of a block."""
+    # The size before the content takes 1 to 8 bytes: the right number leads back to a block's id and, from there, to
+    # the content.
     for width in range(1, 9):
         file.seek(content - width - 1)
         if _name(file) in _BLOCKS and (size := _size(file)) is not None and file.tell() == content:

@@ -68,4 +68,5 @@ def _stop() -> None:
     with _lock:
         _users -= 1
         if not _users:
+            # Setting a level puts PyAV's own function back in the place of ours.
             av.logging.set_level(av.logging.get_level())

@@ -202,6 +202,7 @@ class Muxer:
 
     def video(self, packet: av.Packet[Any]) -> None:
         """Adds a packet of the video; decoding times that do not rise in the container's own units are moved behind."""
+        # Each segment has an encoder of its own, which begins a file; in the middle of one only its pictures may stay.
         if self.kind == "gif" and self._last is not None:
             packet = _like(packet, continued_gif(bytes(packet)), self._av)
         packet.stream = self.stream

@@ -32,6 +32,7 @@ def to_planes(frame: av.VideoFrame, name: str, size: tuple[int, int]) -> Array:
     width, height = size
     picture = np.empty((height // 2 * 3, width), np.uint8 if bits == 8 else np.uint16)
     luma, chroma = picture[:height], picture[height:].reshape(height // 2, width // 2, 2)
+    # P010 has its 10 bits above in the 16, as the kernels want them; planar formats have them below.
     shift = 6 if bits == 10 and not together else 0
     parts = [(luma, frame.planes[0]), *_chroma(chroma, frame, together)]
     for target, plane in parts:

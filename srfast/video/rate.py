@@ -128,6 +128,7 @@ def pulldown(times: Sequence[int], base: Fraction) -> Fraction | None:
     steps = [b - a for a, b in itertools.pairwise(times) if b > a]
     if len(steps) < _LEAST_FILM:
         return None
+    # Two frames are shown for five fields.
     field = Fraction(2 * sum(steps), 5 * len(steps))
     fields = [round(step / field) for step in steps]
     if set(fields) != {2, 3}:
@@ -135,6 +136,7 @@ def pulldown(times: Sequence[int], base: Fraction) -> Fraction | None:
     field = Fraction(sum(steps), sum(fields))
     if field < _FEW or any(abs(s - n * field) > 1 + field / 20 for s, n in zip(steps, fields, strict=True)):
         return None
+    # Three and two in turn, but for cuts, where the order begins anew.
     turns = sum(a != b for a, b in itertools.pairwise(fields))
     is_film = abs(_SHOWN * base * field - 1) < Fraction(1, 100)
     return field * 5 / 2 if is_film and turns >= _STEADY * (len(steps) - 1) else None

@@ -107,6 +107,7 @@ class VideoReader:
                 f" in the times asked for (it lasts {self._seconds:.2f} s)" if self.range else " that can be decoded"
             )
             raise InputError(f"{self._decoding.label} holds no frame{where}")
+        # Headers may be wrong or leave things open, as the pixel format or fields: the first frame settles them.
         frame = self._head[-1]
         self.width, self.height = frame.width, frame.height
         self.format = self._av.VideoFormat(format_of(frame).name)

@@ -45,6 +45,7 @@ def _copy(frame: Any, pts: int) -> Any:
     again = require_av().VideoFrame(frame.width, frame.height, frame.format.name)
     for new, old in zip(again.planes, frame.planes, strict=True):
         data, rows = memoryview(old), old.height
+        # Decoders pad rows for their own use, and the copy has another padding.
         if new.line_size != old.line_size:
             width = min(new.line_size, old.line_size)
             lines = (data[old.line_size * y : old.line_size * y + width] for y in range(rows))

@@ -272,6 +272,7 @@ def nearest_format(reader: VideoReader, codec: Any, kind: str | None = None) -> 
         depth = max(component.bits for component in candidate.components)
         alpha = any(component.is_alpha for component in candidate.components)
         sampling = _sampling(candidate)
+        # What would be lost counts first, in the order in which it is seen; then what would only be stored for nothing.
         return (
             reader.alpha and not alpha,
             depth < min(bits, 10) or len(candidate.components) < 3,

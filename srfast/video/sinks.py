@@ -157,6 +157,8 @@ class JournalSink(JournalEncoder):
         """Where this run begins: streams that the earlier one left out are read from the input's start."""
         wanted = tuple(sorted(stream.index for stream in self._streams))
         before = wanted if commit.streams is None else commit.streams
+        # Packets of a stream that the earlier run left out follow frames that they belong between, and are sorted in at
+        # the end.
         more = bool(commit.frames and set(wanted) - set(before))
         return replace(commit, finished=commit.finished and not more, streams=wanted, mixed=commit.mixed or more)
 

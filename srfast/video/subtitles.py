@@ -54,6 +54,7 @@ class SubtitleConverter:
         if not lines:
             return None
         texts = [_text(line) for line in lines]
+        # Several texts at one time become lines of one: a packet of the other codecs holds a single event.
         line = lines[0][: len(lines[0]) - len(texts[0])] + b"\\N".join(texts)
         made = self._encoder.encode_subtitle(av.subtitles.subtitle.SubtitleSet.create(line, _START, _END))
         made.pts, made.dts, made.duration = packet.pts, packet.dts, packet.duration

@@ -81,6 +81,7 @@ class TimeRange:
         """Moves a frame to its time in the range; False for one before it."""
         if self.first is None or frame.pts is None:
             return True
+        # ``first`` is a time of the video's own clock, so that both divisions give whole numbers.
         early = frame.pts < int(self.first / base)
         frame.pts -= int(self._shift / base)
         return not early

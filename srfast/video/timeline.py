@@ -63,6 +63,7 @@ class Timeline:
         epoch = self._epoch.setdefault(index, 0)
         end = self._ends.get(index)
         moved = time + self._offsets[epoch]
+        # Forward only a leap of an hour is a jump: a shorter one may be a pause, which the output keeps.
         if end is not None and not end - self._tolerance(index, packet) <= moved <= end + _LEAP:
             epoch, jumped = self._next(epoch, time, end, "jump back" if moved < end else "leap ahead")
             self._epoch[index] = epoch

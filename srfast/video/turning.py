@@ -31,6 +31,7 @@ class Turn:
         if self.swapped:
             image = cv2.transpose(image)
         if self.horizontally or self.vertically:
+            # OpenCV's codes: -1 turns both sides, 1 left and right, 0 top and bottom.
             image = cv2.flip(image, -1 if self.horizontally and self.vertically else int(self.horizontally))
         return np.asarray(image)
 

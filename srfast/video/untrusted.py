@@ -105,6 +105,7 @@ def open_alone(av: Any, name: str, file: BinaryIO, limits: Limits) -> Any:
         "max_pixels": str(limits.pixels),  # of the decoders that look for what a header leaves open
     }
     try:
+        # ``io_open`` is asked for every file that a demuxer wants beside the one that it has.
         return av.open(file, options=options, metadata_errors="replace", io_open=refuse)
     except (av.error.FFmpegError, OSError, ValueError) as error:
         why = str(getattr(error, "strerror", None) or error)

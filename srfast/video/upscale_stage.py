@@ -123,6 +123,7 @@ class NetworkStage:
                 begun += 1
             else:
                 waiting.append((item, None))
+            # A packet has nothing to wait for, but must not overtake the frames that came before it.
             while waiting and (waiting[0][1] is None or begun >= self._slots):
                 begun -= waiting[0][1] is not None
                 yield self._finished(*waiting.popleft())
@@ -159,6 +160,8 @@ class _Ahead:
         pixels = (rows if self._planes is None else rows // 3 * 2) * width
         self.statistics.frames += 1
         self.statistics.pixels += pixels
+        # Whole frames only: to change a part of the last result it would have to be waited for, and nothing would
+        # overlap.
         if self._reuse and self._last is not None and np.array_equal(self._last[0], image):
             self.statistics.repeated += 1
             return self._last[1]

@@ -92,6 +92,7 @@ class CpuBackend:
         bf16 = way.path in _BF16_SETS
         # Between the AMX kernels' products all stays float32, biases and slopes too; weights they round as they pack them.
         plan = plan.map_tensors(lambda t: t.to(torch.float32 if bf16 else dtype))
+        # The ranges were found between float32 activations, so they hold for no other.
         int8 = self.int8 if dtype == torch.float32 else None
         if (way.path == "onednn" and int8 is None) or not plan.nodes or reference_only(plan):
             return _Steps(plan)
@@ -106,6 +107,8 @@ class CpuBackend:
 
     def _way(self, plan: Plan, dtype: torch.dtype) -> Way:
         """The way for a plan; the chosen one is told in the log, with its reason."""
+        # A named path is one of a dtype, except oneDNN: in the other dtype, as where samples of more bits go through
+        # float32, it says nothing.
         if self.path == "onednn" or (self.path is not None and (self.path in _BF16_SETS) == (dtype == torch.bfloat16)):
             return Way(dtype, self.path)
         choice = choose(network_kind(plan), dtype)
@@ -132,6 +135,8 @@ class _Steps(Executable):
 
     @torch.inference_mode()
     def __call__(self, x: Tensor) -> Tensor:
+        # Once, here: oneDNN keeps channels last from node to node, and would turn anything else round at every
+        # convolution.
         values = {self._plan.input: x.contiguous(memory_format=torch.channels_last)}
         for node, step, unused in zip(self._plan.nodes, self._steps, self._release, strict=True):
             values[node.output] = step(values)

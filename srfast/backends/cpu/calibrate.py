@@ -42,6 +42,7 @@ def calibrate(plan: Plan, images: Tensor, peak: float) -> Int8:
         values = {name: value for name, value in values.items() if name in later}
     expected = values[plan.output]
     convs = {node.output: _lowp([ranges[name] for name in node.sources]) for node in wanted}
+    # The loss of this run is what is to be found, so none can be given to it yet.
     y = CpuBackend(int8=Int8(convs, math.inf)).compile(plan, images.device, torch.float32)(images.float())
     error = float((y - expected).square().mean())
     if not math.isfinite(error):

@@ -54,6 +54,7 @@ def choose(kind: str, dtype: torch.dtype | None = None, *, user: bool = True) ->
     if own is not None and (found := choose_among(possible, own.measurements, kind)):
         return Choice(found.way, f"{found.reason}; from {own.path}")
     measured, assumed = _shipped()
+    # CPUs of the same vendor first: a class tells the instructions, not the caches and memory behind them.
     for rows in (
         [m for m in measured if m.cpu == f"{vendor} {name}"],
         [m for m in measured if m.cpu.split()[1] == name],

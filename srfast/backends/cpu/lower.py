@@ -31,8 +31,7 @@ def uses_winograd(node: Conv, shapes: Mapping[str, Shape], winograd: bool) -> bo
 def lowered(plan: Plan, *, winograd: bool, lowp: Collection[str] = ()) -> Plan:
     """An equal plan of what the kernels have.
 
-    Activations other than PReLU leave their convolution; direct convolutions read one
-    activation.
+    Activations other than PReLU leave their convolution; direct convolutions read one activation.
 
     Args:
         plan: in float32.
@@ -45,6 +44,7 @@ def lowered(plan: Plan, *, winograd: bool, lowp: Collection[str] = ()) -> Plan:
     shapes = plan.shapes()
     nodes: list[Node] = []
     for node in plan.nodes:
+        # The others gather their inputs as they transform or round them, so that several cost nothing.
         if isinstance(node, Conv) and node.more and not (node.output in lowp or uses_winograd(node, shapes, winograd)):
             joined = f"{node.output}_sources"
             nodes.append(Concat(joined, node.input, node.more))
@@ -131,10 +131,12 @@ def _below(node: Conv, squares: Unshuffle, shapes: Mapping[str, Shape]) -> tuple
     r, channels = squares.factor, shapes[squares.input].channels
     weight = node.weight.reshape(-1, channels, r, r, 3, 3)
     for offset in range(1 - r, r):
+        # Offset 0 would be a square of the plan itself, which needs no move; the kernels have that convolution.
         # Row `offset + k` of the image is phase `phase[k]` of the plan's square `tap[k] - 1`.
         rows = torch.arange(offset, offset + r)
         phase, tap = rows % r, rows // r + 1
         picked = weight[:, :, phase[:, None], phase[None], tap[:, None], tap[None]]
+        # All that is left out is zero, so that the smaller convolution gives the same sums.
         if offset and picked.count_nonzero() == weight.count_nonzero():
             conv = replace(node, weight=picked.reshape(len(node.bias), -1, 1, 1))
             return MovedUnshuffle(squares.output, squares.input, r, offset), conv

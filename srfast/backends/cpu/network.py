@@ -88,6 +88,7 @@ class CompiledNetwork:
             return False
         writer = self.plan.producers[name]
         readers = [node for node in nodes if name in node.inputs]
+        # What shuffles channels, adds images or looks at whole pixels would have to know of the parts.
         return (
             all(node in self.transformed and node.residual != name for node in readers if isinstance(node, Conv))
             and all(isinstance(node, Conv) for node in readers)
@@ -164,6 +165,7 @@ class CompiledNetwork:
 
     def bytes_per_pixel(self) -> int:
         """Memory for each input pixel of a large window: activations, input and output."""
+        # A strip has the same rows whatever the height, so that in a low image it would weigh more for each pixel.
         height, width = (side // self.scales[0] * self.scales[0] for side in (1080, 1920))
         tensors = 4 * sum(self.channels[i] * self.scales[i] ** 2 for i in (0, self.output))
         memory = Fraction(self.working_bytes(height, width), height * width)

@@ -69,6 +69,8 @@ def _conv_step(node: Conv, in_place: bool) -> Step:
     padding = node.kernel // 2
     packed = packed_for_onednn(node.weight, padding)
     shared_slope = node.slope is not None and node.slope.numel() == 1
+    # A PReLU with one slope is a leaky ReLU, which oneDNN computes before it stores; with a slope for each channel
+    # there is none.
     fused_act = {
         "none": "none",
         "tanh": "tanh",

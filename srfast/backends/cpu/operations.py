@@ -135,6 +135,7 @@ def _(node: Unshuffle, channels: int) -> Operation:
 
 @operation.register
 def _(node: MovedShuffle, channels: int) -> Operation:
+    # Each square of the result lies across two of the plan's, so a row needs its neighbour.
     options = {"factor": node.factor, "offset": node.offset, "reach": 1, "tensors": [node.beyond]}
     return Operation("shuffle", grow=node.factor, options=options)
 
@@ -169,6 +170,7 @@ def _(node: ChannelGate, channels: int) -> Operation:
 @operation.register
 def _(node: Depthwise, channels: int) -> Operation:
     slopes = [] if node.slope is None else [_expanded(node.slope, channels)]
+    # [k, k, C]: the kernel takes one tap for many channels at a time, which then lie side by side.
     tensors = [node.weight[:, 0].permute(1, 2, 0), node.bias, *slopes]
     return Operation("depthwise", options={"reach": node.kernel // 2, "curve": node.act, "tensors": tensors})
 
@@ -183,4 +185,5 @@ def _vectors(node: Affine | InstanceNorm | GroupNorm | PixelNorm, channels: int)
 
 
 def _expanded(values: Tensor, length: int) -> Tensor:
+    # One value for all channels as one for each: the kernels know no other form.
     return values.expand(length)

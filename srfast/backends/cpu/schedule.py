@@ -81,9 +81,11 @@ def chains(layers: list[Layer], sizes: list[int], heights: list[int], widths: li
     """
     starts: list[tuple[int, bool]] = []
     for i, layer in enumerate(layers):
+        # A layer that only prepares something for the next one stands between two links without breaking the chain.
         linked = _prepares(layers, i, sizes) or _links(
             layers, i - 2 if _prepares(layers, i - 1, sizes) else i - 1, i, sizes
         )
+        # The first layer that widens begins a chain too: its strips must be low, and those before it then need not be.
         if not linked or (
             _widens(layer, sizes) and not any(_widens(before, sizes) for before in layers[starts[-1][0] : i])
         ):
@@ -140,6 +142,8 @@ def schedule(layers: list[Layer], heights: list[int], inputs: list[int], order: 
             end += 1
         while not all(simulation.finished(i) for i in range(order[begin].start, order[end - 1].stop)):
             before = len(simulation.steps)
+            # One strip of the first, which those that follow use up: about a strip lies between them, and not a whole
+            # image.
             simulation.advance_chain(order[begin])
             for chain in order[begin + 1 : end]:
                 while simulation.advance_chain(chain):
@@ -199,6 +203,7 @@ class _Simulation:
         layer = self.layers[index]
         rows = self.rows(layer)
         last = min(target, rows)
+        # Rows of the input are loaded as late as this, so that they are in the cache when they are read.
         self.load(layer, last)
         for activation in layer.inputs:
             if self.written[activation] < self.heights[activation]:

@@ -100,6 +100,7 @@ def delete() -> Path | None:
     return path
 
 
+# By the file's state: one that was written anew is read again, and what is wrong with one is said once.
 @lru_cache(maxsize=4)
 def _read(path: Path, state: FileState) -> Tuned | str | None:
     """What it holds, or why it cannot be used."""

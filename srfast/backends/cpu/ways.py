@@ -62,6 +62,7 @@ class Measurement:
 
 def ways(name: str) -> tuple[Way, ...]:
     """The ways that CPUs of a class have, the most exact first, then those that are usually faster."""
+    # Portable code is never the fastest where there are vectors, so it is not even measured there.
     own = [Way(torch.float32, path) for path in sets_of(name) if path != "portable" or name == "none"]
     found = [*own, Way(torch.float32, "onednn")]
     if CLASSES.index(name) >= CLASSES.index("avx512_bf16"):

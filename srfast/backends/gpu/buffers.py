@@ -61,6 +61,7 @@ class Canvases:
         if slot is None:
             canvas = self.take(place)
         else:
+            # The first of a row takes the canvas for all of it.
             if slot.row not in self._rows:
                 self._rows[slot.row] = self.take(place)
             canvas = self._rows[slot.row].channel_slice(slot.first, self._shapes[name].channels)

@@ -309,6 +309,7 @@ def _binary(g: Graph, at: Layer, inputs: list[Blob]) -> Blob:
     if at.whole(1):
         if kind not in (0, 1, 2, 3, 7) or (kind == 3 and number == 0) or isinstance(inputs[0].value, np.ndarray):
             raise CheckpointError(f"a BinaryOp {kind} with the number {number:g} is not covered")
+        # The number less the blob.
         if kind == 7:
             return replace(inputs[0], value=g.fx.call_function(operator.sub, (number, inputs[0].value)))
         return replace(inputs[0], value=g.fx.call_function(_BINARY[kind], (inputs[0].value, number)))
@@ -403,6 +404,7 @@ def _reorg(g: Graph, at: Layer, inputs: list[Blob]) -> Blob:
 def _pool(g: Graph, at: Layer, inputs: list[Blob]) -> Blob:
     x = inputs[0]
     if at.whole(4) and at.whole(0) == 1:
+        # Size 0 for each pixel of the image: one value for all of it.
         return Blob(g.layer(nn.AdaptiveAvgPool2d(1), x.value), x.channels, Fraction(0))
     side = at.whole(1)
     alike = all(

@@ -137,6 +137,7 @@ def _slice(images: Images, inputs: list[Any], a: Attributes, outputs: int) -> li
     for index, (first, last) in enumerate(zip(starts, ends, strict=True)):
         at = axes[index] if axes else list(range(len(first)))
         step = steps[index] if steps else [1] * len(first)
+        # Negative axes count from the last of N, C, H, W.
         spans.append({axis % 4: slice(*cut) for axis, *cut in zip(at, first, last, step, strict=True)})
     return [images.sliced(image, spans)]
 
@@ -145,6 +146,7 @@ def _split(images: Images, inputs: list[Any], a: Attributes, outputs: int) -> li
     image = images.settled(inputs[0])
     count, axis = images.shapes(image)[0][1], int(a.get("axis", 0)) % 4
     sizes = whole_numbers(images, inputs, 1, a, "split")
+    # Without sizes the parts are equal, and the last one is what is left.
     each = -(-count // max(1, outputs))
     parts = sizes[0] if sizes else [min(each, count - i * each) for i in range(outputs)]
     if axis != 1 or sum(parts) != count or min(parts) < 1 or len(parts) != outputs:
