@@ -33,6 +33,8 @@ DISTRIBUTIONS = (
 )
 # Instruction sets that decide which kernels run.
 FLAGS = ("avx2", "fma", "avx512f", "avx512_vnni", "avx512_bf16", "avx512_fp16", "amx_tile", "amx_bf16", "amx_int8")
+# Classes of CPUs as the choice of kernels has them, each by an instruction set that the ones below do not have.
+CLASSES = (("amx_tile", "amx"), ("avx512_bf16", "avx512_bf16"), ("avx512f", "avx512"), ("avx2", "avx2"))
 GPU_FIELDS = (
     "driver_version",
     "clocks.sm",
@@ -68,8 +70,10 @@ def describe() -> dict[str, Any]:
 
 
 def slug(machine: dict[str, Any]) -> str:
-    """Name of the machine for a file: the GPU, or the processor and its cores."""
-    name = machine["gpu"] or f"{machine['cpu']} {machine['cores']} cores"
+    """Name of the machine for a file: the GPU, or the processor, its class (makers give several the same name) and cores."""
+    sets = machine["instruction_sets"]
+    kind = next((name for flag, name in CLASSES if flag in sets), "")
+    name = machine["gpu"] or f"{machine['cpu']} {kind} {machine['cores']} cores"
     name = re.sub(r"\((r|tm)\)|processor|cpu|@", " ", name.lower())
     return re.sub(r"[^a-z0-9.]+", "-", name).strip("-")
 

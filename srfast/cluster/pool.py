@@ -138,6 +138,7 @@ class RayPool:
         os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
         if address is None:
             os.environ.setdefault("RAY_worker_niceness", "0")  # as without Ray
+            os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # who upscales a video has not asked to be counted
             settings |= {"num_cpus": os.cpu_count() or 1, "num_gpus": _devices(), "object_store_memory": _STORE}
             # Without an address Ray would join a cluster that somebody started on this machine, and refuse the rest.
             settings |= {"address": "local", "include_dashboard": False}
@@ -168,9 +169,11 @@ class RayPool:
         return {name: worker.node for name, worker in self._workers.items() if worker.node}
 
     def grow(self, waiting: int) -> None:
-        """Starts workers for what waits where there is room; one more than fits tells an autoscaler that there is work.
+        """Starts workers for what waits where there is room; without any worker one waits for room.
 
-        Those that have not begun are given up when nothing waits: on a full cluster they would take the place of others later.
+        Not more: while an actor waits, Ray has all processes of the machine collect garbage every ten seconds, which stops a
+        worker for a third of a second. One that has not begun is given up when nothing waits, as on a full cluster it would
+        take the place of others later.
         """
         if not waiting:
             for worker in [worker for worker in self._workers.values() if not worker.node]:
@@ -188,7 +191,7 @@ class RayPool:
         if self._resources.workers is not None:
             wanted = min(wanted, self._resources.workers - len(self._workers))
         self._ask(waiting)
-        for _ in range(min(wanted, max(room, 0 if starting else 1))):
+        for _ in range(min(wanted, max(room, 0 if self._workers else 1))):
             self._add()
 
     def _room(self) -> int:
@@ -324,13 +327,18 @@ class Starting:
     """
 
     def __init__(self, address: str | None, resources: Resources) -> None:
-        self._make = functools.partial(RayPool, address, resources)
+        self._made = functools.partial(RayPool, address, resources)
         self._executor = ThreadPoolExecutor(1, "srfast-ray")
         self._pool: Future[RayPool] | None = None
 
     def begin(self) -> None:
-        """Starts it."""
+        """Starts it, and a first worker, which takes as long to be ready as a driver to plan."""
         self._pool = self._executor.submit(self._make)
+
+    def _make(self) -> RayPool:
+        pool = self._made()
+        pool.grow(1)
+        return pool
 
     def wait(self) -> RayPool:
         """The pool, once it is there; raises what ``RayPool`` does."""
@@ -370,6 +378,7 @@ def _actor_class(ray: Any) -> Any:
 
         def hello(self) -> dict[str, Any]:
             """Where it is, and with which srfast."""
+            import gc
             import os
 
             import ray as here
@@ -380,6 +389,8 @@ def _actor_class(ray: Any) -> Any:
                 from srfast.cluster.worker import Worker
             except ImportError as error:
                 return {"node": node, "why": str(error)}
+            # Ray has workers collect garbage when it is short of anything; what was imported would be looked at each time.
+            gc.freeze()
             self._worker = Worker(node)
             return {"node": node, "version": version}
 
