@@ -363,7 +363,11 @@ class Engine:
                         "so it cannot run in tiles; use smaller images"
                     ) from error
                 if not smaller:
-                    raise
+                    side = max(tiling.rows[0].last, tiling.columns[0].last)
+                    raise SrfastError(
+                        f"not even a tile of {side} pixels of an image of {width}x{height} fits in the memory of "
+                        f"{self.device}; end what else takes it, or take another device (--device)"
+                    ) from error
             # Outside the handler, so that the failed attempt's tensors are gone.
             self._runner.drop_staging()
             # The images are begun anew; what these flags are about is computed again.

@@ -163,6 +163,19 @@ def test_out_of_memory_halves_the_tile(small_network: nn.Module) -> None:
     assert engine.statistics.out_of_memory >= 1
 
 
+def test_memory_for_no_tile_is_told(small_network: nn.Module) -> None:
+    engine = Engine(plan_of(small_network))
+
+    def full(x: Tensor) -> Tensor:
+        raise torch.OutOfMemoryError("test")
+
+    engine._runner.run = FunctionExecutable(full, engine._runner.run.traits)
+    with pytest.raises(
+        SrfastError, match=r"not even a tile of \d+ pixels of an image of 60x50 fits in the memory of cpu"
+    ):
+        engine(image(60, 50))
+
+
 def test_other_errors_are_not_taken_for_memory(small_network: nn.Module) -> None:
     engine = Engine(plan_of(small_network))
 
