@@ -171,7 +171,7 @@ def test_memory_for_no_tile_is_told(small_network: nn.Module) -> None:
 
     engine._runner.run = FunctionExecutable(full, engine._runner.run.traits)
     with pytest.raises(
-        SrfastError, match=r"not even a tile of \d+ pixels of an image of 60x50 fits in the memory of cpu"
+        SrfastError, match=r"not even a tile of \d+ pixels of an image of 50x60 fits in the memory of cpu"
     ):
         engine(image(60, 50))
 
