@@ -156,13 +156,13 @@ inline void stg128_if(bool condition, void* p, Words4 v) {
 inline void raise_flag(int* p) { *p = 1; }
 inline void count_up(uint32_t* counter) { here().global->increase(seer(), counter); }
 inline uint32_t counted(const uint32_t* counter) {
-    here().global->learn(seer(), counter);
+    here().global->learn(seer(), counter, *counter);
     return *counter;
 }
 inline void await_count(const uint32_t* counter, uint32_t least) {
     Block& b = here();
     while (static_cast<int>(*counter - least) < 0) b.block_on(&b.global->increases, b.global->increases, "a counter");
-    b.global->learn(seer(), counter);
+    b.global->learn(seer(), counter, least);
 }
 
 template <int BYTES>

@@ -5,6 +5,7 @@
 // clock for every warp of the grid: its own block's first, then those of all blocks in order (of its own unused there).
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <stdexcept>
 #include <string>
@@ -58,22 +59,28 @@ public:
 
     // One more, of a counter that others wait for; everything before it is known to who has waited.
     void increase(const Seer& seer, uint32_t* counter) {
-        Clock& told = told_[counter];
-        told.resize(static_cast<std::size_t>(blocks_) * kClocks);
+        auto& history = told_[counter];
+        Clock told = history.empty() ? Clock(static_cast<std::size_t>(blocks_) * kClocks) : history.back().second;
         for (int block = 0; block < blocks_; ++block)
             for (int i = 0; i < kClocks; ++i)
                 told[block * kClocks + i] = std::max(told[block * kClocks + i], seer.clock[place(seer, block) + i]);
         ++seer.clock[seer.warp];
-        ++*counter;
+        history.emplace_back(++*counter, std::move(told));
         ++increases;
     }
-    void learn(const Seer& seer, const uint32_t* counter) {
-        const auto told = told_.find(counter);
-        if (told == told_.end()) return;
+    // What was told until the counter had reached `least`, and no more, though it may have gone on by now.
+    void learn(const Seer& seer, const uint32_t* counter, uint32_t least) {
+        const auto found = told_.find(counter);
+        if (found == told_.end()) return;
+        const auto first = std::find_if(found->second.begin(), found->second.end(),
+                                        [&](const auto& told) { return static_cast<int>(told.first - least) >= 0; });
+        // Reached before the first increase: nothing is told.
+        if (first == found->second.end() || static_cast<int>(first->first - 1 - least) >= 0) return;
+        const Clock& told = first->second;
         for (int block = 0; block < blocks_; ++block)
             for (int i = 0; i < kClocks; ++i) {
                 uint32_t& known = seer.clock[place(seer, block) + i];
-                known = std::max(known, told->second[block * kClocks + i]);
+                known = std::max(known, told[block * kClocks + i]);
             }
     }
 
@@ -89,8 +96,8 @@ private:
     };
 
     int blocks_;
-    std::unordered_map<uintptr_t, State> state_;  // of 16 bytes each
-    std::unordered_map<const uint32_t*, Clock> told_;
+    std::unordered_map<uintptr_t, State> state_;                                         // of 16 bytes each
+    std::unordered_map<const uint32_t*, std::vector<std::pair<uint32_t, Clock>>> told_;  // by the count reached
 
     static int place(const Seer& seer, int block) { return block == seer.block ? 0 : kClocks * (1 + block); }
 

@@ -142,7 +142,7 @@ def test_decisions() -> None:
         row("mma", 7.0, key="conv 9x9 3->64"),
         row("separate launches", 330.0, "trunk", "trunk 3x3 64"),
         row("trunk_wgmma", 264.0, "trunk", "trunk 3x3 64"),
-        {"name": "trunk two strips a block", "kind": "trunk", "us": 1.0},
+        {"name": "two strips", "kind": "trunk", "what": "two strips a block", "us": 1.0, "width": 480, "height": 270},
         {"name": "launches", "kind": "launches", "image, plain": {"us": 3.0}, "image, dependent": {"us": 2.0}},
     ]
     cuda, triton = decisions(rows)
