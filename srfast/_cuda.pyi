@@ -95,6 +95,9 @@ class ConvParams:
         in_channels: int,
     ) -> None: ...
 
+class TrunkLayer:
+    def __init__(self, *, source: int, out: int, residual: int | None, prelu: bool, gain: float) -> None: ...
+
 class FrameParams:
     def __init__(
         self,
@@ -139,6 +142,22 @@ class PairLaunch:
         first_bias: int,
         first_slope: int,
     ) -> None: ...
+    def run(self, stream: Stream) -> int: ...
+
+class TrunkLaunch:
+    def __init__(
+        self,
+        *,
+        dtype: DType,
+        rows: int,
+        blocks: int,
+        conv: ConvParams,
+        images: Sequence[int],
+        counters: int,
+        layers: Sequence[TrunkLayer],
+    ) -> None: ...
+    @staticmethod
+    def resident_blocks(*, dtype: DType, stream: Stream) -> int: ...
     def run(self, stream: Stream) -> int: ...
 
 class TailLaunch:

@@ -26,16 +26,19 @@ from torch.nn import functional as F
 
 from benchmarks.contenders import backend_run, eager_run
 from benchmarks.gpu.problem import SHAPES, TOLERANCE, Problem, difference, in_turn
+from benchmarks.gpu.table import APART
 from benchmarks.subjects import Subject, by_name
 from srfast.backends.gpu.cuda_graph import capture
 from srfast.kernels import cuda, gluon
 from srfast.kernels.buffers import Canvas
-from srfast.kernels.configs import conv_key, device_names, pair_key
+from srfast.kernels.configs import conv_key, device_names, pair_key, trunk_key
 from srfast.kernels.cuda.conv import conv_launch
+from srfast.kernels.cuda.hopper import block_count, hopper_launch, strip_rows
 from srfast.kernels.cuda.launch import current_stream
-from srfast.kernels.cuda.pack import pack_conv
+from srfast.kernels.cuda.pack import CudaConv, pack_conv
 from srfast.kernels.cuda.pair import pair_launch
 from srfast.kernels.cuda.tail import pack_tail, tail_launch
+from srfast.kernels.cuda.trunk import Layer, pack_trunk, trunk_launch
 from srfast.kernels.triton.config import Config, find_config
 from srfast.models import SRVGGNetCompact
 
@@ -50,6 +53,7 @@ TRITON: dict[str, dict[str, Any]] = {
     "8x16 4 stages": {"stages": 4, "swap": True},
 }
 REPEATS, REPLAYS = 20, 11
+TRUNK_BLOCKS = 16  # of two convolutions: SRResNet's
 NETWORK_TOLERANCE = 5e-2
 
 
@@ -244,11 +248,42 @@ def tail(job: Job, bench: Bench) -> None:
     _fused(job, bench, out, wide.flops + few.flops * height * width, apart, fused)
 
 
+def trunk(job: Job, bench: Bench) -> None:
+    """Measures the trunk of a network, residual blocks and a last convolution, in one launch, against as many as convolutions."""
+    problem = Problem(SHAPES["64->64"], job.height, job.width, bench.device)
+    first = problem.packed()
+    # The sums of a trained network stay small; those of random ones would leave float16's range.
+    second = pack_conv(problem.weight, problem.bias, gain=0.2, device=bench.device)
+    x, out = problem.canvas, problem.out
+    middle, wide = (Canvas.allocate(1, 64, job.height, job.width, device=bench.device) for _ in range(2))
+    convs, layers, source = list[CudaConv](), list[Layer](), x
+    for _ in range(1 if bench.dry else TRUNK_BLOCKS):
+        convs += [first, second]
+        layers += [Layer(source, middle), Layer(middle, wide, source)]
+        source = wide
+    convs, layers = [*convs, second], [*layers, Layer(source, out, x)]
+    apart = in_turn(
+        *(
+            hopper_launch(layer.source, conv, layer.out, layer.residual, form="wgmma_held")
+            for conv, layer in zip(convs, layers, strict=True)
+        )
+    )
+    rows = None
+    if job.what == "two strips a block":
+        # Half as high as alone, so that a block's other strip covers what a strip waits for. It chooses no kernel: no key.
+        rows = -(-strip_rows(1, job.height, job.width, 64, block_count(bench.device)) // 2)
+    else:
+        bench.report({"key": trunk_key(64, 3)})
+    _fused(
+        job, bench, out, len(convs) * problem.flops, apart, lambda: trunk_launch(pack_trunk(convs), layers, rows=rows)
+    )
+
+
 def _fused(
     job: Job, bench: Bench, out: Canvas, flops: float, apart: cuda.Launch, build: Callable[[], cuda.Launch]
 ) -> None:
-    """Measures one launch against ``apart``, whose result is right and which is timed for "two launches"."""
-    if job.what == "two launches":
+    """Measures one launch against ``apart``, whose result is right and which is timed where the job is one of ``APART``."""
+    if job.what in APART:
         bench.compile(apart)
         bench.report(bench.time(apart, flops))
         return
@@ -344,7 +379,7 @@ def launches(job: Job, bench: Bench) -> None:
 
 KINDS: dict[str, Callable[[Job, Bench], None]] = {
     function.__name__: function
-    for function in (device, conv, triton, library, pair, tail, net, matrix, memory, launches)
+    for function in (device, conv, triton, library, pair, tail, trunk, net, matrix, memory, launches)
 }
 
 

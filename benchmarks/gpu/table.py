@@ -24,6 +24,8 @@ MAIN, LARGE = (480, 270), (960, 540)
 TINY = (3, 2)
 TRITON_OTHERS = ("64->256", "256->12", "9x9 3->64", "64->48")
 BACKENDS = ("eager", "triton", "gluon", "cuda", "mixed")
+# What fused kernels are measured against.
+APART = ("two launches", "separate launches")
 
 
 def jobs() -> list[Any]:
@@ -53,12 +55,14 @@ def jobs() -> list[Any]:
     found += [*hot(LARGE, False), *(at(MAIN, "tail", form) for form in (*reversed(TAILS), "two launches"))]
     found += [*hot(MAIN, True), *(at(MAIN, "pair", form) for form in (*reversed(PAIRS), "two launches"))]
     found += nets("Compact x4", MAIN)
+    found += [at(MAIN, "trunk", what) for what in ("trunk_wgmma", "separate launches", "two strips a block")]
     found += [Job("matrix"), Job("memory"), at(MAIN, "launches", "")]
     found += [
         at(MAIN, kind, what, shape=s) for s in TRITON_OTHERS for kind, what in (("conv", "mma"), ("triton", "shipped"))
     ]
     found += [at(MAIN, "conv", "wgmma_held", shape="64->256"), *hot(LARGE, True), at(LARGE, "library", "")]
     found += nets("SRResNet x4", LARGE, BACKENDS[1:])
+    found += [at(LARGE, "trunk", what) for what in ("trunk_wgmma", "separate launches")]
     found += [at(MAIN, "conv", form) for form in ("mma", "mma_large")]
     found += [at(MAIN, "triton", way) for way in ways if way not in (*gluons, "shipped")]
     return found
@@ -90,7 +94,8 @@ def rows_of(path: Path) -> list[dict[str, Any]]:
 def decisions(rows: list[dict[str, Any]]) -> tuple[dict[str, Any], dict[str, Any]]:
     """Chooses for each shape the fastest right CUDA kernel, with its speed against Triton's fastest, and that configuration.
 
-    Of two convolutions in one launch the speed is against the fastest two launches, in whatever kernels.
+    Of two convolutions in one launch the speed is against the fastest two launches, in whatever kernels; of a trunk against
+    launches of "wgmma_held".
     """
     right = [row for row in rows if "us" in row and "failed" not in row and not row.get("residual")]
     cuda, triton = dict[str, Any](), dict[str, Any]()
@@ -100,7 +105,7 @@ def decisions(rows: list[dict[str, Any]]) -> tuple[dict[str, Any], dict[str, Any
         sizes = [(row["width"], row["height"]) for row in right if row.get("key") == key]
         size = max(dict.fromkeys(sizes), key=sizes.count)
         of = [row for row in right if row.get("key") == key and (row["width"], row["height"]) == size]
-        ours = [row for row in of if row["kind"] != "triton" and row["what"] != "two launches"]
+        ours = [row for row in of if row["kind"] != "triton" and row["what"] not in APART]
         theirs = [row for row in of if row not in ours]
         best, other = (min(group, key=lambda row: row["us"], default=None) for group in (ours, theirs))
         if best is not None:

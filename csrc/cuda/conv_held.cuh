@@ -35,42 +35,76 @@ SRFAST_DEVICE uint64_t planes_at(uint32_t address) {
     return static_cast<uint64_t>((address & 0x3ffff) >> 4) | static_cast<uint64_t>(PITCH) << 16 | 8ull << 32;
 }
 
-// Starts copying 64 channels of `columns` pixels of a row from (y, x0) on as planes; zeros outside the image.
+// Starts copying 64 channels of COLUMNS pixels of a row from (y, x0) on as planes; zeros outside the image.
 // THREADS threads share the work; this one is number `index`.
-template <int PITCH, int THREADS>
-SRFAST_DEVICE void fetch_planes(const View& x, int image, int y, int x0, int columns, int height, int width,
-                                uint32_t to, int index) {
-    const uint16_t* row = static_cast<const uint16_t*>(x.data) + image * x.image_stride + y * x.row_stride;
-    const bool inside = y >= 0 && y < height;
-#pragma unroll 1
-    for (int i = index; i < columns * 8; i += THREADS) {
-        const int chunk = i % 8, pixel = i / 8, px = x0 + pixel;
-        const bool valid = inside && px >= 0 && px < width;
-        cp_async<16>(to + (chunk * PITCH + pixel) * 16,
-                     valid ? row + static_cast<long long>(px) * x.pixel_stride + chunk * 8 : x.data, valid);
+template <int PITCH, int THREADS, int COLUMNS>
+SRFAST_DEVICE void fetch_planes(const View& x, int image, int y, int x0, int height, int width, uint32_t to,
+                                int index) {
+    static_assert(THREADS % 8 == 0, "a thread has the same eight channels of every pixel");
+    constexpr int STEP = THREADS / 8;  // pixels
+    const int chunk = index % 8, first = index / 8;
+    const uint16_t* from = static_cast<const uint16_t*>(x.data) + image * x.image_stride + y * x.row_stride +
+                           static_cast<long long>(x0 + first) * x.pixel_stride + chunk * 8;
+    const unsigned inside = y >= 0 && y < height ? static_cast<unsigned>(width) : 0;
+    to += (chunk * PITCH + first) * 16;
+#pragma unroll
+    for (int pixel = 0; pixel < COLUMNS; pixel += STEP, from += STEP * x.pixel_stride) {
+        if (pixel + STEP > COLUMNS && pixel + first >= COLUMNS) break;
+        const bool valid = static_cast<unsigned>(x0 + first + pixel) < inside;
+        cp_async<16>(to + pixel * 16, valid ? from : x.data, valid);
     }
 }
+
+// Rows that a warpgroup copies to a ring. They become full LATE rows later, while the warpgroup goes on; but the first window, for
+// which everybody waits, as soon as it is there.
+struct PlaneRows {
+    using H = HeldShape;
+    using Rows = Ring<H::RING>;
+    uint32_t rows_at;
+    const Rows& ring;
+    Rows::Turn begun = {}, full = {};
+    int under_way = 0, missing = 3;  // missing: of the first window
+
+    SRFAST_DEVICE PlaneRows(uint32_t rows_at, const Rows& ring) : rows_at(rows_at), ring(ring) {}
+
+    // A strip's rows of x with REACH rows and columns more on each side.
+    template <int REACH>
+    SRFAST_DEVICE void copy(const ConvParams& c, const View& x, const Strip& s) {
+        for (int row = -REACH; row < s.rows + REACH; ++row) {
+            ring.await_empty(begun);
+            fetch_planes<H::PITCH, 128, H::BOX>(x, s.image, s.y0 + row, s.x0 - REACH, c.height, c.width,
+                                                rows_at + begun.slot * H::ROW_BYTES, thread());
+            cp_async_commit();
+            begun.next();
+            ++under_way;
+            if (--missing == 0) cp_async_wait<0>();
+            cp_async_wait<H::LATE>();
+            while (under_way > (missing == 0 ? 0 : H::LATE)) publish();
+        }
+    }
+    // Waits for what is under way. Nobody may wait for another block before that, which may wait for these rows.
+    SRFAST_DEVICE void finish() {
+        cp_async_wait<0>();
+        while (under_way > 0) publish();
+        missing = 3;
+    }
+
+private:
+    SRFAST_DEVICE void publish() {
+        ring.publish(full);
+        full.next();
+        --under_way;
+    }
+};
 
 // The rows of all strips of a block with REACH rows and columns more on each side, into the ring; strips are `columns` wide.
 template <int REACH>
 SRFAST_DEVICE void copy_planes(const ConvParams& c, int rows, int columns, uint32_t rows_at,
                                const Ring<HeldShape::RING>& ring, const Share& share) {
-    using H = HeldShape;
-    int count = 0;
-    for (int item = share.first; item < share.items; item += share.step) {
-        const Strip s = strip_of(c, rows, columns, item);
-        for (int row = -REACH; row < s.rows + REACH; ++row, ++count) {
-            ring.await_empty(count);
-            const uint32_t to = rows_at + count % H::RING * H::ROW_BYTES;
-            fetch_planes<H::PITCH, 128>(c.x, s.image, s.y0 + row, s.x0 - REACH, H::BOX, c.height, c.width, to,
-                                        thread());
-            cp_async_commit();
-            cp_async_wait<H::LATE>();
-            if (count >= H::LATE) ring.publish(count - H::LATE);
-        }
-    }
-    cp_async_wait<0>();
-    for (int late = count < H::LATE ? 0 : count - H::LATE; late < count; ++late) ring.publish(late);
+    PlaneRows copies(rows_at, ring);
+    for (int item = share.first; item < share.items; item += share.step)
+        copies.copy<REACH>(c, c.x, strip_of(c, rows, columns, item));
+    copies.finish();
 }
 
 // A thread's part of 64 x 576 weights.

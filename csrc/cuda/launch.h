@@ -69,26 +69,59 @@ inline void allow_shared(const void* kernel, int device, int shared) {
                                     std::to_string(found->second));
 }
 
-// Returns the bytes of shared memory of a block; on device -1 that is all it does.
+// Launches with an attribute, if one is given.
 template <class... Params>
-int launch(void (*kernel)(Params...), long long blocks, int threads, int shared, const Stream& stream,
-           const Params&... params) {
+int launch_as(const cudaLaunchAttribute* attribute, void (*kernel)(Params...), long long blocks, int threads,
+              int shared, const Stream& stream, const Params&... params) {
     if (stream.device < 0 || blocks < 1) return shared;
     if (blocks > 0x7fffffffLL) throw std::invalid_argument("the image has too many tiles for one launch");
     const OnDevice guard(stream.device);
     allow_shared(reinterpret_cast<const void*>(kernel), stream.device, shared);
-    cudaLaunchAttribute attribute{};
-    attribute.id = cudaLaunchAttributeProgrammaticStreamSerialization;
-    attribute.val.programmaticStreamSerializationAllowed = 1;
     cudaLaunchConfig_t config{};
     config.gridDim = dim3(static_cast<unsigned>(blocks));
     config.blockDim = dim3(static_cast<unsigned>(threads));
     config.dynamicSmemBytes = static_cast<std::size_t>(shared);
     config.stream = reinterpret_cast<cudaStream_t>(stream.handle);
-    config.attrs = &attribute;
-    config.numAttrs = stream.programmatic ? 1 : 0;
+    config.attrs = const_cast<cudaLaunchAttribute*>(attribute);
+    config.numAttrs = attribute ? 1 : 0;
     check(cudaLaunchKernelEx(&config, kernel, params...), "cudaLaunchKernelEx");
     return shared;
+}
+
+// Returns the bytes of shared memory of a block; on device -1 that is all it does.
+template <class... Params>
+int launch(void (*kernel)(Params...), long long blocks, int threads, int shared, const Stream& stream,
+           const Params&... params) {
+    cudaLaunchAttribute attribute{};
+    attribute.id = cudaLaunchAttributeProgrammaticStreamSerialization;
+    attribute.val.programmaticStreamSerializationAllowed = 1;
+    return launch_as(stream.programmatic ? &attribute : nullptr, kernel, blocks, threads, shared, stream, params...);
+}
+
+// As `launch`, of blocks that wait for each other: CUDA refuses the launch if not all of them can be there at the same time.
+template <class... Params>
+int launch_together(void (*kernel)(Params...), long long blocks, int threads, int shared, const Stream& stream,
+                    const Params&... params) {
+    cudaLaunchAttribute attribute{};
+    attribute.id = cudaLaunchAttributeCooperative;
+    attribute.val.cooperative = 1;
+    return launch_as(&attribute, kernel, blocks, threads, shared, stream, params...);
+}
+
+// Blocks of a kernel that a device has room for at the same time.
+template <class... Params>
+int resident_blocks(void (*kernel)(Params...), int threads, int shared, const Stream& stream) {
+    const OnDevice guard(stream.device);
+    int most = 0, multiprocessors = 0, each = 0;
+    check(cudaDeviceGetAttribute(&most, cudaDevAttrMaxSharedMemoryPerBlockOptin, stream.device),
+          "cudaDeviceGetAttribute (shared memory)");
+    if (shared > most) return 0;
+    allow_shared(reinterpret_cast<const void*>(kernel), stream.device, shared);
+    check(cudaDeviceGetAttribute(&multiprocessors, cudaDevAttrMultiProcessorCount, stream.device),
+          "cudaDeviceGetAttribute (multiprocessors)");
+    check(cudaOccupancyMaxActiveBlocksPerMultiprocessor(&each, kernel, threads, static_cast<std::size_t>(shared)),
+          "cudaOccupancyMaxActiveBlocksPerMultiprocessor");
+    return each * multiprocessors;
 }
 
 }  // namespace srfast

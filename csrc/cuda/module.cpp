@@ -1,6 +1,7 @@
 // Python's view of the kernels, as srfast/_cuda.pyi has it: addresses, sizes and a stream. srfast/kernels/cuda/ checks the
 // tensors whose addresses come here.
 #include "hopper.h"
+#include "trunk.h"
 
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
@@ -10,6 +11,7 @@
 #include <optional>
 #include <string>
 #include <utility>
+#include <vector>
 
 namespace py = pybind11;
 using namespace py::literals;
@@ -216,6 +218,59 @@ private:
     PairParams params_{};
 };
 
+TrunkLayer trunk_layer(int source, int out, std::optional<int> residual, bool prelu, float gain) {
+    const auto number = [](const char* field, int image) {
+        if (image < 0 || image >= kTrunkImages)
+            fail(field, "images are numbered from 0 to " + std::to_string(kTrunkImages - 1));
+        return static_cast<unsigned char>(image);
+    };
+    if (source == out) fail("out", "a layer cannot overwrite the image that it reads");
+    if (!residual && (!prelu || gain != 1.f))
+        fail("prelu", "a layer without a residual ends in a PReLU and has no gain");
+    const unsigned char none = kTrunkImages;
+    return {number("source", source), number("out", out), residual ? number("residual", *residual) : none, prelu, gain};
+}
+
+class TrunkLaunch {
+public:
+    TrunkLaunch(DType dtype, int rows, int blocks, const ConvParams& conv, const std::vector<std::uintptr_t>& images,
+                std::uintptr_t counters, const std::vector<TrunkLayer>& layers)
+        : dtype_(dtype), blocks_(blocks) {
+        check_positive("rows", rows);
+        check_positive("blocks", blocks);
+        if (conv.kernel != 3 || conv.in_channels != 64 || conv.end.channels != 64)
+            fail("conv", "a trunk is of 3x3 convolutions of 64 channels");
+        if (images.size() > kTrunkImages) fail("images", "a trunk has at most " + std::to_string(kTrunkImages));
+        if (layers.empty() || layers.size() > kTrunkLayers)
+            fail("layers",
+                 "a trunk has 1 to " + std::to_string(kTrunkLayers) + ", not " + std::to_string(layers.size()));
+        params_.conv = in_tiles(conv, 1, 1);
+        for (std::size_t i = 0; i < images.size(); ++i) params_.images[i] = pointer<void>(images[i]);
+        for (const TrunkLayer& l : layers)
+            for (const int image : {l.from, l.to, l.residual})
+                if (image != kTrunkImages && image >= static_cast<int>(images.size()))
+                    fail("layers", "one names image " + std::to_string(image) + " of " + std::to_string(images.size()));
+        std::copy(layers.begin(), layers.end(), params_.layers);
+        params_.count = static_cast<int>(layers.size());
+        params_.counters = pointer<std::uint32_t>(counters);
+        params_.rows = rows;
+    }
+
+    // Blocks that there is room for at the same time.
+    static int resident_blocks(DType dtype, const Stream& stream) {
+        return by_type(dtype, [&](auto t) { return resident_trunk_blocks<decltype(t)>(stream); });
+    }
+
+    int run(const Stream& stream) const {
+        return by_type(dtype_, [&](auto t) { return run_trunk<decltype(t)>(params_, blocks_, stream); });
+    }
+
+private:
+    DType dtype_;
+    int blocks_;
+    TrunkParams params_{};
+};
+
 class TailLaunch {
 public:
     TailLaunch(DType dtype, TailForm form, int rows, const ConvParams& second, std::uintptr_t first_bias,
@@ -332,6 +387,8 @@ void bind_structs(py::module_& m) {
                            "A convolution: clamp(shuffle(act(conv(x) + bias)) * gain + residual).")
         .def(py::init(&conv_params), py::kw_only(), "x"_a, "weight"_a, "epilogue"_a, "images"_a, "height"_a, "width"_a,
              "kernel"_a, "blocks_c"_a, "in_channels"_a);
+    py::class_<TrunkLayer>(m, "TrunkLayer", py::module_local(), "A convolution of a trunk, images by their numbers.")
+        .def(py::init(&trunk_layer), py::kw_only(), "source"_a, "out"_a, "residual"_a, "prelu"_a, "gain"_a);
     py::class_<FrameParams>(m, "FrameParams", py::module_local(), "Frames and an image of the same size.")
         .def(py::init(&frame_params), py::kw_only(), "frame"_a, "chroma"_a, "image"_a, "wide"_a, "shift"_a, "images"_a,
              "height"_a, "width"_a, "channels"_a, "swap"_a, "matrix"_a, "offset"_a, "gain"_a, "peak"_a, "flag"_a);
@@ -352,6 +409,12 @@ void bind_launches(py::module_& m) {
              py::kw_only(), "dtype"_a, "form"_a, "rows"_a, "blocks"_a, "second"_a, "first_weight"_a, "first_bias"_a,
              "first_slope"_a)
         .def("run", &PairLaunch::run, "stream"_a, unlocked);
+    py::class_<TrunkLaunch>(m, "TrunkLaunch", py::module_local())
+        .def(py::init<DType, int, int, const ConvParams&, const std::vector<std::uintptr_t>&, std::uintptr_t,
+                      const std::vector<TrunkLayer>&>(),
+             py::kw_only(), "dtype"_a, "rows"_a, "blocks"_a, "conv"_a, "images"_a, "counters"_a, "layers"_a)
+        .def_static("resident_blocks", &TrunkLaunch::resident_blocks, py::kw_only(), "dtype"_a, "stream"_a)
+        .def("run", &TrunkLaunch::run, "stream"_a, unlocked);
     py::class_<TailLaunch>(m, "TailLaunch", py::module_local())
         .def(py::init<DType, TailForm, int, const ConvParams&, std::uintptr_t, std::uintptr_t>(), py::kw_only(),
              "dtype"_a, "form"_a, "rows"_a, "second"_a, "first_bias"_a, "first_slope"_a)

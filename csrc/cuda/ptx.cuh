@@ -161,6 +161,23 @@ SRFAST_DEVICE void stg128_if(bool condition, void* p, Words4 v) {
 }
 SRFAST_DEVICE void raise_flag(int* p) { atomicExch(p, 1); }
 
+// One more, of a counter for which other blocks wait. They then see what this thread wrote before, and what the threads wrote
+// that were at a barrier with it.
+SRFAST_DEVICE void count_up(uint32_t* counter) {
+    asm volatile("red.release.gpu.global.add.u32 [%0], 1;" ::"l"(counter) : "memory");
+}
+// What was written before the counter came so far is read by loads after this one, and by other threads' behind a barrier.
+SRFAST_DEVICE uint32_t counted(const uint32_t* counter) {
+    uint32_t count;
+    asm volatile("ld.acquire.gpu.global.u32 %0, [%1];" : "=r"(count) : "l"(counter) : "memory");
+    return count;
+}
+// Until a counter has reached `least`; counters go on from the largest number to zero.
+SRFAST_DEVICE void await_count(const uint32_t* counter, uint32_t least) {
+    while (static_cast<int>(counted(counter) - least) < 0) {
+    }
+}
+
 // Copies BYTES from global to shared memory; writes zeros if not valid.
 template <int BYTES>
 SRFAST_DEVICE void cp_async(uint32_t dst, const void* src, bool valid) {

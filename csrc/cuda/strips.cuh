@@ -70,6 +70,7 @@ struct Ring {
         return slot + rows < SLOTS ? slot + rows : slot + rows - SLOTS;
     }
     SRFAST_DEVICE void await_full(const Turn& t) const { mbarrier_wait(barriers + t.slot * 8, t.odd); }
+    SRFAST_DEVICE void await_empty(const Turn& t) const { mbarrier_wait(barriers + (SLOTS + t.slot) * 8, t.odd ^ 1); }
     SRFAST_DEVICE void release(const Turn& t) const {
         if (thread() % 32 == 0) mbarrier_arrive(barriers + (SLOTS + t.slot) * 8);
     }
@@ -91,10 +92,14 @@ struct Ring {
         if (thread() % 32 == 0) mbarrier_arrive(empty(count));
     }
     // The warp's part of it; its threads have written the row.
-    SRFAST_DEVICE void publish(int count) const {
+    SRFAST_DEVICE void publish(const Turn& t) const { publish_at(barriers + t.slot * 8); }
+    SRFAST_DEVICE void publish(int count) const { publish_at(full(count)); }
+
+private:
+    SRFAST_DEVICE static void publish_at(uint32_t barrier) {
         copies_see_writes();
         sync_warp();
-        if (thread() % 32 == 0) mbarrier_arrive(full(count));
+        if (thread() % 32 == 0) mbarrier_arrive(barrier);
     }
 };
 
@@ -115,76 +120,89 @@ SRFAST_DEVICE void spread_pixels(const float (&acc)[REGISTERS], uint32_t sums) {
     }
 }
 
-// What a warpgroup, one of two that take turns, does of a 3x3 convolution: the rows group, group + 2 and on of each strip.
+// How a group's rows end; where that is by finish_tile, it is not used.
+template <class T, class W, Ending E>
+using RowEndOf = RowEnd<T, E == Ending::general ? Ending::plain : E, W::N>;
+
+// What a warpgroup, one of two that take turns, does of a strip of a 3x3 convolution: the rows group, group + 2 and on.
 // multiply(acc, slot, meanwhile) makes a row's sums of the ring's row `slot` and the two behind it, and calls meanwhile() while
-// the products are under way. W: see WgmmaShape. `buffers`: W::SUMS_BYTES of the group's own.
+// the products are under way. W: see WgmmaShape. `buffers`: W::SUMS_BYTES of the group's own. `first`: of the strip's rows in the
+// ring; then of the next strip's. stored() is called when the group's rows are stored, of a group without any when all rows of
+// the strip have come.
+template <class T, class W, Ending E, class F, class G>
+SRFAST_DEVICE void make_strip(const ConvParams& c, RowEndOf<T, W, E>& end, const Strip& s, uint32_t buffers,
+                              const Ring<W::RING>& ring, typename Ring<W::RING>::Turn& first, int block_o, int group,
+                              const F& multiply, const G& stored) {
+    if (E != Ending::general) end.begin(s.image, s.y0 + group, s.x0, W::N, c.width);
+    auto used = first, released = first;
+    const auto release = [&](int count) {
+        for (; count > 0; --count, released.next()) ring.release(released);
+    };
+    if (group) used.next();
+    int left = s.rows + 2;  // rows of the ring to release
+    ring.await_full(used);
+    for (int row = group; row < s.rows; row += 2) {
+        float acc[W::N / 2];
+        auto seen = used;  // its row was awaited with the row before
+#pragma unroll
+        for (int dy = 1; dy < 3; ++dy) {
+            seen.next();
+            ring.await_full(seen);
+        }
+        multiply(acc, used.slot, [&] {
+            if (E != Ending::general) end.fetch();
+        });
+        used.next();
+        used.next();
+        ring.release(released);
+        released.next();
+        ring.release(released);
+        released.next();
+        left -= 2;
+        if (row == 1) {
+            ring.release(released);
+            released.next();
+            --left;
+        }
+        if constexpr (E != Ending::general) {
+            end.finish(acc);
+        } else {
+#pragma unroll
+            for (int part = 0; part < (W::N + W::PART - 1) / W::PART; ++part) {
+                const int columns = W::N - part * W::PART;
+                // The other threads still read the part before.
+                sync_group(1 + group, 128);
+                if (part == 0)
+                    spread_pixels<0, W::PART>(acc, buffers);
+                else
+                    spread_pixels<W::PART, W::N - W::PART>(acc, buffers);
+                sync_group(1 + group, 128);
+                const Tile here{s.image, s.y0 + row, s.x0 + part * W::PART, c.height, c.width, block_o};
+                finish_tile<T, 64, W::PART, 128>(c.end, here, buffers, 1, columns < W::PART ? columns : W::PART,
+                                                 thread() % 128);
+            }
+        }
+    }
+    if (group < s.rows) stored();
+    first.move(s.rows + 2);
+    // A group without a row in a strip must not run ahead: what it releases in a ring's next turn would count for this one.
+    auto last = first;
+    last.back();
+    ring.await_full(last);
+    release(left);
+    if (group >= s.rows) stored();
+}
+
+// All strips of a block, see make_strip.
 template <class T, class W, Ending E, class F>
 SRFAST_DEVICE void make_rows(const ConvParams& c, int rows, uint32_t buffers, const Ring<W::RING>& ring,
                              const Share& share, int block_o, int group, const F& multiply) {
-    using Rows = Ring<W::RING>;
-    using End = RowEnd<T, E == Ending::general ? Ending::plain : E, W::N>;
-    static_assert(End::SHARED <= W::SUMS_BYTES, "rows of 16-bit values take the place of the sums");
-    End end(c.end, block_o, buffers, group, 2);
-    typename Rows::Turn first;  // row of the strip
-    for (int item = share.first; item < share.items; item += share.step) {
-        const Strip s = strip_of(c, rows, W::N, item);
-        if (E != Ending::general) end.begin(s.image, s.y0 + group, s.x0, W::N, c.width);
-        auto used = first, released = first;
-        const auto release = [&](int count) {
-            for (; count > 0; --count, released.next()) ring.release(released);
-        };
-        if (group) used.next();
-        int left = s.rows + 2;  // rows of the ring to release
-        ring.await_full(used);
-        for (int row = group; row < s.rows; row += 2) {
-            float acc[W::N / 2];
-            auto seen = used;  // its row was awaited with the row before
-#pragma unroll
-            for (int dy = 1; dy < 3; ++dy) {
-                seen.next();
-                ring.await_full(seen);
-            }
-            multiply(acc, used.slot, [&] {
-                if (E != Ending::general) end.fetch();
-            });
-            used.next();
-            used.next();
-            ring.release(released);
-            released.next();
-            ring.release(released);
-            released.next();
-            left -= 2;
-            if (row == 1) {
-                ring.release(released);
-                released.next();
-                --left;
-            }
-            if constexpr (E != Ending::general) {
-                end.finish(acc);
-            } else {
-#pragma unroll
-                for (int part = 0; part < (W::N + W::PART - 1) / W::PART; ++part) {
-                    const int columns = W::N - part * W::PART;
-                    // The other threads still read the part before.
-                    sync_group(1 + group, 128);
-                    if (part == 0)
-                        spread_pixels<0, W::PART>(acc, buffers);
-                    else
-                        spread_pixels<W::PART, W::N - W::PART>(acc, buffers);
-                    sync_group(1 + group, 128);
-                    const Tile here{s.image, s.y0 + row, s.x0 + part * W::PART, c.height, c.width, block_o};
-                    finish_tile<T, 64, W::PART, 128>(c.end, here, buffers, 1, columns < W::PART ? columns : W::PART,
-                                                     thread() % 128);
-                }
-            }
-        }
-        first.move(s.rows + 2);
-        // A group without a row in a strip must not run ahead: what it releases in a ring's next turn would count for this one.
-        auto last = first;
-        last.back();
-        ring.await_full(last);
-        release(left);
-    }
+    static_assert(RowEndOf<T, W, E>::SHARED <= W::SUMS_BYTES, "rows of 16-bit values take the place of the sums");
+    RowEndOf<T, W, E> end(c.end, block_o, buffers, group, 2);
+    typename Ring<W::RING>::Turn first;
+    for (int item = share.first; item < share.items; item += share.step)
+        make_strip<T, W, E>(c, end, strip_of(c, rows, W::N, item), buffers, ring, first, block_o, group, multiply,
+                            [] {});
 }
 
 }  // namespace srfast

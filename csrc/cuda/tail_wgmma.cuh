@@ -63,8 +63,9 @@ SRFAST_DEVICE void copy_source(const TailParams& p, const TailStrip& s, uint32_t
         const int end = (pass + 1) * R::ROWS + 2;
         for (int row = count; row < end; ++row) {
             ring.await_empty(row);
-            fetch_planes<R::PITCH, 96>(c.x, s.tile.image, s.tile.y0 - half - 1 + row, s.tile.x0 - half - 1, R::BOX,
-                                       c.height, c.width, rows_at + row % R::SOURCE_RING * R::ROW_BYTES, thread() - 32);
+            fetch_planes<R::PITCH, 96, R::BOX>(c.x, s.tile.image, s.tile.y0 - half - 1 + row, s.tile.x0 - half - 1,
+                                               c.height, c.width, rows_at + row % R::SOURCE_RING * R::ROW_BYTES,
+                                               thread() - 32);
         }
         // A pass frees and needs its rows all at once.
         cp_async_commit();

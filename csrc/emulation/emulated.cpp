@@ -11,6 +11,7 @@
 #include "../cuda/hopper_pair.cu"
 #include "../cuda/hopper_shifted.cu"
 #include "../cuda/hopper_tail.cu"
+#include "../cuda/hopper_trunk.cu"
 #include "../cuda/module.cpp"
 #include "../cuda/pair.cu"
 #include "../cuda/tail.cu"

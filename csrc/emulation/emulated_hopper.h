@@ -24,6 +24,7 @@ struct alignas(64) TensorMap {
 inline void mbarrier_init(uint32_t a, int count) {
     auto& b = here().mbarriers[a];
     b.expected = b.pending = count;
+    b.clock = b.completed = emulation::Clock(here().clocks[0].size());
 }
 inline void mbarrier_publish() {}
 inline void copies_see_writes() { ++here().fences[here().warp()]; }
@@ -92,7 +93,9 @@ inline void copy_box(uint32_t dst, const TensorMap& map, uint32_t barrier, int c
         },
         &map, {channel, x, y, image}, map.box * 128, barrier);
 }
+// Of what no kernel writes meanwhile, such as weights.
 inline void copy_bulk(uint32_t dst, const void* src, int bytes, uint32_t barrier) {
+    if (here().global) here().global->read_constant(seer(), src, bytes);
     copy_later(
         dst,
         [](const void* source, const int* at) {

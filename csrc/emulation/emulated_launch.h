@@ -1,4 +1,4 @@
-// cuda/launch.h on the host: one block after the other.
+// cuda/launch.h on the host: one block after the other, or all at the same time.
 #pragma once
 
 #include "emulator.h"
@@ -24,6 +24,39 @@ int launch(void (*kernel)(Params...), long long blocks, int threads, int shared,
         block.run([&] { kernel(params...); }, b % 2 == 1);
     }
     return shared;
+}
+
+// All blocks at the same time, each as far as it can go before the next.
+template <class... Params>
+int launch_together(void (*kernel)(Params...), long long blocks, int threads, int shared, const Stream& stream,
+                    const Params&... params) {
+    if (stream.device < 0) return shared;
+    emulation::GlobalMemory global(static_cast<int>(blocks));
+    const std::function<void()> body = [&] { kernel(params...); };
+    std::vector<std::unique_ptr<emulation::Block>> running;
+    for (int b = 0; b < blocks; ++b) {
+        running.push_back(std::make_unique<emulation::Block>(threads, static_cast<std::size_t>(shared), b,
+                                                             static_cast<int>(blocks), &global));
+        running.back()->begin(body, b % 2 == 1);
+    }
+    for (bool all = false; !all;) {
+        bool progress = false;
+        all = true;
+        for (const auto& block : running) {
+            while (!block->done() && block->advance()) progress = true;
+            all = all && block->done();
+        }
+        for (const auto& block : running)
+            if (!progress && !block->done()) block->deadlock();
+    }
+    for (const auto& block : running) block->finish();
+    return shared;
+}
+
+// There are as many multiprocessors as anyone asks for, each with room for a block.
+template <class... Params>
+int resident_blocks(void (*)(Params...), int, int, const Stream&) {
+    return 1 << 16;
 }
 
 }  // namespace srfast

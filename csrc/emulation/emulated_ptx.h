@@ -121,23 +121,49 @@ inline void check_aligned(const void* p) {
     if (reinterpret_cast<uintptr_t>(p) % 16)
         throw std::runtime_error("a 16-byte access to a global address that is not aligned to 16");
 }
-inline Words4 ldg128(const void* p) {
+// The running warp, for what watches over global memory.
+inline emulation::GlobalMemory::Seer seer() {
+    Block& b = here();
+    return {b.index, b.warp(), b.fiber().index, b.clocks[b.warp()]};
+}
+inline Words4 ldg128_written(const void* p) {
     check_aligned(p);
+    if (here().global) here().global->read(seer(), p, 16);
     Words4 v;
     std::memcpy(&v, p, 16);
     return v;
 }
-inline Words4 ldg128_written(const void* p) { return ldg128(p); }
-inline Words4 ldg128_cached(const void* p) { return ldg128(p); }
-inline float ldg_float(const float* p) { return *p; }
+inline Words4 ldg128(const void* p) {
+    check_aligned(p);
+    if (here().global) here().global->read_constant(seer(), p, 16);
+    Words4 v;
+    std::memcpy(&v, p, 16);
+    return v;
+}
+inline Words4 ldg128_cached(const void* p) { return ldg128_written(p); }
+inline float ldg_float(const float* p) {
+    if (here().global) here().global->read_constant(seer(), p, 4);
+    return *p;
+}
 inline void stg128(void* p, Words4 v) {
     check_aligned(p);
+    if (here().global) here().global->write(seer(), p, 16);
     std::memcpy(p, &v, 16);
 }
 inline void stg128_if(bool condition, void* p, Words4 v) {
     if (condition) stg128(p, v);
 }
 inline void raise_flag(int* p) { *p = 1; }
+inline void count_up(uint32_t* counter) { here().global->increase(seer(), counter); }
+inline uint32_t counted(const uint32_t* counter) {
+    here().global->learn(seer(), counter, *counter);
+    return *counter;
+}
+inline void await_count(const uint32_t* counter, uint32_t least) {
+    Block& b = here();
+    while (static_cast<int>(*counter - least) < 0) b.block_on(&b.global->increases, b.global->increases, "a counter");
+    b.global->learn(seer(), counter, least);
+}
 
 template <int BYTES>
 void cp_async(uint32_t dst, const void* src, bool valid) {
@@ -145,9 +171,11 @@ void cp_async(uint32_t dst, const void* src, bool valid) {
         throw std::runtime_error("cp.async from an address that is not aligned to its size");
     Block& b = here();
     b.begin_copy(dst, BYTES);
+    if (valid && b.global) b.global->read(seer(), src, BYTES);
     // Read when it completes: what changes in between is seen.
     b.fiber().open.push_back([=, &b] {
         const char zeros[16] = {};
+        if (valid && b.global) b.global->read(seer(), src, BYTES);
         b.end_copy(dst, valid ? src : zeros, BYTES, b.warp(), b.clocks[b.warp()][b.warp()]);
     });
 }

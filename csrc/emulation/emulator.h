@@ -15,6 +15,7 @@
 #include <string>
 #include <vector>
 
+#include "global_memory.h"
 #include "shared_memory.h"
 
 #ifdef __x86_64__
@@ -64,13 +65,19 @@ struct Mbarrier {
     uint64_t phases = 0;
     int expected = 0, pending = 0;
     long long bytes = 0;
-    Clock clock = Clock(kClocks), completed = Clock(kClocks);
+    Clock clock, completed;
 };
 
 class Block {
 public:
-    Block(int threads, std::size_t shared, int index, int count)
-        : index(index), count(count), threads_(threads), warps_((threads + 31) / 32), shared_(shared, warps_, [this] {
+    // global: of blocks that run at the same time; without it nothing watches over global memory.
+    Block(int threads, std::size_t shared, int index, int count, GlobalMemory* global = nullptr)
+        : index(index),
+          count(count),
+          global(global),
+          threads_(threads),
+          warps_((threads + 31) / 32),
+          shared_(shared, warps_, global ? count : 0, [this] {
               return "thread " + std::to_string(running_) + " of block " + std::to_string(this->index);
           }) {
         collectives.resize(warps_ * 2);
@@ -78,6 +85,7 @@ public:
     }
 
     int index, count;
+    GlobalMemory* global;
     std::vector<Collective> collectives;  // of each warp, then of each warpgroup
     std::map<uint32_t, Mbarrier> mbarriers;
     std::map<int, Barrier> barriers;
@@ -99,26 +107,40 @@ public:
 
     // Runs a kernel's body in all threads. reverse: warps are tried in the opposite order.
     void run(const std::function<void()>& body, bool reverse) {
+        begin(body, reverse);
+        while (!done())
+            if (!advance()) deadlock();
+        finish();
+    }
+
+    // The parts of `run`, for blocks that run at the same time.
+    void begin(const std::function<void()>& body, bool reverse) {
         body_ = &body;
-        current() = this;
+        reverse_ = reverse;
         for (int i = 0; i < threads_; ++i) fibers_.push_back(start(i));
-        int left = threads_;
-        while (left && !error_) {
-            bool progress = false;
-            for (int w = 0; w < warps_ && !error_; ++w) progress |= run_warp(reverse ? warps_ - 1 - w : w, left);
-            if (!progress && !error_) {
-                if (background.empty()) deadlock();
-                auto job = background.front();
-                background.pop_front();
-                try {
-                    job();
-                } catch (...) {
-                    error_ = std::current_exception();
-                }
+        left_ = threads_;
+    }
+    bool done() const { return left_ == 0; }
+    // Goes on until every thread waits; false if no thread could go on at all.
+    bool advance() {
+        current() = this;
+        bool progress = false;
+        for (int w = 0; w < warps_ && !error_; ++w) progress |= run_warp(reverse_ ? warps_ - 1 - w : w, left_);
+        if (!progress && !error_ && !background.empty()) {
+            progress = true;
+            auto job = background.front();
+            background.pop_front();
+            try {
+                job();
+            } catch (...) {
+                error_ = std::current_exception();
             }
         }
         current() = nullptr;
         if (error_) std::rethrow_exception(error_);
+        return progress;
+    }
+    void finish() const {
         if (!background.empty())
             throw std::runtime_error("the kernel ended with copies under way that nothing waited for");
         for (const auto& f : fibers_)
@@ -156,7 +178,7 @@ public:
         waiting_[id].push_back(warp());
         if (++b.arrived == size) {
             b.arrived = 0;
-            Clock joined(kClocks);
+            Clock joined(clocks[0].size());
             for (int w : waiting_[id]) join(joined, clocks[w]);
             for (int w : waiting_[id]) join(clocks[w], joined);
             std::vector<int> members = waiting_[id];
@@ -171,7 +193,7 @@ public:
     }
 
     static void join(Clock& into, const Clock& other) {
-        for (int i = 0; i < kClocks; ++i) into[i] = std::max(into[i], other[i]);
+        for (std::size_t i = 0; i < into.size(); ++i) into[i] = std::max(into[i], other[i]);
     }
 
     void read(uint32_t address, void* to, int bytes, bool asynchronous = false) {
@@ -190,7 +212,8 @@ private:
     std::vector<std::unique_ptr<Fiber>> fibers_;
     std::map<int, std::vector<int>> waiting_;
     const std::function<void()>* body_ = nullptr;
-    int running_ = 0;
+    int running_ = 0, left_ = 0;
+    bool reverse_ = false;
     std::exception_ptr error_;
     void* scheduler_ = nullptr;
 #ifndef __x86_64__
@@ -201,14 +224,15 @@ public:
     std::vector<Clock>& clocks = shared_.clocks;
     std::vector<uint32_t>& fences = shared_.fences;
 
-private:
-    [[noreturn]] void deadlock() {
+    [[noreturn]] void deadlock() const {
         for (const auto& f : fibers_)
             if (!f->done)
-                throw std::runtime_error("deadlock: thread " + std::to_string(f->index) + " waits for " + f->wait.what);
+                throw std::runtime_error("deadlock: thread " + std::to_string(f->index) + " waits for " + f->wait.what +
+                                         ", in block " + std::to_string(index));
         throw std::runtime_error("deadlock");
     }
 
+private:
     // Runs the warp's fibers until each waits for something; whether any ran.
     bool run_warp(int warp, int& left) {
         bool ran = false, again = true;

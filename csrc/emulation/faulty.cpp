@@ -100,6 +100,61 @@ void hold(bool fence, bool barrier) {
         result[(t / 32 * 16 + t % 32 / 4 + i / 2 % 2 * 8) * 64 + i / 4 * 8 + t % 4 * 2 + i % 2] = d[i];
 }
 
+// Blocks of 64 threads that exchange 16 bytes a thread by way of global memory, twice, and then overwrite what was read.
+struct Passed {
+    alignas(16) Words4 first[3 * 64], second[3 * 64];
+    uint32_t counters[3];
+} passed;
+
+enum class Slip { none, early, no_wait, wrong_count, no_barrier, lone_wait, in_place, constant };
+
+// Once the others have made `layers` of it, for all threads.
+void await_others(Slip slip, uint32_t layers) {
+    if (slip == Slip::no_wait) return;
+    const uint32_t least = slip == Slip::wrong_count ? layers - 1 : layers;
+    if (thread() < 3) await_count(passed.counters + thread(), least);
+    if (slip != Slip::lone_wait) sync_block();
+}
+void told(Slip slip) {
+    if (slip != Slip::no_barrier) sync_block();
+    if (thread() == 0) count_up(passed.counters + block());
+}
+void pass_on(Slip slip) {
+    const int t = block() * 64 + thread(), other = (t + 64) % 192;
+    if (slip == Slip::early) told(slip);
+    stg128(passed.first + t, {{static_cast<uint32_t>(t), 1, 2, 3}});
+    if (slip != Slip::early) told(slip);
+    await_others(slip, 1);
+    Words4 got = slip == Slip::constant ? ldg128(passed.first + other) : ldg128_written(passed.first + other);
+    // What a block still reads is overwritten in the next step, which the reader must have let go.
+    if (slip == Slip::in_place) stg128(passed.first + t, got);
+    ++got.w[0];
+    stg128(passed.second + t, got);
+    told(slip);
+    await_others(slip, 2);
+    cp_async<16>(static_cast<uint32_t>(thread() * 16), passed.second + other, true);
+    cp_async_commit();
+    cp_async_wait<0>();
+    got = lds128(static_cast<uint32_t>(thread() * 16));
+    stg128(passed.first + t, got);
+    result[t] = static_cast<float>(got.w[0]);
+}
+void await_nothing() {
+    if (thread() == 0) await_count(passed.counters, 1);
+}
+
+const std::map<std::string, std::function<void()>> together = {
+    {"pass on", [] { pass_on(Slip::none); }},
+    {"told before the stores", [] { pass_on(Slip::early); }},
+    {"no wait", [] { pass_on(Slip::no_wait); }},
+    {"a wait for too little", [] { pass_on(Slip::wrong_count); }},
+    {"told without barrier", [] { pass_on(Slip::no_barrier); }},
+    {"waited without barrier", [] { pass_on(Slip::lone_wait); }},
+    {"overwritten while read", [] { pass_on(Slip::in_place); }},
+    {"read as constant", [] { pass_on(Slip::constant); }},
+    {"nobody counts", [] { await_nothing(); }},
+};
+
 const std::map<std::string, std::function<void()>> kernels = {
     {"exchange", [] { exchange(true, true); }},
     {"no barrier", [] { exchange(false, true); }},
@@ -138,6 +193,17 @@ std::vector<float> run(const std::string& name, int threads, const std::vector<f
     return {result, result + 4096};
 }
 
+// Of the running kernel of `together`; a kernel is a plain function.
+const std::function<void()>* body = nullptr;
+void run_body() { (*body)(); }
+
+std::vector<float> run_together(const std::string& name) {
+    passed = {};
+    body = &together.at(name);
+    launch_together(run_body, 3, 64, 4096, Stream{0, 0, false});
+    return {result, result + 192};
+}
+
 std::vector<float> rounded(const std::vector<float>& values, bool brain) {
     std::vector<float> out;
     for (const float v : values)
@@ -149,5 +215,6 @@ std::vector<float> rounded(const std::vector<float>& values, bool brain) {
 
 PYBIND11_MODULE(srfast_emulation_faults, m) {
     m.def("run", &run);
+    m.def("run_together", &run_together);
     m.def("rounded", &rounded);
 }

@@ -23,8 +23,13 @@ using Clock = std::vector<uint32_t>;
 class SharedMemory {
 public:
     // who: names the running thread, for errors.
-    SharedMemory(std::size_t bytes, int warps, std::function<std::string()> who)
-        : clocks(warps + 1, Clock(kClocks)), fences(kClocks), memory_(bytes), state_(bytes), who_(std::move(who)) {
+    // others: blocks of the grid whose clocks stand behind the block's own.
+    SharedMemory(std::size_t bytes, int warps, int others, std::function<std::string()> who)
+        : clocks(warps + 1, Clock(kClocks * (1 + others))),
+          fences(kClocks),
+          memory_(bytes),
+          state_(bytes),
+          who_(std::move(who)) {
         for (int w = 0; w < warps; ++w) clocks[w][w] = 1;
     }
 

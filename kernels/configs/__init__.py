@@ -41,6 +41,11 @@ def pair_key(channels: int, kernel: int, middle: int, second: int, out: int) -> 
     return f"pair {kernel}x{kernel} {channels}->{middle}, {second}x{second} ->{out}"
 
 
+def trunk_key(channels: int, kernel: int) -> str:
+    """Return the name of a run of convolutions of as many channels in as out."""
+    return f"trunk {kernel}x{kernel} {channels}"
+
+
 def find_entry(shipped: Path, variable: str, names: tuple[str, ...], keys: tuple[str, ...]) -> dict[str, Any] | None:
     """Look a configuration up; None where no file has one.
 

@@ -9,13 +9,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from srfast.kernels.configs import conv_key, find_entry, made, pair_key, tables
+from srfast.kernels.configs import conv_key, find_entry, made, pair_key, tables, trunk_key
 
 SHIPPED = Path(__file__).parents[1] / "configs" / "cuda.json"
 VARIABLE = "SRFAST_CUDA_CONFIGS"
 KERNELS = ("mma", "mma_large", "wgmma", "wgmma_shifted", "wgmma_held", "wgmma_offset")
-# Of two convolutions in one launch.
-FUSED = ("pair", "pair_wgmma", "tail", "tail_wide", "tail_wgmma")
+# Of several convolutions in one launch.
+FUSED = ("pair", "pair_wgmma", "tail", "tail_wide", "tail_wgmma", "trunk_wgmma")
 
 
 @dataclass(frozen=True)
@@ -25,9 +25,9 @@ class CudaConfig:
     Attributes:
         kernel: "mma" (tiles of 8 x 16), "mma_large" (16 x 16), "wgmma", "wgmma_shifted", "wgmma_offset" or "wgmma_held" (Hopper,
             see ``kernels.cuda.hopper``); of two convolutions in one launch "pair", "tail" or "tail_wide" (strips of 32
-            columns), and "pair_wgmma" or "tail_wgmma" (Hopper).
+            columns), and "pair_wgmma" or "tail_wgmma" (Hopper); of a whole run of convolutions "trunk_wgmma" (Hopper).
         programmatic: launches begin before the kernel in front has ended (programmatic dependent launch, Hopper and later).
-        speedup: as measured, 0 where nobody has: against the Triton kernel, of two convolutions against the fastest two launches.
+        speedup: as measured, 0 where nobody has: against the Triton kernel, of several convolutions against as many launches.
     """
 
     kernel: str = "mma"
@@ -51,6 +51,13 @@ def find_pair(
     """The configuration of two convolutions in one launch; None where nobody has found that faster than two."""
     entry = find_entry(SHIPPED, VARIABLE, names, (pair_key(channels, kernel, middle, second, out),))
     config = None if entry is None else made(CudaConfig, {"kernel": "pair", **entry})
+    return config if config is not None and config.speedup > 1 else None
+
+
+def find_trunk(names: tuple[str, ...]) -> CudaConfig | None:
+    """The configuration of a run of 3x3 convolutions of 64 channels in one launch; None where nobody has found that faster."""
+    entry = find_entry(SHIPPED, VARIABLE, names, (trunk_key(64, 3),))
+    config = None if entry is None else made(CudaConfig, {"kernel": "trunk_wgmma", **entry})
     return config if config is not None and config.speedup > 1 else None
 
 

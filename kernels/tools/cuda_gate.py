@@ -39,6 +39,7 @@ WANTED = {
     "conv_held": ("HGMMA", r"LDG\S*\.128", r"LDGSTS\S*\.128", r"STG\S*\.128"),
     "pair_wgmma": ("HGMMA", "STSM", r"LDG\S*\.128", r"LDGSTS\S*\.128", r"STG\S*\.128"),
     "tail_wgmma": ("HGMMA", "STSM", "UBLKCP", r"LDGSTS\S*\.128"),
+    "trunk_wgmma": ("HGMMA", "STSM", "LDSM", "UBLKCP", r"LDGSTS\S*\.128", r"STG\S*\.128", "MEMBAR", "RED"),
     "packed_in": (),
     "packed_out": (),
     "yuv_in": (),
@@ -50,9 +51,9 @@ WANTED = {
 # What instances for one ending (enum Ending of csrc/cuda/ending.cuh, from 1) must have besides, by its number; STSM from
 # compute capability 9.0 on.
 ENDINGS = {1: ("STSM",), 2: ("STSM",), 3: ("STSM", "LDSM"), 4: ("STSM", "LDSM")}
-HOPPER = {"conv_wgmma", "conv_held", "pair_wgmma", "tail_wgmma", "matrix_rate", "matrix_rate_held"}
+HOPPER = {"conv_wgmma", "conv_held", "pair_wgmma", "tail_wgmma", "trunk_wgmma", "matrix_rate", "matrix_rate_held"}
 THREADS = {"pair_mma": 256, "tail_mma": 256} | dict.fromkeys(
-    ("conv_wgmma", "conv_held", "pair_wgmma", "tail_wgmma"), 384
+    ("conv_wgmma", "conv_held", "pair_wgmma", "tail_wgmma", "trunk_wgmma"), 384
 )
 
 

@@ -10,6 +10,7 @@ from torch import Tensor
 from srfast.backends.base import enlarged_residuals
 from srfast.backends.cuda.convs import config_of, pack_node, single_launch
 from srfast.backends.cuda.fused import Fused, fused_pairs
+from srfast.backends.cuda.trunk import Trunk, fused_trunks
 from srfast.backends.gpu.buffers import Canvases, read_from
 from srfast.backends.gpu.cuda_graph import Launch
 from srfast.backends.gpu.layout import row_slots
@@ -32,11 +33,12 @@ _PLAIN = CudaConfig()
 
 @dataclass(frozen=True)
 class CudaStep:
-    """One launch: ``node``, after another in the same kernel where two convolutions are fused.
+    """One launch: ``node``, after others in the same kernel where convolutions are fused.
 
     Attributes:
         reads: activations; the first ``sources`` of them, channels in a row, are the input.
         fused: both convolutions, where two are one launch.
+        trunk: all convolutions, where a run of them is one launch.
     """
 
     node: Node
@@ -45,6 +47,7 @@ class CudaStep:
     conv: CudaConv | None = None
     config: CudaConfig = _PLAIN
     fused: Fused | None = None
+    trunk: Trunk | None = None
 
     @property
     def writes_frames(self) -> bool:
@@ -61,9 +64,18 @@ def pack_plan(plan: Plan, names: tuple[str, ...], dtype: torch.dtype, device: to
         for node in plan.nodes
         if isinstance(node, Conv)
     }
-    pairs = fused_pairs(plan, names, dtype, device, lambda node: packed[node.output])
-    # Neither residuals that are enlarged on the way nor first convolutions of fused pairs are launches of their own.
-    skipped = {*enlarged, *(pair.before.output for pair in pairs.values())}
+    trunks = {
+        trunk.nodes[-1].output: trunk
+        for trunk in fused_trunks(plan, names, dtype, device, lambda node: packed[node.output])
+    }
+    in_trunks = {node.output for trunk in trunks.values() for node in trunk.nodes}
+    pairs = {
+        output: pair
+        for output, pair in fused_pairs(plan, names, dtype, device, lambda node: packed[node.output]).items()
+        if not {output, pair.before.output} & in_trunks
+    }
+    # Neither residuals that are enlarged on the way nor convolutions before the last of a launch are launches of their own.
+    skipped = {*enlarged, *(pair.before.output for pair in pairs.values()), *(in_trunks - set(trunks))}
     other = plan.map_tensors(lambda t: t.to(device, dtype))
     steps = []
     for node, moved in zip(plan.nodes, other.nodes, strict=True):
@@ -71,6 +83,10 @@ def pack_plan(plan: Plan, names: tuple[str, ...], dtype: torch.dtype, device: to
             continue
         if not isinstance(node, Conv):
             steps.append(CudaStep(moved, node.inputs))
+            continue
+        if node.output in trunks:
+            trunk = trunks[node.output]
+            steps.append(CudaStep(node, trunk.reads, trunk=trunk))
             continue
         residual = () if node.residual is None else (enlarged.get(node.residual, node.residual),)
         sources, conv = node.sources, packed[node.output]
@@ -133,6 +149,9 @@ class Program:
         return [] if self._last is None else self._launches(self._last, self._result)
 
     def _launches(self, step: CudaStep, out: Canvas | FrameTarget) -> list[Launch]:
+        if step.trunk is not None:
+            assert isinstance(out, Canvas), "frames are written by steps that say so"
+            return self._trunk_launches(step.trunk, out)
         if step.conv is None:
             assert isinstance(out, Canvas)
             return [self._torch_launch(step, out)]
@@ -146,6 +165,20 @@ class Program:
             assert fused is not None, "frames are written by steps that say so"
             return [*copies, fused]
         return [*copies, single_launch(x, step.conv, step.config, out, residual, programmatic)]
+
+    def _trunk_launches(self, trunk: Trunk, out: Canvas) -> list[Launch]:
+        between: list[Canvas] = []
+        shape = self._shapes[trunk.nodes[-1].output]
+
+        def take() -> Canvas:
+            between.append(self._canvases.take(shape))
+            return between[-1]
+
+        layers = trunk.layers({name: self._canvases[name] for name in trunk.reads}, out, take)
+        # Free for the steps behind the trunk, which run when it has ended.
+        for canvas in between:
+            self._canvases.give(shape, canvas)
+        return trunk.launches(layers)
 
     def _torch_launch(self, step: CudaStep, out: Canvas) -> Launch:
         values = {name: self._canvases[name].nchw() for name in step.reads}

@@ -140,6 +140,9 @@ def test_decisions() -> None:
         row("two launches", 30.0, "tail", fused),
         row("tail_wgmma", 20.0, "tail", fused),
         row("mma", 7.0, key="conv 9x9 3->64"),
+        row("separate launches", 330.0, "trunk", "trunk 3x3 64"),
+        row("trunk_wgmma", 264.0, "trunk", "trunk 3x3 64"),
+        {"name": "two strips", "kind": "trunk", "what": "two strips a block", "us": 1.0, "width": 480, "height": 270},
         {"name": "launches", "kind": "launches", "image, plain": {"us": 3.0}, "image, dependent": {"us": 2.0}},
     ]
     cuda, triton = decisions(rows)
@@ -147,6 +150,7 @@ def test_decisions() -> None:
         "conv 3x3 64->64": {"kernel": "wgmma_held", "programmatic": True, "speedup": 2.5},
         fused: {"kernel": "tail_wgmma", "programmatic": True, "speedup": 1.5},
         "conv 9x9 3->64": {"kernel": "mma", "programmatic": True, "speedup": 0.0},
+        "trunk 3x3 64": {"kernel": "trunk_wgmma", "programmatic": True, "speedup": 1.25},
     }
     assert triton == {"conv 3x3 64->64": gluon}
 

@@ -102,6 +102,35 @@ def test_fields_that_do_not_fit_each_other_are_refused(emulated_module: Any) -> 
             module.FrameLaunch(dtype=module.DType.float16, job=job, params=params)
 
 
+def test_what_is_wrong_with_a_trunk_is_named(emulated_module: Any) -> None:
+    module = emulated_module
+    layer = {"source": 0, "out": 1, "residual": None, "prelu": True, "gain": 1.0}
+    for changes in ({"out": 0}, {"source": 8}, {"residual": -1}, {"prelu": False}):
+        with pytest.raises(ValueError, match=f"^{next(iter(changes))}: "):
+            module.TrunkLayer(**layer | changes)
+    trunk = {
+        "dtype": module.DType.float16,
+        "rows": 2,
+        "blocks": 1,
+        "conv": _conv(module),
+        "images": [64, 128],
+        "counters": 64,
+    }
+    trunk["layers"] = [module.TrunkLayer(**layer)]
+    module.TrunkLaunch(**trunk)
+    for field, value in (
+        ("rows", 0),
+        ("blocks", 0),
+        ("images", [64] * 9),
+        ("layers", []),
+        ("conv", _conv(module, kernel=5)),
+    ):
+        with pytest.raises(ValueError, match=f"^{field}: "):
+            module.TrunkLaunch(**trunk | {field: value})
+    with pytest.raises(ValueError, match=r"^layers: one names image 1 of 1"):
+        module.TrunkLaunch(**trunk | {"images": [64]})
+
+
 def test_a_variant_that_is_not_compiled_is_refused_before_the_launch(emulated_module: Any) -> None:
     variant = emulated_module.Variant(block_c=24, block_o=64, kernel=3, tile_h=8, tile_w=16, pixel_stride=0)
     with pytest.raises(ValueError, match="no compiled convolution"):

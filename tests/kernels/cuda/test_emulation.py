@@ -61,6 +61,29 @@ def test_faults_are_found(faults: Any, kernel: str, threads: int, message: str) 
         faults.run(kernel, threads, NUMBERS.tolist())
 
 
+def test_blocks_at_the_same_time(faults: Any) -> None:
+    """Each thread gets what the block behind its own got from the one behind that."""
+    assert faults.run_together("pass on") == [float((t + 128) % 192 + 1) for t in range(192)]
+
+
+@pytest.mark.parametrize(
+    ("kernel", "message"),
+    [
+        ("told before the stores", "reads what another block wrote without a counter"),
+        ("no wait", "another block (wrote|may still read) without a counter"),
+        ("a wait for too little", "another block (wrote|may still read) without a counter"),
+        ("told without barrier", "reads what another block wrote without a counter"),
+        ("waited without barrier", "another block (wrote|may still read) without a counter"),
+        ("overwritten while read", "another block (wrote|may still read) without a counter"),
+        ("read as constant", "reads as constant what this kernel wrote"),
+        ("nobody counts", "deadlock: thread 0 waits for a counter, in block 0"),
+    ],
+)
+def test_faults_between_blocks_are_found(faults: Any, kernel: str, message: str) -> None:
+    with pytest.raises(RuntimeError, match=message):
+        faults.run_together(kernel)
+
+
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_rounding(faults: Any, dtype: torch.dtype) -> None:
     """As PyTorch rounds, with subnormal numbers, ties and overflow."""

@@ -20,6 +20,7 @@ from srfast.kernels.cuda.pair import FORMS as PAIRS
 from srfast.kernels.cuda.pair import pair_launch
 from srfast.kernels.cuda.tail import FORMS as TAILS
 from srfast.kernels.cuda.tail import pack_tail, tail_bytes, tail_launch
+from srfast.kernels.cuda.trunk import Layer, pack_trunk, trunk_launch
 from srfast.kernels.planes import PlaneColour, Planes, load_planes_reference, store_planes_reference
 from srfast.kernels.reference import conv_reference
 from srfast.models import SRResNet, SRVGGNetCompact
@@ -129,6 +130,42 @@ def test_hopper(size: tuple[int, int], form: str) -> None:
     out = on_gpu(torch.zeros_like(x))
     hopper_launch(on_gpu(x), pack_conv(weight, bias, device="cuda"), out, form=form)()
     torch.testing.assert_close(out.nchw().float(), expected_of(x, weight, bias), rtol=2e-3, atol=2e-3)
+
+
+@pytest.mark.parametrize("rows", [None, 3])
+@pytest.mark.parametrize("size", [(1, 1), (17, 64), (135, 241), (270, 480)])
+def test_trunk_has_the_bits_of_separate_launches(size: tuple[int, int], rows: int | None) -> None:
+    """Again and again: blocks that wait for each other, in a graph too, with one strip a block and with several."""
+    need_hopper("wgmma")
+    x, weight, bias = problem(64, 64, 3, size)
+    first = pack_conv(weight, bias, act="prelu", slope=torch.tensor([0.2]), device="cuda")
+    second = pack_conv(weight.flip(0), bias, gain=0.2, device="cuda")
+    convs = [first, second] * 4
+    results, launches = [], []
+    for together in (False, True):
+        source, middle, out = on_gpu(x), *(on_gpu(torch.zeros_like(x)) for _ in range(2))
+        layers = []
+        for i in range(4):
+            block = out if i else source
+            layers += [Layer(block, middle), Layer(middle, out, block)]
+        if together:
+            launches = [trunk_launch(pack_trunk(convs), layers, rows=rows)]
+        else:
+            launches = [
+                hopper_launch(layer.source, conv, layer.out, layer.residual, form="wgmma_held")
+                for conv, layer in zip(convs, layers, strict=True)
+            ]
+        for launch in launches:
+            launch()
+        results.append(out)
+    assert torch.equal(results[1].data, results[0].data)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        launches[0]()
+    for _ in range(50):
+        results[1].data.zero_()
+        graph.replay()
+        assert torch.equal(results[1].data, results[0].data)
 
 
 @pytest.mark.parametrize("programmatic", [False, True])

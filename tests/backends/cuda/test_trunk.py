@@ -1,0 +1,125 @@
+"""Trunks of plans: which runs of convolutions they are, and that one launch changes no bit of a network's result."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from srfast.backends.cuda import CudaBackend
+from srfast.backends.cuda.program import pack_plan
+from srfast.backends.cuda.trunk import trunks
+from srfast.capture import capture
+from srfast.kernels import cuda
+from srfast.kernels.cuda.config import VARIABLE
+from srfast.models import SRResNet, SRVGGNetCompact
+from srfast.plan import Plan
+from srfast.plan.passes import optimise
+from tests.helpers.cuda import emulation as cuda_emulation
+
+CPU, HALF = torch.device("cpu"), torch.float16
+HELD = {"conv 3x3 64->64": {"kernel": "wgmma_held"}}
+TRUNK = HELD | {"trunk 3x3 64": {"speedup": 1.2}, "pair 3x3 64->64, 3x3 ->64": {"kernel": "pair_wgmma", "speedup": 1.5}}
+
+
+@pytest.fixture(autouse=True)
+def emulated() -> Iterator[None]:
+    module = cuda_emulation.load(cuda_emulation.build(cuda_emulation.REPOSITORY / "build" / "emulated"))
+    before = cuda.use_module(module)
+    yield
+    cuda.use_module(before)
+
+
+def plan_of(network: nn.Module) -> Plan:
+    torch.manual_seed(0)
+    for p in network.parameters():
+        nn.init.normal_(p, std=0.05)
+    return optimise(capture(network.eval()))
+
+
+def run(plan: Plan, x: Tensor, entries: dict[str, object], file: Path, monkeypatch: pytest.MonkeyPatch) -> Tensor:
+    file.write_text(json.dumps({"default": entries}))
+    monkeypatch.setenv(VARIABLE, str(file))
+    return CudaBackend().compile(plan, CPU, HALF)(x).clone()
+
+
+class Shared(nn.Module):
+    """Five convolutions, of which the second one's result is read again behind the last."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.convs = nn.ModuleList(
+            [nn.Conv2d(3, 64, 3, padding=1), *(nn.Conv2d(64, 64, 3, padding=1) for _ in range(5))]
+        )
+        self.last = nn.Conv2d(64, 3, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.convs[0](x)
+        made = [x := torch.relu(conv(x)) for conv in self.convs[1:]]
+        return self.last(torch.sigmoid(made[-1]) * made[1])
+
+
+class Wide(nn.Module):
+    """A residual that lies in a wider canvas than the trunk's own, side by side with another's channels."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(3, 64, 3, padding=1)
+        self.convs = nn.ModuleList(nn.Conv2d(64, 64, 3, padding=1) for _ in range(3))
+        self.last = nn.Conv2d(128, 3, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = y = self.first(x)
+        for conv in self.convs:
+            y = torch.relu(conv(y))
+        return self.last(torch.cat([x, y], 1))
+
+
+@pytest.mark.parametrize(
+    ("network", "lengths"),
+    [
+        (lambda: SRResNet(2, channels=64, num_blocks=2), [5]),
+        (lambda: SRVGGNetCompact(num_feat=64, num_conv=4, upscale=2), [4]),
+        (lambda: SRVGGNetCompact(num_feat=64, num_conv=2, upscale=2), []),
+        (lambda: SRVGGNetCompact(num_feat=48, num_conv=4, upscale=2), []),
+        (Shared, [3]),
+    ],
+)
+def test_what_is_a_trunk(network: type[nn.Module], lengths: list[int]) -> None:
+    found = trunks(plan_of(network()))
+    assert [len(run) for run in found] == lengths
+    for nodes in found:
+        assert all(node.input == before.output for before, node in pairwise(nodes))
+
+
+def test_off_unless_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    plan = plan_of(SRResNet(2, channels=64, num_blocks=1))
+    assert all(step.trunk is None for step in pack_plan(plan, ("default",), HALF, CPU))
+    for speedup, expected in ((0.9, 0), (1.2, 1)):
+        file = tmp_path / f"{speedup}.json"
+        monkeypatch.setenv(VARIABLE, str(file))
+        file.write_text(json.dumps({"default": {"trunk 3x3 64": {"speedup": speedup}}}))
+        assert sum(step.trunk is not None for step in pack_plan(plan, ("default",), HALF, CPU)) == expected
+
+
+@pytest.mark.parametrize(
+    "network",
+    [lambda: SRResNet(2, channels=64, num_blocks=2), lambda: SRVGGNetCompact(num_feat=64, num_conv=3, upscale=2), Wide],
+)
+def test_networks_have_the_same_bits(network: type[nn.Module], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where the canvases lie apart, so that the convolutions are launches of their own."""
+    plan = plan_of(network())
+    x = torch.rand(2, 3, 6, 9, generator=torch.Generator().manual_seed(0)).half()
+    apart = run(plan, x, HELD, tmp_path / "held.json", monkeypatch)
+    together = run(plan, x, TRUNK, tmp_path / "trunk.json", monkeypatch)
+    steps = pack_plan(plan, ("default",), HALF, CPU)
+    assert sum(step.trunk is not None for step in steps) == 1
+    assert all(step.fused is None or step.fused.tail is not None for step in steps), (
+        "a convolution is in one launch only"
+    )
+    assert torch.equal(together, apart)
