@@ -30,7 +30,16 @@ inline void sync_warp() {
     static const char operation = 0;
     here().collective(here().warp(), 32, &operation, nullptr, thread() % 32, [](void**) {});
 }
-inline int uniform(int value) { return value; }
+// All lanes must come here, as to any exchange between them, and with the same value.
+inline int uniform(int value) {
+    static const char operation = 0;
+    here().collective(here().warp(), 32, &operation, &value, thread() % 32, [](void** slots) {
+        for (int l = 1; l < 32; ++l)
+            if (*static_cast<int*>(slots[l]) != *static_cast<int*>(slots[0]))
+                throw std::runtime_error("lanes of a warp differ in what is said to be uniform");
+    });
+    return value;
+}
 inline uint32_t shared_base() { return 0; }
 
 inline float as_float(uint32_t bits) {
@@ -94,6 +103,7 @@ inline void keep(int&) {}
 inline void keep(long long&) {}
 inline float rounded_product(float a, float b) { return a * b; }
 inline float rounded_sum(float a, float b) { return a + b; }
+inline float prelu(float v, float slope) { return v > 0.f ? v : v * slope; }
 inline float exp_fast(float x) { return std::exp(x); }
 inline bool finite(float x) { return std::isfinite(x); }
 inline int round_int(float x) { return static_cast<int>(std::nearbyint(x)); }
@@ -132,6 +142,7 @@ inline Words4 ldg128_cached(const void* p) { return ldg128(p); }
 inline float ldg_float(const float* p) { return *p; }
 inline void stg128(void* p, Words4 v) {
     check_aligned(p);
+    here().note_store(p);
     std::memcpy(p, &v, 16);
 }
 inline void stg128_if(bool condition, void* p, Words4 v) {
