@@ -24,7 +24,7 @@ SRFAST_DEVICE uint32_t sums_at(int pixel, int unit) {
 }
 
 SRFAST_DEVICE float activate(float v, float slope, Act act) {
-    if (act == Act::prelu) return prelu(v, slope);
+    if (act == Act::prelu) return v > 0.f ? v : v * slope;
     if (act == Act::sigmoid) return 1.f / (1.f + exp_fast(-v));
     if (act == Act::tanh) {
         const float small = exp_fast(v < 0.f ? v + v : -v - v), size = (1.f - small) / (1.f + small);

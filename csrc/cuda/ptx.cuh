@@ -81,13 +81,6 @@ SRFAST_DEVICE void keep(long long& value) { asm volatile("" : "+l"(value)); }
 // Each rounded, whatever stands around them: the compiler makes no fused multiply-add of these.
 SRFAST_DEVICE float rounded_product(float a, float b) { return __fmul_rn(a, b); }
 SRFAST_DEVICE float rounded_sum(float a, float b) { return __fadd_rn(a, b); }
-// v if it is above 0, else v * slope, in two instructions: what the compiler makes of the choice itself are three.
-SRFAST_DEVICE float prelu(float v, float slope) {
-    asm("{\n\t.reg .pred below;\n\tsetp.leu.f32 below, %0, 0f00000000;\n\t@below mul.rn.f32 %0, %0, %1;\n\t}"
-        : "+f"(v)
-        : "f"(slope));
-    return v;
-}
 SRFAST_DEVICE float exp_fast(float x) { return __expf(x); }
 SRFAST_DEVICE bool finite(float x) { return isfinite(x); }
 // Rounds half to even.

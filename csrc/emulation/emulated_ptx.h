@@ -103,7 +103,6 @@ inline void keep(int&) {}
 inline void keep(long long&) {}
 inline float rounded_product(float a, float b) { return a * b; }
 inline float rounded_sum(float a, float b) { return a + b; }
-inline float prelu(float v, float slope) { return v > 0.f ? v : v * slope; }
 inline float exp_fast(float x) { return std::exp(x); }
 inline bool finite(float x) { return std::isfinite(x); }
 inline int round_int(float x) { return static_cast<int>(std::nearbyint(x)); }
