@@ -156,7 +156,7 @@ tail_mma(SRFAST_PARAM TailParams p) {
             const int y = y0 + pass * P::ROWS - carried + part * (P::PART / P::COLUMNS);
             if constexpr (!FEW)
                 finish_part<T, P::COLUMNS, P::PART, S::THREADS>(c, tile, band, y, middle);
-            else if (2 * P::PART == S::THREADS || uniform(warp) < 2 * P::PART / 32)
+            else if (uniform(warp) < 2 * P::PART / 32)
                 finish_few<T, P::COLUMNS, P::PART>(c.end, tile, band, y, P::COLUMNS - 4, middle, thread());
         }
     }
@@ -169,8 +169,14 @@ int launch_tail(TailParams p, const Stream& stream) {
     const int useful = P::COLUMNS - c.kernel + 1;
     c.tiles_x = (c.width + useful - 1) / useful;
     c.tiles_y = (c.height + p.rows - 1) / p.rows;
-    return launch(few_of(c) ? tail_mma<T, P, true> : tail_mma<T, P, false>, 1LL * c.images * c.tiles_y * c.tiles_x,
-                  P::S::THREADS, P::shared_bytes(c.kernel, p.chunks), stream, p);
+    const auto run = [&](auto kernel) {
+        return launch(kernel, 1LL * c.images * c.tiles_y * c.tiles_x, P::S::THREADS,
+                      P::shared_bytes(c.kernel, p.chunks), stream, p);
+    };
+    // Wide strips have no registers left for the other ending (sm_90 would spill).
+    if constexpr (P::COLUMNS == 16)
+        if (few_of(c)) return run(tail_mma<T, P, true>);
+    return run(tail_mma<T, P, false>);
 }
 
 template <class T>
