@@ -220,18 +220,18 @@ def _costs(code: list[Instruction], via: Sequence[str], stop: str) -> list[list[
         for i, now in enumerate(code):
             if last and _ends(now, stop):
                 here[i] = 0
-            for j, cost in before[i]:
+            for j, step in before[i]:
                 if passes[j]:  # from there on the next stage counts
-                    here[j] = min(here[j], costs[stage + 1][i] + cost)
+                    here[j] = min(here[j], costs[stage + 1][i] + step)
         queue = [(cost, i) for i, cost in enumerate(here) if cost < inf]
         heapify(queue)
         while queue:
-            cost, i = heappop(queue)
-            if cost > here[i]:
+            least, i = heappop(queue)
+            if least > here[i]:
                 continue
             for j, step in before[i]:
-                if not passes[j] and cost + step < here[j]:
-                    here[j] = cost + step
+                if not passes[j] and least + step < here[j]:
+                    here[j] = least + step
                     heappush(queue, (here[j], j))
     return costs
 
