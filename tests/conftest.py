@@ -20,6 +20,7 @@ REPOSITORY = Path(__file__).parent.parent
 # Files that take a worker a minute or more, the longest first: one that began last would leave the other worker idle.
 LONG = (
     "kernels/cuda/test_hopper.py",
+    "kernels/cuda/test_planted.py",
     "video/test_rehearsal.py",
     "kernels/cuda/test_tail.py",
     "benchmarks/gpu/test_bare_checkout.py",

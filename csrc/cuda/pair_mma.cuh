@@ -15,6 +15,7 @@ struct PairShape {
     static constexpr uint32_t RING = S::halo_bytes(3), MIDDLE = RING + kStages * S::WEIGHT_BYTES;
     static constexpr int SHARED = MIDDLE + S::PIXELS * S::CB * 2;
     static_assert(S::SUMS_BYTES <= static_cast<int>(MIDDLE), "the sums take the place of halo and weights");
+    static_assert(S::PIXELS * S::BO * 2 <= S::halo_bytes(3), "results in 16 bits take the halo's");
 };
 
 // bias and PReLU of a warp's sums, rounded, to the middle, whose first pixel is t's; zeros outside the image, where the
@@ -44,7 +45,7 @@ SRFAST_DEVICE void fill_middle(const float (&acc)[S::FRAGS_P][S::FRAGS_O][4], co
     }
 }
 
-template <class T>
+template <class T, Ending E>
 SRFAST_KERNEL(256, 1)
 pair_mma(SRFAST_PARAM PairParams p) {
     using P = PairShape;
@@ -68,6 +69,8 @@ pair_mma(SRFAST_PARAM PairParams p) {
 
     const int warp = thread() / 32, lane = thread() % 32;
     const int first_p = warp / S::WARPS_O * S::FRAGS_P * 16, first_o = warp % S::WARPS_O * S::FRAGS_O * 8;
+    // The second convolution reads the middle: the halo's place is free for results.
+    const EndOf<T, E, S> end(c.end, tile, P::TILE, P::TILE, halo + warp / S::WARPS_O * 64 * S::CB * 2);
     float acc[S::FRAGS_P][S::FRAGS_O][4];
 #pragma unroll 1
     for (int phase = 0; phase < 2; ++phase) {
@@ -89,6 +92,8 @@ pair_mma(SRFAST_PARAM PairParams p) {
             cp_async_wait<kStages - 2>();
             sync_block();
             fetch_step(s + kStages - 1);
+            if constexpr (kHasResidual<E>)
+                if (s == P::STEPS - 2) end.fetch();  // no weights are left to copy
             cp_async_commit();
             int pixels[S::FRAGS_P];
 #pragma unroll
@@ -100,6 +105,10 @@ pair_mma(SRFAST_PARAM PairParams p) {
         if (phase == 0) fill_middle<T, S>(acc, p.first_bias, p.first_slope, around, middle, first_p, first_o);
     }
     if (c.programmatic) let_next_kernel_start();
+    if constexpr (E != Ending::general) {
+        end.finish(acc);
+        return;
+    }
     cp_async_wait<0>();
     sync_block();
     spread_sums<S>(acc, halo, first_p, first_o);
@@ -109,8 +118,11 @@ pair_mma(SRFAST_PARAM PairParams p) {
 
 template <class T>
 int run_pair(const PairParams& p, const Stream& stream) {
-    return launch(pair_mma<T>, 1LL * p.second.images * p.second.tiles_y * p.second.tiles_x, 256, PairShape::SHARED,
-                  stream, p);
+    const ConvParams& c = p.second;
+    return by_ending(stream.device < 0 ? Ending::general : ending_of(c.end), [&](auto ending) {
+        return launch(pair_mma<T, decltype(ending)::value>, 1LL * c.images * c.tiles_y * c.tiles_x, 256,
+                      PairShape::SHARED, stream, p);
+    });
 }
 
 }  // namespace srfast

@@ -28,7 +28,7 @@ struct alignas(16) Words4 {
 SRFAST_DEVICE int thread() { return static_cast<int>(threadIdx.x); }
 SRFAST_DEVICE int block() { return static_cast<int>(blockIdx.x); }
 SRFAST_DEVICE int blocks() { return static_cast<int>(gridDim.x); }
-// A value that is the same in all lanes of the warp, as the compiler can see.
+// A value that is the same in all lanes of the warp, as the compiler can see. All lanes come here.
 SRFAST_DEVICE int uniform(int value) { return __shfl_sync(0xffffffffu, value, 0); }
 SRFAST_DEVICE void sync_block() { __syncthreads(); }
 SRFAST_DEVICE void sync_warp() { __syncwarp(); }

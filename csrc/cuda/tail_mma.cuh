@@ -10,6 +10,7 @@
 
 #include "kernels.h"
 #include "pair_mma.cuh"
+#include "tail_end.cuh"
 
 namespace srfast {
 
@@ -47,34 +48,6 @@ SRFAST_DEVICE void leave_rows(uint32_t middle, int chunk, int carried) {
     }
 }
 
-// The rows of a strip that count.
-struct Band {
-    int begin, end;
-};
-
-// Adds up the taps of a row and stores PIXELS pixels of a pass, whose first row is y0, from [PIXELS][64] float32. THREADS
-// threads share the work; this one is number `index`.
-template <class T, int COLUMNS, int PIXELS, int THREADS>
-SRFAST_DEVICE void finish_part(const ConvParams& c, const Tile& t, const Band& band, int y0, uint32_t sums,
-                               int index = thread()) {
-    const Epilogue& e = c.end;
-    const int useful = COLUMNS - c.kernel + 1, plane = e.channels / (e.shuffle * e.shuffle);
-#pragma unroll 1
-    for (int i = index; i < PIXELS / COLUMNS * useful * e.channels; i += THREADS) {
-        const int o = i % e.channels, pixel = i / e.channels, row = pixel / useful, column = pixel % useful;
-        const int y = y0 + row, x = t.x0 + column;
-        if (y < band.begin || y >= band.end || x >= t.width) continue;
-        float v = 0.f;
-#pragma unroll 1
-        for (int dx = 0, at = o; dx < c.kernel; ++dx, at += e.channels)
-            v += as_float(lds32(sums + sums_at<64>(row * COLUMNS + column + dx, at / 8) + at % 8 * 4));
-        v = rounded_product(activate(v + ldg_float(e.bias + o), ldg_float(e.slope + o), e.act), e.gain);
-        const int phase = o / plane;
-        store_value<T>(e, t.image, y * e.shuffle + phase / e.shuffle, x * e.shuffle + phase % e.shuffle,
-                       o - phase * plane, v);
-    }
-}
-
 template <class S>
 SRFAST_DEVICE void clear(float (&acc)[S::FRAGS_P][S::FRAGS_O][4]) {
 #pragma unroll
@@ -85,7 +58,8 @@ SRFAST_DEVICE void clear(float (&acc)[S::FRAGS_P][S::FRAGS_O][4]) {
             for (int v = 0; v < 4; ++v) acc[i][j][v] = 0.f;
 }
 
-template <class T, class P>
+// FEW: see few_of.
+template <class T, class P, bool FEW>
 SRFAST_KERNEL(P::S::THREADS, 1)
 tail_mma(SRFAST_PARAM TailParams p) {
     using S = typename P::S;
@@ -179,8 +153,11 @@ tail_mma(SRFAST_PARAM TailParams p) {
             sync_block();
             if (first_p / P::PART == part) spread_sums<S>(few, middle, first_p - part * P::PART, first_o);
             sync_block();
-            finish_part<T, P::COLUMNS, P::PART, S::THREADS>(
-                c, tile, band, y0 + pass * P::ROWS - carried + part * (P::PART / P::COLUMNS), middle);
+            const int y = y0 + pass * P::ROWS - carried + part * (P::PART / P::COLUMNS);
+            if constexpr (!FEW)
+                finish_part<T, P::COLUMNS, P::PART, S::THREADS>(c, tile, band, y, middle);
+            else if (uniform(warp) < 2 * P::PART / 32)
+                finish_few<T, P::COLUMNS, P::PART>(c.end, tile, band, y, P::COLUMNS - 4, middle, thread());
         }
     }
     cp_async_wait<0>();
@@ -192,8 +169,14 @@ int launch_tail(TailParams p, const Stream& stream) {
     const int useful = P::COLUMNS - c.kernel + 1;
     c.tiles_x = (c.width + useful - 1) / useful;
     c.tiles_y = (c.height + p.rows - 1) / p.rows;
-    return launch(tail_mma<T, P>, 1LL * c.images * c.tiles_y * c.tiles_x, P::S::THREADS,
-                  P::shared_bytes(c.kernel, p.chunks), stream, p);
+    const auto run = [&](auto kernel) {
+        return launch(kernel, 1LL * c.images * c.tiles_y * c.tiles_x, P::S::THREADS,
+                      P::shared_bytes(c.kernel, p.chunks), stream, p);
+    };
+    // Wide strips have no registers left for the other ending (sm_90 would spill).
+    if constexpr (P::COLUMNS == 16)
+        if (few_of(c)) return run(tail_mma<T, P, true>);
+    return run(tail_mma<T, P, false>);
 }
 
 template <class T>

@@ -111,58 +111,6 @@ SRFAST_DEVICE void multiply_steps(float (&acc)[2][TailRowsShape::N / 2], int ste
     ring.release(count - 1);
 }
 
-// A convolution of 5x5 to 12 channels, shuffled by 2 to 3, with neither activation nor residual: the tail of the networks that enlarge by
-// 2 or 4. Known sizes need no divisions; the arithmetic is that of finish_part.
-inline bool few_of(const ConvParams& c) {
-    return c.kernel == 5 && c.end.channels == 12 && c.end.shuffle == 2 && c.end.act == Act::none &&
-           !c.end.residual.data;
-}
-
-// Stores the six values of output row PHASE, two pixels, that come of a pixel of the sums.
-template <class T, int PHASE>
-SRFAST_DEVICE void finish_six(const Epilogue& e, int image, int y, int x, int column, uint32_t sums) {
-    float v[6] = {};
-#pragma unroll
-    for (int dx = 0; dx < 5; ++dx)
-#pragma unroll
-        for (int i = 0; i < 6; i += 2) {
-            const int at = dx * 12 + PHASE * 6 + i;
-            const Floats2 s = lds_floats2(sums + sums_at<64>(column + dx, at / 8) + at % 8 * 4);
-            v[i] += s.lo;
-            v[i + 1] += s.hi;
-        }
-#pragma unroll
-    for (int i = 0; i < 6; ++i) v[i] = rounded_product(v[i] + ldg_float(e.bias + PHASE * 6 + i), e.gain);
-    if (e.clamp)
-#pragma unroll
-        for (int i = 0; i < 6; ++i) v[i] = limit(v[i], e.low, e.high);
-    const long long offset = offset_of(e.out, image, y * 2 + PHASE, x * 2, 0);
-    if (e.out_type == OutType::same) {
-        uint16_t* out = static_cast<uint16_t*>(e.out.data) + offset;
-#pragma unroll
-        for (int i = 0; i < 6; ++i)
-            out[i / 3 * e.out.pixel_stride + i % 3] = static_cast<uint16_t>(pack2<T>(v[i], 0.f));
-        return;
-    }
-    bool whole = true;
-#pragma unroll
-    for (int i = 0; i < 6; ++i) whole = whole && finite(v[i]);
-    if (!whole) raise_flag(e.flag);
-    if (e.out_type == OutType::uint8) {
-        uint8_t* out = static_cast<uint8_t*>(e.out.data) + offset;
-#pragma unroll
-        for (int i = 0; i < 6; ++i)
-            out[i / 3 * e.out.pixel_stride + i % 3] =
-                static_cast<uint8_t>(round_int(limit(v[i] * e.steps, 0.f, 255.f)));
-    } else {
-        uint16_t* out = static_cast<uint16_t*>(e.out.data) + offset;
-#pragma unroll
-        for (int i = 0; i < 6; ++i)
-            out[i / 3 * e.out.pixel_stride + i % 3] =
-                static_cast<uint16_t>(round_int(limit(v[i] * e.steps, 0.f, 65535.f)));
-    }
-}
-
 // FEW: see few_of.
 template <class T, bool FEW>
 SRFAST_DEVICE void make_tail(const TailParams& p, const TailStrip& s, uint32_t shared,
@@ -218,13 +166,8 @@ SRFAST_DEVICE void make_tail(const TailParams& p, const TailStrip& s, uint32_t s
             spread_pixels<0, R::N>(few[r], sums);
             sync_group(2 + group, 128);
             if constexpr (FEW) {
-                const int y = s.tile.y0 + pass * R::ROWS - carried + first_row + r, column = thread() % 64,
-                          x = s.tile.x0 + column;
-                if (y < s.band.begin || y >= s.band.end || column >= R::N - 4 || x >= s.tile.width) continue;
-                if (uniform(thread() % 128 / 64))
-                    finish_six<T, 1>(c.end, s.tile.image, y, x, column, sums);
-                else
-                    finish_six<T, 0>(c.end, s.tile.image, y, x, column, sums);
+                finish_few<T, 64, 64>(c.end, s.tile, s.band, s.tile.y0 + pass * R::ROWS - carried + first_row + r,
+                                      R::N - 4, sums, thread() % 128);
                 continue;
             }
             finish_part<T, R::N, R::N, 128>(c, s.tile, s.band, s.tile.y0 + pass * R::ROWS - carried + first_row + r,

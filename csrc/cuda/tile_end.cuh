@@ -74,21 +74,24 @@ public:
             cp_async_wait<0>();
             sync_warp();
         }
+        const auto matrices = [&](int part) { return (rows ^ (part % 2 * 32)) + part / 2 * 2048; };
+        uint32_t residual[9][4] = {};
+        if (RESIDUAL) ldmatrix_x4(residual[0], matrices(0));
 #pragma unroll
-        for (int i = 0; i < 4; ++i)
+        for (int part = 0; part < 8; ++part) {
+            // Of the residual the next matrices are on the way while these are made.
+            if (RESIDUAL && part < 7) ldmatrix_x4(residual[part + 1], matrices(part + 1));
+            const int i = part / 2;
+            uint32_t words[4], places[4];
 #pragma unroll
-            for (int j = 0; j < 4; j += 2) {
-                uint32_t residual[4] = {}, words[4], places[4];
-                if (RESIDUAL) ldmatrix_x4(residual, (rows ^ (j * 16)) + i * 2048);
-#pragma unroll
-                for (int m = 0; m < 4; ++m) {
-                    const float (&sums)[4] = acc[i][j + m / 2];
-                    words[m] =
-                        ended(sums[m % 2 * 2], sums[m % 2 * 2 + 1], bias[j + m / 2], slope[j + m / 2], residual[m]);
-                    places[m] = (values ^ ((j + m / 2) * 16)) + i * 2048 + m % 2 * 1024;
-                }
-                store_matrices((rows ^ (j * 16)) + i * 2048, places, words);
+            for (int m = 0; m < 4; ++m) {
+                const int j = part % 2 * 2 + m / 2;
+                const float (&sums)[4] = acc[i][j];
+                words[m] = ended(sums[m % 2 * 2], sums[m % 2 * 2 + 1], bias[j], slope[j], residual[part][m]);
+                places[m] = (values ^ (j * 16)) + i * 2048 + m % 2 * 1024;
             }
+            store_matrices(matrices(part), places, words);
+        }
         sync_warp();
         char* base = static_cast<char*>(e_.out.data) + out_;
         const long long row = 2LL * e_.shuffle * e_.out.row_stride;

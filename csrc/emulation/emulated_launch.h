@@ -18,9 +18,11 @@ constexpr Stream kNowhere{-1, 0, false};
 template <class... Params>
 int launch(void (*kernel)(Params...), long long blocks, int threads, int shared, const Stream& stream,
            const Params&... params) {
+    std::unordered_map<const void*, int> stored;
     for (long long b = 0; b < (stream.device < 0 ? 0 : blocks); ++b) {
         emulation::Block block(threads, static_cast<std::size_t>(shared), static_cast<int>(b),
                                static_cast<int>(blocks));
+        block.stored = &stored;
         block.run([&] { kernel(params...); }, b % 2 == 1);
     }
     return shared;

@@ -30,7 +30,16 @@ inline void sync_warp() {
     static const char operation = 0;
     here().collective(here().warp(), 32, &operation, nullptr, thread() % 32, [](void**) {});
 }
-inline int uniform(int value) { return value; }
+// All lanes must come here, as to any exchange between them, and with the same value.
+inline int uniform(int value) {
+    static const char operation = 0;
+    here().collective(here().warp(), 32, &operation, &value, thread() % 32, [](void** slots) {
+        for (int l = 1; l < 32; ++l)
+            if (*static_cast<int*>(slots[l]) != *static_cast<int*>(slots[0]))
+                throw std::runtime_error("lanes of a warp differ in what is said to be uniform");
+    });
+    return value;
+}
 inline uint32_t shared_base() { return 0; }
 
 inline float as_float(uint32_t bits) {
@@ -148,6 +157,7 @@ inline float ldg_float(const float* p) {
 inline void stg128(void* p, Words4 v) {
     check_aligned(p);
     if (here().global) here().global->write(seer(), p, 16);
+    here().note_store(p);
     std::memcpy(p, &v, 16);
 }
 inline void stg128_if(bool condition, void* p, Words4 v) {

@@ -13,6 +13,7 @@
 #include <memory>
 #include <stdexcept>
 #include <string>
+#include <unordered_map>
 #include <vector>
 
 #include "global_memory.h"
@@ -96,6 +97,16 @@ public:
     std::vector<Matrix> matrix;                    // products under way, of each warpgroup
     uint32_t copies = 0;                           // made in the background
     std::deque<std::function<void()>> background;  // copies of the engines, made when nothing else can go on
+
+    // Of a launch, where that is watched: which block stored 16 bytes to an address. Their order is no order on a GPU.
+    std::unordered_map<const void*, int>* stored = nullptr;
+    void note_store(const void* to) {
+        if (!stored) return;
+        const int other = stored->emplace(to, index).first->second;
+        if (other != index)
+            throw std::runtime_error("blocks " + std::to_string(other) + " and " + std::to_string(index) +
+                                     " store to the same place");
+    }
 
     static Block*& current() {
         static thread_local Block* block = nullptr;

@@ -75,6 +75,25 @@ void transpose() {
     for (int i = lane; i < 128; i += 32) result[i] = unpack2<Half>(lds16(static_cast<uint32_t>(i * 2))).lo;
 }
 
+// Four matrices in rows of 64 bytes, side by side. halves: with those of the first two exchanged where lanes write alone.
+void store(bool halves) {
+    const int lane = thread();
+    uint32_t words[4], places[4];
+    for (int m = 0; m < 4; ++m) {
+        const float* from = source + m * 64 + lane / 4 * 8 + lane % 4 * 2;
+        words[m] = pack2<Half>(from[0], from[1]);
+        places[m] = static_cast<uint32_t>(lane / 4 * 64 + (halves && m < 2 ? 1 - m : m) * 16 + lane % 4 * 4);
+    }
+    store_matrices(static_cast<uint32_t>(lane % 8 * 64 + lane / 8 * 16), places, words);
+    sync_warp();
+    for (int i = lane; i < 256; i += 32) result[i] = unpack2<Half>(lds16(static_cast<uint32_t>(i * 2))).lo;
+}
+
+void say_uniform(bool all, bool equal) {
+    if (all || thread() % 32 != 5)
+        result[thread()] = static_cast<float>(uniform(equal ? thread() / 32 : thread() / 16));
+}
+
 // 64 x 16 from registers times 16 x 64 that lie as two planes of 65 pixels, from the second pixel on.
 void hold(bool fence, bool barrier) {
     const int t = thread();
@@ -167,6 +186,11 @@ const std::map<std::string, std::function<void()>> kernels = {
     {"copy left", [] { copy(true, true, true); }},
     {"multiply", [] { multiply(); }},
     {"transpose", [] { transpose(); }},
+    {"store", [] { store(false); }},
+    {"store of exchanged halves", [] { store(true); }},
+    {"uniform", [] { say_uniform(true, true); }},
+    {"uniform of some lanes", [] { say_uniform(false, true); }},
+    {"uniform of two values", [] { say_uniform(true, false); }},
     {"hold", [] { hold(true, true); }},
     {"hold without fence", [] { hold(false, true); }},
     {"hold without barrier", [] { hold(true, false); }},
@@ -184,13 +208,17 @@ const std::map<std::string, std::function<void()>> kernels = {
     {"unaligned", [] { sts32(2, 1); }},
 };
 
+// What the blocks 0 and 1 must both give; of the second, which is one of a GPU with stmatrix, warps are tried in the opposite
+// order.
 std::vector<float> run(const std::string& name, int threads, const std::vector<float>& given) {
     std::copy(given.begin(), given.end(), source);
-    emulation::Block block(threads, 4096, 0, 1);
+    emulation::Block block(threads, 4096, 0, 2);
     block.run(kernels.at(name), false);
-    emulation::Block again(threads, 4096, 0, 1);
+    const std::vector<float> first(result, result + 4096);
+    emulation::Block again(threads, 4096, 1, 2);
     again.run(kernels.at(name), true);
-    return {result, result + 4096};
+    if (!std::equal(first.begin(), first.end(), result)) throw std::runtime_error("two blocks have different results");
+    return first;
 }
 
 // Of the running kernel of `together`; a kernel is a plain function.

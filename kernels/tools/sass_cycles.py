@@ -21,8 +21,11 @@ import re
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from heapq import heapify, heappop, heappush
+from math import inf
 from pathlib import Path
 
 from srfast.kernels.tools.cuda_gate import cuobjdump
@@ -68,20 +71,20 @@ class Instruction:
     read: int
     awaits: int
 
-    @property
+    @cached_property
     def name(self) -> str:
         """Of the operation, without a predicate, such as "LDG.E.128"."""
         return re.sub(r"^@!?U?P\w+\s+", "", self.text).split()[0]
 
-    @property
+    @cached_property
     def target(self) -> int | None:
-        """Where a branch leads; None of other instructions."""
+        """Where a branch leads, or a call, by which the compiler also leaves loops; None of other instructions."""
         found = re.search(r"\b(?:0x([0-9a-f]+)|`\(\S+\))\s*$", self.text)
-        return int(found[1], 16) if self.name.split(".")[0] == "BRA" and found and found[1] else None
+        return int(found[1], 16) if self.name.split(".")[0] in ("BRA", "CALL") and found and found[1] else None
 
     @property
     def conditional(self) -> bool:
-        """Whether a branch depends on a predicate."""
+        """Whether a branch, or another way out, depends on a predicate."""
         return self.text.startswith("@") or "P" in self.text.split(None, 1)[-1].split(",")[0]
 
 
@@ -142,10 +145,108 @@ def walk(
     Raises:
         ValueError: the path leaves the function or does not end.
     """
+    left = dict(take or {})
+
+    def taken(now: Instruction, to: int) -> bool:
+        rest = left.get(now.address)
+        if rest is None:
+            leads_back = any(re.match(stop, i.name) for i in code if to <= i.address <= now.address)
+            return to <= now.address and leads_back
+        if rest > 0:
+            left[now.address] = rest - 1
+        return rest != 0
+
+    return _follow(code, start, lambda now: re.match(stop, now.name) is not None, taken, latencies)
+
+
+def walk_past(
+    code: list[Instruction],
+    start: int,
+    via: Sequence[str],
+    stop: str,
+    latencies: Mapping[str, int] = LATENCIES,
+) -> Walk:
+    """Follows the path of the fewest issue cycles past instructions in the order given.
+
+    Args:
+        via, stop: regular expressions of whole names. The path goes past an instruction of each of ``via`` and ends before one of
+            ``stop``, or at an EXIT without a predicate where that matches.
+
+    Raises:
+        ValueError: there is no such path.
+    """
+    costs = _costs(code, via, stop)
+    places = {instruction.address: i for i, instruction in enumerate(code)}
+    stage = 0
+
+    def ended(now: Instruction) -> bool:
+        nonlocal stage
+        if stage == len(via):
+            return _ends(now, stop)
+        stage += re.fullmatch(via[stage], now.name) is not None
+        return False
+
+    def taken(now: Instruction, to: int) -> bool:
+        return costs[stage][places[to]] + TAKEN < costs[stage][places[now.address] + 1]
+
+    if start not in places:
+        raise ValueError(f"no instruction is at {start:#x}")
+    if costs[0][places[start]] == inf:
+        raise ValueError(f"no path from {start:#x} leads past {', '.join(via)} to {stop}")
+    return _follow(code, start, ended, taken, latencies)
+
+
+def _ends(now: Instruction, stop: str) -> bool:
+    return re.fullmatch(stop, now.name) is not None and not (now.name == "EXIT" and now.text.startswith("@"))
+
+
+def _costs(code: list[Instruction], via: Sequence[str], stop: str) -> list[list[float]]:
+    """Of each instruction, the issue cycles to the end when the first 0, 1 and on of ``via`` are behind; Dijkstra's algorithm."""
+    places = {instruction.address: i for i, instruction in enumerate(code)}
+    before: list[list[tuple[int, int]]] = [[] for _ in code]  # (instruction, cost of coming from it)
+    for i, now in enumerate(code):
+        cost = max(1, now.stall)
+        if now.target is not None and now.target in places:
+            before[places[now.target]].append((i, cost + TAKEN))
+        leaves = now.target is not None or now.name.split(".")[0] in ("EXIT", "RET")
+        goes_on = now.conditional if leaves else True
+        if goes_on and i + 1 < len(code):
+            before[i + 1].append((i, cost))
+    costs = [[inf] * (len(code) + 1) for _ in range(len(via) + 1)]
+    matching = {name: [re.fullmatch(name, now.name) is not None for now in code] for name in set(via)}
+    for stage in range(len(via), -1, -1):
+        here, last = costs[stage], stage == len(via)
+        passes = [False] * len(code) if last else matching[via[stage]]
+        for i, now in enumerate(code):
+            if last and _ends(now, stop):
+                here[i] = 0
+            for j, step in before[i]:
+                if passes[j]:  # from there on the next stage counts
+                    here[j] = min(here[j], costs[stage + 1][i] + step)
+        queue = [(cost, i) for i, cost in enumerate(here) if cost < inf]
+        heapify(queue)
+        while queue:
+            least, i = heappop(queue)
+            if least > here[i]:
+                continue
+            for j, step in before[i]:
+                if not passes[j] and least + step < here[j]:
+                    here[j] = least + step
+                    heappush(queue, (here[j], j))
+    return costs
+
+
+def _follow(
+    code: list[Instruction],
+    start: int,
+    ended: Callable[[Instruction], bool],
+    decide: Callable[[Instruction, int], bool],
+    latencies: Mapping[str, int],
+) -> Walk:
+    """Counts along the path from ``start`` on; ``decide`` says whether a conditional branch to an address is taken."""
     places = {instruction.address: i for i, instruction in enumerate(code)}
     if start not in places:
         raise ValueError(f"no instruction is at {start:#x}")
-    left = dict(take or {})
     time, here = 0, places[start]
     sets, reads = [0] * 6, [0] * 6
     counts: Counter[str] = Counter()
@@ -153,7 +254,7 @@ def walk(
     branches: dict[int, tuple[int, int]] = {}
     for _ in range(LIMIT):
         now = code[here]
-        if re.match(stop, now.name) and counts:
+        if ended(now) and counts:
             return Walk(time, counts, sorted(waits, key=lambda wait: -wait[0]), branches)
         counts[now.name.split(".")[0]] += 1
         ready = max((max(sets[i], reads[i]) for i in range(6) if now.awaits >> i & 1), default=0)
@@ -167,25 +268,21 @@ def walk(
         time += max(1, now.stall)
         here += 1
         if now.target is not None:
+            if now.target not in places:
+                raise ValueError(
+                    f"the branch at {now.address:#x} leads to {now.target:#x}, which is not in the function"
+                )
             taken = not now.conditional
             if now.conditional:
-                rest = left.get(now.address)
-                leads_back = any(re.match(stop, i.name) for i in code if now.target <= i.address <= now.address)
-                taken = rest != 0 if rest is not None else now.target <= now.address and leads_back
-                if rest is not None and rest > 0:
-                    left[now.address] = rest - 1
+                taken = decide(now, now.target)
                 yes, no = branches.get(now.address, (0, 0))
                 branches[now.address] = (yes + taken, no + (not taken))
             if taken:
                 time += TAKEN
-                if now.target not in places:
-                    raise ValueError(
-                        f"the branch at {now.address:#x} leads to {now.target:#x}, which is not in the function"
-                    )
                 here = places[now.target]
         if here >= len(code) or (now.name == "EXIT" and not now.text.startswith("@")):
-            raise ValueError(f"the path from {start:#x} leaves the function at {now.address:#x} without a {stop}")
-    raise ValueError(f"the path from {start:#x} meets no {stop} within {LIMIT} instructions; branches: {branches}")
+            raise ValueError(f"the path from {start:#x} leaves the function at {now.address:#x} before its end")
+    raise ValueError(f"the path from {start:#x} does not end within {LIMIT} instructions; branches: {branches}")
 
 
 def functions(module: Path, pattern: str) -> dict[str, list[Instruction]]:

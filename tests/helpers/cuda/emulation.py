@@ -20,16 +20,24 @@ NAME = "srfast_cuda_emulated"
 FLAGS = ("-std=c++17", "-O1", "-g0", "-fPIC", "-shared", "-Wall", "-Wno-unknown-pragmas", "-Werror", "-DSRFAST_EMULATE")
 
 
-def build(folder: Path, sources: tuple[str, ...] = ("emulated.cpp", "fiber_switch.cpp"), name: str = NAME) -> Path:
-    """The compiled module; built again only when a source changed."""
+def build(
+    folder: Path,
+    sources: tuple[str, ...] = ("emulated.cpp", "fiber_switch.cpp"),
+    name: str = NAME,
+    header: tuple[str, str] | None = None,
+) -> Path:
+    """The compiled module; built again only when a source changed. ``header``: name and text of one more that they include."""
     files = sorted(p for p in (REPOSITORY / "csrc").rglob("*") if p.suffix in (".h", ".cuh", ".cpp", ".cu"))
-    digest = hashlib.sha256(b"".join(p.read_bytes() for p in files)).hexdigest()[:16]
+    text = header[1].encode() if header else b""
+    digest = hashlib.sha256(b"".join(p.read_bytes() for p in files) + text).hexdigest()[:16]
     target = folder / digest / (name + (sysconfig.get_config_var("EXT_SUFFIX") or ".so"))
     folder.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(folder.with_suffix(".lock")):  # several workers of pytest come here at once
         if not target.exists():
             shutil.rmtree(folder, ignore_errors=True)
             target.parent.mkdir(parents=True)
+            if header:
+                (target.parent / header[0]).write_text(header[1])
             _compile(target, sources)
     return target
 
@@ -38,7 +46,12 @@ def _compile(target: Path, sources: tuple[str, ...]) -> None:
     compiler = os.environ.get("CXX") or shutil.which("c++") or shutil.which("g++") or shutil.which("clang++")
     if compiler is None:
         pytest.fail("the emulated CUDA kernels need a C++ compiler (g++ or clang++)")
-    includes = [f"-I{pybind11.get_include()}", f"-I{sysconfig.get_path('include')}"]
+    includes = [
+        f"-I{target.parent}",
+        f"-I{REPOSITORY / 'csrc' / 'emulation'}",
+        f"-I{pybind11.get_include()}",
+        f"-I{sysconfig.get_path('include')}",
+    ]
     inputs = [str(REPOSITORY / "csrc" / "emulation" / source) for source in sources]
     built = target.with_suffix(".partial")
     command = [compiler, *FLAGS, *includes, *inputs, "-o", str(built)]

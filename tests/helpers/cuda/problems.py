@@ -14,9 +14,9 @@ def numbers(*shape: int, seed: int = 0, scale: float = 1.0) -> Tensor:
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed)) * scale
 
 
-def canvas_of(x: Tensor, dtype: torch.dtype = HALF) -> Canvas:
-    """[N, C, H, W] in a canvas without a border."""
-    canvas = Canvas.allocate(x.shape[0], x.shape[1], x.shape[2], x.shape[3], dtype=dtype)
+def canvas_of(x: Tensor, dtype: torch.dtype = HALF, border: int = 0) -> Canvas:
+    """[N, C, H, W] in a canvas."""
+    canvas = Canvas.allocate(x.shape[0], x.shape[1], x.shape[2], x.shape[3], border=border, dtype=dtype)
     canvas.nchw().copy_(x)
     return canvas
 

@@ -2,79 +2,54 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
 
 from srfast.kernels.buffers import Canvas
 from srfast.kernels.cuda.conv import conv_launch
 from srfast.kernels.cuda.pack import VARIANTS, Variant, choose_variant, pack_conv
 from srfast.kernels.reference import conv_reference
 from srfast.kernels.targets import FrameTarget
+from tests.helpers.cuda.endings import GENERAL, check_conv, check_ending
 from tests.helpers.cuda.problems import BRAIN, HALF, canvas_of, numbers, problem
 
 pytestmark = pytest.mark.usefixtures("emulated_cuda")
-EPS = {HALF: 2.0**-10, BRAIN: 2.0**-7}
-
-
-def check(given: dict[str, Tensor], dtype: torch.dtype = HALF, variant: Variant | None = None, **options: Any) -> None:
-    """Kernel and twin agree to the rounding of the result."""
-    residual = options.pop("residual", None)
-    up = options.pop("residual_up", 1)
-    expected = conv_reference(given["x"], given["weight"], given["bias"], **options)
-    residual_canvas = None
-    if residual is not None:
-        small = numbers(expected.shape[0], expected.shape[1], expected.shape[2] // up, expected.shape[3] // up, seed=3)
-        small = small.to(dtype).float()
-        residual_canvas = canvas_of(small, dtype)
-        large = small.repeat_interleave(up, 2).repeat_interleave(up, 3)
-        expected = conv_reference(given["x"], given["weight"], given["bias"], residual=large, **options)
-    packed = pack_conv(given["weight"], given["bias"], variant=variant, dtype=dtype, **options)
-    out = canvas_of(torch.full(expected.shape, 99.0), dtype)
-    conv_launch(canvas_of(given["x"], dtype), packed, out, residual_canvas)()
-    error = (out.nchw().float() - expected).abs()
-    allowed = EPS[dtype] * (expected.abs() + 1) / 2 + 2e-6
-    assert bool((error <= allowed).all()), f"largest error {float(error.max())}"
-    untouched = out.data.clone()
-    replace(out, data=untouched).nchw().zero_()
-    assert not bool(untouched.any()), "wrote beside the image"
 
 
 @pytest.mark.parametrize("dtype", [HALF, BRAIN])
 @pytest.mark.parametrize("size", [(1, 1), (7, 5), (8, 16), (9, 17)])
 def test_hot(size: tuple[int, int], dtype: torch.dtype) -> None:
     """3x3, 64 channels, with every border inside or beside a tile."""
-    check(problem(64, 64, 3, *size, dtype=dtype), dtype, act="prelu", slope=numbers(64, seed=4))
+    check_conv(problem(64, 64, 3, *size, dtype=dtype), dtype, act="prelu", slope=numbers(64, seed=4))
 
 
 def test_larger_tile() -> None:
-    check(problem(64, 64, 3, 17, 5, images=2), variant=Variant(64, 64, 3, 16, 16), residual=True, gain=0.2)
+    check_conv(problem(64, 64, 3, 17, 5, images=2), variant=Variant(64, 64, 3, 16, 16), residual=True, gain=0.2)
 
 
 @pytest.mark.parametrize("variant", [v for v in VARIANTS if not v.pixel_stride and v.kernel == 0], ids=str)
 def test_every_variant(variant: Variant) -> None:
     """Blocks that the channels do not fill, and a second block of each."""
     channels, out = variant.block_c + 16, variant.block_o + 5
-    check(problem(channels, out, 3, 3, 18), variant=variant, act="prelu", slope=numbers(1, seed=4))
+    check_conv(problem(channels, out, 3, 3, 18), variant=variant, act="prelu", slope=numbers(1, seed=4))
 
 
 @pytest.mark.parametrize(("channels", "kernel"), [(12, 3), (9, 1), (20, 5), (75, 3)])
 def test_channels_that_fill_no_chunk(channels: int, kernel: int) -> None:
     """Pixels have whole blocks of 16 in memory, so the last chunk of 8 is read with the zeros behind the channels."""
-    check(problem(channels, 40, kernel, 9, 19, images=2), act="prelu", slope=numbers(40, seed=4))
+    check_conv(problem(channels, 40, kernel, 9, 19, images=2), act="prelu", slope=numbers(40, seed=4))
 
 
 @pytest.mark.parametrize("kernel", [1, 5, 9])
 def test_kernels(kernel: int) -> None:
-    check(problem(128, 16, kernel, 5, 3))
+    check_conv(problem(128, 16, kernel, 5, 3))
 
 
 @pytest.mark.parametrize(("channels", "kernel"), [(3, 9), (3, 3), (1, 5), (8, 3), (6, 5)])
 def test_few_channels(channels: int, kernel: int) -> None:
-    check(problem(channels, 40, kernel, 9, 19, images=2), act="prelu", slope=numbers(40, seed=4))
+    check_conv(problem(channels, 40, kernel, 9, 19, images=2), act="prelu", slope=numbers(40, seed=4))
 
 
 @pytest.mark.parametrize(
@@ -91,7 +66,7 @@ def test_few_channels(channels: int, kernel: int) -> None:
     ids=str,
 )
 def test_epilogue(options: dict[str, Any]) -> None:
-    check(problem(16, 64, 3, 9, 6), **options)
+    check_conv(problem(16, 64, 3, 9, 6), **options)
 
 
 @pytest.mark.parametrize("variant", [Variant(64, 64, 3), Variant(64, 64, 3, 16, 16)], ids=["8x16", "16x16"])
@@ -116,27 +91,13 @@ def test_endings_have_the_bits_of_the_general_one(
     residual: bool,
     shuffle: int,
 ) -> None:
-    """A clamp that limits nothing changes nothing, but only the general ending has one; neither writes beside the image."""
-    given = problem(64, 64 * shuffle**2, 3, *size, dtype=dtype, images=images)
-    options: dict[str, Any] = {"act": "prelu", "slope": numbers(64 * shuffle**2, seed=4)} if prelu else {}
-    options |= {"shuffle": shuffle} | ({"gain": 0.3} if residual else {})
-    shape = (images, 64, size[0] * shuffle, size[1] * shuffle)
-    added = canvas_of(numbers(*shape, seed=3), dtype) if residual else None
-    outs = []
-    for clamp in (None, (-1e4, 1e4)):
-        packed = pack_conv(given["weight"], given["bias"], variant=variant, dtype=dtype, clamp=clamp, **options)
-        outs.append(canvas_of(torch.full(shape, 99.0), dtype))
-        conv_launch(canvas_of(given["x"], dtype), packed, outs[-1], added)()
-    assert torch.equal(outs[0].data, outs[1].data)
-    assert not bool((outs[0].nchw() == 99).any())
-    expected = conv_reference(
-        given["x"], given["weight"], given["bias"], residual=added.nchw().float() if added else None, **options
-    )
-    error = (outs[0].nchw().float() - expected).abs()
-    assert bool((error <= EPS[dtype] * (expected.abs() + 1) / 2 + 2e-6).all())
-    untouched = outs[0].data.clone()
-    replace(outs[0], data=untouched).nchw().zero_()
-    assert not bool(untouched.any()), "wrote beside the image"
+    check_ending(variant, size, images, dtype, prelu, residual, shuffle)
+
+
+@pytest.mark.parametrize(("out", "options"), GENERAL, ids=str)
+def test_what_no_special_ending_does(out: int, options: dict[str, Any]) -> None:
+    """Of the kernel that has special endings: each condition for these alone."""
+    check_conv(problem(64, out, 3, 5, 9), **options)
 
 
 def test_residual_in_place() -> None:

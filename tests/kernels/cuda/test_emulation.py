@@ -24,6 +24,7 @@ def test_right_kernels(faults: Any) -> None:
     given = NUMBERS.tolist()
     assert faults.run("exchange", 64, given)[:64] == [float((t + 32) % 64) for t in range(64)]
     faults.run("reuse", 64, given)
+    faults.run("uniform", 64, given)
     assert faults.run("copy", 64, given)[:64] == given[:64]
     product = torch.tensor(faults.run("multiply", 32, given)[:128]).view(16, 8)
     assert torch.equal(product, NUMBERS.view(16, 16)[:, :8] + 0.5)
@@ -33,6 +34,8 @@ def test_right_hopper_instructions(faults: Any) -> None:
     given = NUMBERS.tolist()
     stored = torch.tensor(faults.run("transpose", 32, given)[:128]).view(2, 8, 8)
     assert torch.equal(stored, NUMBERS[:128].view(2, 8, 8).transpose(1, 2))
+    stored = torch.tensor(faults.run("store", 32, given)[:256]).view(8, 4, 8)
+    assert torch.equal(stored, NUMBERS.view(4, 8, 8).transpose(0, 1))
     rows, columns, channels = torch.arange(64)[:, None], torch.arange(64)[:, None], torch.arange(16)[None]
     left, right = NUMBERS[(rows + channels * 5) % 256], NUMBERS[((columns + 1) * 3 + channels) % 256]
     product = torch.tensor(faults.run("hold", 128, given)).view(64, 64)
@@ -48,6 +51,9 @@ def test_right_hopper_instructions(faults: Any) -> None:
         ("copy without wait", 64, "reads shared memory that nothing wrote"),
         ("copy without barrier", 64, "nothing wrote|without a barrier"),
         ("copy left", 64, "nothing waited for"),
+        ("store of exchanged halves", 32, "two blocks have different results"),
+        ("uniform of some lanes", 64, "waits for a warp's collective instruction"),
+        ("uniform of two values", 64, "differ in what is said to be uniform"),
         ("hold without fence", 128, "without a proxy fence"),
         ("hold without barrier", 128, "nothing wrote|without a barrier"),
         ("deadlock", 64, "deadlock: thread 0 waits for a barrier"),

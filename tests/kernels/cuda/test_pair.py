@@ -12,6 +12,7 @@ from srfast.kernels.cuda.hopper import hopper_launch
 from srfast.kernels.cuda.pack import pack_conv
 from srfast.kernels.cuda.pair import pair_launch
 from srfast.kernels.reference import conv_reference
+from tests.helpers.cuda.endings import check_pair_ending
 from tests.helpers.cuda.problems import BRAIN, HALF, canvas_of, numbers, problem
 
 pytestmark = pytest.mark.usefixtures("emulated_cuda")
@@ -54,6 +55,21 @@ def test_bits_of_two_launches(size: tuple[int, int], dtype: torch.dtype, act: st
     pair_launch(pair.x, pair.first, pair.second, pair.out, residual=pair.x)()
     assert torch.equal(pair.out.data, pair.apart.data)
     torch.testing.assert_close(pair.out.nchw().float(), pair.reference(), rtol=2e-2, atol=2e-2)
+
+
+@pytest.mark.parametrize(
+    ("size", "images", "dtype", "prelu", "residual"),
+    [
+        ((1, 1), 3, HALF, True, True),
+        ((1, 43), 1, BRAIN, False, True),
+        ((17, 15), 2, HALF, False, False),
+        ((15, 29), 1, BRAIN, True, False),
+        ((29, 14), 1, HALF, False, True),
+        ((33, 1), 1, BRAIN, True, True),
+    ],
+)
+def test_endings(size: tuple[int, int], images: int, dtype: torch.dtype, prelu: bool, residual: bool) -> None:
+    check_pair_ending(size, images, dtype, prelu, residual)
 
 
 @pytest.mark.parametrize(

@@ -96,10 +96,22 @@ def test_residual_gain_and_clamp(form: str) -> None:
     assert float((out.nchw().double() - expected).abs().max()) <= torch.finfo(HALF).eps * 2
 
 
-@pytest.mark.parametrize(("dtype", "kind"), [(HALF, torch.uint16), (BRAIN, torch.uint8), (HALF, None)])
-def test_known_sizes_have_the_bits_of_the_general_ending(dtype: torch.dtype, kind: torch.dtype | None) -> None:
-    """On Hopper; a residual of zeros changes nothing, but only the general ending takes one."""
-    tail = Tail((6, 57), 64, 5, 12, 2, dtype, "prelu")
+@pytest.mark.parametrize(
+    ("form", "size", "dtype", "kind"),
+    [
+        ("tail_wgmma", (6, 57), HALF, torch.uint16),
+        ("tail_wgmma", (6, 57), BRAIN, torch.uint8),
+        ("tail_wgmma", (6, 57), HALF, None),
+        ("tail", (5, 14), HALF, torch.uint16),
+        ("tail", (9, 1), BRAIN, None),
+        ("tail", (1, 25), BRAIN, torch.uint8),
+    ],
+)
+def test_known_sizes_have_the_bits_of_the_general_ending(
+    form: str, size: tuple[int, int], dtype: torch.dtype, kind: torch.dtype | None
+) -> None:
+    """A residual of zeros changes nothing, but only the general ending takes one."""
+    tail = Tail(size, 64, 5, 12, 2, dtype, "prelu")
     *_, fused = tail.packed(gain=0.7, clamp=(-0.9, 0.9))
     zeros = canvas_of(torch.zeros(tail.shape), dtype)
     results = []
@@ -107,13 +119,11 @@ def test_known_sizes_have_the_bits_of_the_general_ending(dtype: torch.dtype, kin
         frame = torch.full((1, *tail.shape[2:], 3), 7, dtype=kind or torch.uint8)
         flag = torch.zeros(1, dtype=torch.int32)
         out = canvas_of(torch.ones(tail.shape), dtype)
-        tail_launch(
-            tail.x, fused, FrameTarget(frame, 1.0, flag) if kind else out, residual, form="tail_wgmma", rows=4
-        )()
+        tail_launch(tail.x, fused, FrameTarget(frame, 1.0, flag) if kind else out, residual, form=form, rows=4)()
         assert int(flag) == 0
         results.append(frame.int() if kind else out.nchw())
     assert torch.equal(results[0], results[1])
-    assert len(results[0].unique()) > 100
+    assert len(results[0].unique()) > 40
 
 
 @pytest.mark.parametrize("form", ["tail", "tail_wgmma"])

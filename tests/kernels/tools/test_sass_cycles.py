@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from srfast.kernels.tools.sass_cycles import decisions, matches, parse, walk
+from srfast.kernels.tools.sass_cycles import decisions, matches, parse, walk, walk_past
 
 
 def line(address: int, text: str, stall: int = 1, sets: int = 7, read: int = 7, awaits: int = 0) -> str:
@@ -53,9 +53,9 @@ def test_branches_by_decision() -> None:
 
 def test_paths_that_do_not_end() -> None:
     code = parse(LOOP)
-    with pytest.raises(ValueError, match=r"leaves the function at 0xb0 without a HGMMA"):
+    with pytest.raises(ValueError, match="leaves the function at 0xb0 before its end"):
         walk(code, 0x20, "HGMMA", {0xA0: 0})
-    with pytest.raises(ValueError, match="meets no HGMMA within"):
+    with pytest.raises(ValueError, match="does not end within"):
         walk(code, 0x20, "HGMMA", {0x60: -1})
     with pytest.raises(ValueError, match="no instruction is at 0x24"):
         walk(code, 0x24, "HGMMA")
@@ -63,3 +63,24 @@ def test_paths_that_do_not_end() -> None:
 
 def test_matches() -> None:
     assert matches(parse(LOOP), r"@P\d BRA") == [0x60, 0xA0]
+
+
+def test_the_cheapest_path_past_instructions() -> None:
+    """Once or three times round the inner loop, past the store or round it, back to the products or out."""
+    code = parse(LOOP)
+    once = walk_past(code, 0x20, ["STG.*"], "HGMMA.*")
+    assert (once.cycles, once.branches) == (81, {0x60: (0, 1), 0x70: (0, 1), 0xA0: (1, 0)})
+    # Straight on is cheaper than round the store, as a branch that is taken costs more than two instructions.
+    thrice = walk_past(code, 0x20, ["LDS.128"] * 3, "EXIT")
+    assert thrice.branches == {0x60: (2, 1), 0x70: (0, 1), 0xA0: (0, 1)}
+    assert (thrice.counts["LDS"], thrice.counts["STG"], thrice.counts["EXIT"]) == (3, 1, 0)
+    costly = parse(
+        LOOP.replace(
+            line(0x80, "STG.E.128 desc[UR4][R6.64], R8", stall=1, read=2, awaits=0b10),
+            line(0x80, "STG.E.128 desc[UR4][R6.64], R8", stall=15),
+        )
+    )
+    assert walk_past(costly, 0x20, [], "HGMMA.*").counts["STG"] == 0
+    assert walk_past(costly, 0x20, ["STG.*"] * 2, "EXIT").branches[0xA0] == (1, 1)
+    with pytest.raises(ValueError, match="no path from 0xa0 leads past LDSM to EXIT"):
+        walk_past(code, 0xA0, ["LDSM"], "EXIT")

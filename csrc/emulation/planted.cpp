@@ -1,0 +1,49 @@
+// The kernels with mma.sync that have special endings, once for each fault that a test plants in their sources: the module
+// srfast_cuda_planted. `planted.h`, which the test writes, has the sources with each fault in a namespace of its own, and the
+// list RUNS of what these namespaces hold; number 0 has no fault.
+#define SRFAST_MODULE srfast_cuda_planted
+#include "../cuda/epilogue.cuh"
+#include "../cuda/module.cpp"
+
+#include "planted.h"
+
+#include <type_traits>
+
+static int planted = 0;
+extern "C" __attribute__((visibility("default"))) void srfast_plant(int fault) { planted = fault; }
+
+template <class T>
+int srfast::run_conv(const Variant& v, const ConvParams& p, const Stream& stream) {
+    if constexpr (std::is_same_v<T, Half>) return RUNS[planted].conv(v, p, stream);
+    throw std::invalid_argument("faults are planted for float16");
+}
+template <class T>
+int srfast::run_pair(const PairParams& p, const Stream& stream) {
+    if constexpr (std::is_same_v<T, Half>) return RUNS[planted].pair(p, stream);
+    throw std::invalid_argument("faults are planted for float16");
+}
+
+// What the bindings also name.
+[[noreturn]] static void absent() { throw std::invalid_argument("no faults are planted in this kernel"); }
+template <class T>
+int srfast::run_tail(const TailParams&, bool, const Stream&) {
+    absent();
+}
+template <class T>
+int srfast::run_frames(FrameJob, const FrameParams&, const Stream&) {
+    absent();
+}
+template <class T>
+int srfast::run_conv_hopper(const ConvParams&, Window, int, int, const Stream&) {
+    absent();
+}
+template <class T>
+int srfast::run_pair_hopper(const PairParams&, int, int, const Stream&) {
+    absent();
+}
+template <class T>
+int srfast::run_tail_hopper(const TailParams&, const Stream&) {
+    absent();
+}
+int srfast::read_rate(const void*, long long, int, int*, const Stream&) { absent(); }
+int srfast::matrix_rate_hopper(int, bool, const void*, int, int, const Stream&) { absent(); }
