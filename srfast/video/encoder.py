@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from srfast._torch_private import cpu_has
 from srfast.errors import OutputError
 from srfast.video.animated import PALETTE_INPUT, Palette
 from srfast.video.colour import from_rgb
@@ -99,4 +101,17 @@ def configure(context: Any, settings: Settings) -> dict[str, str]:
     context.color_primaries, context.color_trc = colour.primaries, colour.transfer
     if settings.aspect:
         context.sample_aspect_ratio = settings.aspect
-    return dict(settings.options)
+    return _repeatable(settings.codec, settings.options)
+
+
+def _repeatable(codec: str, options: Mapping[str, str]) -> dict[str, str]:
+    """The options, and what an encoder needs to make the same of the same frames each time.
+
+    With AVX-512, x264 (build 165) makes frames of a width such as 96 differently from run to run, unless its lookahead plans no
+    bits (``no-mbtree``); with AVX2 it does not, and is as fast. A segment that is computed again has to come out alike.
+    """
+    own = dict(options)
+    named = own.get("x264-params", "")
+    if codec in ("libx264", "libx264rgb") and cpu_has("avx512") and "asm=" not in named + own.get("x264opts", ""):
+        own["x264-params"] = f"{named}:asm=avx2".lstrip(":")
+    return own
