@@ -45,5 +45,13 @@ template <class T>
 int srfast::run_tail_hopper(const TailParams&, const Stream&) {
     absent();
 }
+template <class T>
+int srfast::run_trunk(const TrunkParams&, int, const Stream&) {
+    absent();
+}
+template <class T>
+int srfast::resident_trunk_blocks(const Stream&) {
+    absent();
+}
 int srfast::read_rate(const void*, long long, int, int*, const Stream&) { absent(); }
 int srfast::matrix_rate_hopper(int, bool, const void*, int, int, const Stream&) { absent(); }

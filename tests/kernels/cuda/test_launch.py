@@ -23,10 +23,11 @@ CUDA = r"""
 using cudaError_t = int;
 using cudaStream_t = void*;
 constexpr int cudaSuccess = 0, cudaFuncAttributeMaxDynamicSharedMemorySize = 0;
-constexpr int cudaDevAttrMaxSharedMemoryPerBlockOptin = 0, cudaLaunchAttributeProgrammaticStreamSerialization = 0;
+constexpr int cudaDevAttrMaxSharedMemoryPerBlockOptin = 0, cudaDevAttrMultiProcessorCount = 1;
+constexpr int cudaLaunchAttributeProgrammaticStreamSerialization = 0, cudaLaunchAttributeCooperative = 1;
 struct dim3 { unsigned x = 1; explicit dim3(unsigned n = 1) : x(n) {} };
 struct cudaFuncAttributes { std::size_t sharedSizeBytes; };
-struct cudaLaunchAttribute { int id; struct { int programmaticStreamSerializationAllowed; } val; };
+struct cudaLaunchAttribute { int id; struct { int programmaticStreamSerializationAllowed, cooperative; } val; };
 struct cudaLaunchConfig_t {
     dim3 gridDim, blockDim;
     std::size_t dynamicSmemBytes;
@@ -38,11 +39,19 @@ inline thread_local int current = 0;
 inline std::mutex driver;
 inline std::map<std::pair<const void*, int>, int> limits;
 inline int sets = 0;
-inline std::atomic<int> refused{0}, launched{0};
+inline std::atomic<int> refused{0}, launched{0}, together{0};
 inline const char* cudaGetErrorString(int) { return "refused"; }
 inline int cudaGetDevice(int* device) { *device = current; return 0; }
 inline int cudaSetDevice(int device) { current = device; return 0; }
-inline int cudaDeviceGetAttribute(int* value, int, int device) { *value = device ? 100000 : 232448; return 0; }
+inline int cudaDeviceGetAttribute(int* value, int attribute, int device) {
+    *value = attribute == cudaDevAttrMultiProcessorCount ? 132 : device ? 100000 : 232448;
+    return 0;
+}
+template <class F>
+int cudaOccupancyMaxActiveBlocksPerMultiprocessor(int* blocks, F*, int, std::size_t shared) {
+    *blocks = static_cast<int>(232448 / shared);
+    return 0;
+}
 inline int cudaFuncGetAttributes(cudaFuncAttributes* found, const void*) { found->sharedSizeBytes = 448; return 0; }
 template <class F>
 int cudaFuncSetAttribute(F* kernel, int, int value) {
@@ -57,6 +66,8 @@ int cudaLaunchKernelEx(const cudaLaunchConfig_t* config, void (*kernel)(P...), c
     const std::lock_guard<std::mutex> lock(driver);
     const bool fits = static_cast<int>(config->dynamicSmemBytes) <= limits[{reinterpret_cast<const void*>(kernel), current}];
     ++(fits ? launched : refused);
+    for (unsigned i = 0; i < config->numAttrs; ++i)
+        together += config->attrs[i].id == cudaLaunchAttributeCooperative && config->attrs[i].val.cooperative;
     return fits ? 0 : 1;
 }
 """
@@ -91,6 +102,10 @@ int main() {
             std::printf("%s\n", error.what());
         }
     }
+    const Stream small{1, 0, false}, large{0, 0, false};
+    std::printf("%d %d\n", resident_blocks(one, 128, 200000, small), resident_blocks(one, 128, 100000, large));
+    launch_together(one, 264, 128, 100000, large, 0);
+    std::printf("%d\n", together.load());
 }
 """
 
@@ -112,6 +127,10 @@ def test_the_limit_of_shared_memory_is_set_once_for_all_threads(tmp_path: Path) 
     assert lines[0] == "16000 0 4", "launched, refused, times that a limit was set"
     assert lines[1] == "the kernel needs 200000 bytes of shared memory for a block, this GPU has 99552"
     assert lines[2] == "fits"
+    assert lines[3] == "0 264", (
+        "blocks that are there at once: none where one does not fit, else two on each multiprocessor"
+    )
+    assert lines[4] == "1", "launches of blocks that wait for each other"
 
 
 def test_launches_from_two_threads_share_nothing_that_is_written() -> None:
