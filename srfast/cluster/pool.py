@@ -327,18 +327,13 @@ class Starting:
     """
 
     def __init__(self, address: str | None, resources: Resources) -> None:
-        self._made = functools.partial(RayPool, address, resources)
+        self._make = functools.partial(RayPool, address, resources)
         self._executor = ThreadPoolExecutor(1, "srfast-ray")
         self._pool: Future[RayPool] | None = None
 
     def begin(self) -> None:
-        """Starts it, and a first worker, which takes as long to be ready as a driver to plan."""
+        """Starts it."""
         self._pool = self._executor.submit(self._make)
-
-    def _make(self) -> RayPool:
-        pool = self._made()
-        pool.grow(1)
-        return pool
 
     def wait(self) -> RayPool:
         """The pool, once it is there; raises what ``RayPool`` does."""
