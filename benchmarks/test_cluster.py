@@ -18,7 +18,7 @@ from benchmarks.session import Session
 
 CLIP = Path(srfast.__file__).parent / "assets" / "clip.mp4"
 FRAMES = 15_000  # ten minutes
-SIZE = (128, 96)  # Ray takes its ten seconds to start and end whatever is computed
+SIZE = (192, 144)  # Ray takes its ten seconds to start and end whatever is computed
 
 
 def looped(path: Path, frames: int, size: tuple[int, int]) -> Path:

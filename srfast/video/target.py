@@ -192,8 +192,18 @@ class NumberedImages:
         _refuse_source(Path(self.pattern), source)
 
     def encoding(self, encoding: Encoding) -> Encoding:
-        """That of PNG, whose pixel formats all pictures are made from."""
-        return Encoding("png", None, None)
+        """That of PNG, whose pixel formats all pictures are made from.
+
+        Raises:
+            OutputError: what only an encoder of video takes was asked for.
+        """
+        asked = (name for name, value in vars(encoding).items() if value not in (None, {}))
+        if names := ", ".join(asked):
+            raise OutputError(
+                f"{self.pattern} is numbered images, which have no encoder to be given: {names}",
+                "leave that out: the suffix says how pictures are stored",
+            )
+        return Encoding("png")
 
     def sink(self, reader: VideoReader, settings: Settings, streams: list[Any], options: SinkOptions) -> Sink:
         """Writes each picture when it is there."""

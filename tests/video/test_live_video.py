@@ -74,6 +74,8 @@ def test_numbered_images(clip: Path, tmp_path: Path, model: Upscaler) -> None:
         ("out.xyz", None, OutputError, "cannot tell a video container"),
         ("in.mkv", None, OutputError, "the input itself"),
         ("out.mkv", Encoding("nothing"), OutputError, "no encoder called"),
+        ("%03d.png", Encoding("libx264"), OutputError, "no encoder to be given: codec"),
+        ("%03d.jpg", Encoding(crf=1, pix_fmt="gray", options={"a": "b"}), OutputError, "crf, pix_fmt, options"),
     ],
 )
 def test_what_would_fail_is_refused_before_the_first_frame(
