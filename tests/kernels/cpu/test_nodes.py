@@ -137,8 +137,10 @@ def test_means_leave_out_an_inset(inset: tuple[int, int], isa: str, monkeypatch:
         run(torch.zeros(1, 12, sum(inset), 9))
 
 
+@pytest.mark.parametrize("isa", cpu.instruction_sets())
 @pytest.mark.parametrize("name", ["tanh", "sigmoid", "silu", "gelu", "mish"])
-def test_curves_at_large_values(name: str) -> None:
+def test_curves_at_large_values(name: str, isa: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(VARIABLE, isa)
     plan = Plan((NODES[name](),), "x", "y", 12)
     run, reference = (
         CpuBackend().compile(plan, CPU, torch.float32),
