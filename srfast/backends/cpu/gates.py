@@ -1,4 +1,4 @@
-"""Sums that a curve of one of their terms gates, as SPAN has them: four operations of a plan, which the CPU kernels do in one pass."""
+"""Sums that a curve of one of their terms gates, as SPAN has them: four operations of a plan, in one pass on the CPU."""
 
 from __future__ import annotations
 
@@ -35,11 +35,11 @@ def with_gated_sums(plan: Plan) -> Plan:
 def _matches(plan: Plan, node: Multiply) -> Iterator[tuple[GatedSum, set[str]]]:
     """The product as a gated sum, with the activations that nobody else reads and that it makes needless."""
     for total, gate in (node.inputs, node.inputs[::-1]):
-        add, curve, shift = plan.producers.get(total), plan.producers.get(gate), 0.0
-        inner = {total, gate}
-        if isinstance(curve, Affine) and curve.scale.eq(1).all() and curve.shift.numel() == 1:
-            inner.add(curve.input)
-            curve, shift = plan.producers.get(curve.input), float(curve.shift)
+        add, shifted = plan.producers.get(total), plan.producers.get(gate)
+        curve, shift, inner = shifted, 0.0, {total, gate}
+        if isinstance(shifted, Affine) and shifted.scale.eq(1).all() and shifted.shift.numel() == 1:
+            curve, shift = plan.producers.get(shifted.input), float(shifted.shift)
+            inner.add(shifted.input)
         if not isinstance(add, Add) or not isinstance(curve, Activate) or curve.slope is not None:
             continue
         terms = list(add.inputs)
