@@ -165,8 +165,7 @@ class Network:
         """Adds ``target = clamp(shuffle(act(conv(source) + bias)) * gain + residual)``; the tensors are copied.
 
         Args:
-            sources, target, residual: numbers of activations; the channels of several sources are read in a row, which
-                direct float32 convolutions cannot.
+            sources, target, residual: numbers of activations; the channels of several sources are read in a row.
             act: the activation, the name of a member of ``srfast._cpu.Curve``.
             residual_factor: the residual is enlarged by it, nearest neighbour.
             winograd: transformed rather than direct; see ``winograd_fits``.

@@ -32,26 +32,13 @@ def uses_winograd(node: Conv, shapes: Mapping[str, Shape], winograd: bool) -> bo
 def lowered(plan: Plan, *, winograd: bool, lowp: Collection[str] = ()) -> Plan:
     """An equal plan of what the kernels have.
 
-    Direct convolutions read one activation.
-
     Args:
         plan: in float32.
         winograd: whether convolutions may be transformed.
-        lowp: outputs of those in a low-precision type, which may read several activations.
+        lowp: outputs of those in a low-precision type.
     """
     plan = with_gated_sums(with_moved_squares(plan, lowp))
-    if winograd:
-        plan = tail_after_shuffle(plan, lowp)
-    shapes = plan.shapes()
-    nodes: list[Node] = []
-    for node in plan.nodes:
-        # The others gather their inputs as they transform or round them, so that several cost nothing.
-        if isinstance(node, Conv) and node.more and not (node.output in lowp or uses_winograd(node, shapes, winograd)):
-            joined = f"{node.output}_sources"
-            nodes.append(Concat(joined, node.input, node.more))
-            node = replace(node, input=joined, more=())
-        nodes.append(node)
-    return replace(plan, nodes=tuple(nodes))
+    return tail_after_shuffle(plan, lowp) if winograd else plan
 
 
 def tail_after_shuffle(plan: Plan, lowp: Collection[str] = ()) -> Plan:

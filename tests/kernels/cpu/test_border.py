@@ -82,7 +82,6 @@ def test_a_convolution_that_fits_is_taken() -> None:
         ("inputs", {"inputs": []}),
         ("inputs", {"inputs": [3]}),
         ("inputs", {"inputs": [-1]}),
-        ("inputs", {"inputs": [0, 0], "weight": 32 * 32 * 9}),
         ("output", {"output": 3}),
         ("residual", {"residual": 7}),
         ("residual", {"residual": 2}),

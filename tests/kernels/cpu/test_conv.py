@@ -202,21 +202,29 @@ def test_non_finite_values_stay_visible(isa: str) -> None:
 
 
 @pytest.mark.parametrize("isa", cpu.instruction_sets())
-@pytest.mark.parametrize(("kernel", "parts"), [(3, (64, 32, 32)), (3, (48, 16, 96)), (5, (32, 64))])
-def test_several_inputs_are_read_in_a_row(isa: str, kernel: int, parts: tuple[int, ...]) -> None:
+@pytest.mark.parametrize(
+    ("winograd", "kernel", "parts"),
+    [
+        (True, 3, (64, 32, 32)),
+        (True, 3, (48, 16, 96)),
+        (True, 5, (32, 64)),
+        (False, 1, (48, 48, 48, 48)),
+        (False, 3, (64, 32, 32)),
+        (False, 5, (3, 17, 1)),
+    ],
+)
+def test_several_inputs_are_read_in_a_row(isa: str, winograd: bool, kernel: int, parts: tuple[int, ...]) -> None:
     x, weight, bias = _case(sum(parts), 32, kernel, (7, 13))
     network = cpu.Network(isa)
     sources = [network.activation(n, input=True) for n in parts]
     target = network.activation(32, output=True)
-    network.conv(sources, target, weight, bias, winograd=True)
+    network.conv(sources, target, weight, bias, winograd=winograd)
     steps = [(-1 - i, 0, 7) for i in range(len(parts))] + [(0, 0, 4), (0, 4, 7)]
     network.layout(7, 13, scales=[1] * (len(parts) + 1), steps=steps)
     out = torch.zeros(7, 13, 32)
     network.run([part.contiguous() for part in x.split(parts, 2)], [out], 2)
     assert _error(out, x, weight, bias) < 3e-5
-    assert torch.equal(out, _run(isa, x, weight, bias, winograd=True))
-    with pytest.raises(ValueError, match=r"^inputs: a direct"):
-        network.conv(sources, target, weight, bias)
+    assert torch.equal(out, _run(isa, x, weight, bias, winograd=winograd))
 
 
 @pytest.mark.parametrize("isa", cpu.instruction_sets())
