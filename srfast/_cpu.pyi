@@ -33,6 +33,7 @@ class Operation(_Enum):
     group_norm: ClassVar[Operation]
     channel_gate: ClassVar[Operation]
     spatial_gate: ClassVar[Operation]
+    gated_sum: ClassVar[Operation]
     depthwise: ClassVar[Operation]
 
 class Curve(_Enum):
@@ -85,6 +86,7 @@ class ConvSpec:
         residual_factor: int,
         weight: FloatView,
         bias: FloatView,
+        curve: Curve,
         slope: FloatView,
         out_channels: int,
         kernel: int,
@@ -117,6 +119,7 @@ class NodeSpec:
         centred: bool,
         contrast: bool,
         hard: bool,
+        shift: float,
         tensors: Sequence[FloatView],
     ) -> None: ...
 

@@ -41,6 +41,9 @@ struct Image {
     const float* row(int y) const { return y < 0 || y >= height ? zeros : base + slots[y]; }
 };
 
+// Activations; none, that there is none, is of convolutions only.
+enum class Curve { none, prelu, tanh, sigmoid, silu, gelu, mish };
+
 // lowp: direct, on inputs converted to the low-precision type of the instruction set.
 enum class Algorithm { direct = 0, winograd = 1, lowp = 2 };
 // int8_tiles: 8 bits in tiles of 64 bytes.
@@ -61,7 +64,8 @@ constexpr std::ptrdiff_t split_pitch(int tiles) {
 struct Conv {
     Algorithm algorithm = Algorithm::direct;
     int in_channels = 0, out_channels = 0, kernel = 0, shuffle = 1;
-    bool prelu = false, clamp = false;
+    Curve curve = Curve::none;
+    bool clamp = false;
     float gain = 1.0f, low = 0.0f, high = 0.0f;
     int residual_factor = 1;  // the residual is enlarged this often by nearest neighbour
     // Outputs are ordered (row phase, column phase, channel), so that those of one pixel and row phase are neighbours in memory.

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "curves.h"
+#include "node.h"
 
 #include <algorithm>
 

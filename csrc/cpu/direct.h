@@ -1,4 +1,5 @@
-// Direct convolution: the taps of one kernel row and their channels are one stretch of memory.
+// Direct convolution: the taps of one kernel row and their channels are one stretch of memory, or, where the channels are those of
+// several images, as many stretches.
 #pragma once
 
 #include "epilogue.h"
@@ -6,14 +7,24 @@
 namespace {
 
 template <int N>
-SRFAST_INLINE void direct_pixels(const Conv& conv, const Image& in, int y, int x, const float* weights, float* sums) {
+SRFAST_INLINE void direct_pixels(const Conv& conv, const Image* sources, int y, int x, const float* weights,
+                                 float* sums) {
     constexpr int M = Vec::accumulators / N;
     const int half = conv.kernel / 2, depth = conv.kernel * conv.in_channels;
     Vec acc[M][N];
     clear(acc);
     for (int i = 0; i < conv.kernel; ++i) {
-        const float* from = in.row(y + i - half) + static_cast<std::ptrdiff_t>(x - half) * in.channels;
-        multiply(acc, from, in.channels, depth, weights + static_cast<std::ptrdiff_t>(i) * depth * N * Vec::width);
+        const float* row_weights = weights + static_cast<std::ptrdiff_t>(i) * depth * N * Vec::width;
+        const auto from = [&](const Image& in, int tap) {
+            return in.row(y + i - half) + static_cast<std::ptrdiff_t>(x - half + tap) * in.channels;
+        };
+        if (sources->channels == conv.in_channels)
+            multiply(acc, from(*sources, 0), sources->channels, depth, row_weights);
+        else
+            for (int tap = 0, k = 0; tap < conv.kernel; ++tap)
+                for (const Image* in = sources; k < (tap + 1) * conv.in_channels; k += in++->channels)
+                    multiply(acc, from(*in, tap), in->channels, in->channels,
+                             row_weights + static_cast<std::ptrdiff_t>(k) * N * Vec::width);
     }
 #pragma GCC unroll 24
     for (int m = 0; m < M; ++m)
@@ -22,16 +33,16 @@ SRFAST_INLINE void direct_pixels(const Conv& conv, const Image& in, int y, int x
 }
 
 template <int N>
-void direct_panel(const Conv& conv, const Image& in, int y, int x, int pixels, const float* weights, float* sums) {
+void direct_panel(const Conv& conv, const Image* sources, int y, int x, int pixels, const float* weights, float* sums) {
     constexpr int M = Vec::accumulators / N;
-    for (int p = 0; p < pixels; p += M) direct_pixels<N>(conv, in, y, x + p, weights, sums + p * kGroup);
+    for (int p = 0; p < pixels; p += M) direct_pixels<N>(conv, sources, y, x + p, weights, sums + p * kGroup);
 }
 
 void run_direct(const Conv& conv, const Task& task) {
-    const Image& in = task.sources[0];
+    const int width = task.sources[0].width;
     float* scratch = task.scratch;
     constexpr int pixels = Vec::accumulators, few = 16;
-    const long columns = (in.width + pixels - 1) / pixels, runs = (task.last - task.first) * columns;
+    const long columns = (width + pixels - 1) / pixels, runs = (task.last - task.first) * columns;
     const std::ptrdiff_t depth = static_cast<std::ptrdiff_t>(conv.kernel) * conv.kernel * conv.in_channels;
     const auto share_of = [&](int index) { return GroupedParts(Parts(runs, 1, few, index, task.count), groups(conv)); };
     each_part(task, share_of, [&](const GroupedParts& share, int p) {
@@ -40,16 +51,16 @@ void run_direct(const Conv& conv, const Task& task) {
         const float* weights = conv.weights.data() + g * depth * group_of(conv, 0).vectors * Vec::width;
         for (long i = share.at(p).first, last = share.at(p).last; i < last; ++i) {
             const int y = task.first + static_cast<int>(i / columns), x = static_cast<int>(i % columns) * pixels;
-            const int wide = x + pixels <= in.width ? pixels : in.width - x;
+            const int wide = x + pixels <= width ? pixels : width - x;
             const float* panel = weights;
             for (int v = 0; v < group.vectors; v += Vec::columns) {
                 const int vectors = group.vectors - v < Vec::columns ? group.vectors - v : Vec::columns;
                 float* sums = scratch + v * Vec::width;
-                if (vectors == 1) direct_panel<1>(conv, in, y, x, wide, panel, sums);
-                if (vectors == 2) direct_panel<2>(conv, in, y, x, wide, panel, sums);
+                if (vectors == 1) direct_panel<1>(conv, task.sources, y, x, wide, panel, sums);
+                if (vectors == 2) direct_panel<2>(conv, task.sources, y, x, wide, panel, sums);
                 if constexpr (Vec::columns >= 4) {
-                    if (vectors == 3) direct_panel<3>(conv, in, y, x, wide, panel, sums);
-                    if (vectors == 4) direct_panel<4>(conv, in, y, x, wide, panel, sums);
+                    if (vectors == 3) direct_panel<3>(conv, task.sources, y, x, wide, panel, sums);
+                    if (vectors == 4) direct_panel<4>(conv, task.sources, y, x, wide, panel, sums);
                 }
                 panel += depth * vectors * Vec::width;
             }

@@ -1,6 +1,7 @@
-// From sums to results: bias, PReLU, gain, residual, clamp, pixel shuffle, bytes.
+// From sums to results: bias, activation, gain, residual, clamp, pixel shuffle, bytes.
 #pragma once
 
+#include "curves.h"
 #include "multiply.h"
 
 #include <cmath>
@@ -8,8 +9,16 @@
 
 namespace {
 
+// What is known of the activation when the kernels are compiled; curves are told apart as they run.
+enum class Ending { plain, prelu, curve };
+
+inline Ending ending_of(const Conv& conv) {
+    if (conv.curve == Curve::none) return Ending::plain;
+    return conv.curve == Curve::prelu ? Ending::prelu : Ending::curve;
+}
+
 // Pixels x..x + pixels of row y; sums, `pitch` floats a pixel, are the convolution without bias.
-template <bool Prelu, bool Residual>
+template <Ending Act, bool Residual>
 SRFAST_INLINE void finish_vectors(const Conv& conv, const Task& task, int y, int x, int pixels, const float* sums,
                                   int pitch, const Group& group) {
     const Image& out = *task.out;
@@ -26,7 +35,8 @@ SRFAST_INLINE void finish_vectors(const Conv& conv, const Task& task, int y, int
         float* to = out.base + out.slots[row] + offset;
         for (int p = 0; p < pixels; ++p) {
             Vec value = Vec::load(sums + p * pitch + v * Vec::width) + bias;
-            if (Prelu) value = prelu(value, slope);
+            if (Act == Ending::prelu) value = prelu(value, slope);
+            if (Act == Ending::curve) value = curve_of(conv.curve, value);
             if (Residual)
                 value = fma(value, gain, Vec::load(add + static_cast<std::ptrdiff_t>(p) * run));
             else if (conv.gain != 1.0f)
@@ -54,7 +64,7 @@ void finish_scalars(const Conv& conv, const Task& task, int y, int x, int pixels
         for (int v = 0; v < group.vectors; ++v) {
             const int output = group.first + v * Vec::width;
             Vec value = Vec::load(sums + v * Vec::width) + Vec::load(&conv.bias[output]);
-            if (conv.prelu) value = prelu(value, Vec::load(&conv.slope[output]));
+            value = activated(conv.curve, value, Vec::load(&conv.slope[output]));
             if (conv.gain != 1.0f) value = value * Vec::set1(conv.gain);
             value.store(sums + v * Vec::width);
         }
@@ -106,16 +116,21 @@ inline bool fills_vectors(const Conv& conv, const Image& out, const Group& group
            conv.residual_factor == 1;
 }
 
+template <Ending Act>
+SRFAST_INLINE void finish_with(const Conv& conv, const Task& task, int y, int x, int pixels, const float* sums,
+                               int pitch, const Group& group) {
+    task.residual ? finish_vectors<Act, true>(conv, task, y, x, pixels, sums, pitch, group)
+                  : finish_vectors<Act, false>(conv, task, y, x, pixels, sums, pitch, group);
+}
+
 SRFAST_INLINE void finish(const Conv& conv, const Task& task, int y, int x, int pixels, float* sums, int pitch,
                           const Group& group) {
-    if (!fills_vectors(conv, *task.out, group))
-        finish_scalars(conv, task, y, x, pixels, sums, pitch, group);
-    else if (conv.prelu)
-        task.residual ? finish_vectors<true, true>(conv, task, y, x, pixels, sums, pitch, group)
-                      : finish_vectors<true, false>(conv, task, y, x, pixels, sums, pitch, group);
-    else
-        task.residual ? finish_vectors<false, true>(conv, task, y, x, pixels, sums, pitch, group)
-                      : finish_vectors<false, false>(conv, task, y, x, pixels, sums, pitch, group);
+    if (!fills_vectors(conv, *task.out, group)) return finish_scalars(conv, task, y, x, pixels, sums, pitch, group);
+    switch (ending_of(conv)) {
+        case Ending::plain: return finish_with<Ending::plain>(conv, task, y, x, pixels, sums, pitch, group);
+        case Ending::prelu: return finish_with<Ending::prelu>(conv, task, y, x, pixels, sums, pitch, group);
+        default: return finish_with<Ending::curve>(conv, task, y, x, pixels, sums, pitch, group);
+    }
 }
 
 }  // namespace

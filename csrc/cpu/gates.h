@@ -1,4 +1,4 @@
-// Operations that average: over the whole image (squeeze-excitation, normalisation) and over channels (normalisation,
+// Gates, and what else averages: over the whole image (squeeze-excitation, normalisation) and over channels (normalisation,
 // spatial attention). Sums are formed in an order that does not depend on the threads.
 #pragma once
 
@@ -85,8 +85,9 @@ void gate_gains(const Node& node, const Moments& moments, int channels) {
     for (int c = 0; c < channels; ++c) {
         float sum = t[3][c];
         for (int m = 0; m < middle; ++m) sum += t[2][static_cast<std::size_t>(c) * middle + m] * hidden[m];
-        moments.gain[c] = node.hard ? std::min(std::max(sum + 3.0f, 0.0f), 6.0f) / 6.0f : sigmoid(sum);
+        moments.gain[c] = node.hard ? std::min(std::max(sum + 3.0f, 0.0f), 6.0f) / 6.0f : sum;
     }
+    if (!node.hard) apply_curve(Curve::sigmoid, nullptr, moments.gain, moments.gain, 1, channels);
 }
 
 // Before the first row of a node that reads the whole image: its means and gains.
@@ -112,6 +113,14 @@ void measure(const Node& node, const NodeTask& task) {
     }
     if (gate && task.index == 0) gate_gains(node, moments, in.channels);
     task.barrier.wait();
+}
+
+// The sum of two rows, gated by a curve of the first.
+void gated_sum_row(const Node& node, const float* from, const float* other, float* to, std::ptrdiff_t values) {
+    const Vec shift = Vec::set1(node.shift);
+    with_curve(node.curve, [&](auto curve) {
+        each_vector(to, values, [&](Vec x, Vec y) { return (x + y) * (curve(x) + shift); }, from, other);
+    });
 }
 
 // Mean and largest value of one pixel's channels.
@@ -206,7 +215,7 @@ void run_spatial_gate(const Node& node, const NodeTask& task, int first, int las
                 for (int j = -reach; j <= reach; ++j, ++weight)
                     for (int x = 0; x < width; ++x) gains[x] += from[x + j] * *weight;
             }
-        for (int x = 0; x < width; ++x) gains[x] = sigmoid(gains[x]);
+        apply_curve(Curve::sigmoid, nullptr, gains.data(), gains.data(), width, 1);
         const float* row = in.row(y);
         float* to = writer.begin(y);
         for (int x = 0; x < width; ++x, row += channels, to += channels) {

@@ -39,14 +39,16 @@ Program::Buffer buffer(std::uintptr_t address, Program::Element element) {
 }
 
 ConvSpec conv_spec(std::vector<int> inputs, int output, std::optional<int> residual, int residual_factor,
-                   FloatView weight, FloatView bias, FloatView slope, int out_channels, int kernel, int shuffle,
-                   double gain, double low, double high, Algorithm algorithm, double input_inverse, int input_zero) {
+                   FloatView weight, FloatView bias, Curve curve, FloatView slope, int out_channels, int kernel,
+                   int shuffle, double gain, double low, double high, Algorithm algorithm, double input_inverse,
+                   int input_zero) {
     return {std::move(inputs),
             output,
             residual,
             residual_factor,
             weight,
             bias,
+            curve,
             slope,
             out_channels,
             kernel,
@@ -61,7 +63,8 @@ ConvSpec conv_spec(std::vector<int> inputs, int output, std::optional<int> resid
 
 NodeSpec node_spec(std::vector<int> inputs, int output, Operation operation, int factor, int offset, int reach,
                    Curve curve, double low, double high, double eps, std::pair<int, int> channels, int groups,
-                   std::pair<int, int> inset, bool centred, bool contrast, bool hard, std::vector<FloatView> tensors) {
+                   std::pair<int, int> inset, bool centred, bool contrast, bool hard, double shift,
+                   std::vector<FloatView> tensors) {
     return {std::move(inputs),
             output,
             operation,
@@ -78,6 +81,7 @@ NodeSpec node_spec(std::vector<int> inputs, int output, Operation operation, int
             centred,
             contrast,
             hard,
+            shift,
             std::move(tensors)};
 }
 
@@ -105,6 +109,7 @@ void bind_enums(py::module_& m) {
         .value("group_norm", Operation::group_norm)
         .value("channel_gate", Operation::channel_gate)
         .value("spatial_gate", Operation::spatial_gate)
+        .value("gated_sum", Operation::gated_sum)
         .value("depthwise", Operation::depthwise);
     py::enum_<Curve>(m, "Curve", py::module_local(), "An activation function.")
         .value("prelu", Curve::prelu)
@@ -140,12 +145,12 @@ void bind_structs(py::module_& m) {
         .def_readonly("waits", &Program::Seconds::waits);
     py::class_<ConvSpec>(m, "ConvSpec", py::module_local(), "A convolution that a program is asked for.")
         .def(py::init(&conv_spec), py::kw_only(), "inputs"_a, "output"_a, "residual"_a, "residual_factor"_a, "weight"_a,
-             "bias"_a, "slope"_a, "out_channels"_a, "kernel"_a, "shuffle"_a, "gain"_a, "low"_a, "high"_a, "algorithm"_a,
-             "input_inverse"_a, "input_zero"_a);
+             "bias"_a, "curve"_a, "slope"_a, "out_channels"_a, "kernel"_a, "shuffle"_a, "gain"_a, "low"_a, "high"_a,
+             "algorithm"_a, "input_inverse"_a, "input_zero"_a);
     py::class_<NodeSpec>(m, "NodeSpec", py::module_local(), "Any other operation that a program is asked for.")
         .def(py::init(&node_spec), py::kw_only(), "inputs"_a, "output"_a, "operation"_a, "factor"_a, "offset"_a,
              "reach"_a, "curve"_a, "low"_a, "high"_a, "eps"_a, "channels"_a, "groups"_a, "inset"_a, "centred"_a,
-             "contrast"_a, "hard"_a, "tensors"_a);
+             "contrast"_a, "hard"_a, "shift"_a, "tensors"_a);
 }
 
 }  // namespace

@@ -5,8 +5,6 @@
 #include "conv.h"
 #include "simd.h"
 
-#define SRFAST_INLINE inline __attribute__((always_inline))
-
 namespace {
 
 using srfast::Conv;

@@ -37,6 +37,9 @@ int Node::out_channels(const std::vector<int>& channels) const {
         case Operation::clamp:
         case Operation::average_pool:
         case Operation::max_pool: return one ? given : -1;
+        case Operation::gated_sum:
+            return channels.size() == 2 && channels[1] == given && curve != Curve::prelu && sized(*this, {}) ? given
+                                                                                                             : -1;
         case Operation::add: return channels.size() == 2 && channels[1] == given ? given : -1;
         case Operation::multiply:
             return channels.size() == 2 && (channels[1] == given || channels[1] == 1) ? given : -1;

@@ -24,11 +24,10 @@ enum class Operation {
     group_norm,
     channel_gate,
     spatial_gate,
+    gated_sum,
     depthwise,
     count
 };
-// none: of depthwise convolutions only.
-enum class Curve { prelu, tanh, sigmoid, silu, gelu, mish, none, count };
 
 struct Node {
     Operation operation = Operation::none;
@@ -44,6 +43,7 @@ struct Node {
     bool centred = true;    // of a pixel_norm: else it divides by the root of the mean square, to which eps is added
     bool contrast = false;  // of a channel_gate: from the deviations plus the means instead of the means
     bool hard = false;      // of a channel_gate: ends in a hard sigmoid
+    float shift = 0.0f;     // of a gated_sum: (x + y) * (curve(x) + shift)
     int before = 0,
         after = 0;  // rows and columns that a channel_gate's means leave out, at the top and left, and at the others
     // affine: scale [C], shift [C]; prelu: slope [C]; shuffle with an offset: value beyond the border [C]; resize: weights [factor, 2 * reach + 1]; pixel_norm, group_norm:

@@ -151,6 +151,7 @@ void plain_row(const Node& node, const NodeTask& task, int y, float* to) {
     }
     const Image& second = task.sources[1];
     const float* other = second.row(y);
+    if (node.operation == Operation::gated_sum) return gated_sum_row(node, from, other, to, values);
     if (node.operation == Operation::add)
         for (std::ptrdiff_t i = 0; i < values; ++i) to[i] = from[i] + other[i];
     else if (second.channels == channels)

@@ -7,6 +7,8 @@
 #include <cmath>
 #include <cstdint>
 
+#define SRFAST_INLINE inline __attribute__((always_inline))
+
 namespace {
 
 #if defined(__AVX512F__)
@@ -30,7 +32,13 @@ inline Vec clamp(Vec x, Vec low, Vec high) { return {_mm512_min_ps(high.v, _mm51
 inline Vec prelu(Vec x, Vec slope) {
     return {_mm512_mask_mul_ps(x.v, _mm512_cmp_ps_mask(x.v, _mm512_setzero_ps(), _CMP_LT_OQ), x.v, slope.v)};
 }
+inline Vec operator/(Vec a, Vec b) { return {_mm512_div_ps(a.v, b.v)}; }
 inline Vec maximum(Vec a, Vec b) { return {_mm512_max_ps(a.v, b.v)}; }
+inline Vec where_negative(Vec x, Vec then, Vec otherwise) {
+    return {_mm512_mask_mov_ps(otherwise.v, _mm512_cmp_ps_mask(x.v, _mm512_setzero_ps(), _CMP_LT_OQ), then.v)};
+}
+// x 2^n for whole numbers n, where that is a normal number.
+inline Vec times_power(Vec x, Vec n) { return {_mm512_scalef_ps(x.v, n.v)}; }
 inline Vec round_even(Vec x) { return {_mm512_roundscale_ps(x.v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC)}; }
 // Rounded to even and saturated; NaN is 0.
 inline void store_bytes(Vec x, std::uint8_t* to) {
@@ -57,7 +65,15 @@ inline Vec clamp(Vec x, Vec low, Vec high) { return {_mm256_min_ps(high.v, _mm25
 inline Vec prelu(Vec x, Vec slope) {
     return {_mm256_blendv_ps(x.v, _mm256_mul_ps(x.v, slope.v), _mm256_cmp_ps(x.v, _mm256_setzero_ps(), _CMP_LT_OQ))};
 }
+inline Vec operator/(Vec a, Vec b) { return {_mm256_div_ps(a.v, b.v)}; }
 inline Vec maximum(Vec a, Vec b) { return {_mm256_max_ps(a.v, b.v)}; }
+inline Vec where_negative(Vec x, Vec then, Vec otherwise) {
+    return {_mm256_blendv_ps(otherwise.v, then.v, _mm256_cmp_ps(x.v, _mm256_setzero_ps(), _CMP_LT_OQ))};
+}
+inline Vec times_power(Vec x, Vec n) {
+    const __m256i exponent = _mm256_add_epi32(_mm256_cvtps_epi32(n.v), _mm256_set1_epi32(127));
+    return {_mm256_mul_ps(x.v, _mm256_castsi256_ps(_mm256_slli_epi32(exponent, 23)))};
+}
 inline Vec round_even(Vec x) { return {_mm256_round_ps(x.v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC)}; }
 inline void store_bytes(Vec x, std::uint8_t* to) {
     const __m256 value = _mm256_min_ps(_mm256_max_ps(x.v, _mm256_setzero_ps()), _mm256_set1_ps(255.0f));
@@ -103,8 +119,17 @@ inline Vec clamp(Vec x, Vec low, Vec high) {
 inline Vec prelu(Vec x, Vec slope) {
     return each([&](int i) { return x.v[i] < 0 ? x.v[i] * slope.v[i] : x.v[i]; });
 }
+inline Vec operator/(Vec a, Vec b) {
+    return each([&](int i) { return a.v[i] / b.v[i]; });
+}
 inline Vec maximum(Vec a, Vec b) {
     return each([&](int i) { return a.v[i] > b.v[i] ? a.v[i] : b.v[i]; });
+}
+inline Vec where_negative(Vec x, Vec then, Vec otherwise) {
+    return each([&](int i) { return x.v[i] < 0.0f ? then.v[i] : otherwise.v[i]; });
+}
+inline Vec times_power(Vec x, Vec n) {
+    return each([&](int i) { return n.v[i] == n.v[i] ? std::ldexp(x.v[i], static_cast<int>(n.v[i])) : n.v[i]; });
 }
 inline Vec round_even(Vec x) {
     return each([&](int i) { return std::nearbyintf(x.v[i]); });

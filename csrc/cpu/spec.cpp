@@ -33,12 +33,7 @@ void check_count(const std::string& field, const FloatView& values, std::size_t 
 // What only some kernels can do.
 void check_algorithm(const Program& program, const ConvSpec& spec, int in_channels) {
     const std::string shape = text(spec.kernel) + "x" + text(spec.kernel) + " on " + text(in_channels) + " channels";
-    if (spec.algorithm == Algorithm::direct) {
-        if (spec.inputs.size() > 1)
-            fail("inputs",
-                 "a direct convolution reads 1 activation, not " + text(static_cast<long long>(spec.inputs.size())));
-        return;
-    }
+    if (spec.algorithm == Algorithm::direct) return;
     for (const int input : spec.inputs)
         if (program.channels(input) % 16)
             fail("inputs", "only direct convolutions read other than multiples of 16 channels, such as " +
@@ -74,9 +69,10 @@ Program::Layer make_layer(const Program& program, const ConvSpec& spec) {
                 out * static_cast<std::size_t>(in_channels) * static_cast<std::size_t>(spec.kernel) *
                     static_cast<std::size_t>(spec.kernel));
     check_count("bias", spec.bias, out);
-    if (spec.slope.count > 1 && spec.slope.count != out)
-        fail("slope", "it has 0, 1 or " + text(spec.out_channels) + " values, not " +
-                          text(static_cast<long long>(spec.slope.count)));
+    const auto slopes = static_cast<long long>(spec.slope.count);
+    if (spec.curve != Curve::prelu && slopes) fail("slope", "only a prelu has slopes, not " + text(slopes));
+    if (spec.curve == Curve::prelu && slopes != 1 && slopes != spec.out_channels)
+        fail("slope", "it has 1 or " + text(spec.out_channels) + " values, not " + text(slopes));
     check_algorithm(program, spec, in_channels);
 
     Program::Layer layer{{}, spec.inputs, spec.output, spec.residual.value_or(-1), {}};
@@ -87,7 +83,7 @@ Program::Layer make_layer(const Program& program, const ConvSpec& spec) {
     conv.kernel = spec.kernel;
     conv.shuffle = spec.shuffle;
     conv.residual_factor = spec.residual_factor;
-    conv.prelu = spec.slope.count > 0;
+    conv.curve = spec.curve;
     conv.gain = static_cast<float>(spec.gain);
     conv.low = static_cast<float>(spec.low);
     conv.high = static_cast<float>(spec.high);
@@ -116,6 +112,7 @@ Program::Layer make_layer(const Program& program, const NodeSpec& spec) {
     node.centred = spec.centred;
     node.contrast = spec.contrast;
     node.hard = spec.hard;
+    node.shift = static_cast<float>(spec.shift);
     node.before = spec.inset.first;
     node.after = spec.inset.second;
     if (node.before < 0 || node.after < 0) fail("inset", "it is not negative");

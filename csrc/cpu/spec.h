@@ -15,13 +15,15 @@ struct FloatView {
     std::size_t count = 0;
 };
 
-// target = clamp(shuffle(prelu(conv(sources) + bias)) * gain + residual)
+// target = clamp(shuffle(curve(conv(sources) + bias)) * gain + residual)
 struct ConvSpec {
     std::vector<int> inputs;  // activations whose channels in a row are read
     int output = 0;
     std::optional<int> residual;
     int residual_factor = 1;
-    FloatView weight, bias, slope;  // [O, C, k, k], [O], [0, 1 or O]
+    FloatView weight, bias;  // [O, C, k, k], [O]
+    Curve curve = Curve::none;
+    FloatView slope;  // of a prelu, [1 or O]; of others [0]
     int out_channels = 0, kernel = 0, shuffle = 1;
     double gain = 1.0, low = 0.0, high = 0.0;  // low and high infinite: no clamp
     Algorithm algorithm = Algorithm::direct;
@@ -41,6 +43,7 @@ struct NodeSpec {
     int groups = 1;
     std::pair<int, int> inset{0, 0};
     bool centred = true, contrast = false, hard = false;
+    double shift = 0.0;
     std::vector<FloatView> tensors;
 };
 

@@ -148,7 +148,7 @@ struct Finish {
 
     SRFAST_INLINE Vec operator()(Vec sums, int output) const {
         Vec value = sums + Vec::load(bias + output);
-        if (conv.prelu) value = prelu(value, Vec::load(slope + output));
+        value = activated(conv.curve, value, Vec::load(slope + output));
         if (conv.gain != 1.0f) value = value * Vec::set1(conv.gain);
         return conv.clamp ? clamp(value, Vec::set1(conv.low), Vec::set1(conv.high)) : value;
     }

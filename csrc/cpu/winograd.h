@@ -101,7 +101,9 @@ void whole_tile_out(const Conv& conv, const Targets& targets, std::ptrdiff_t at,
 void block_out(const Conv& conv, const Task& task, const Places& places, const Group& group, const float* from) {
     alignas(64) float sums[kStep * kStep * kGroup];
     const int width = task.out->width / conv.shuffle;
-    const bool plain = fills_vectors(conv, *task.out, group) && (conv.gain == 1.0f || task.residual) && !conv.clamp;
+    // Others go through memory, which costs curves little beside themselves.
+    const bool plain = fills_vectors(conv, *task.out, group) && (conv.gain == 1.0f || task.residual) && !conv.clamp &&
+                       ending_of(conv) != Ending::curve;
     Targets targets;
     for (int t = 0; t < places.count; ++t) {
         const int y = places.y[t], x = places.x[t];
@@ -109,7 +111,7 @@ void block_out(const Conv& conv, const Task& task, const Places& places, const G
         const float* tile = from + t * kGroup;
         if (plain && x + kStep <= width && y + kStep <= task.last) {
             const std::ptrdiff_t at = static_cast<std::ptrdiff_t>(x) * conv.row_run();
-            if (conv.prelu)
+            if (conv.curve == Curve::prelu)
                 task.residual ? whole_tile_out<true, true>(conv, targets, at, group, tile)
                               : whole_tile_out<true, false>(conv, targets, at, group, tile);
             else

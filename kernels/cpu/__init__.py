@@ -152,7 +152,8 @@ class Network:
         weight: Tensor,  # [O, C, k, k]
         bias: Tensor,  # [O]
         *,
-        slope: Tensor | None = None,  # [1] or [O]
+        act: str = "none",
+        slope: Tensor | None = None,  # of a PReLU, [1] or [O]
         shuffle: int = 1,
         gain: float = 1.0,
         residual: int | None = None,
@@ -161,11 +162,11 @@ class Network:
         winograd: bool = False,
         lowp: LowPrecision | None = None,
     ) -> None:
-        """Adds ``target = clamp(shuffle(prelu(conv(source) + bias)) * gain + residual)``; the tensors are copied.
+        """Adds ``target = clamp(shuffle(act(conv(source) + bias)) * gain + residual)``; the tensors are copied.
 
         Args:
-            sources, target, residual: numbers of activations; the channels of several sources are read in a row, which
-                direct float32 convolutions cannot.
+            sources, target, residual: numbers of activations; the channels of several sources are read in a row.
+            act: the activation, the name of a member of ``srfast._cpu.Curve``.
             residual_factor: the residual is enlarged by it, nearest neighbour.
             winograd: transformed rather than direct; see ``winograd_fits``.
             lowp: in the low-precision type; see ``lowp_fits``.
@@ -190,6 +191,7 @@ class Network:
             residual_factor=residual_factor,
             weight=_view(kept[0]),
             bias=_view(kept[1]),
+            curve=_member("act", _cpu.Curve.__members__, act),
             slope=_view(kept[2]),
             out_channels=out,
             kernel=kernel,
@@ -222,6 +224,7 @@ class Network:
         centred: bool = True,
         contrast: bool = False,
         hard: bool = False,
+        shift: float = 0.0,
         tensors: Sequence[Tensor] = (),
     ) -> None:
         """Adds an operation other than a convolution; ``backends.cpu.operations`` says what the operations take.
@@ -232,13 +235,14 @@ class Network:
             factor: of shuffles, pools and resizes.
             offset: of shuffles and unshuffles, where the enlarged image's first square begins; less than ``factor``.
             reach: rows and columns read beyond each pixel by a resize, a spatial gate or a depthwise convolution.
-            curve: of an activation or a depthwise convolution, the name of a member of ``srfast._cpu.Curve``.
+            curve: of an activation, a depthwise convolution or a gated sum, the name of a member of ``srfast._cpu.Curve``.
             channels: of a slice, the first and their number.
             groups: of channels that a group norm takes together.
             inset: rows and columns that a channel gate's means leave out, at the top and left, and at the others.
             centred: of a pixel norm, False to divide by the root of the mean square.
             contrast: of a channel gate, from deviations plus means.
             hard: of a channel gate, to end in a hard sigmoid.
+            shift: of a gated sum, added to the curve.
             tensors: weights, which are copied; the module checks their sizes.
 
         Raises:
@@ -262,6 +266,7 @@ class Network:
             centred=centred,
             contrast=contrast,
             hard=hard,
+            shift=shift,
             tensors=[_view(t) for t in kept],
         )
         self._program.node(spec)

@@ -14,10 +14,11 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from srfast.backends.cpu.gates import with_gated_sums
 from srfast.kernels.cpu import winograd_fits
 from srfast.models.subpixel import conv_after_shuffle
 from srfast.plan import Concat, Conv, Node, Plan, Shape, Shuffle, Unshuffle
-from srfast.plan.passes import with_curves_apart, with_ending_apart
+from srfast.plan.passes import with_ending_apart
 from srfast.plan.shapes import Span
 
 
@@ -31,26 +32,13 @@ def uses_winograd(node: Conv, shapes: Mapping[str, Shape], winograd: bool) -> bo
 def lowered(plan: Plan, *, winograd: bool, lowp: Collection[str] = ()) -> Plan:
     """An equal plan of what the kernels have.
 
-    Activations other than PReLU leave their convolution; direct convolutions read one activation.
-
     Args:
         plan: in float32.
         winograd: whether convolutions may be transformed.
-        lowp: outputs of those in a low-precision type, which may read several activations.
+        lowp: outputs of those in a low-precision type.
     """
-    plan = with_moved_squares(with_curves_apart(plan, ("none", "prelu")), lowp)
-    if winograd:
-        plan = tail_after_shuffle(plan, lowp)
-    shapes = plan.shapes()
-    nodes: list[Node] = []
-    for node in plan.nodes:
-        # The others gather their inputs as they transform or round them, so that several cost nothing.
-        if isinstance(node, Conv) and node.more and not (node.output in lowp or uses_winograd(node, shapes, winograd)):
-            joined = f"{node.output}_sources"
-            nodes.append(Concat(joined, node.input, node.more))
-            node = replace(node, input=joined, more=())
-        nodes.append(node)
-    return replace(plan, nodes=tuple(nodes))
+    plan = with_gated_sums(with_moved_squares(plan, lowp))
+    return tail_after_shuffle(plan, lowp) if winograd else plan
 
 
 def tail_after_shuffle(plan: Plan, lowp: Collection[str] = ()) -> Plan:

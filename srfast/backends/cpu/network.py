@@ -118,6 +118,7 @@ class CompiledNetwork:
                 target,
                 node.weight[part],
                 node.bias[part],
+                act=node.act,
                 slope=slope if slope is None or slope.numel() == 1 else slope[part],
                 shuffle=node.shuffle,
                 gain=node.gain,

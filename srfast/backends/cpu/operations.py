@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from srfast.backends.cpu.gates import GatedSum
 from srfast.backends.cpu.lower import MovedShuffle, MovedUnshuffle
 from srfast.backends.reference import resize_weights
 from srfast.kernels.cpu import Network
@@ -116,6 +117,11 @@ def _(node: Add, channels: int) -> Operation:
 @operation.register
 def _(node: Multiply, channels: int) -> Operation:
     return Operation("multiply")
+
+
+@operation.register
+def _(node: GatedSum, channels: int) -> Operation:
+    return Operation("gated_sum", options={"curve": node.act, "shift": node.shift})
 
 
 @operation.register

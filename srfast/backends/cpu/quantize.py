@@ -35,7 +35,6 @@ def lowp_convs(plan: Plan) -> list[Conv]:
         node
         # The first reads pixels and the last writes them: their rounding would be seen, while they are little of the work.
         for node in convs[1:-1]
-        if node.act in ("none", "prelu")
-        and lowp_fits(node.kernel, node.weight.shape[1])
+        if lowp_fits(node.kernel, node.weight.shape[1])
         and all(shapes[name].channels % 16 == 0 for name in node.sources)
     ]

@@ -36,6 +36,7 @@ CONV = {
     "residual_factor": 1,
     "weight": 32 * 16 * 9,
     "bias": 32,
+    "curve": "none",
     "slope": 0,
     "out_channels": 32,
     "kernel": 3,
@@ -63,13 +64,16 @@ def _conv(**changes: Any) -> None:
         fields[name] = module.FloatView(address=zeros.data_ptr(), count=fields[name])
     if isinstance(fields["algorithm"], str):
         fields["algorithm"] = getattr(module.Algorithm, fields["algorithm"])
+    if isinstance(fields["curve"], str):
+        fields["curve"] = getattr(module.Curve, fields["curve"])
     _program().conv(module.ConvSpec(**fields))
 
 
 def test_a_convolution_that_fits_is_taken() -> None:
     _conv()
-    _conv(residual=1, slope=1)
-    _conv(slope=32, algorithm="winograd")
+    _conv(residual=1, curve="prelu", slope=1)
+    _conv(curve="prelu", slope=32, algorithm="winograd")
+    _conv(curve="silu")
 
 
 @pytest.mark.parametrize(
@@ -78,14 +82,16 @@ def test_a_convolution_that_fits_is_taken() -> None:
         ("inputs", {"inputs": []}),
         ("inputs", {"inputs": [3]}),
         ("inputs", {"inputs": [-1]}),
-        ("inputs", {"inputs": [0, 0], "weight": 32 * 32 * 9}),
         ("output", {"output": 3}),
         ("residual", {"residual": 7}),
         ("residual", {"residual": 2}),
         ("residual_factor", {"residual_factor": 0}),
         ("weight", {"weight": 32 * 16 * 9 - 1}),
         ("bias", {"bias": 31}),
-        ("slope", {"slope": 2}),
+        ("slope", {"curve": "prelu", "slope": 2}),
+        ("slope", {"curve": "prelu"}),
+        ("slope", {"curve": "silu", "slope": 1}),
+        ("slope", {"slope": 32}),
         ("out_channels", {"out_channels": 0}),
         ("out_channels", {"out_channels": 48}),
         ("kernel", {"kernel": 4}),
@@ -104,6 +110,8 @@ def test_codes_and_missing_fields_are_no_arguments() -> None:
     module = _module()
     with pytest.raises(TypeError, match=r"algorithm: srfast\._cpu\.Algorithm"):
         _conv(algorithm=1)
+    with pytest.raises(TypeError, match=r"curve: srfast\._cpu\.Curve"):
+        _conv(curve=1)
     with pytest.raises(TypeError, match="layer: "):
         module.Step(0, 1)
     with pytest.raises(TypeError, match="element: "):

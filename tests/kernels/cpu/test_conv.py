@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from typing import Any
 
 import pytest
 import torch
@@ -56,6 +57,17 @@ def _case(
     return x, weight, torch.randn(outputs, generator=generator)
 
 
+ACTS = ["none", "prelu", "prelu of each", "tanh", "sigmoid", "silu", "gelu", "mish"]
+
+
+def _activation(act: str, outputs: int) -> dict[str, Any]:
+    """The options of one of ``ACTS``."""
+    if not act.startswith("prelu"):
+        return {"act": act}
+    slopes = outputs if act == "prelu of each" else 1
+    return {"act": "prelu", "slope": torch.randn(slopes, generator=torch.Generator().manual_seed(1))}
+
+
 def _error(y: Tensor, x: Tensor, weight: Tensor, bias: Tensor, residual: Tensor | None = None, **options) -> float:
     """Largest difference from float64; outputs have unit variance."""
     r, factor = options.get("shuffle", 1), 1
@@ -63,7 +75,7 @@ def _error(y: Tensor, x: Tensor, weight: Tensor, bias: Tensor, residual: Tensor 
         factor = x.shape[0] * r // residual.shape[0]
         residual = residual.double().repeat_interleave(factor, 0).repeat_interleave(factor, 1).permute(2, 0, 1)[None]
     if "slope" in options:
-        options |= {"act": "prelu", "slope": options["slope"].double()}
+        options["slope"] = options["slope"].double()
     image = x.double().permute(2, 0, 1)[None]
     expected = conv_reference(image, weight.double(), bias.double(), residual=residual, **options)
     return float((y.double() - expected[0].permute(1, 2, 0)).abs().max())
@@ -98,12 +110,10 @@ def test_sums(isa: str, channels: int, outputs: int, kernel: int, winograd: bool
 @pytest.mark.parametrize("isa", cpu.instruction_sets())
 @pytest.mark.parametrize("winograd", [True, False])
 @pytest.mark.parametrize(("outputs", "shuffle"), [(64, 1), (256, 2), (12, 2), (48, 4), (27, 3)])
-@pytest.mark.parametrize("slopes", [0, 1, None])
-def test_epilogue(isa: str, winograd: bool, outputs: int, shuffle: int, slopes: int | None) -> None:
+@pytest.mark.parametrize("act", ACTS)
+def test_epilogue(isa: str, winograd: bool, outputs: int, shuffle: int, act: str) -> None:
     x, weight, bias = _case(32, outputs, 3, (6, 11))
-    options = {"shuffle": shuffle}
-    if slopes != 0:
-        options["slope"] = torch.randn(slopes or outputs, generator=torch.Generator().manual_seed(1))
+    options = {"shuffle": shuffle, **_activation(act, outputs)}
     base = torch.randn(6 * shuffle, 11 * shuffle, outputs // shuffle**2, generator=torch.Generator().manual_seed(2))
     variants = itertools.product((1.0, -0.3), (None, base, base[:6, :11]), (None, (-0.5, 0.75)))
     for gain, residual, clamp in variants:
@@ -115,13 +125,13 @@ def test_epilogue(isa: str, winograd: bool, outputs: int, shuffle: int, slopes: 
 
 @pytest.mark.parametrize("isa", cpu.instruction_sets())
 @pytest.mark.parametrize("outputs", [1, 2, 3])
-@pytest.mark.parametrize("slopes", [0, 1, None])
-def test_epilogue_of_9x9_kernels(isa: str, outputs: int, slopes: int | None) -> None:
+@pytest.mark.parametrize("act", ACTS)
+def test_epilogue_of_9x9_kernels(isa: str, outputs: int, act: str) -> None:
     x, weight, bias = _case(32, outputs, 9, (6, 11))
-    slope = {} if slopes == 0 else {"slope": torch.linspace(-0.5, 0.5, slopes or outputs)}
+    activation = _activation(act, outputs)
     residual = torch.randn(6, 11, outputs, generator=torch.Generator().manual_seed(2))
     for gain, add, clamp in itertools.product((1.0, -0.3), (None, residual), (None, (-0.5, 0.75))):
-        options = {**slope, "gain": gain, "residual": add, "clamp": clamp}
+        options = {**activation, "gain": gain, "residual": add, "clamp": clamp}
         y = _run(isa, x, weight, bias, winograd=True, **options)
         assert _error(y, x, weight, bias, **options) < 3e-5, (gain, add is None, clamp)
 
@@ -187,26 +197,34 @@ def test_non_finite_values_stay_visible(isa: str) -> None:
     x, weight, bias = _case(16, 16, 3, (8, 8))
     x[3, 3, 5] = float("nan")
     for winograd in (True, False):
-        for options in ({}, {"slope": torch.rand(16)}, {"clamp": (-1.0, 1.0)}):
+        for options in ({}, _activation("prelu of each", 16), {"act": "silu"}, {"clamp": (-1.0, 1.0)}):
             assert _run(isa, x, weight, bias, winograd=winograd, **options)[3, 3].isnan().all()
 
 
 @pytest.mark.parametrize("isa", cpu.instruction_sets())
-@pytest.mark.parametrize(("kernel", "parts"), [(3, (64, 32, 32)), (3, (48, 16, 96)), (5, (32, 64))])
-def test_several_inputs_are_read_in_a_row(isa: str, kernel: int, parts: tuple[int, ...]) -> None:
+@pytest.mark.parametrize(
+    ("winograd", "kernel", "parts"),
+    [
+        (True, 3, (64, 32, 32)),
+        (True, 3, (48, 16, 96)),
+        (True, 5, (32, 64)),
+        (False, 1, (48, 48, 48, 48)),
+        (False, 3, (64, 32, 32)),
+        (False, 5, (3, 17, 1)),
+    ],
+)
+def test_several_inputs_are_read_in_a_row(isa: str, winograd: bool, kernel: int, parts: tuple[int, ...]) -> None:
     x, weight, bias = _case(sum(parts), 32, kernel, (7, 13))
     network = cpu.Network(isa)
     sources = [network.activation(n, input=True) for n in parts]
     target = network.activation(32, output=True)
-    network.conv(sources, target, weight, bias, winograd=True)
+    network.conv(sources, target, weight, bias, winograd=winograd)
     steps = [(-1 - i, 0, 7) for i in range(len(parts))] + [(0, 0, 4), (0, 4, 7)]
     network.layout(7, 13, scales=[1] * (len(parts) + 1), steps=steps)
     out = torch.zeros(7, 13, 32)
     network.run([part.contiguous() for part in x.split(parts, 2)], [out], 2)
     assert _error(out, x, weight, bias) < 3e-5
-    assert torch.equal(out, _run(isa, x, weight, bias, winograd=True))
-    with pytest.raises(ValueError, match=r"^inputs: a direct"):
-        network.conv(sources, target, weight, bias)
+    assert torch.equal(out, _run(isa, x, weight, bias, winograd=winograd))
 
 
 @pytest.mark.parametrize("isa", cpu.instruction_sets())
@@ -245,7 +263,11 @@ def test_wrong_tensors_are_refused() -> None:
     with pytest.raises(ValueError):
         network.run(inputs, [], 1)
     with pytest.raises(ValueError, match=r"^slope: .*1 or 16 values, not 3"):
-        network.conv(0, 1, weight, bias, slope=torch.rand(3))
+        network.conv(0, 1, weight, bias, act="prelu", slope=torch.rand(3))
+    with pytest.raises(ValueError, match=r"^slope: only a prelu has slopes, not 16"):
+        network.conv(0, 1, weight, bias, act="silu", slope=torch.rand(16))
+    with pytest.raises(ValueError, match=r"^act: 'swish' is none of prelu, tanh"):
+        network.conv(0, 1, weight, bias, act="swish")
     with pytest.raises(ValueError, match=r"^algorithm: no Winograd kernel for 7x7 on 16"):
         network.conv(0, 1, torch.rand(16, 16, 7, 7), bias, winograd=True)
 

@@ -52,7 +52,9 @@ def _run(kind: str, parts: list[Tensor], weight: Tensor, bias: Tensor, threads: 
     ("parts", "outputs", "kernel", "options"),
     [
         ((64,), 64, 3, {}),
-        ((32,), 20, 3, {"slope": torch.tensor([0.25])}),
+        ((32,), 20, 3, {"act": "prelu", "slope": torch.tensor([0.25])}),
+        ((64,), 64, 3, {"act": "silu"}),
+        ((32,), 12, 3, {"act": "gelu", "shuffle": 2}),
         ((64, 32, 32), 32, 3, {"gain": 0.2}),
         ((32,), 256, 3, {"shuffle": 2}),
         ((32,), 12, 5, {"shuffle": 2, "clamp": (-0.5, 0.5)}),
@@ -68,7 +70,7 @@ def test_sums(
     bias = torch.randn(outputs, generator=generator)
     y, finite = _run(kind, [part.contiguous() for part in x.split(parts, 2)], weight, bias, 2, **options)
     image, rounded = _rounded(x, weight, kind)
-    reference = {**options, "act": "prelu", "slope": options["slope"].double()} if "slope" in options else options
+    reference = {**options, "slope": options["slope"].double()} if "slope" in options else options
     expected = conv_reference(image.permute(2, 0, 1)[None], rounded, bias.double(), **reference)[0].permute(1, 2, 0)
     assert finite
     # Sums of float32 against float64; the wrong rounding of one value of the input would be 1e-3.
