@@ -17,7 +17,7 @@ from torch import Tensor
 from srfast.backends.cpu.gates import with_gated_sums
 from srfast.kernels.cpu import winograd_fits
 from srfast.models.subpixel import conv_after_shuffle
-from srfast.plan import Concat, Conv, Node, Plan, Shape, Shuffle, Unshuffle
+from srfast.plan import Conv, Node, Plan, Shape, Shuffle, Unshuffle
 from srfast.plan.passes import with_ending_apart
 from srfast.plan.shapes import Span
 
