@@ -41,7 +41,7 @@ struct Image {
     const float* row(int y) const { return y < 0 || y >= height ? zeros : base + slots[y]; }
 };
 
-// Activations; none, that there is none, is of convolutions only.
+// Activations; none is for convolutions only.
 enum class Curve { none, prelu, tanh, sigmoid, silu, gelu, mish };
 
 // lowp: direct, on inputs converted to the low-precision type of the instruction set.
