@@ -19,7 +19,7 @@ from srfast.backends.int8 import find_roundings
 from srfast.backends.reference import ReferenceBackend
 from srfast.capture import capture
 from srfast.kernels import cuda
-from srfast.models import SRResNet, SRVGGNetCompact
+from srfast.models import RRDBNet, SRResNet, SRVGGNetCompact
 from srfast.plan import Conv, Plan
 from srfast.plan.passes import in_units, optimise
 from tests.helpers.cuda import emulation as cuda_emulation
@@ -70,6 +70,7 @@ NETWORKS = {
     "srresnet": lambda: SRResNet(4, channels=64, num_blocks=1),
     "compact": lambda: SRVGGNetCompact(num_feat=64, num_conv=2, upscale=2),
     "shared": Shared,
+    "rrdb": lambda: RRDBNet(3, 3, scale=2, num_feat=64, num_block=1, num_grow_ch=32),
 }
 
 
@@ -80,7 +81,7 @@ def rms(x: Tensor) -> float:
 @pytest.mark.parametrize("name", NETWORKS)
 def test_networks(name: str) -> None:
     """As the references of its kernels say, to the rounding of the other layers; and calibration tells its loss."""
-    plan, x = plan_of(NETWORKS[name]()), image(5, 67)
+    plan, x = plan_of(NETWORKS[name]()), image(6, 10) if name == "rrdb" else image(5, 67)
     exact = ReferenceBackend().compile(plan, CPU, torch.float32)(x)
     peak = float(exact.abs().max())
     int8 = calibrate(plan, x, peak)
