@@ -5,11 +5,12 @@
 // pixel is `zero`. Then scale * sum is what conv_held's sum would be, and the row ends as there, in 16 bits, in bytes or in both.
 //
 // Both operands are K-major, the only order that wgmma has for bytes. Weights are held in registers (18 products of 32
-// channels: 72 a thread). Pixels lie as planes of 16 bytes a pixel without a swizzle, each sixteen channels: what a descriptor
-// tells is in bytes, and a core matrix is eight rows of 16 bytes whatever its elements, so the layout and the descriptors are
-// conv_held's with half as many planes. The leading offset leads to the next plane, the stride offset to the next eight
-// pixels; a window that begins a pixel further begins 16 bytes further, which needs no swizzled tile to be entered
-// inside (64 bytes a pixel would be the 64-byte swizzle, with the same two readings of a base offset as conv_wgmma's).
+// channels: 72 a thread): from shared memory a product of 64 pixels would read 4 KB in its 32 cycles, which is all that
+// shared memory gives, and leave the endings nothing. Pixels lie as planes of 16 bytes a pixel without a swizzle, each sixteen
+// channels: what a descriptor tells is in bytes, and a core matrix is eight rows of 16 bytes whatever its elements, so the layout
+// and the descriptors are conv_held's with half as many planes. The leading offset leads to the next plane, the stride offset
+// to the next eight pixels; a window that begins a pixel further begins 16 bytes further, which needs no swizzled tile to be
+// entered inside (64 bytes a pixel would be the 64-byte swizzle, with the same two readings of a base offset as conv_wgmma's).
 #pragma once
 
 #include "bytes.cuh"
