@@ -80,6 +80,9 @@ class Epilogue:
         clamp: tuple[float, float] | None,
     ) -> None: ...
 
+class ByteView:
+    def __init__(self, *, view: View | None, scale: float, zero: int) -> None: ...
+
 class ConvParams:
     def __init__(
         self,
@@ -127,6 +130,26 @@ class ConvLaunch:
 
 class HopperLaunch:
     def __init__(self, *, dtype: DType, window: Window, rows: int, blocks: int, params: ConvParams) -> None: ...
+    def run(self, stream: Stream) -> int: ...
+
+class Int8Launch:
+    def __init__(
+        self,
+        *,
+        dtype: DType,
+        rows: int,
+        blocks: int,
+        conv: ConvParams,
+        halves: bool,
+        scale: int,
+        start: int,
+        zero: int,
+        result: ByteView,
+    ) -> None: ...
+    def run(self, stream: Stream) -> int: ...
+
+class QuantizeLaunch:
+    def __init__(self, *, dtype: DType, x: View, result: ByteView, images: int, height: int, width: int) -> None: ...
     def run(self, stream: Stream) -> int: ...
 
 class PairLaunch:

@@ -33,12 +33,14 @@ from srfast.kernels import cuda, gluon
 from srfast.kernels.buffers import Canvas
 from srfast.kernels.configs import conv_key, device_names, pair_key, trunk_key
 from srfast.kernels.cuda.conv import conv_launch
+from srfast.kernels.cuda.conv_int8 import ByteCanvas, conv_int8_launch, pack_int8, quantize_launch
 from srfast.kernels.cuda.hopper import block_count, hopper_launch, strip_rows
 from srfast.kernels.cuda.launch import current_stream
 from srfast.kernels.cuda.pack import CudaConv, pack_conv
 from srfast.kernels.cuda.pair import pair_launch
 from srfast.kernels.cuda.tail import pack_tail, tail_launch
 from srfast.kernels.cuda.trunk import Layer, pack_trunk, trunk_launch
+from srfast.kernels.int8 import LowPrecision, int8_reference, quantize_reference
 from srfast.kernels.triton.config import Config, find_config
 from srfast.models import SRVGGNetCompact
 
@@ -279,6 +281,35 @@ def trunk(job: Job, bench: Bench) -> None:
     )
 
 
+def int8(job: Job, bench: Bench) -> None:
+    """Measures the convolution in 8 bits, from bytes to bytes, with a residual to 16 bits too. It chooses no kernel: no key."""
+    problem = Problem(SHAPES["64->64"], job.height, job.width, bench.device)
+    rounding, slope = LowPrecision(8 / 255, 127), problem.slope.to(bench.device)
+    source, result = (
+        ByteCanvas(
+            Canvas.allocate(1, 64, job.height, job.width, dtype=torch.uint8, device=bench.device),
+            rounding,
+        )
+        for _ in range(2)
+    )
+    quantize_launch(problem.canvas, source)()
+    packed = pack_int8(problem.weight, problem.bias, rounding, act="prelu", slope=problem.slope, device=bench.device)
+    out, residual = (problem.out, problem.canvas) if job.residual else (None, None)
+    launch = conv_int8_launch(source.canvas, packed, out, residual, out_bytes=result)
+    bench.compile(launch)
+
+    def error() -> float:
+        weight, bias = problem.weight.to(bench.device), problem.bias.to(bench.device)
+        added = problem.x if job.residual else None
+        given = quantize_reference(problem.x, rounding)
+        y = int8_reference(given, rounding, weight, bias, act="prelu", slope=slope, residual=added).half()
+        launch()
+        return difference(result.canvas.nchw().float(), quantize_reference(y, rounding).float())
+
+    if bench.right(error, 0.0):  # sums of integers have no rounding
+        bench.report(bench.time(launch, problem.flops))
+
+
 def _fused(
     job: Job, bench: Bench, out: Canvas, flops: float, apart: cuda.Launch, build: Callable[[], cuda.Launch]
 ) -> None:
@@ -379,7 +410,7 @@ def launches(job: Job, bench: Bench) -> None:
 
 KINDS: dict[str, Callable[[Job, Bench], None]] = {
     function.__name__: function
-    for function in (device, conv, triton, library, pair, tail, trunk, net, matrix, memory, launches)
+    for function in (device, conv, triton, library, pair, tail, trunk, int8, net, matrix, memory, launches)
 }
 
 

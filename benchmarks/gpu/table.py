@@ -56,6 +56,7 @@ def jobs() -> list[Any]:
     found += [*hot(MAIN, True), *(at(MAIN, "pair", form) for form in (*reversed(PAIRS), "two launches"))]
     found += nets("Compact x4", MAIN)
     found += [at(MAIN, "trunk", what) for what in ("trunk_wgmma", "separate launches", "two strips a block")]
+    found += [at(MAIN, "int8", "conv_int8", residual=residual) for residual in (False, True)]
     found += [Job("matrix"), Job("memory"), at(MAIN, "launches", "")]
     found += [
         at(MAIN, kind, what, shape=s) for s in TRITON_OTHERS for kind, what in (("conv", "mma"), ("triton", "shipped"))

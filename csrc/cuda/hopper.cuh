@@ -59,15 +59,6 @@ inline TensorMap tensor_map(const ConvParams& p, bool bfloat16, int box) {
 }
 #endif
 
-// Strips for as many blocks as there are at most; each block keeps the weights of one block of output channels.
-inline long long cut_strips(ConvParams& p, int columns, int rows, int blocks) {
-    p.tiles_x = (p.width + columns - 1) / columns;
-    p.tiles_y = (p.height + rows - 1) / rows;
-    const int blocks_o = (p.end.channels + 63) / 64;
-    const long long items = 1LL * p.images * p.tiles_y * p.tiles_x, sets = blocks < blocks_o ? 1 : blocks / blocks_o;
-    return (items < sets ? items : sets) * blocks_o;
-}
-
 template <class T, Window WINDOW>
 int run_window(const ConvParams& given, int rows, int blocks, const Stream& stream) {
     return by_ending(ending_of(given.end), [&](auto ending) {

@@ -19,6 +19,11 @@ template <class T>
 int run_pair_hopper(const PairParams& p, int rows, int blocks, const Stream& stream);
 template <class T>
 int run_tail_hopper(const TailParams& p, const Stream& stream);
+// In 8 bits, see conv_int8.cuh; of x 64 channels each.
+template <class T>
+int run_conv_int8(const Int8Params& p, int blocks, const Stream& stream);
+template <class T>
+int run_quantize(const QuantizeParams& p, const Stream& stream);
 
 // Measures wgmma m64nNk16, N = columns, 36 of them `rounds` times in two warpgroups of each block; `source` is 64 KB. held:
 // weights in registers, 64 columns.

@@ -94,6 +94,11 @@ SRFAST_DEVICE void wgmma_settle(float (&d)[COUNT]) {
 #pragma unroll
     for (int i = 0; i < COUNT; ++i) asm volatile("" : "+f"(d[i])::"memory");
 }
+template <int COUNT>
+SRFAST_DEVICE void wgmma_settle(int (&d)[COUNT]) {
+#pragma unroll
+    for (int i = 0; i < COUNT; ++i) asm volatile("" : "+r"(d[i])::"memory");
+}
 template <int ROWS, int COUNT>
 SRFAST_DEVICE void wgmma_settle(float (&d)[ROWS][COUNT]) {
 #pragma unroll
@@ -105,6 +110,9 @@ template <class T, int N>
 SRFAST_DEVICE void wgmma(float (&d)[N / 2], uint64_t a, uint64_t b);
 template <class T, int N>
 SRFAST_DEVICE void wgmma(float (&d)[N / 2], const uint32_t (&a)[4], uint64_t b);
+// 64 x 32 signed bytes of registers times 32 x N unsigned ones.
+template <class T, int N>
+SRFAST_DEVICE void wgmma(int (&d)[N / 2], const uint32_t (&a)[4], uint64_t b);
 
 #define SRFAST_SUMS_4(i) "+f"(d[i]), "+f"(d[i + 1]), "+f"(d[i + 2]), "+f"(d[i + 3])
 #define SRFAST_SUMS_28                                                                                             \
@@ -114,6 +122,10 @@ SRFAST_DEVICE void wgmma(float (&d)[N / 2], const uint32_t (&a)[4], uint64_t b);
 #define SRFAST_SUMS_60                                                                                             \
     SRFAST_SUMS_32, SRFAST_SUMS_4(32), SRFAST_SUMS_4(36), SRFAST_SUMS_4(40), SRFAST_SUMS_4(44), SRFAST_SUMS_4(48), \
         SRFAST_SUMS_4(52), SRFAST_SUMS_4(56)
+#define SRFAST_INTS_4(i) "+r"(d[i]), "+r"(d[i + 1]), "+r"(d[i + 2]), "+r"(d[i + 3])
+#define SRFAST_INTS_32                                                                                             \
+    SRFAST_INTS_4(0), SRFAST_INTS_4(4), SRFAST_INTS_4(8), SRFAST_INTS_4(12), SRFAST_INTS_4(16), SRFAST_INTS_4(20), \
+        SRFAST_INTS_4(24), SRFAST_INTS_4(28)
 #define SRFAST_NAMES_28 \
     "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, %16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27"
 #define SRFAST_NAMES_32 SRFAST_NAMES_28 ", %28, %29, %30, %31"
@@ -145,6 +157,12 @@ SRFAST_WGMMA(Bfloat16, "bf16", 64, 32, 32, 33)
 SRFAST_WGMMA(Bfloat16, "bf16", 120, 60, 60, 61)
 SRFAST_WGMMA_HELD(Half, "f16")
 SRFAST_WGMMA_HELD(Bfloat16, "bf16")
+template <>
+SRFAST_DEVICE void wgmma<Bytes, 64>(int (&d)[32], const uint32_t (&a)[4], uint64_t b) {
+    asm volatile("wgmma.mma_async.sync.aligned.m64n64k32.s32.s8.u8 {" SRFAST_NAMES_32 "}, {%32, %33, %34, %35}, %36, 1;"
+                 : SRFAST_INTS_32
+                 : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b));
+}
 
 }  // namespace srfast
 #endif

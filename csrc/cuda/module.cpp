@@ -98,6 +98,12 @@ ConvParams in_tiles(ConvParams p, int tile_h, int tile_w) {
     return p;
 }
 
+ByteView byte_view(const std::optional<View>& at, double scale, int zero) {
+    if (!(scale > 0)) fail("scale", "it is positive, not " + std::to_string(scale));
+    if (zero < 0 || zero > 255) fail("zero", "it is a byte, not " + std::to_string(zero));
+    return {at.value_or(View{}), static_cast<float>(1 / (255 * scale)), static_cast<float>(zero / 255.0)};
+}
+
 FrameParams frame_params(const View& frame, const std::optional<View>& chroma, const View& image, bool wide, int shift,
                          int images, int height, int width, int channels, bool swap, const std::array<float, 9>& matrix,
                          const std::array<float, 3>& offset, float gain, float peak, std::uintptr_t flag) {
@@ -181,6 +187,57 @@ private:
     Window window_;
     int rows_, blocks_;
     ConvParams params_;
+};
+
+class Int8Launch {
+public:
+    Int8Launch(DType dtype, int rows, int blocks, const ConvParams& conv, bool halves, std::uintptr_t scale,
+               std::uintptr_t start, int zero, const ByteView& bytes)
+        : dtype_(dtype), blocks_(blocks) {
+        check_positive("rows", rows);
+        check_positive("blocks", blocks);
+        if (conv.kernel != 3 || conv.in_channels != 64) fail("conv", "it is a 3x3 convolution of 64 channels");
+        if (zero < 0 || zero > 255) fail("zero", "it is a byte, not " + std::to_string(zero));
+        if (!halves && !bytes.view.data) fail("bytes", "without 16-bit values the result is in bytes");
+        params_.conv = in_tiles(conv, 1, 1);
+        if (!halves) params_.conv.end.out.data = nullptr;
+        params_.scale = pointer<const float>(scale);
+        params_.start = pointer<const int>(start);
+        params_.zero = zero;
+        params_.bytes = bytes;
+        params_.rows = rows;
+        by_type(dtype, [&](auto t) { return run_conv_int8<decltype(t)>(params_, blocks, kNowhere); });  // or refuses
+    }
+
+    int run(const Stream& stream) const {
+        Int8Params params = params_;
+        params.conv.programmatic = stream.programmatic;
+        return by_type(dtype_, [&](auto t) { return run_conv_int8<decltype(t)>(params, blocks_, stream); });
+    }
+
+private:
+    DType dtype_;
+    int blocks_;
+    Int8Params params_{};
+};
+
+class QuantizeLaunch {
+public:
+    QuantizeLaunch(DType dtype, const View& x, const ByteView& bytes, int images, int height, int width)
+        : dtype_(dtype), params_{x, bytes, images, height, width} {
+        check_positive("images", images);
+        check_positive("height", height);
+        check_positive("width", width);
+        if (!bytes.view.data) fail("bytes", "there must be a place for them");
+    }
+
+    int run(const Stream& stream) const {
+        return by_type(dtype_, [&](auto t) { return run_quantize<decltype(t)>(params_, stream); });
+    }
+
+private:
+    DType dtype_;
+    QuantizeParams params_;
 };
 
 // The kernel with mma.sync has tiles of its own; that of Hopper goes in strips of `rows` rows.
@@ -387,6 +444,8 @@ void bind_structs(py::module_& m) {
                            "A convolution: clamp(shuffle(act(conv(x) + bias)) * gain + residual).")
         .def(py::init(&conv_params), py::kw_only(), "x"_a, "weight"_a, "epilogue"_a, "images"_a, "height"_a, "width"_a,
              "kernel"_a, "blocks_c"_a, "in_channels"_a);
+    py::class_<ByteView>(m, "ByteView", py::module_local(), "Values as bytes: round(value / scale) + zero.")
+        .def(py::init(&byte_view), py::kw_only(), "view"_a, "scale"_a, "zero"_a);
     py::class_<TrunkLayer>(m, "TrunkLayer", py::module_local(), "A convolution of a trunk, images by their numbers.")
         .def(py::init(&trunk_layer), py::kw_only(), "source"_a, "out"_a, "residual"_a, "prelu"_a, "gain"_a);
     py::class_<FrameParams>(m, "FrameParams", py::module_local(), "Frames and an image of the same size.")
@@ -404,6 +463,15 @@ void bind_launches(py::module_& m) {
         .def(py::init<DType, Window, int, int, const ConvParams&>(), py::kw_only(), "dtype"_a, "window"_a, "rows"_a,
              "blocks"_a, "params"_a)
         .def("run", &HopperLaunch::run, "stream"_a, unlocked);
+    py::class_<Int8Launch>(m, "Int8Launch", py::module_local())
+        .def(py::init<DType, int, int, const ConvParams&, bool, std::uintptr_t, std::uintptr_t, int, const ByteView&>(),
+             py::kw_only(), "dtype"_a, "rows"_a, "blocks"_a, "conv"_a, "halves"_a, "scale"_a, "start"_a, "zero"_a,
+             "result"_a)
+        .def("run", &Int8Launch::run, "stream"_a, unlocked);
+    py::class_<QuantizeLaunch>(m, "QuantizeLaunch", py::module_local())
+        .def(py::init<DType, const View&, const ByteView&, int, int, int>(), py::kw_only(), "dtype"_a, "x"_a,
+             "result"_a, "images"_a, "height"_a, "width"_a)
+        .def("run", &QuantizeLaunch::run, "stream"_a, unlocked);
     py::class_<PairLaunch>(m, "PairLaunch", py::module_local())
         .def(py::init<DType, PairForm, int, int, const ConvParams&, std::uintptr_t, std::uintptr_t, std::uintptr_t>(),
              py::kw_only(), "dtype"_a, "form"_a, "rows"_a, "blocks"_a, "second"_a, "first_weight"_a, "first_bias"_a,

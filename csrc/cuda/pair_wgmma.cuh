@@ -144,7 +144,7 @@ pair_wgmma(SRFAST_PARAM PairRowsParams p) {
     if (role == 0) {
         fewer_registers<40>();
         if (c.programmatic) wait_for_kernel_in_front();
-        copy_planes<2>(c, p.rows, P::COLUMNS, shared, source, share);
+        copy_planes<H, 2>(c, p.rows, P::COLUMNS, shared, source, share);
     } else if (role == 1) {
         more_registers<232>();
         make_middle<T>(p, shared, source, middle_at, middle, share);

@@ -5,9 +5,10 @@
 
 namespace srfast {
 
-// Tags of the two 16-bit types; values travel as their bits.
+// Tags of the two 16-bit types; values travel as their bits. Bytes: products of 8 bits.
 struct Half {};
 struct Bfloat16 {};
+struct Bytes {};
 
 // An image batch, channels side by side.
 struct View {
@@ -46,6 +47,29 @@ struct ConvParams {
     int in_channels;
     int tiles_y, tiles_x;
     int programmatic;  // launched before the kernel in front has ended (programmatic dependent launch)
+};
+
+// Values as bytes: round(255 * (value * gain + offset)), from 0 to 255; see bytes.cuh.
+struct ByteView {
+    View view;  // data null: none
+    float gain, offset;
+};
+
+// What a convolution in 8 bits has beside ConvParams, whose x is then of bytes and whose weight of [blocks_o][18][128][16].
+struct Int8Params {
+    ConvParams conv;     // end.out without data: the result is wanted in bytes only
+    const float* scale;  // [blocks_o * 64]: what a sum of an output channel is multiplied by
+    const int* start;    // the same: sums begin there, which makes x less its zero of x
+    int zero;            // of x
+    ByteView bytes;      // the result once more
+    int rows;            // of a strip
+};
+
+// 16-bit values to bytes.
+struct QuantizeParams {
+    View x;
+    ByteView bytes;
+    int images, height, width;
 };
 
 // Two convolutions, the first with bias and PReLU only.

@@ -85,6 +85,14 @@ SRFAST_DEVICE float exp_fast(float x) { return __expf(x); }
 SRFAST_DEVICE bool finite(float x) { return isfinite(x); }
 // Rounds half to even.
 SRFAST_DEVICE int round_int(float x) { return __float2int_rn(x); }
+// a * b + c, rounded once.
+SRFAST_DEVICE float fused(float a, float b, float c) { return __fmaf_rn(a, b, c); }
+// The same from 0 to 1; NaN becomes 0.
+SRFAST_DEVICE float fused_share(float a, float b, float c) { return __saturatef(__fmaf_rn(a, b, c)); }
+// The low bytes of four words.
+SRFAST_DEVICE uint32_t low_bytes(uint32_t a, uint32_t b, uint32_t c, uint32_t d) {
+    return __byte_perm(__byte_perm(a, b, 0x0040), __byte_perm(c, d, 0x0040), 0x5410);
+}
 // NaN goes through, as in torch.
 SRFAST_DEVICE float limit(float x, float low, float high) { return x < low ? low : (x > high ? high : x); }
 
@@ -148,6 +156,7 @@ SRFAST_DEVICE Words4 ldg128_cached(const void* p) {
     return v;
 }
 SRFAST_DEVICE float ldg_float(const float* p) { return __ldg(p); }
+SRFAST_DEVICE int ldg_int(const int* p) { return __ldg(p); }
 SRFAST_DEVICE void stg128(void* p, Words4 v) {
     asm volatile("st.global.v4.u32 [%0], {%1,%2,%3,%4};" ::"l"(p), "r"(v.w[0]), "r"(v.w[1]), "r"(v.w[2]), "r"(v.w[3])
                  : "memory");
@@ -158,6 +167,12 @@ SRFAST_DEVICE void stg128_if(bool condition, void* p, Words4 v) {
             static_cast<int>(condition)),
         "l"(p), "r"(v.w[0]), "r"(v.w[1]), "r"(v.w[2]), "r"(v.w[3])
         : "memory");
+}
+SRFAST_DEVICE void stg64_if(bool condition, void* p, uint32_t lo, uint32_t hi) {
+    asm volatile("{\n\t.reg .pred yes;\n\tsetp.ne.s32 yes, %0, 0;\n\t@yes st.global.v2.u32 [%1], {%2,%3};\n\t}" ::"r"(
+                     static_cast<int>(condition)),
+                 "l"(p), "r"(lo), "r"(hi)
+                 : "memory");
 }
 SRFAST_DEVICE void raise_flag(int* p) { atomicExch(p, 1); }
 

@@ -12,8 +12,9 @@
 
 namespace srfast {
 
-// A warpgroup's rows of N pixels, of which a strip has `columns`.
-template <class T, Ending E, int N>
+// A warpgroup's rows of N pixels, of which a strip has `columns`. SCALED: sums are first multiplied by a scale of their channel,
+// which the derived class has set, and rounded with the bias once.
+template <class T, Ending E, int N, bool SCALED = false>
 class RowEnd {
 public:
     static constexpr bool PRELU = kHasPrelu<E>, RESIDUAL = kHasResidual<E>;
@@ -24,7 +25,7 @@ public:
 
     // group: the warpgroup's number, for its barrier; rows: from one to its next.
     SRFAST_DEVICE RowEnd(const Epilogue& e, int block_o, uint32_t buffers, int group, int rows)
-        : e_(e), gain_(e.gain), buffers_(buffers), group_(group) {
+        : buffers_(buffers), e_(e), gain_(e.gain), group_(group) {
         const int t = thread() % 128, lane = t % 32, channel = block_o * 64 + t / 32 * 16 + lane / 4;
 #pragma unroll
         for (int h = 0; h < 2; ++h) {
@@ -73,10 +74,32 @@ public:
 
     // Makes the row of its sums and stores it; then goes on to the next.
     SRFAST_DEVICE void finish(const float (&acc)[N / 2]) {
+        make(acc);
+        const uint32_t chunk = buffers_ + chunk_;
+#pragma unroll
+        for (int j = 0; j < CHUNKS; ++j)
+            if (j * 16 + 16 <= N)
+                stg128_if(j * 16 < left_, out_ + j * out_step_, lds128(chunk + j * 2048));
+            else if (j * 16 < left_)
+                stg128(out_ + j * out_step_, lds128(chunk + j * 2048));
+        next();
+    }
+
+protected:
+    static constexpr int CHUNKS = (N * 8 + 127) / 128;  // of 16 bytes that a thread copies and stores of a row
+
+    uint32_t buffers_, chunk_;
+    int left_, y_, x_, channel_;
+    float scale_[2];  // of the thread's two channels
+    char* out_;       // the thread's first eight channels of a row
+    int out_step_;
+
+    // Makes the row of its sums, in shared memory: of the thread's pixels chunk_ and each 2048 bytes further.
+    SRFAST_DEVICE void make(const float (&acc)[N / 2]) {
         if (RESIDUAL) cp_async_wait<0>();
         // Everybody's residual is there; or, with one buffer, nobody reads the row before any more.
         if (RESIDUAL || BUFFERS == 1) sync_group(1 + group_, 128);
-        const uint32_t fragments = buffers_ + fragments_, chunk = buffers_ + chunk_;
+        const uint32_t fragments = buffers_ + fragments_;
         uint32_t r[N / 16 + 1][4] = {};
         // Of the residual the next sixteen pixels are on the way while these are made.
         if (RESIDUAL) ldmatrix_x4_transposed(r[0], fragments);
@@ -97,37 +120,35 @@ public:
             stmatrix_transposed(fragments + k * 2048, words[0], words[1]);
         }
         sync_group(1 + group_, 128);
-#pragma unroll
-        for (int j = 0; j < CHUNKS; ++j)
-            if (j * 16 + 16 <= N)
-                stg128_if(j * 16 < left_, out_ + j * out_step_, lds128(chunk + j * 2048));
-            else if (j * 16 < left_)
-                stg128(out_ + j * out_step_, lds128(chunk + j * 2048));
+    }
+    SRFAST_DEVICE void next() {
         out_ += out_row_;
         if (RESIDUAL) residual_ += residual_row_;
         if (BUFFERS == 2) buffers_ ^= ROW_BYTES;
     }
 
 private:
-    static constexpr int CHUNKS = (N * 8 + 127) / 128;  // of 16 bytes that a thread copies and stores of a row
     static_assert(BUFFERS == 1 || (ROW_BYTES & (ROW_BYTES - 1)) == 0, "the other buffer is a bit away");
 
     const Epilogue& e_;
     float bias_[2], slope_[2], gain_;
-    uint32_t buffers_, fragments_, chunk_;
-    int group_, left_, y_, x_, channel_;
-    char *out_, *residual_;             // the thread's first eight channels of a row
+    uint32_t fragments_;
+    int group_;
+    char* residual_;                    // as out_
     long long out_row_, residual_row_;  // bytes from row to row
-    int out_step_, residual_step_;      // and from its eight channels to its next
+    int residual_step_;                 // and from the thread's eight channels to its next, as out_step_
 
     SRFAST_DEVICE char* at(const View& v, int image, int y, int x0) const {
         return static_cast<char*>(v.data) +
                2 * offset_of(v, image, y * e_.shuffle + y_, x0 * e_.shuffle + x_, channel_);
     }
 
+    SRFAST_DEVICE float biased(float sum, int half) const {
+        return SCALED ? fused(sum, scale_[half], bias_[half]) : sum + bias_[half];
+    }
     // Two neighbouring pixels of a channel.
     SRFAST_DEVICE uint32_t ended(float a, float b, int half, uint32_t residual) const {
-        float v[2] = {a + bias_[half], b + bias_[half]};
+        float v[2] = {biased(a, half), biased(b, half)};
         const Floats2 r = unpack2<T>(residual);
 #pragma unroll
         for (int i = 0; i < 2; ++i) {

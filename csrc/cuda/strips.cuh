@@ -31,6 +31,15 @@ SRFAST_DEVICE Strip strip_of(const ConvParams& c, int rows, int columns, int ite
     return {rest / c.tiles_y, y0, left < rows ? left : rows, tx * columns};
 }
 
+// Strips for as many blocks as there are at most; each block keeps the weights of one block of output channels.
+inline long long cut_strips(ConvParams& p, int columns, int rows, int blocks) {
+    p.tiles_x = (p.width + columns - 1) / columns;
+    p.tiles_y = (p.height + rows - 1) / rows;
+    const int blocks_o = (p.end.channels + 63) / 64;
+    const long long items = 1LL * p.images * p.tiles_y * p.tiles_x, sets = blocks < blocks_o ? 1 : blocks / blocks_o;
+    return (items < sets ? items : sets) * blocks_o;
+}
+
 // The strips of a block: of `items` every `step`th, from `first` on.
 struct Share {
     int first, items, step;
@@ -126,11 +135,11 @@ using RowEndOf = RowEnd<T, E == Ending::general ? Ending::plain : E, W::N>;
 
 // What a warpgroup, one of two that take turns, does of a strip of a 3x3 convolution: the rows group, group + 2 and on.
 // multiply(acc, slot, meanwhile) makes a row's sums of the ring's row `slot` and the two behind it, and calls meanwhile() while
-// the products are under way. W: see WgmmaShape. `buffers`: W::SUMS_BYTES of the group's own. `first`: of the strip's rows in the
-// ring; then of the next strip's. stored() is called when the group's rows are stored, of a group without any when all rows of
-// the strip have come.
-template <class T, class W, Ending E, class F, class G>
-SRFAST_DEVICE void make_strip(const ConvParams& c, RowEndOf<T, W, E>& end, const Strip& s, uint32_t buffers,
+// the products are under way. W: see WgmmaShape. end: a RowEnd. `buffers`: W::SUMS_BYTES of the group's own. `first`: of the
+// strip's rows in the ring; then of the next strip's. stored() is called when the group's rows are stored, of a group without any
+// when all rows of the strip have come.
+template <class T, class W, Ending E, class End, class F, class G>
+SRFAST_DEVICE void make_strip(const ConvParams& c, End& end, const Strip& s, uint32_t buffers,
                               const Ring<W::RING>& ring, typename Ring<W::RING>::Turn& first, int block_o, int group,
                               const F& multiply, const G& stored) {
     if (E != Ending::general) end.begin(s.image, s.y0 + group, s.x0, W::N, c.width);

@@ -64,7 +64,7 @@ SRFAST_DEVICE void copy_layers(const TrunkParams& p, uint32_t shared, const Ring
                                const TrunkWeights& weights, const Share& share, uint32_t before) {
     const bool first = thread() == 0;
     if (first) weights.bring(p, 0);
-    PlaneRows copies(shared, ring);
+    PlaneRows<HeldShape> copies(shared, ring);
     View x = p.conv.x;
     for (int layer = 0; layer < p.count; ++layer) {
         x.data = p.images[p.layers[layer].from];

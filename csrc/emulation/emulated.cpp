@@ -7,6 +7,7 @@
 #include "../cuda/hopper.cu"
 #include "../cuda/hopper_copied.cu"
 #include "../cuda/hopper_held.cu"
+#include "../cuda/hopper_int8.cu"
 #include "../cuda/hopper_offset.cu"
 #include "../cuda/hopper_pair.cu"
 #include "../cuda/hopper_shifted.cu"

@@ -5,8 +5,8 @@
 //   - a matrix descriptor may begin at any pixel of a tile swizzled by 128 bytes, because the swizzle acts on the address;
 //     or else on the place in the matrix, and then a base offset says at which of eight rows it begins: the model takes
 //     base offset 0 in the first sense and any other in the second;
-//   - without a swizzle the leading offset leads to the next eight channels and the stride offset to the next eight pixels,
-//     and a matrix may begin at any multiple of 16 bytes;
+//   - without a swizzle the leading offset leads to the next 16 bytes of channels and the stride offset to the next eight
+//     pixels, and a matrix may begin at any multiple of 16 bytes; for bytes as for 16-bit values;
 //   - the order in which wgmma adds is the same for operands in registers and in shared memory and for all columns. Here
 //     each product of sixteen channels is summed up and then added; what the hardware does inside of one is not known.
 #pragma once
@@ -165,9 +165,8 @@ inline void stmatrix_transposed(uint32_t a, uint32_t first, uint32_t second) {
 }
 inline void stmatrix_x4_transposed(uint32_t a, const uint32_t (&words)[4]) { store_transposed<4>(a, words); }
 
-// Sixteen values of a row of a matrix that a descriptor describes.
-template <class T>
-void read_row(uint64_t descriptor, int row, float* to) {
+// 32 bytes of a row of a matrix that a descriptor describes.
+inline void read_bytes(uint64_t descriptor, int row, uint8_t (&to)[32]) {
     const bool swizzled = descriptor >> 62 == 1;
     const uint32_t base = static_cast<uint32_t>(descriptor >> 49 & 7);
     if (descriptor >> 62 > 1 || (base && !swizzled))
@@ -179,27 +178,40 @@ void read_row(uint64_t descriptor, int row, float* to) {
         a += static_cast<uint32_t>(swizzled ? row % 8 * 128 + half * 16 : row % 8 * 16) +
              (swizzled ? 0 : static_cast<uint32_t>(half) * field(16));
         if (swizzled) a ^= (base ? (static_cast<uint32_t>(row) + base) & 7 : a >> 7 & 7) << 4;
-        uint16_t values[8];
-        here().read(a, values, 16, true);
-        for (int i = 0; i < 8; ++i) to[half * 8 + i] = widen<T>(values[i]);
+        here().read(a, to + half * 16, 16, true);
     }
 }
+// The row's values: sixteen, or 32 unsigned bytes.
+template <class T>
+void read_row(uint64_t descriptor, int row, float* to) {
+    uint8_t bytes[32];
+    read_bytes(descriptor, row, bytes);
+    for (int i = 0; i < 16; ++i)
+        to[i] = widen<T>(static_cast<uint16_t>(bytes[2 * i] | static_cast<unsigned>(bytes[2 * i + 1]) << 8));
+}
+template <class T>
+void read_row(uint64_t descriptor, int row, int* to) {
+    uint8_t bytes[32];
+    read_bytes(descriptor, row, bytes);
+    std::copy(bytes, bytes + 32, to);
+}
 
-// The warpgroup's product under way; read_left(values) reads the 64 x 16 on the left when it is made.
-template <class T, int N, class F>
-void multiply_later(emulation::Block::Matrix& pending, void** slots, float* (*sums_of)(void*), uint64_t b,
+// The warpgroup's product under way; read_left(values) reads the 64 x K on the left when it is made.
+template <class T, int N, class Sum, class F>
+void multiply_later(emulation::Block::Matrix& pending, void** slots, Sum* (*sums_of)(void*), uint64_t b,
                     const F& read_left) {
-    std::vector<float*> sums;
+    constexpr int K = std::is_same_v<Sum, int> ? 32 : 16;
+    std::vector<Sum*> sums;
     for (int i = 0; i < 128; ++i) sums.push_back(sums_of(slots[i]));
     pending.open.push_back([=] {
-        std::vector<float> left(64 * 16), right(N * 16);
+        std::vector<Sum> left(64 * K), right(N * K);
         read_left(left.data());
-        for (int r = 0; r < N; ++r) read_row<T>(b, r, right.data() + r * 16);
+        for (int r = 0; r < N; ++r) read_row<T>(b, r, right.data() + r * K);
         for (int t = 0; t < 128; ++t)
             for (int i = 0; i < N / 2; ++i) {
                 const int row = t / 32 * 16 + t % 32 / 4 + i / 2 % 2 * 8, column = i / 4 * 8 + t % 4 * 2 + i % 2;
-                float sum = 0;
-                for (int k = 0; k < 16; ++k) sum += left[row * 16 + k] * right[column * 16 + k];
+                Sum sum = 0;
+                for (int k = 0; k < K; ++k) sum += left[row * K + k] * right[column * K + k];
                 sums[t][i] += sum;
             }
     });
@@ -218,7 +230,7 @@ void wgmma(float (&d)[N / 2], uint64_t a, uint64_t b) {
             const Lane& l = *static_cast<Lane*>(slots[i]);
             if (l.a != a || l.b != b) throw std::runtime_error("the threads of a warpgroup give different descriptors");
         }
-        multiply_later<T, N>(
+        multiply_later<T, N, float>(
             pending, slots, [](void* slot) { return static_cast<Lane*>(slot)->d; }, b,
             [a](float* left) {
                 for (int r = 0; r < 64; ++r) read_row<T>(a, r, left + r * 16);
@@ -226,11 +238,12 @@ void wgmma(float (&d)[N / 2], uint64_t a, uint64_t b) {
     });
 }
 
-// From registers, which are read when the product is made: what changes in between is seen.
-template <class T, int N>
-void wgmma(float (&d)[N / 2], const uint32_t (&a)[4], uint64_t b) {
+// From registers, which are read when the product is made: what changes in between is seen. read_word(word, left): a
+// thread's neighbouring values of the 64 x K on the left, whose rows are K long.
+template <class T, int N, class Sum, class F>
+void multiply_held_later(Sum (&d)[N / 2], const uint32_t (&a)[4], uint64_t b, const F& read_word) {
     struct Lane {
-        float* d;
+        Sum* d;
         const uint32_t* a;
         uint64_t b;
     } lane{d, a, b};
@@ -243,16 +256,29 @@ void wgmma(float (&d)[N / 2], const uint32_t (&a)[4], uint64_t b) {
             if (l.b != b) throw std::runtime_error("the threads of a warpgroup give different descriptors");
             held.push_back(l.a);
         }
-        multiply_later<T, N>(
+        multiply_later<T, N, Sum>(
             pending, slots, [](void* slot) { return static_cast<Lane*>(slot)->d; }, b,
-            [held](float* left) {
+            [held, read_word](Sum* left) {
+                constexpr int WORD = std::is_same_v<Sum, int> ? 4 : 2, K = 8 * WORD;  // values of a word, of a row
                 for (int t = 0; t < 128; ++t)
                     for (int i = 0; i < 4; ++i) {
-                        const int row = t / 32 * 16 + t % 32 / 4 + i % 2 * 8, column = t % 4 * 2 + i / 2 * 8;
-                        const Floats2 f = unpack2<T>(held[t][i]);
-                        left[row * 16 + column] = f.lo, left[row * 16 + column + 1] = f.hi;
+                        const int row = t / 32 * 16 + t % 32 / 4 + i % 2 * 8, column = t % 4 * WORD + i / 2 * K / 2;
+                        read_word(held[t][i], left + row * K + column);
                     }
             });
+    });
+}
+template <class T, int N>
+void wgmma(float (&d)[N / 2], const uint32_t (&a)[4], uint64_t b) {
+    multiply_held_later<T, N>(d, a, b, [](uint32_t word, float* left) {
+        const Floats2 f = unpack2<T>(word);
+        left[0] = f.lo, left[1] = f.hi;
+    });
+}
+template <class T, int N>
+void wgmma(int (&d)[N / 2], const uint32_t (&a)[4], uint64_t b) {
+    multiply_held_later<T, N>(d, a, b, [](uint32_t word, int* left) {
+        for (int i = 0; i < 4; ++i) left[i] = static_cast<int8_t>(word >> 8 * i);
     });
 }
 

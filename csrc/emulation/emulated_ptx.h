@@ -106,6 +106,11 @@ inline float rounded_sum(float a, float b) { return a + b; }
 inline float exp_fast(float x) { return std::exp(x); }
 inline bool finite(float x) { return std::isfinite(x); }
 inline int round_int(float x) { return static_cast<int>(std::nearbyint(x)); }
+inline float fused(float a, float b, float c) { return std::fma(a, b, c); }
+inline float fused_share(float a, float b, float c) { return std::fmin(std::fmax(std::fma(a, b, c), 0.f), 1.f); }
+inline uint32_t low_bytes(uint32_t a, uint32_t b, uint32_t c, uint32_t d) {
+    return (a & 255) | (b & 255) << 8 | (c & 255) << 16 | d << 24;
+}
 inline float limit(float x, float low, float high) { return x < low ? low : (x > high ? high : x); }
 
 template <class V>
@@ -154,6 +159,10 @@ inline float ldg_float(const float* p) {
     if (here().global) here().global->read_constant(seer(), p, 4);
     return *p;
 }
+inline int ldg_int(const int* p) {
+    if (here().global) here().global->read_constant(seer(), p, 4);
+    return *p;
+}
 inline void stg128(void* p, Words4 v) {
     check_aligned(p);
     if (here().global) here().global->write(seer(), p, 16);
@@ -162,6 +171,14 @@ inline void stg128(void* p, Words4 v) {
 }
 inline void stg128_if(bool condition, void* p, Words4 v) {
     if (condition) stg128(p, v);
+}
+inline void stg64_if(bool condition, void* p, uint32_t lo, uint32_t hi) {
+    if (!condition) return;
+    if (reinterpret_cast<uintptr_t>(p) % 8) throw std::runtime_error("a store of 8 bytes begins between two");
+    const uint32_t words[2] = {lo, hi};
+    if (here().global) here().global->write(seer(), p, 8);
+    here().note_store(p);
+    std::memcpy(p, words, 8);
 }
 inline void raise_flag(int* p) { *p = 1; }
 inline void count_up(uint32_t* counter) { here().global->increase(seer(), counter); }

@@ -1,8 +1,9 @@
-// The kernels with mma.sync that have special endings, once for each fault that a test plants in their sources: the module
-// srfast_cuda_planted. `planted.h`, which the test writes, has the sources with each fault in a namespace of its own, and the
+// The kernels with mma.sync that have special endings, and the convolution in 8 bits, once for each fault that a test plants in
+// their sources: the module srfast_cuda_planted. `planted.h`, which the test writes, has the sources with each fault in a namespace of its own, and the
 // list RUNS of what these namespaces hold; number 0 has no fault.
 #define SRFAST_MODULE srfast_cuda_planted
 #include "../cuda/epilogue.cuh"
+#include "../cuda/hopper_ptx.cuh"
 #include "../cuda/module.cpp"
 
 #include "planted.h"
@@ -20,6 +21,16 @@ int srfast::run_conv(const Variant& v, const ConvParams& p, const Stream& stream
 template <class T>
 int srfast::run_pair(const PairParams& p, const Stream& stream) {
     if constexpr (std::is_same_v<T, Half>) return RUNS[planted].pair(p, stream);
+    throw std::invalid_argument("faults are planted for float16");
+}
+template <class T>
+int srfast::run_conv_int8(const Int8Params& p, int blocks, const Stream& stream) {
+    if constexpr (std::is_same_v<T, Half>) return RUNS[planted].int8(p, blocks, stream);
+    throw std::invalid_argument("faults are planted for float16");
+}
+template <class T>
+int srfast::run_quantize(const QuantizeParams& p, const Stream& stream) {
+    if constexpr (std::is_same_v<T, Half>) return RUNS[planted].quantize(p, stream);
     throw std::invalid_argument("faults are planted for float16");
 }
 

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from srfast.kernels.cpu.classes import cpu_class, sets_of
+from srfast.kernels.int8 import LowPrecision
 
 _error = ""
 try:
@@ -64,19 +65,6 @@ def caches() -> tuple[int, int]:
         return 1 << 20, 32 << 20
     found = _cpu.caches()
     return found.second, found.last
-
-
-@dataclass(frozen=True)
-class LowPrecision:
-    """A convolution in the low-precision type of its instruction set. For int8: input x is stored as ``round(x / scale) + zero``.
-
-    Attributes:
-        scale: positive; not used for bfloat16.
-        zero: 0..255, what stands for 0.0.
-    """
-
-    scale: float = 1.0
-    zero: int = 0
 
 
 def default_instruction_set() -> str:

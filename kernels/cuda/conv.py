@@ -126,7 +126,8 @@ def epilogue(x: Canvas, conv: CudaConv, out: Canvas | FrameTarget, residual: Can
 def view(canvas: Canvas, align: int) -> cuda.compiled.View:
     """Return the address of the image's first pixel and its strides, checked for accesses of ``align`` bytes."""
     address = canvas.at(0, 0).data_ptr()
-    sizes = (address, *(2 * stride for stride in (canvas.image_stride, canvas.row_stride, canvas.pixel_stride)))
+    size = canvas.data.element_size()
+    sizes = (address, *(size * stride for stride in (canvas.image_stride, canvas.row_stride, canvas.pixel_stride)))
     if any(size % align for size in sizes):
         raise ValueError(
             f"pixels must begin at multiples of {align} bytes; a canvas of {list(canvas.data.shape)} has {sizes}"

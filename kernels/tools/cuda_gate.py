@@ -40,6 +40,8 @@ WANTED = {
     "pair_wgmma": ("HGMMA", "STSM", r"LDG\S*\.128", r"LDGSTS\S*\.128", r"STG\S*\.128"),
     "tail_wgmma": ("HGMMA", "STSM", "UBLKCP", r"LDGSTS\S*\.128"),
     "trunk_wgmma": ("HGMMA", "STSM", "LDSM", "UBLKCP", r"LDGSTS\S*\.128", r"STG\S*\.128", "MEMBAR", "RED"),
+    "conv_int8": ("IGMMA", "STSM", r"LDG\S*\.128", r"LDGSTS\S*\.128", r"STG\S*\.128", r"STG\S*\.64"),
+    "quantize": (r"LDG\S*\.128", r"STG\S*\.64"),
     "packed_in": (),
     "packed_out": (),
     "yuv_in": (),
@@ -51,10 +53,9 @@ WANTED = {
 # What instances for one ending (enum Ending of csrc/cuda/ending.cuh, from 1) must have besides, by its number; STSM from
 # compute capability 9.0 on.
 ENDINGS = {1: ("STSM",), 2: ("STSM",), 3: ("STSM", "LDSM"), 4: ("STSM", "LDSM")}
-HOPPER = {"conv_wgmma", "conv_held", "pair_wgmma", "tail_wgmma", "trunk_wgmma", "matrix_rate", "matrix_rate_held"}
-THREADS = {"pair_mma": 256, "tail_mma": 256} | dict.fromkeys(
-    ("conv_wgmma", "conv_held", "pair_wgmma", "tail_wgmma", "trunk_wgmma"), 384
-)
+WARPGROUPS = ("conv_wgmma", "conv_held", "conv_int8", "pair_wgmma", "tail_wgmma", "trunk_wgmma")
+HOPPER = {*WARPGROUPS, "quantize", "matrix_rate", "matrix_rate_held"}
+THREADS = {"pair_mma": 256, "tail_mma": 256, "quantize": 256} | dict.fromkeys(WARPGROUPS, 384)
 
 
 @dataclass(frozen=True)
@@ -94,7 +95,7 @@ def faults(kernel: Kernel) -> list[str]:
     threads = THREADS.get(kernel.family, 128)
     if kernel.usage["REG"] * threads > REGISTERS:
         found.append(f"needs {kernel.usage['REG']} registers in each of {threads} threads")
-    products, waits = kernel.count("HGMMA"), kernel.count(r"WARPGROUP\.DEPBAR")
+    products, waits = kernel.count("[HI]GMMA"), kernel.count(r"WARPGROUP\.DEPBAR")
     if waits * 4 > products:
         found.append(f"waits {waits} times for {products} wgmma products: the compiler has serialised them")
     found += [f"has no {wanted} instructions" for wanted in kernel.wanted if not kernel.count(wanted)]

@@ -29,6 +29,7 @@ STORE, LOAD = (
     r"LDG\.E\.128",
 )  # 16 bytes of a result; of a residual that the kernel in front may have written
 VALUE = r"STG\.E\.U16"  # one value of a result
+BYTES = r"STG\.E\.64"  # eight values of a result as bytes
 Key = tuple[str, str]  # kernel with its form, ending
 
 
@@ -68,6 +69,8 @@ def paths(kernel: Kernel) -> Iterator[tuple[Key, Route]]:
         yield from _tiled(kernel, family, "HMMA", 8 if special else 14 * 16 * 8 // 256, "EXIT")
     elif family in ("conv_held", "pair_wgmma"):
         yield from _tiled(kernel, family, r"WARPGROUP\.DEPBAR", 4, "HGMMA.*")
+    elif family == "conv_int8":
+        yield (family, ENDINGS[given[-1]]), Route(r"WARPGROUP\.DEPBAR", (STORE, BYTES) * 4, "IGMMA.*")
     elif family == "conv_wgmma":
         yield from _tiled(
             kernel, f"{family} {WINDOWS[given[0]]}", r"WARPGROUP\.DEPBAR", 8 if given[0] in (1, 3) else 4, "HGMMA.*"

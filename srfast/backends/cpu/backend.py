@@ -18,11 +18,13 @@ from srfast.backends.base import Executable, TilingTraits, reference_only, relea
 from srfast.backends.cpu.choice import choose
 from srfast.backends.cpu.network import CompiledExecutable, CompiledNetwork
 from srfast.backends.cpu.onednn import missing_reason, onednn_build, onednn_step
-from srfast.backends.cpu.quantize import Int8, lowp_convs
+from srfast.backends.cpu.quantize import lowp_convs
 from srfast.backends.cpu.ways import Way, runnable
+from srfast.backends.int8 import Int8
 from srfast.backends.measured import network_kind
 from srfast.kernels import cpu as kernels
 from srfast.kernels.cpu.classes import cpu_class
+from srfast.kernels.int8 import LowPrecision
 from srfast.plan import Plan
 
 INT8_SETS = ("amx_int8", "vnni")  # instruction sets of 8-bit convolutions, faster first
@@ -96,10 +98,10 @@ class CpuBackend:
         int8 = self.int8 if dtype == torch.float32 else None
         if (way.path == "onednn" and int8 is None) or not plan.nodes or reference_only(plan):
             return _Steps(plan)
-        lowp: dict[str, kernels.LowPrecision] = {}
+        lowp: dict[str, LowPrecision] = {}
         instruction_set: str | None = way.path
         if bf16:
-            lowp = {node.output: kernels.LowPrecision() for node in lowp_convs(plan)}
+            lowp = {node.output: LowPrecision() for node in lowp_convs(plan)}
         elif int8 is not None:
             lowp, instruction_set = dict(int8.convs), int8_set()
         network = CompiledNetwork(plan, winograd=self.winograd, lowp=lowp, instruction_set=instruction_set)

@@ -8,9 +8,8 @@ import torch
 from torch import Tensor
 
 from srfast.backends.cpu.backend import CpuBackend
-from srfast.backends.cpu.quantize import Int8, lowp_convs
-from srfast.backends.reference import run_node
-from srfast.kernels.cpu import LowPrecision
+from srfast.backends.cpu.quantize import lowp_convs
+from srfast.backends.int8 import Int8, find_roundings, psnr
 from srfast.plan import Plan
 
 
@@ -26,33 +25,7 @@ def calibrate(plan: Plan, images: Tensor, peak: float) -> Int8:
     Raises:
         ValueError: the images are none, or the results are not finite.
     """
-    if images.ndim != 4 or not images.numel():
-        raise ValueError(f"calibration needs images [N, C, H, W], not {list(images.shape)}")
-    wanted = lowp_convs(plan)
-    names = {name for node in wanted for name in node.sources}
-    values: dict[str, Tensor] = {plan.input: images.float()}
-    ranges: dict[str, tuple[float, float]] = {}
-    for index, node in enumerate(plan.nodes):
-        y = values[node.output] = run_node(node, values)
-        if node.output in names:
-            ranges[node.output] = (float(y.min()), float(y.max()))
-        # The images are real ones and the reference keeps everything: without this all activations would be in memory at
-        # once.
-        later = {name for other in plan.nodes[index + 1 :] for name in other.inputs} | {plan.output}
-        values = {name: value for name, value in values.items() if name in later}
-    expected = values[plan.output]
-    convs = {node.output: _lowp([ranges[name] for name in node.sources]) for node in wanted}
+    convs, expected = find_roundings(plan, images, lowp_convs(plan))
     # The loss of this run is what is to be found, so none can be given to it yet.
     y = CpuBackend(int8=Int8(convs, math.inf)).compile(plan, images.device, torch.float32)(images.float())
-    error = float((y - expected).square().mean())
-    if not math.isfinite(error):
-        raise ValueError("the network gives NaN or infinite values for the calibration images")
-    return Int8(convs, 10 * math.log10(peak**2 / error) if error else math.inf)
-
-
-def _lowp(ranges: list[tuple[float, float]]) -> LowPrecision:
-    """One rounding for inputs of these ranges; 0.0, which surrounds every image, is exact."""
-    low, high = min(0.0, *(low for low, _ in ranges)), max(0.0, *(high for _, high in ranges))
-    # A range of nothing, as behind a dead channel, must not divide by zero; any scale rounds its zeros exactly.
-    scale = (high - low) / 255 or 1.0
-    return LowPrecision(scale, min(255, max(0, round(-low / scale))))
+    return Int8(convs, psnr(y, expected, peak))

@@ -14,7 +14,8 @@ from srfast.backends.base import FrameExecutable, TilingTraits, enlarged_residua
 from srfast.backends.cpu.lower import lowered, uses_winograd
 from srfast.backends.cpu.operations import operation
 from srfast.backends.cpu.schedule import Layer, chains, schedule
-from srfast.kernels.cpu import LowPrecision, Network, Step, winograd_tile
+from srfast.kernels.cpu import Network, Step, winograd_tile
+from srfast.kernels.int8 import LowPrecision
 from srfast.plan import ChannelGate, Conv, Node, Plan
 
 # Channels that are computed together. Wider activations are kept as several images of so many channels: pixels far apart in

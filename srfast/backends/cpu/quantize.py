@@ -6,25 +6,8 @@ activation. The first and the last convolution, everything that is added and eve
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-
-from srfast.kernels.cpu import LowPrecision, lowp_fits
+from srfast.kernels.cpu import lowp_fits
 from srfast.plan import Conv, Plan
-
-
-@dataclass(frozen=True)
-class Int8:
-    """A calibrated network.
-
-    Attributes:
-        convs: the 8-bit convolutions by the name of their output, and how their inputs are rounded.
-        psnr: dB between the results in 8 bits and in float32 on the calibration images, of the plan's own peak; infinite
-            where they are equal.
-    """
-
-    convs: Mapping[str, LowPrecision]
-    psnr: float
 
 
 def lowp_convs(plan: Plan) -> list[Conv]:

@@ -9,10 +9,13 @@ import torch
 
 from srfast.backends.base import Executable, reference_only
 from srfast.backends.cuda.convs import conv_reason, kernel_plan
+from srfast.backends.cuda.int8 import int8_reason
 from srfast.backends.cuda.program import Program, pack_plan
 from srfast.backends.gpu.executable import OLDEST, GpuExecutable
+from srfast.backends.int8 import Int8
 from srfast.kernels import cuda
 from srfast.kernels.configs import device_names
+from srfast.kernels.cuda.hopper import hopper_reason
 from srfast.plan import Conv, Plan
 
 
@@ -22,26 +25,35 @@ class CudaBackend:
 
     Args:
         graphs: replays CUDA graphs instead of launching kernel by kernel.
+        int8: what ``calibrate.calibrate`` made of the plan: its 3x3 convolutions of 64 channels run in 8 bits, on Hopper.
     """
 
     name: ClassVar[str] = "cuda"
 
     graphs: bool = True
+    int8: Int8 | None = None
 
     def device_reasons(self, device: torch.device, dtype: torch.dtype) -> list[str]:
         reasons = [reason] if (reason := cuda.unavailable_reason()) else []
         if dtype not in cuda.DTYPES:
             reasons.append(f"it computes in float16 or bfloat16, not {str(dtype).removeprefix('torch.')}")
-        return reasons + _device_reasons(device)
+        reasons += _device_reasons(device)
+        if self.int8 is not None and not reasons and (reason := hopper_reason(device)):
+            reasons.append(f"its 8-bit convolutions do not run here: {reason}")
+        return reasons
 
     def not_supported_reasons(self, plan: Plan, device: torch.device, dtype: torch.dtype) -> list[str]:
         reasons = self.device_reasons(device, dtype) + reference_only(plan)
-        convs = [node for node in kernel_plan(plan).nodes if isinstance(node, Conv)]
+        plan = kernel_plan(plan)
+        if self.int8 is not None and (reason := int8_reason(plan, self.int8.convs)):
+            reasons.append(reason)
+        convs = [node for node in plan.nodes if isinstance(node, Conv)]
         return reasons + sorted({text for node in convs if (text := conv_reason(node))})
 
     def compile(self, plan: Plan, device: torch.device, dtype: torch.dtype) -> Executable:
         plan = kernel_plan(plan)
-        steps = pack_plan(plan, device_names(device), dtype, device)
+        roundings = self.int8.convs if self.int8 is not None else {}
+        steps = pack_plan(plan, device_names(device), dtype, device, roundings)
         graphs = self.graphs and device.type == "cuda"
         return GpuExecutable(plan, device, lambda size: Program(plan, steps, size, dtype, device), graphs)
 

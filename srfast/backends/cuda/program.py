@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -10,6 +11,7 @@ from torch import Tensor
 from srfast.backends.base import enlarged_residuals
 from srfast.backends.cuda.convs import config_of, pack_node, single_launch
 from srfast.backends.cuda.fused import Fused, fused_pairs
+from srfast.backends.cuda.int8 import ByteStep, byte_steps, in_bytes, pack_int8_convs
 from srfast.backends.cuda.trunk import Trunk, fused_trunks
 from srfast.backends.gpu.buffers import Canvases, read_from
 from srfast.backends.gpu.cuda_graph import Launch
@@ -17,6 +19,7 @@ from srfast.backends.gpu.layout import row_slots
 from srfast.backends.reference import run_node
 from srfast.kernels.buffers import Canvas
 from srfast.kernels.cuda.config import CudaConfig
+from srfast.kernels.cuda.conv_int8 import ByteCanvas, conv_int8_launch, quantize_launch
 from srfast.kernels.cuda.frames import (
     load_planes_launch,
     packed_in_launch,
@@ -24,6 +27,7 @@ from srfast.kernels.cuda.frames import (
     store_planes_launch,
 )
 from srfast.kernels.cuda.pack import CudaConv
+from srfast.kernels.int8 import LowPrecision
 from srfast.kernels.planes import Planes
 from srfast.kernels.targets import PEAKS, FrameTarget
 from srfast.plan import Conv, Node, Plan
@@ -39,6 +43,7 @@ class CudaStep:
         reads: activations; the first ``sources`` of them, channels in a row, are the input.
         fused: both convolutions, where two are one launch.
         trunk: all convolutions, where a run of them is one launch.
+        int8: what it does in 8 bits; without a convolution it makes bytes of what was launched before it.
     """
 
     node: Node
@@ -48,6 +53,13 @@ class CudaStep:
     config: CudaConfig = _PLAIN
     fused: Fused | None = None
     trunk: Trunk | None = None
+    int8: ByteStep | None = None
+
+    @property
+    def writes(self) -> tuple[str, ...]:
+        """Activations that the launch makes, in 16 bits or in bytes."""
+        halves = (self.node.output,) if self.int8 is None or (self.int8.conv is not None and self.int8.halves) else ()
+        return (*halves, *(() if self.int8 is None or self.int8.rounding is None else (in_bytes(self.node.output),)))
 
     @property
     def writes_frames(self) -> bool:
@@ -56,24 +68,38 @@ class CudaStep:
         return self.conv is not None and not pair and not self.config.kernel.startswith("wgmma")
 
 
-def pack_plan(plan: Plan, names: tuple[str, ...], dtype: torch.dtype, device: torch.device) -> list[CudaStep]:
-    """The launches of a plan in order, weights packed; ``names`` select the configurations."""
+def pack_plan(
+    plan: Plan,
+    names: tuple[str, ...],
+    dtype: torch.dtype,
+    device: torch.device,
+    roundings: Mapping[str, LowPrecision] | None = None,
+) -> list[CudaStep]:
+    """The launches of a plan in order, weights packed.
+
+    Args:
+        names: select the configurations.
+        roundings: of the inputs of convolutions that run in 8 bits, by the names of their outputs.
+    """
     enlarged = {name: small for name, (small, _) in enlarged_residuals(plan).items()}
     packed = {
         node.output: pack_node(node, config_of(node, names), dtype, device)
         for node in plan.nodes
         if isinstance(node, Conv)
     }
+    int8 = pack_int8_convs(plan, roundings or {}, dtype, device)
     trunks = {
         trunk.nodes[-1].output: trunk
         for trunk in fused_trunks(plan, names, dtype, device, lambda node: packed[node.output])
+        if not {node.output for node in trunk.nodes} & set(int8)
     }
-    in_trunks = {node.output for trunk in trunks.values() for node in trunk.nodes}
+    taken = {node.output for trunk in trunks.values() for node in trunk.nodes} | set(int8)
     pairs = {
         output: pair
         for output, pair in fused_pairs(plan, names, dtype, device, lambda node: packed[node.output]).items()
-        if not {output, pair.before.output} & in_trunks
+        if not {output, pair.before.output} & taken
     }
+    in_trunks = taken - set(int8)
     # Neither residuals that are enlarged on the way nor convolutions before the last of a launch are launches of their own.
     skipped = {*enlarged, *(pair.before.output for pair in pairs.values()), *(in_trunks - set(trunks))}
     other = plan.map_tensors(lambda t: t.to(device, dtype))
@@ -90,12 +116,25 @@ def pack_plan(plan: Plan, names: tuple[str, ...], dtype: torch.dtype, device: to
             continue
         residual = () if node.residual is None else (enlarged.get(node.residual, node.residual),)
         sources, conv = node.sources, packed[node.output]
-        if node.output in pairs:
+        if node.output in int8:
+            steps.append(CudaStep(node, (in_bytes(node.input), *residual)))
+        elif node.output in pairs:
             pair = pairs[node.output]
             steps.append(CudaStep(node, (*pair.before.sources, *residual), 1, conv, pair.config, pair))
         else:
             steps.append(CudaStep(node, (*sources, *residual), len(sources), conv, config_of(node, names)))
-    return steps
+    return _with_bytes(plan, steps, byte_steps(plan, [step.node for step in steps], int8))
+
+
+def _with_bytes(plan: Plan, steps: list[CudaStep], in_8_bits: Mapping[str, ByteStep]) -> list[CudaStep]:
+    found = []
+    for step in steps:
+        name = step.node.output
+        int8 = in_8_bits.get(name)
+        found.append(step if int8 is None or int8.conv is None else replace(step, int8=int8))
+        if int8 is not None and int8.conv is None:
+            found.append(CudaStep(step.node, (name,), int8=int8))
+    return found
 
 
 class Program:
@@ -111,18 +150,22 @@ class Program:
         self._shapes = plan.shapes()
         self._slots = row_slots([step.reads[: step.sources] for step in steps if step.conv], self._shapes)
         self._canvases = Canvases(self._shapes, self._slots, size, dtype, device)
+        byte_shapes = {in_bytes(name): shape for name, shape in self._shapes.items()}
+        self._bytes = Canvases(byte_shapes, {}, size, torch.uint8, device)
+        self._byte_names = set(byte_shapes)
         self.source = self._canvases.allocate(plan.input)
         self._body: list[Launch] = []
         # The step after which nobody reads an activation, so that a later one may have its memory.
         last = {name: i for i, step in enumerate(steps) for name in step.reads}
         for i, step in enumerate(steps):
-            target = self._canvases.allocate(step.node.output)
+            for name in step.writes:
+                self._home(name).allocate(name)
             # The last step's target is the caller's: an activation, or frames.
             if i + 1 < len(steps):
-                self._body += self._launches(step, target)
+                self._body += self._byte_launches(step) or self._launches(step, self._canvases[step.node.output])
                 # The input keeps its canvas: the next image is copied into it, and a graph knows it by its address.
                 for name in {n for n in step.reads if last[n] == i and n not in (plan.output, plan.input)}:
-                    self._canvases.release(name)
+                    self._home(name).release(name)
         self._last = steps[-1] if steps else None
         self._result = self._canvases[plan.output]
 
@@ -147,6 +190,22 @@ class Program:
     def _finish(self) -> list[Launch]:
         """The last launches, into the canvas of the result."""
         return [] if self._last is None else self._launches(self._last, self._result)
+
+    def _home(self, name: str) -> Canvases:
+        return self._bytes if name in self._byte_names else self._canvases
+
+    def _byte_launches(self, step: CudaStep) -> list[Launch]:
+        """The launch of a step in 8 bits; none of another."""
+        if step.int8 is None:
+            return []
+        name, int8 = step.node.output, step.int8
+        target = None if int8.rounding is None else ByteCanvas(self._bytes[in_bytes(name)], int8.rounding)
+        if int8.conv is None:
+            assert target is not None, "what is no convolution makes bytes"
+            return [quantize_launch(self._canvases[name], target)]
+        halves = self._canvases[name] if int8.halves else None
+        residual = self._canvases[step.reads[1]] if len(step.reads) > 1 else None
+        return [conv_int8_launch(self._bytes[step.reads[0]], int8.conv, halves, residual, out_bytes=target)]
 
     def _launches(self, step: CudaStep, out: Canvas | FrameTarget) -> list[Launch]:
         if step.trunk is not None:

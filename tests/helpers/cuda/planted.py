@@ -1,4 +1,4 @@
-"""Faults to plant in the sources of the kernels' special endings, and a module that has the kernels once with each.
+"""Faults to plant in the sources of the kernels' special endings and of the convolution in 8 bits, and a module with each.
 
 What changes is a piece of the source that must be there once, so a fault cannot outlive the code that it was in.
 """
@@ -10,14 +10,17 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 from srfast.kernels.cuda.pack import Variant
 from tests.helpers.cuda import emulation
 from tests.helpers.cuda.endings import GENERAL, check_conv, check_ending, check_pair_ending
+from tests.helpers.cuda.int8 import check_int8
 from tests.helpers.cuda.problems import HALF, problem
 
 NAME = "srfast_cuda_planted"
 SOURCES = ("ending.cuh", "tile_end.cuh", "conv_mma.cuh", "pair_mma.cuh")
+INT8_SOURCES = ("ending.cuh", "row_end.cuh", "strips.cuh", "conv_held.cuh", "bytes.cuh", "conv_int8.cuh")
 SMALL, LARGE = Variant(64, 64, 3), Variant(64, 64, 3, 16, 16)
 
 
@@ -42,19 +45,27 @@ def pair(residual: bool = False) -> Callable[[], None]:
     return lambda: check_pair_ending((15, 20), 1, HALF, False, residual)
 
 
+@cache
+def int8(**options: Any) -> Callable[[], None]:
+    """The check of a convolution in 8 bits with strips that are cut on the right and below."""
+    return lambda: check_int8((5, 67), **options)
+
+
 @dataclass(frozen=True)
 class Fault:
     """A wrong piece of source and the check that finds it.
 
     Attributes:
         kind: what is wrong, in words.
-        old, new: text that occurs once in ``SOURCES``, and what takes its place.
+        old, new: text that occurs once in ``SOURCES``, or in ``INT8_SOURCES``, and what takes its place.
+        int8: the fault is in the convolution in 8 bits.
     """
 
     kind: str
     old: str
     new: str
     check: Callable[[], None]
+    int8: bool = False
 
     @property
     def of_pair(self) -> bool:
@@ -62,6 +73,7 @@ class Fault:
         return self.old in (emulation.REPOSITORY / "csrc" / "cuda" / "pair_mma.cuh").read_text()
 
 
+RUN = '#include "planted_run.h"\n'
 BARRIER = "        sync_warp();\n        char* base"
 COPY = """            cp_async_wait<0>();
             sync_warp();
@@ -175,37 +187,150 @@ FAULTS = (
     Fault("pair's result over the middle", "P::TILE, P::TILE, halo + warp", "P::TILE, P::TILE, middle + warp", pair()),
     Fault("pair's rows beyond its own", "P::TILE, P::TILE, halo + warp", "16, P::TILE, halo + warp", pair()),
     Fault("pair's columns beyond its own", "P::TILE, P::TILE, halo + warp", "P::TILE, 16, halo + warp", pair()),
+    Fault("zeros outside of bytes", "p.zero * 0x01010101u", "0", int8(), int8=True),
+    Fault("byte outside once", "p.zero * 0x01010101u", "static_cast<uint32_t>(p.zero)", int8(), int8=True),
+    Fault("sums that begin at zero", "sums[i] = start[i / 2 % 2]", "sums[i] = 0", int8(), int8=True),
+    Fault("start of the other row", "sums[i] = start[i / 2 % 2]", "sums[i] = start[1 - i / 2 % 2]", int8(), int8=True),
+    Fault(
+        "scale of the other row",
+        "fused(sum, scale_[half], bias_[half])",
+        "fused(sum, scale_[1 - half], bias_[half])",
+        int8(),
+        int8=True,
+    ),
+    Fault(
+        "starts of one warp",
+        "block_o * 64 + t / 32 * 16 + t % 32 / 4, group",
+        "block_o * 64 + t % 32 / 4, group",
+        int8(),
+        int8=True,
+    ),
+    Fault(
+        "starts of one block",
+        "channel = block_o * 64 + t / 32 * 16 + t % 32 / 4, group",
+        "channel = t / 32 * 16 + t % 32 / 4, group",
+        int8(shuffle=2),
+        int8=True,
+    ),
+    Fault(
+        "planes in another order",
+        "step % TAP * 2 * H::PLANE_BYTES",
+        "(TAP - 1 - step % TAP) * 2 * H::PLANE_BYTES",
+        int8(),
+        int8=True,
+    ),
+    Fault(
+        "columns of the kernel exchanged",
+        "pixels + step / TAP * 16",
+        "pixels + (2 - step / TAP) * 16",
+        int8(),
+        int8=True,
+    ),
+    Fault(
+        "planes too far apart",
+        "static_cast<uint64_t>(PITCH) << 16",
+        "static_cast<uint64_t>(PITCH + 1) << 16",
+        int8(),
+        int8=True,
+    ),
+    Fault("chunks of eight bytes", "CHUNK = 16 / sizeof(Element), ", "CHUNK = 8, ", int8(), int8=True),
+    Fault(
+        "rows read before they are there", "if (--missing == 0) cp_async_wait<0>();", "--missing;", int8(), int8=True
+    ),
+    Fault(
+        "rows without a fence",
+        "        copies_see_writes();\n        sync_warp();",
+        "        sync_warp();",
+        int8(),
+        int8=True,
+    ),
+    Fault(
+        "bytes in another order",
+        "byte(a.lo), byte(a.hi), byte(b.lo), byte(b.hi)",
+        "byte(a.hi), byte(a.lo), byte(b.lo), byte(b.hi)",
+        int8(),
+        int8=True,
+    ),
+    Fault(
+        "bytes cut off",
+        "fused_share(value, gain, offset)",
+        "fused(value, gain, offset)",
+        int8(residual=True),
+        int8=True,
+    ),
+    Fault("bytes without their zero", "offset(v.offset)", "offset(0.f)", int8(), int8=True),
+    Fault(
+        "bytes of the wrong phase",
+        "x0 * e_.shuffle + this->x_, this->channel_",
+        "x0 * e_.shuffle, this->channel_",
+        int8(shuffle=2),
+        int8=True,
+    ),
+    Fault("bytes of one row", "        bytes_ += row_;\n", "", int8(), int8=True),
+    Fault(
+        "bytes beside the image",
+        "bytes_left = b_.view.data ? this->left_ : 0",
+        "bytes_left = b_.view.data ? N : 0",
+        int8(),
+        int8=True,
+    ),
+    Fault(
+        "16-bit values nobody wants",
+        "halves_left = e_.out.data ? this->left_ : 0",
+        "halves_left = this->left_ - (e_.out.data ? 16 : 0)",
+        int8(),
+        int8=True,
+    ),
+    Fault(
+        "8-bit residual left out",
+        "rounded_sum(rounded_product(v[i], gain_), i ? r.hi : r.lo)",
+        "rounded_product(v[i], gain_)",
+        int8(residual=True),
+        int8=True,
+    ),
 )
 
 
 def header() -> str:
     """The text of ``planted.h``, see csrc/emulation/planted.cpp; number 0 is the code as it is."""
-    folder = emulation.REPOSITORY / "csrc" / "cuda"
-    lines = [line for name in SOURCES for line in (folder / name).read_text().splitlines(keepends=True)]
-    text = "".join(line for line in lines if not line.startswith(("#include", "#pragma once")))
     # A fault may leave a variable without use.
-    parts = ['#pragma GCC diagnostic ignored "-Wunused-but-set-variable"\n#include "../cuda/kernels.h"\n']
-    runs = []
-    for number, fault in enumerate((None, *FAULTS)):
-        changed = text
-        if fault:
-            assert text.count(fault.old) == 1, f"{fault.kind}: {fault.old!r} is {text.count(fault.old)} times there"
-            changed = text.replace(fault.old, fault.new)
+    parts = ['#pragma GCC diagnostic ignored "-Wunused-but-set-variable"\n#include "../cuda/hopper.h"\n']
+    parts += [_space("whole_int8", _text(INT8_SOURCES), ""), _space("whole", _text(SOURCES), RUN)]
+    runs = [("whole", "whole", "whole_int8")]
+    for number, fault in enumerate(FAULTS):
+        text = _text(INT8_SOURCES if fault.int8 else SOURCES)
+        assert text.count(fault.old) == 1, f"{fault.kind}: {fault.old!r} is {text.count(fault.old)} times there"
         space = f"planted_{number}"
-        changed = changed.replace("namespace srfast {", f"namespace srfast::{space} {{")
-        parts.append(f'{changed}\nnamespace srfast::{space} {{\n#include "planted_run.h"\n}}\n')
-        # A kernel that a fault is not in is taken from number 0.
-        has_pair = fault is None or fault.of_pair
-        has_conv = not has_pair or fault is None
-        runs.append(
-            f"    {{srfast::planted_{number * has_conv}::run_planted_conv, "
-            f"srfast::planted_{number * has_pair}::run_pair<srfast::Half>}},\n"
-        )
+        parts.append(_space(space, text.replace(fault.old, fault.new), "" if fault.int8 else RUN))
+        # A kernel that a fault is not in is taken whole.
+        conv, pair = not fault.int8 and not fault.of_pair, not fault.int8 and fault.of_pair
+        runs.append((space if conv else "whole", space if pair else "whole", space if fault.int8 else "whole_int8"))
+    rows = [
+        f"    {{srfast::{conv}::run_planted_conv, srfast::{pair}::run_pair<srfast::Half>, "
+        f"srfast::{int8}::run_conv_int8<srfast::Half>, srfast::{int8}::run_quantize<srfast::Half>}},\n"
+        for conv, pair, int8 in runs
+    ]
     parts.append(
         "static const struct {\n    int (*conv)(const srfast::Variant&, const srfast::ConvParams&, const srfast::Stream&);\n"
-        "    int (*pair)(const srfast::PairParams&, const srfast::Stream&);\n} RUNS[] = {\n" + "".join(runs) + "};\n"
+        "    int (*pair)(const srfast::PairParams&, const srfast::Stream&);\n"
+        "    int (*int8)(const srfast::Int8Params&, int, const srfast::Stream&);\n"
+        "    int (*quantize)(const srfast::QuantizeParams&, const srfast::Stream&);\n} RUNS[] = {\n"
+        + "".join(rows)
+        + "};\n"
     )
     return "".join(parts)
+
+
+def _text(sources: tuple[str, ...]) -> str:
+    folder = emulation.REPOSITORY / "csrc" / "cuda"
+    lines = [line for name in sources for line in (folder / name).read_text().splitlines(keepends=True)]
+    return "".join(line for line in lines if not line.startswith(("#include", "#pragma once")))
+
+
+def _space(name: str, text: str, run: str) -> str:
+    """The sources in a namespace of their own, with what runs them."""
+    inside = text.replace("namespace srfast {", f"namespace srfast::{name} {{")
+    return f"{inside}\nnamespace srfast::{name} {{\n{run}}}\n"
 
 
 def build() -> Path:

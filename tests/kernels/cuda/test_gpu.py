@@ -12,6 +12,7 @@ from srfast.engine import Engine
 from srfast.kernels import cuda
 from srfast.kernels.buffers import Canvas
 from srfast.kernels.cuda.conv import conv_launch
+from srfast.kernels.cuda.conv_int8 import ByteCanvas, conv_int8_launch, pack_int8, quantize_launch
 from srfast.kernels.cuda.frames import load_planes_launch, store_planes_launch
 from srfast.kernels.cuda.hopper import FORMS as HOPPER
 from srfast.kernels.cuda.hopper import hopper_launch
@@ -21,6 +22,7 @@ from srfast.kernels.cuda.pair import pair_launch
 from srfast.kernels.cuda.tail import FORMS as TAILS
 from srfast.kernels.cuda.tail import pack_tail, tail_bytes, tail_launch
 from srfast.kernels.cuda.trunk import Layer, pack_trunk, trunk_launch
+from srfast.kernels.int8 import LowPrecision, int8_reference, quantize_reference
 from srfast.kernels.planes import PlaneColour, Planes, load_planes_reference, store_planes_reference
 from srfast.kernels.reference import conv_reference
 from srfast.models import SRResNet, SRVGGNetCompact
@@ -130,6 +132,27 @@ def test_hopper(size: tuple[int, int], form: str) -> None:
     out = on_gpu(torch.zeros_like(x))
     hopper_launch(on_gpu(x), pack_conv(weight, bias, device="cuda"), out, form=form)()
     torch.testing.assert_close(out.nchw().float(), expected_of(x, weight, bias), rtol=2e-3, atol=2e-3)
+
+
+@pytest.mark.parametrize("residual", [False, True])
+@pytest.mark.parametrize("size", [(1, 1), (17, 64), (135, 241)])
+def test_8_bits_have_the_bits_of_their_twin(size: tuple[int, int], residual: bool) -> None:
+    """Sums of integers know no order, so even here nothing may differ."""
+    need_hopper("wgmma")
+    x, weight, bias = problem(64, 64, 3, size)
+    rounding, after = LowPrecision(0.031, 120), LowPrecision(0.02, 99)
+    slope = torch.tensor([0.2], device="cuda")
+    source, out = on_gpu(x), on_gpu(torch.zeros_like(x))
+    given, result = (on_gpu(torch.zeros(x.shape, dtype=torch.uint8)) for _ in range(2))
+    packed = pack_int8(weight, bias, rounding, act="prelu", slope=slope, device="cuda")
+    quantize_launch(source, ByteCanvas(given, rounding))()
+    conv_int8_launch(given, packed, out, source if residual else None, out_bytes=ByteCanvas(result, after))()
+    in_bytes = quantize_reference(x, rounding)
+    assert torch.equal(given.nchw(), in_bytes)
+    added = x if residual else None
+    expected = int8_reference(in_bytes, rounding, weight, bias, act="prelu", slope=slope, residual=added).half()
+    assert torch.equal(out.nchw(), expected)
+    assert torch.equal(result.nchw(), quantize_reference(expected, after))
 
 
 @pytest.mark.parametrize("rows", [None, 3])

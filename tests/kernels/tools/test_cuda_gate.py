@@ -31,6 +31,11 @@ def kernel(sass: str = GOOD, name: str = NAME, registers: int = 168, stack: int 
         (kernel(GOOD.replace(".BYPASS.128", "")), "no LDGSTS"),
         (kernel(name=NAME.replace("8conv_mma", "10conv_wgmma")), "no HGMMA"),
         (kernel(GOOD + "\t HGMMA.64x64x16.F32 R24\n" * 7 + "\t WARPGROUP.DEPBAR.LE gsb0, 0x0\n" * 2), "2 times for 7"),
+        (kernel(name=NAME.replace("8conv_mma", "9conv_int8")), r"no IGMMA.*no STG.*\\.64"),
+        (
+            kernel(GOOD + "\t IGMMA.64x64x32.S8.U8 R24\n" * 7 + "\t WARPGROUP.DEPBAR.LE gsb0, 0x0\n" * 2),
+            "2 times for 7",
+        ),
         (kernel(GOOD.replace("LDSM", "LDS"), name=ENDING, arch="90a"), "no HGMMA.*no STSM.*no LDSM"),
         (kernel(name=TILE_ENDING), ""),
         (kernel(name=TILE_ENDING, arch="90a"), "^has no STSM instructions$"),
