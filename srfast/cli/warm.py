@@ -42,16 +42,15 @@ def _warm(args: argparse.Namespace) -> int:
     with load(
         args.model, **hints, backend=args.backend, device=args.device, dtype=args.dtype, tile=args.tile
     ) as upscaler:
-        engine = upscaler.engine
         for width, height in args.size:
             start = time.monotonic()
+            engine = upscaler.engine.for_frames(8, height, width)
             _run_once(engine, height, width)
             seconds = time.monotonic() - start
             print(escaped(f"{upscaler.name} {width}x{height} by {engine.backend.name}: {seconds:.1f} s"))
-        if engine.device.type != "cuda":
-            print(
-                f"on the {engine.device.type} nothing is compiled that a later start could use; name a GPU by --device"
-            )
+        device = upscaler.engine.device.type
+        if device != "cuda":
+            print(f"on the {device} nothing is compiled that a later start could use; name a GPU by --device")
     return 0
 
 
