@@ -11,7 +11,7 @@ from srfast.backends.base import Backend, Candidate, Executable, FrameExecutable
 from srfast.backends.cpu import CpuBackend
 from srfast.backends.cpu.choice import choose
 from srfast.backends.cpu.ways import Way
-from srfast.backends.cuda import CudaBackend
+from srfast.backends.cuda import CudaBackend, TrunkBackend
 from srfast.backends.gpu.choice import choose as choose_gpu
 from srfast.backends.kernel_choice import preferred
 from srfast.backends.measured import Choice, network_kind
@@ -46,6 +46,7 @@ BACKENDS: tuple[Candidate, ...] = (
     GluonBackend(),
     CudaBackend(),
     MixedBackend(),
+    TrunkBackend(),
     CpuBackend(),
     ReferenceBackend(),
 )

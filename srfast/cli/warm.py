@@ -27,7 +27,7 @@ def add(commands: Any, common: argparse.ArgumentParser) -> None:
         required=True,
         help="width and height of the input in pixels, such as 1920x1080; may be given more than once",
     )
-    p.add_argument("--backend", default="auto", help="auto (default), triton, gluon, cuda or mixed")
+    p.add_argument("--backend", default="auto", help="auto (default), triton, gluon, cuda, mixed or trunk")
     p.add_argument("--device", help="cuda, cuda:1, ...; the first GPU by default")
     p.add_argument("--dtype", choices=["fp16", "bf16", "fp32"], help="the fastest that is exact enough by default")
     p.add_argument("-t", "--tile", type=int, help="tile side in input pixels, 0 for none; as memory allows by default")

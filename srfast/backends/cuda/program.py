@@ -56,24 +56,33 @@ class CudaStep:
         return self.conv is not None and not pair and not self.config.kernel.startswith("wgmma")
 
 
-def pack_plan(plan: Plan, names: tuple[str, ...], dtype: torch.dtype, device: torch.device) -> list[CudaStep]:
-    """The launches of a plan in order, weights packed; ``names`` select the configurations."""
+def pack_plan(
+    plan: Plan, names: tuple[str, ...], dtype: torch.dtype, device: torch.device, measured_trunks: bool = True
+) -> list[CudaStep]:
+    """The launches of a plan in order, weights packed.
+
+    Args:
+        plan: what runs.
+        names: select the configurations.
+        dtype, device: of the weights.
+        measured_trunks: a trunk is one launch only where that was measured to be faster.
+    """
     enlarged = {name: small for name, (small, _) in enlarged_residuals(plan).items()}
     packed = {
         node.output: pack_node(node, config_of(node, names), dtype, device)
         for node in plan.nodes
         if isinstance(node, Conv)
     }
+
+    def pack(node: Conv) -> CudaConv:
+        return packed[node.output]
+
     trunks = {
         trunk.nodes[-1].output: trunk
-        for trunk in fused_trunks(plan, names, dtype, device, lambda node: packed[node.output])
+        for trunk in fused_trunks(plan, names, dtype, device, pack, measured=measured_trunks)
     }
     in_trunks = {node.output for trunk in trunks.values() for node in trunk.nodes}
-    pairs = {
-        output: pair
-        for output, pair in fused_pairs(plan, names, dtype, device, lambda node: packed[node.output]).items()
-        if not {output, pair.before.output} & in_trunks
-    }
+    pairs = fused_pairs(plan, names, dtype, device, pack, without=in_trunks)
     # Neither residuals that are enlarged on the way nor convolutions before the last of a launch are launches of their own.
     skipped = {*enlarged, *(pair.before.output for pair in pairs.values()), *(in_trunks - set(trunks))}
     other = plan.map_tensors(lambda t: t.to(device, dtype))
@@ -151,7 +160,7 @@ class Program:
     def _launches(self, step: CudaStep, out: Canvas | FrameTarget) -> list[Launch]:
         if step.trunk is not None:
             assert isinstance(out, Canvas), "frames are written by steps that say so"
-            return self._trunk_launches(step.trunk, out)
+            return step.trunk.launches(self._canvases, self._shapes[step.node.output], out)
         if step.conv is None:
             assert isinstance(out, Canvas)
             return [self._torch_launch(step, out)]
@@ -165,20 +174,6 @@ class Program:
             assert fused is not None, "frames are written by steps that say so"
             return [*copies, fused]
         return [*copies, single_launch(x, step.conv, step.config, out, residual, programmatic)]
-
-    def _trunk_launches(self, trunk: Trunk, out: Canvas) -> list[Launch]:
-        between: list[Canvas] = []
-        shape = self._shapes[trunk.nodes[-1].output]
-
-        def take() -> Canvas:
-            between.append(self._canvases.take(shape))
-            return between[-1]
-
-        layers = trunk.layers({name: self._canvases[name] for name in trunk.reads}, out, take)
-        # Free for the steps behind the trunk, which run when it has ended.
-        for canvas in between:
-            self._canvases.give(shape, canvas)
-        return trunk.launches(layers)
 
     def _torch_launch(self, step: CudaStep, out: Canvas) -> Launch:
         values = {name: self._canvases[name].nchw() for name in step.reads}

@@ -11,9 +11,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from srfast.backends.cuda import CudaBackend
+from srfast.backends.cuda import CudaBackend, TrunkBackend
 from srfast.backends.cuda.program import pack_plan
 from srfast.backends.cuda.trunk import trunks
+from srfast.backends.reference import ReferenceBackend
 from srfast.capture import capture
 from srfast.kernels import cuda
 from srfast.kernels.cuda.config import VARIABLE
@@ -105,6 +106,20 @@ def test_off_unless_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
         monkeypatch.setenv(VARIABLE, str(file))
         file.write_text(json.dumps({"default": {"trunk 3x3 64": {"speedup": speedup}}}))
         assert sum(step.trunk is not None for step in pack_plan(plan, ("default",), HALF, CPU)) == expected
+
+
+def test_a_backend_that_always_has_it() -> None:
+    """Without a measurement, for networks with a trunk only; on GPUs ``auto`` takes it where whole networks were faster."""
+    plan, backend = plan_of(SRResNet(2, channels=64, num_blocks=2)), TrunkBackend()
+    assert backend.not_supported_reasons(plan, CPU, HALF) == []
+    assert "not float32" in backend.not_supported_reasons(plan, CPU, torch.float32)[0]
+    narrow = plan_of(SRVGGNetCompact(num_feat=48, num_conv=4, upscale=2))
+    assert "has no run of three 3x3" in backend.not_supported_reasons(narrow, CPU, HALF)[0]
+    steps = pack_plan(plan, ("default",), HALF, CPU, measured_trunks=False)
+    assert sum(step.trunk is not None for step in steps) == 1
+    x = torch.rand(1, 3, 6, 9, generator=torch.Generator().manual_seed(0)).half()
+    expected = ReferenceBackend().compile(plan, CPU, torch.float32)(x.float())
+    assert float((backend.compile(plan, CPU, HALF)(x) - expected).abs().max()) <= 4e-3 * float(expected.abs().max())
 
 
 @pytest.mark.parametrize(

@@ -89,11 +89,13 @@ def test_entries_of_kind_and_size_decide(shipped: Path) -> None:
         row("residual", 480 * 270, triton=0.004, gluon=0.003, cuda=0.0010, mixed=0.002),
         row("residual", 960 * 540, triton=0.016, gluon=0.010, cuda=0.0120, mixed=0.011),
         row("plain", 480 * 270, triton=0.002, eager=0.001),
+        row("plain", 960 * 540, triton=0.004, cuda=0.002, trunk=0.001),
     )
     assert way("residual", "medium") == "cuda"
     assert way("residual", "large") == "gluon"
     assert way("residual", "small") is None, "nothing of that size was measured"
     assert way("dense", "medium") is None
+    assert way("plain", "large") == "trunk"
     assert way("plain", "medium") == "reference", "eager PyTorch is run by the reference backend"
     # Without a size all count, by ratios to Triton: cuda 4 and 1.33, gluon 1.33 and 1.6, geometric means 2.31 and 1.46.
     assert way("residual") == "cuda"
