@@ -184,21 +184,35 @@ def check(module: Path, arch: str) -> tuple[list[str], list[str]]:
     return lines, bad
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Prints a table; 1 if a kernel has a fault, 0 where there is no module to look at, which it says."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def parser_of(text: str) -> argparse.ArgumentParser:
+    """A parser with the options by which ``chosen`` chooses."""
+    parser = argparse.ArgumentParser(description=text, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--arch", help="architectures, by comma; by default all that the module was built for")
     parser.add_argument("--module", type=Path, help="the compiled module; by default srfast._cuda")
-    options = parser.parse_args(arguments)
+    return parser
+
+
+def chosen(options: argparse.Namespace) -> tuple[Path, list[str]] | None:
+    """The module and the architectures to look at, in order; None where there is no module, which it says."""
     from srfast.kernels import cuda
 
     reason = cuda.unavailable_reason()
     if reason and not options.module:
-        print(f"nothing to check: {reason}")
-        return 0
+        print(f"nothing to look at: {reason}")
+        return None
     module = options.module or Path(cuda.compiled.__file__)
+    archs = options.arch.split(",") if options.arch else architectures(module)
+    return module, sorted(archs, key=lambda arch: int(arch.rstrip("a")))
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Prints a table; 1 if a kernel has a fault, 0 where there is no module to look at, which it says."""
+    found = chosen(parser_of(__doc__).parse_args(arguments))
+    if found is None:
+        return 0
+    module, archs = found
     every: list[str] = []
-    for arch in options.arch.split(",") if options.arch else architectures(module):
+    for arch in archs:
         lines, bad = check(module, arch)
         print("\n".join(lines), flush=True)
         every += bad

@@ -12,14 +12,13 @@ Instructions are counted from the machine code; cycles are predictions of the mo
 
 from __future__ import annotations
 
-import argparse
 import re
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from srfast.kernels.tools.cuda_gate import Kernel, architectures, kernels
+from srfast.kernels.tools.cuda_gate import Kernel, chosen, kernels, parser_of
 from srfast.kernels.tools.sass_cycles import Walk, matches, parse, walk_past
 
 ENDINGS = ("general", "plain", "prelu", "residual", "prelu_residual")  # enum Ending of csrc/cuda/ending.cuh
@@ -147,20 +146,13 @@ def _cell(walked: dict[tuple[Key, str], Walk], key: Key, kind: str) -> str:
 
 def main(arguments: list[str] | None = None) -> int:
     """Prints the tables."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--arch", help="architectures, by comma; by default all that the module was built for")
-    parser.add_argument("--module", type=Path, help="the compiled module; by default srfast._cuda")
+    parser = parser_of(__doc__)
     parser.add_argument("--before", type=Path, help="an older one, to compare with")
     options = parser.parse_args(arguments)
-    from srfast.kernels import cuda
-
-    reason = cuda.unavailable_reason()
-    if reason and not options.module:
-        print(f"nothing to read: {reason}")
+    found = chosen(options)
+    if found is None:
         return 0
-    module = options.module or Path(cuda.compiled.__file__)
-    archs = options.arch.split(",") if options.arch else architectures(module)
-    archs = sorted(archs, key=lambda arch: int(arch.rstrip("a")))
+    module, archs = found
     now = {arch: walks(module, arch) for arch in archs}
     before = {arch: walks(options.before, arch, lenient=True) for arch in archs} if options.before else {}
     print(f"Cycles (predicted):\n\n{table(now, before, 'cycles')}\n")

@@ -67,7 +67,7 @@ def test_nothing_to_read(capsys: pytest.CaptureFixture[str]) -> None:
         assert main([]) == 0
     finally:
         cuda.use_module(before)
-    assert "nothing to read" in capsys.readouterr().out
+    assert "nothing to look at" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("arch", ["80", "90a"])
