@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,22 +17,15 @@ from srfast.backends.mixed import MixedBackend, cuda_kernel, cuda_pairs
 from srfast.backends.reference import ReferenceBackend
 from srfast.backends.triton.program import pack_plan
 from srfast.capture import capture
-from srfast.kernels import cuda
 from srfast.kernels.cuda.config import VARIABLE
 from srfast.models import RRDBNet, SRResNet, SRVGGNetCompact
 from srfast.plan import Plan
 from srfast.plan.passes import in_units, optimise
-from tests.helpers.cuda import emulation as cuda_emulation
 
 CPU, HALF = torch.device("cpu"), torch.float16
 
 
-@pytest.fixture(autouse=True)
-def emulated() -> Iterator[None]:
-    module = cuda_emulation.load(cuda_emulation.build(cuda_emulation.REPOSITORY / "build" / "emulated"))
-    before = cuda.use_module(module)
-    yield
-    cuda.use_module(before)
+pytestmark = pytest.mark.usefixtures("emulated_cuda")
 
 
 FUSED = {"block": "pair 3x3 64->64, 3x3 ->64", "tail": "pair 3x3 64->256, 5x5 ->12"}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
 
@@ -16,24 +15,17 @@ from srfast.backends.cuda.program import pack_plan
 from srfast.backends.cuda.trunk import trunks
 from srfast.backends.reference import ReferenceBackend
 from srfast.capture import capture
-from srfast.kernels import cuda
 from srfast.kernels.cuda.config import VARIABLE
 from srfast.models import SRResNet, SRVGGNetCompact
 from srfast.plan import Plan
 from srfast.plan.passes import optimise
-from tests.helpers.cuda import emulation as cuda_emulation
 
 CPU, HALF = torch.device("cpu"), torch.float16
 HELD = {"conv 3x3 64->64": {"kernel": "wgmma_held"}}
 TRUNK = HELD | {"trunk 3x3 64": {"speedup": 1.2}, "pair 3x3 64->64, 3x3 ->64": {"kernel": "pair_wgmma", "speedup": 1.5}}
 
 
-@pytest.fixture(autouse=True)
-def emulated() -> Iterator[None]:
-    module = cuda_emulation.load(cuda_emulation.build(cuda_emulation.REPOSITORY / "build" / "emulated"))
-    before = cuda.use_module(module)
-    yield
-    cuda.use_module(before)
+pytestmark = pytest.mark.usefixtures("emulated_cuda")
 
 
 def plan_of(network: nn.Module) -> Plan:

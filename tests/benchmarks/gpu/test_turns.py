@@ -16,12 +16,6 @@ from benchmarks.gpu.job import Bench, Job
 from benchmarks.gpu.table import decisions, jobs, main, rehearsed, rows_of, write_decisions
 from benchmarks.gpu.turns import Link, Turns
 from srfast.kernels import cuda
-from tests.helpers.cuda import emulation
-
-
-@pytest.fixture(scope="module")
-def emulated_module() -> Any:
-    return emulation.load(emulation.build(emulation.REPOSITORY / "build" / "emulated"))
 
 
 def job(what: str, seconds: float = 30) -> Job:
