@@ -10,9 +10,8 @@ import torch
 from srfast.backends.cuda.convs import conv_reason, pack_node
 from srfast.kernels import cuda
 from srfast.kernels.buffers import Canvas
-from srfast.kernels.cuda.config import CudaConfig, find_pair
+from srfast.kernels.cuda.config import PAIRS, CudaConfig, find_pair
 from srfast.kernels.cuda.pack import CudaConv
-from srfast.kernels.cuda.pair import FORMS as PAIRS
 from srfast.kernels.cuda.pair import pair_fits, pair_launch
 from srfast.kernels.cuda.tail import CudaTail, pack_tail, tail_fits, tail_launch
 from srfast.kernels.targets import FrameTarget
