@@ -12,10 +12,12 @@ from torch import Tensor, nn
 
 from srfast.backends.cuda import CudaBackend, TrunkBackend
 from srfast.backends.cuda.program import pack_plan
-from srfast.backends.cuda.trunk import trunks
+from srfast.backends.cuda.trunk import fused_trunks, trunks
 from srfast.backends.reference import ReferenceBackend
 from srfast.capture import capture
+from srfast.kernels.buffers import Canvas
 from srfast.kernels.cuda.config import VARIABLE
+from srfast.kernels.cuda.trunk import Layer, trunk_launch
 from srfast.models import SRResNet, SRVGGNetCompact
 from srfast.plan import Plan
 from srfast.plan.passes import optimise
@@ -130,3 +132,23 @@ def test_networks_have_the_same_bits(network: type[nn.Module], tmp_path: Path, m
         "a convolution is in one launch only"
     )
     assert torch.equal(together, apart)
+
+
+def test_without_room_for_a_block(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a GPU whose shared memory is too small the convolutions are launches of their own, and what cannot be says why."""
+    plan = plan_of(SRResNet(2, channels=64, num_blocks=1))
+    x = torch.rand(1, 3, 5, 7, generator=torch.Generator().manual_seed(0)).half()
+    measured = HELD | {"trunk 3x3 64": {"speedup": 1.2}}
+    together = run(plan, x, measured, tmp_path / "trunk.json", monkeypatch)
+    (trunk,) = fused_trunks(plan, ("default",), HALF, CPU)
+    monkeypatch.setenv("SRFAST_EMULATED_SHARED", "100000")
+    assert torch.equal(run(plan, x, measured, tmp_path / "trunk.json", monkeypatch), together)
+    steps = pack_plan(plan, ("default",), HALF, CPU)
+    assert {node.output for node in trunk.nodes} <= {step.node.output for step in steps}
+    assert fused_trunks(plan, ("default",), HALF, CPU) == []
+    (reason,) = TrunkBackend().not_supported_reasons(plan, CPU, HALF)
+    assert reason.endswith("this GPU has no room for one of them")
+    canvases = [Canvas.allocate(1, 64, 5, 7) for _ in range(2)]
+    layers = [Layer(canvases[i % 2], canvases[1 - i % 2], canvases[i % 2]) for i in range(len(trunk.nodes))]
+    with pytest.raises(ValueError, match="a trunk cannot run here: its blocks of threads wait for each other"):
+        trunk_launch(trunk.packed, layers)
