@@ -50,7 +50,9 @@ WANTED = {
 }
 # What instances for one ending (enum Ending of csrc/cuda/ending.cuh, from 1) must have besides, by its number; STSM from
 # compute capability 9.0 on.
-ENDINGS = {1: ("STSM",), 2: ("STSM",), 3: ("STSM", "LDSM"), 4: ("STSM", "LDSM")}
+ENDINGS = {1: ("STSM",), 2: ("STSM",), 3: ("STSM", "LDSM"), 4: ("STSM", "LDSM"), 5: (r"LDS\S*\.128",)}
+# Those that store pixels of three channels, value by value.
+SMALL_STORES = (5,)
 HOPPER = {"conv_wgmma", "conv_held", "pair_wgmma", "tail_wgmma", "trunk_wgmma", "matrix_rate", "matrix_rate_held"}
 THREADS = {"pair_mma": 256, "tail_mma": 256} | dict.fromkeys(
     ("conv_wgmma", "conv_held", "pair_wgmma", "tail_wgmma", "trunk_wgmma"), 384
@@ -74,9 +76,12 @@ class Kernel:
     @property
     def wanted(self) -> tuple[str, ...]:
         """Instructions that it must have, as ``count`` takes them."""
-        ending = re.search(r"6EndingE(\d)", self.name)
-        wanted = WANTED[self.family] + (ENDINGS.get(int(ending[1]), ()) if ending else ())
-        return tuple(name for name in wanted if name != "STSM" or int(self.arch.rstrip("a")) >= 90)
+        found = re.search(r"6EndingE(\d)", self.name)
+        ending = int(found[1]) if found else 0
+        wanted = WANTED[self.family] + ENDINGS.get(ending, ())
+        without = {*(() if int(self.arch.rstrip("a")) >= 90 else ("STSM",))}
+        without |= {r"STG\S*\.128"} if ending in SMALL_STORES else set()
+        return tuple(name for name in wanted if name not in without)
 
     def count(self, instruction: str) -> int:
         """Occurrences of an instruction; a regular expression of its name's beginning."""

@@ -21,13 +21,14 @@ from pathlib import Path
 from srfast.kernels.tools.cuda_gate import Kernel, chosen, kernels, parser_of
 from srfast.kernels.tools.sass_cycles import Walk, matches, parse, walk_past
 
-ENDINGS = ("general", "plain", "prelu", "residual", "prelu_residual")  # enum Ending of csrc/cuda/ending.cuh
+ENDINGS = ("general", "plain", "prelu", "residual", "prelu_residual", "phases")  # enum Ending of csrc/cuda/ending.cuh
 WINDOWS = ("copied", "shifted", "held", "offset")  # enum Window of csrc/cuda/hopper.h
 STORE, LOAD = (
     r"STG\.E\.128",
     r"LDG\.E\.128",
 )  # 16 bytes of a result; of a residual that the kernel in front may have written
 VALUE = r"STG\.E\.U16"  # one value of a result
+PIXELS = (VALUE,) * 48  # what a thread stores of 48 channels that are pixels of three
 Key = tuple[str, str]  # kernel with its form, ending
 
 
@@ -85,9 +86,11 @@ def paths(kernel: Kernel) -> Iterator[tuple[Key, Route]]:
 def _tiled(kernel: Kernel, name: str, start: str, stores: int, stop: str) -> Iterator[tuple[Key, Route]]:
     """Of the general ending also with a residual, which it loads where it needs it."""
     ending = ENDINGS[numbers(kernel)[-1]] if "6Ending" in kernel.name else "general"
-    yield (name, ending), Route(start, (STORE,) * stores, stop)
+    yield (name, ending), Route(start, PIXELS if ending == "phases" else (STORE,) * stores, stop)
     if ending == "general":
         yield (name, "general, residual"), Route(start, (LOAD, STORE) * stores, stop)
+    if ending == "general" and name == "conv_mma 3x3, 64 to 64, 8x16":
+        yield (name, "general, phases"), Route(start, PIXELS, stop)
 
 
 def walks(module: Path, arch: str, lenient: bool = False) -> dict[tuple[Key, str], Walk]:
@@ -116,8 +119,12 @@ def walks(module: Path, arch: str, lenient: bool = False) -> dict[tuple[Key, str
 def older(key: Key, known: dict[tuple[Key, str], Walk]) -> Key | None:
     """What did the work of an ending in an older module: the same, or the general ending."""
     name, ending = key
-    general = "general, residual" if "residual" in ending else "general"
-    return next((k for k in ((name, ending), (name, general)) if (k, "half") in known), None)
+    return next((k for k in ((name, ending), (name, general_of(ending))) if (k, "half") in known), None)
+
+
+def general_of(ending: str) -> str:
+    """The way through the general ending that does the work of a special one."""
+    return "general, residual" if "residual" in ending else "general, phases" if ending == "phases" else "general"
 
 
 def table(

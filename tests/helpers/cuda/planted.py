@@ -17,7 +17,7 @@ from tests.helpers.cuda.endings import GENERAL, check_conv, check_ending, check_
 from tests.helpers.cuda.problems import HALF, problem
 
 NAME = "srfast_cuda_planted"
-SOURCES = ("ending.cuh", "tile_end.cuh", "conv_mma.cuh", "pair_mma.cuh")
+SOURCES = ("ending.cuh", "pixels_end.cuh", "tile_end.cuh", "conv_mma.cuh", "pair_mma.cuh")
 SMALL, LARGE = Variant(64, 64, 3), Variant(64, 64, 3, 16, 16)
 
 
