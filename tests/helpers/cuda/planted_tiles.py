@@ -1,23 +1,17 @@
-"""Faults to plant in the sources of the kernels' special endings, and a module that has the kernels once with each.
-
-What changes is a piece of the source that must be there once, so a fault cannot outlive the code that it was in.
-"""
+"""Faults to plant in the special endings of tiles and pairs with mma.sync, and the checks that find them."""
 
 from __future__ import annotations
 
-import ctypes
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
+
+import torch
 
 from srfast.kernels.cuda.pack import Variant
-from tests.helpers.cuda import emulation
-from tests.helpers.cuda.endings import GENERAL, check_conv, check_ending, check_pair_ending
+from tests.helpers.cuda.endings import GENERAL, check_conv, check_ending, check_pair_ending, check_phases
+from tests.helpers.cuda.planting import Fault
 from tests.helpers.cuda.problems import HALF, problem
 
-NAME = "srfast_cuda_planted"
-SOURCES = ("ending.cuh", "pixels_end.cuh", "tile_end.cuh", "conv_mma.cuh", "pair_mma.cuh")
 SMALL, LARGE = Variant(64, 64, 3), Variant(64, 64, 3, 16, 16)
 
 
@@ -42,24 +36,10 @@ def pair(residual: bool = False) -> Callable[[], None]:
     return lambda: check_pair_ending((15, 20), 1, HALF, False, residual)
 
 
-@dataclass(frozen=True)
-class Fault:
-    """A wrong piece of source and the check that finds it.
-
-    Attributes:
-        kind: what is wrong, in words.
-        old, new: text that occurs once in ``SOURCES``, and what takes its place.
-    """
-
-    kind: str
-    old: str
-    new: str
-    check: Callable[[], None]
-
-    @property
-    def of_pair(self) -> bool:
-        """Whether the kernel that it is in is that of fused pairs."""
-        return self.old in (emulation.REPOSITORY / "csrc" / "cuda" / "pair_mma.cuh").read_text()
+@cache
+def phases(kind: torch.dtype | None = None, residual: bool = False) -> Callable[[], None]:
+    """The check of 48 channels as 4x4 pixels with 2 x 2 tiles, the last of which are cut."""
+    return lambda: check_phases((9, 18), 1, HALF, kind, residual)
 
 
 BARRIER = "        sync_warp();\n        char* base"
@@ -87,7 +67,9 @@ FAULTS = (
         ending(residual=True),
     ),
     Fault("no gain", "rounded_sum(rounded_product(v[i], e_.gain),", "rounded_sum(v[i],", ending(residual=True)),
-    Fault("residual's halves exchanged", "i ? r.hi : r.lo", "i ? r.lo : r.hi", ending(residual=True)),
+    Fault(
+        "residual's halves exchanged", "e_.gain), i ? r.hi : r.lo", "e_.gain), i ? r.lo : r.hi", ending(residual=True)
+    ),
     Fault(
         "residual's row for its column",
         "residual_ + j / 2 * row + j % 2 * half",
@@ -175,45 +157,62 @@ FAULTS = (
     Fault("pair's result over the middle", "P::TILE, P::TILE, halo + warp", "P::TILE, P::TILE, middle + warp", pair()),
     Fault("pair's rows beyond its own", "P::TILE, P::TILE, halo + warp", "16, P::TILE, halo + warp", pair()),
     Fault("pair's columns beyond its own", "P::TILE, P::TILE, halo + warp", "P::TILE, 16, halo + warp", pair()),
+    Fault("48 channels: bias of the first row", "ldg128(e.bias + at)", "ldg128(e.bias + at % 12)", phases()),
+    Fault("48 channels: no gain", "as_float(bias.w[j]), e.gain)", "as_float(bias.w[j]), 1.f)", phases()),
+    Fault(
+        "48 channels: no residual", "if (e.residual.data) v[i + j] =", "if (false) v[i + j] =", phases(residual=True)
+    ),
+    Fault("48 channels: residual of red", "added[(i + j) % 3]", "added[0]", phases(residual=True)),
+    Fault("48 channels: all rows in one", "y * 4 + row, x * 4, 0)", "y * 4, x * 4, 0)", phases()),
+    Fault(
+        "48 channels: sums of a chunk's first half",
+        "sums_at<BO>(pixel, at / 8) + at % 8 * 4)",
+        "sums_at<BO>(pixel, at / 8))",
+        phases(),
+    ),
+    Fault(
+        "48 channels: last row left out",
+        "if (y >= t.height || x >= t.width) return;\n    float",
+        "if (y + 1 >= t.height || x >= t.width) return;\n    float",
+        phases(),
+    ),
+    Fault(
+        "48 channels: last column left out",
+        "if (y >= t.height || x >= t.width) return;\n    float",
+        "if (y >= t.height || x + 1 >= t.width) return;\n    float",
+        phases(),
+    ),
+    Fault("48 channels: activation left out", "e.act == Act::none && (!e.residual", "(!e.residual", general(6)),
+    Fault("48 channels: whole residual as an enlarged one", "|| e.residual_factor == 4)", "|| true)", general(7)),
+    Fault(
+        "pixels: clamp left out",
+        "    if (e.clamp)\n#pragma unroll\n        for (int i = 0; i < COUNT",
+        "    if (false)\n#pragma unroll\n        for (int i = 0; i < COUNT",
+        phases(),
+    ),
+    Fault(
+        "pixels: two in one",
+        "out[i / 3 * e.out.pixel_stride + i % 3] = static_cast<uint16_t>(pack2",
+        "out[i % 3] = static_cast<uint16_t>(pack2",
+        phases(),
+    ),
+    Fault(
+        "pixels: bytes without their steps",
+        "round_int(limit(v[i] * e.steps, 0.f, 255.f))",
+        "round_int(limit(v[i], 0.f, 255.f))",
+        phases(torch.uint8),
+    ),
+    Fault(
+        "pixels: bytes without a limit",
+        "limit(v[i] * e.steps, 0.f, 255.f)",
+        "limit(v[i] * e.steps, 0.f, 510.f)",
+        phases(torch.uint8),
+    ),
+    Fault(
+        "pixels: words with the limit of bytes",
+        "v[i] * e.steps, 0.f, 65535.f",
+        "v[i] * e.steps, 0.f, 255.f",
+        phases(torch.uint16),
+    ),
+    Fault("pixels: what is not finite is not told", "if (!whole) raise_flag(e.flag);", "", phases(torch.uint8)),
 )
-
-
-def header() -> str:
-    """The text of ``planted.h``, see csrc/emulation/planted.cpp; number 0 is the code as it is."""
-    folder = emulation.REPOSITORY / "csrc" / "cuda"
-    lines = [line for name in SOURCES for line in (folder / name).read_text().splitlines(keepends=True)]
-    text = "".join(line for line in lines if not line.startswith(("#include", "#pragma once")))
-    # A fault may leave a variable without use.
-    parts = ['#pragma GCC diagnostic ignored "-Wunused-but-set-variable"\n#include "../cuda/kernels.h"\n']
-    runs = []
-    for number, fault in enumerate((None, *FAULTS)):
-        changed = text
-        if fault:
-            assert text.count(fault.old) == 1, f"{fault.kind}: {fault.old!r} is {text.count(fault.old)} times there"
-            changed = text.replace(fault.old, fault.new)
-        space = f"planted_{number}"
-        changed = changed.replace("namespace srfast {", f"namespace srfast::{space} {{")
-        parts.append(f'{changed}\nnamespace srfast::{space} {{\n#include "planted_run.h"\n}}\n')
-        # A kernel that a fault is not in is taken from number 0.
-        has_pair = fault is None or fault.of_pair
-        has_conv = not has_pair or fault is None
-        runs.append(
-            f"    {{srfast::planted_{number * has_conv}::run_planted_conv, "
-            f"srfast::planted_{number * has_pair}::run_pair<srfast::Half>}},\n"
-        )
-    parts.append(
-        "static const struct {\n    int (*conv)(const srfast::Variant&, const srfast::ConvParams&, const srfast::Stream&);\n"
-        "    int (*pair)(const srfast::PairParams&, const srfast::Stream&);\n} RUNS[] = {\n" + "".join(runs) + "};\n"
-    )
-    return "".join(parts)
-
-
-def build() -> Path:
-    """The compiled module."""
-    folder = emulation.REPOSITORY / "build" / "planted"
-    return emulation.build(folder, ("planted.cpp", "fiber_switch.cpp"), NAME, header=("planted.h", header()))
-
-
-def plant(module: Path, number: int) -> None:
-    """From now on the module's kernels have this one of ``FAULTS``, counted from 1, or none."""
-    ctypes.CDLL(str(module)).srfast_plant(number)
