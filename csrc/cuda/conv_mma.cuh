@@ -121,9 +121,12 @@ struct NoEnd {
 template <class T, Ending E, class S>
 using EndOf = std::conditional_t<kSpreads<E>, NoEnd, TileEnd<T, E, S>>;
 
-// Two blocks of the larger tile would have too few registers.
+// Two blocks of the larger tile would have too few registers. Of the smaller one three fit into the shared memory of the largest
+// GPUs, where the size of the kernel is known.
 template <class T, class S, Ending E = Ending::general>
-SRFAST_KERNEL(S::THREADS, S::THREADS > 128 ? 1 : 2)
+SRFAST_KERNEL(S::THREADS, S::THREADS > 128 ? 1
+                          : S::ENDS        ? 3
+                                           : 2)
 conv_mma(SRFAST_PARAM ConvParams p) {
     const int kernel = S::KERNEL ? S::KERNEL : p.kernel, taps = kernel * kernel, pitch = S::TILE_W + kernel - 1;
     const int blocks_o = (p.end.channels + S::BO - 1) / S::BO, steps = p.blocks_c * taps;

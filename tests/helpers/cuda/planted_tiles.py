@@ -49,15 +49,15 @@ COPY = """            cp_async_wait<0>();
 FAULTS = (
     Fault(
         "bias of the next column",
-        "e_.bias + first_channel_ + j * 8 + i",
-        "e_.bias + first_channel_ + j * 8 + 1 - i",
+        "e.bias + first_channel_ + j * 8 + i",
+        "e.bias + first_channel_ + j * 8 + 1 - i",
         ending(),
     ),
     Fault("bias of the other warp", "+ warp % S::WARPS_O * 32 + lane % 4 * 2;", "+ lane % 4 * 2;", ending()),
     Fault(
         "slope of the next column",
-        "e_.slope + first_channel_ + j * 8 + i",
-        "e_.slope + first_channel_ + j * 8",
+        "e.slope + first_channel_ + j * 8 + i",
+        "e.slope + first_channel_ + j * 8",
         ending(prelu=True),
     ),
     Fault(
