@@ -20,7 +20,7 @@ from benchmarks import peers
 from benchmarks.sampling import Run
 from srfast.backends import Backend, default_dtype, select_backend
 from srfast.backends.cpu import has_bf16
-from srfast.backends.cuda import CudaBackend
+from srfast.backends.cuda import CudaBackend, TrunkBackend
 from srfast.backends.gpu import cuda_graph
 from srfast.backends.mixed import MixedBackend
 from srfast.backends.reference import ReferenceBackend
@@ -138,11 +138,12 @@ _NAMED: dict[str, tuple[str, str, dict[str, Any]]] = {
     "gluon": ("gluon", "", {}),
     "cuda": ("cuda", cuda_config.VARIABLE, _CUDA),
     "mixed": ("mixed", cuda_config.VARIABLE, _CUDA),
+    "trunk": ("trunk", cuda_config.VARIABLE, _CUDA),
 }
 
 
 def backend_run(module: nn.Module, x: Tensor, *, backend: str, graphs: bool = True) -> Run:
-    """The plan through one backend: 'triton', 'gluon' (Triton with Gluon's convolution), 'cuda' or 'mixed'.
+    """The plan through one backend: 'triton', 'gluon' (Triton with Gluon's convolution), 'cuda', 'mixed' or 'trunk'.
 
     Without ``graphs`` kernel by kernel, for callers that capture a graph of their own.
 
@@ -157,6 +158,7 @@ def backend_run(module: nn.Module, x: Tensor, *, backend: str, graphs: bool = Tr
         "gluon": lambda: GluonBackend(interpret, graphs),
         "cuda": lambda: CudaBackend(graphs),
         "mixed": lambda: MixedBackend(interpret, graphs),
+        "trunk": lambda: TrunkBackend(graphs),
     }
     made = makers[name]()
     with _configured(variable, given):

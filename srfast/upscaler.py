@@ -73,7 +73,7 @@ class Upscaler:
         outscale: final enlargement; other than the model's own scale, the result is resized to it (numpy frames only).
         size: width and height of the result in pixels instead, whatever the input's; numpy frames and PIL images only.
         height: of the result in pixels instead; the width follows, to a multiple of 2.
-        backend: 'auto', a backend's name ('triton', 'gluon', 'cuda', 'mixed', 'cpu', 'reference'), or a backend.
+        backend: 'auto', a backend's name ('triton', 'gluon', 'cuda', 'mixed', 'trunk', 'cpu', 'reference'), or a backend.
         device: 'cpu', 'cuda', 'cuda:1', ...; by default the first GPU, else the CPU.
         dtype: a torch dtype or its name ('fp16', 'bf16', 'fp32'); by default the fastest that keeps all levels of the frames.
         tile: side of a tile in input pixels; 0 never tiles, None lets the memory decide. Results do not depend on it.

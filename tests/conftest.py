@@ -7,12 +7,15 @@ import os
 import signal
 from collections.abc import Generator, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from _pytest.faulthandler import fault_handler_stderr_fd_key  # the standard error that is not captured
 from torch import nn
 
+from srfast.kernels import cuda
 from srfast.models import SRVGGNetCompact
+from tests.helpers.cuda import emulation
 from tests.helpers.networks.small import NETWORKS, randomise
 
 REPOSITORY = Path(__file__).parent.parent
@@ -92,6 +95,20 @@ def network(request: pytest.FixtureRequest) -> nn.Module:
 def small_network() -> nn.Module:
     """The fastest network, x2."""
     return randomise(SRVGGNetCompact(num_feat=8, num_conv=1, upscale=2))
+
+
+@pytest.fixture(scope="session")
+def emulated_module() -> Any:
+    """The CUDA kernels compiled for the host; kept between runs in ``build``."""
+    return emulation.load(emulation.build(emulation.REPOSITORY / "build" / "emulated"))
+
+
+@pytest.fixture
+def emulated_cuda(emulated_module: Any) -> Iterator[None]:
+    """``srfast.kernels.cuda`` runs the emulated kernels."""
+    before = cuda.use_module(emulated_module)
+    yield
+    cuda.use_module(before)
 
 
 @pytest.fixture(scope="session")

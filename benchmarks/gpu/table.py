@@ -23,7 +23,7 @@ MAIN, LARGE = (480, 270), (960, 540)
 # In a rehearsal.
 TINY = (3, 2)
 TRITON_OTHERS = ("64->256", "256->12", "9x9 3->64", "64->48")
-BACKENDS = ("eager", "triton", "gluon", "cuda", "mixed")
+BACKENDS = ("eager", "triton", "gluon", "cuda", "mixed", "trunk")
 # What fused kernels are measured against.
 APART = ("two launches", "separate launches")
 

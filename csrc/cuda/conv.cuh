@@ -17,7 +17,9 @@ bool try_many_channels(const Variant& v, const ConvParams& p, const Stream& stre
                       S::shared_bytes(p.kernel, p.blocks_c), stream, p);
     };
     if constexpr (S::ENDS)
-        shared = by_ending(stream.device < 0 ? Ending::general : ending_of(p.end), run);
+        shared = S::TILE_H == 8 && phases_of(p.end)
+                     ? run(std::integral_constant<Ending, S::TILE_H == 8 ? Ending::phases : Ending::general>{})
+                     : by_ending(stream.device < 0 ? Ending::general : ending_of(p.end), run);
     else
         shared = run(std::integral_constant<Ending, Ending::general>{});
     return true;

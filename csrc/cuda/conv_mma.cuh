@@ -5,6 +5,7 @@
 // The order of the sums is (block of channels, tap, channel) for every pixel, so results do not depend on the tiling.
 #pragma once
 
+#include "pixels_end.cuh"
 #include "tile_end.cuh"
 
 namespace srfast {
@@ -111,16 +112,21 @@ SRFAST_DEVICE Tile tile_of(const ConvParams& p, int blocks_o) {
     return {rest / p.tiles_y, rest % p.tiles_y * TILE_H, tx * TILE_W, p.height, p.width, block() % blocks_o};
 }
 
-// The general ending has nothing to prepare.
+// Sums that go through shared memory have nothing to prepare.
+template <Ending E>
+constexpr bool kSpreads = E == Ending::general || E == Ending::phases;
 struct NoEnd {
     SRFAST_DEVICE NoEnd(const Epilogue&, const Tile&, int, int, uint32_t) {}
 };
 template <class T, Ending E, class S>
-using EndOf = std::conditional_t<E == Ending::general, NoEnd, TileEnd<T, E, S>>;
+using EndOf = std::conditional_t<kSpreads<E>, NoEnd, TileEnd<T, E, S>>;
 
-// Two blocks of the larger tile would have too few registers.
+// Two blocks of the larger tile would have too few registers. Of the smaller one three fit into the shared memory of the largest
+// GPUs, where the size of the kernel is known.
 template <class T, class S, Ending E = Ending::general>
-SRFAST_KERNEL(S::THREADS, S::THREADS > 128 ? 1 : 2)
+SRFAST_KERNEL(S::THREADS, S::THREADS > 128 ? 1
+                          : S::ENDS        ? 3
+                                           : 2)
 conv_mma(SRFAST_PARAM ConvParams p) {
     const int kernel = S::KERNEL ? S::KERNEL : p.kernel, taps = kernel * kernel, pitch = S::TILE_W + kernel - 1;
     const int blocks_o = (p.end.channels + S::BO - 1) / S::BO, steps = p.blocks_c * taps;
@@ -201,13 +207,18 @@ conv_mma(SRFAST_PARAM ConvParams p) {
         }
     }
     if (p.programmatic) let_next_kernel_start();
-    if constexpr (E != Ending::general) {
+    if constexpr (!kSpreads<E>) {
         end.finish(acc);
         return;
     }
     sync_block();
     spread_sums<S>(acc, halos, first_p, first_o);
     sync_block();
+    if constexpr (E == Ending::phases) {
+        static_assert(S::PIXELS == S::THREADS, "a thread stores what comes of a pixel");
+        finish_phases<T, S::BO, S::TILE_W>(p.end, tile, halos);
+        return;
+    }
     finish_tile<T, S::BO, S::TILE_W, S::THREADS>(p.end, tile, halos, S::TILE_H, S::TILE_W);
 }
 

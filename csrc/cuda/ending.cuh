@@ -7,8 +7,8 @@
 
 namespace srfast {
 
-// general: everything, by finish_tile. The others know what they do when they are compiled.
-enum class Ending : int { general = 0, plain = 1, prelu = 2, residual = 3, prelu_residual = 4 };
+// general: everything, by finish_tile. The others know what they do when they are compiled; phases: see phases_of.
+enum class Ending : int { general = 0, plain = 1, prelu = 2, residual = 3, prelu_residual = 4, phases = 5 };
 
 template <Ending E>
 constexpr bool kHasPrelu = E == Ending::prelu || E == Ending::prelu_residual;

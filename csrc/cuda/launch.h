@@ -45,9 +45,10 @@ private:
     int before_ = 0;
 };
 
-// Lets a kernel have as much shared memory as a block may on the current device, once for each kernel and device: were the limit
-// set to each launch's need, a thread that launches the kernel for a small image could lower it under another one's feet.
-inline void allow_shared(const void* kernel, int device, int shared) {
+// Lets a kernel have as much shared memory as a block may on the current device, and returns that. Once for each kernel and
+// device: were the limit set to each launch's need, a thread that launches the kernel for a small image could lower it under
+// another one's feet.
+inline int most_shared(const void* kernel, int device) {
     static std::mutex mutex;
     static std::map<std::pair<const void*, int>, int> allowed;
     const std::lock_guard<std::mutex> lock(mutex);
@@ -63,10 +64,13 @@ inline void allow_shared(const void* kernel, int device, int shared) {
               "cudaFuncSetAttribute (shared memory)");
         found = allowed.emplace(std::make_pair(kernel, device), most).first;
     }
-    if (shared > found->second)
+    return found->second;
+}
+inline void allow_shared(const void* kernel, int device, int shared) {
+    const int most = most_shared(kernel, device);
+    if (shared > most)
         throw std::invalid_argument("the kernel needs " + std::to_string(shared) +
-                                    " bytes of shared memory for a block, this GPU has " +
-                                    std::to_string(found->second));
+                                    " bytes of shared memory for a block, this GPU has " + std::to_string(most));
 }
 
 // Launches with an attribute, if one is given.
@@ -112,11 +116,8 @@ int launch_together(void (*kernel)(Params...), long long blocks, int threads, in
 template <class... Params>
 int resident_blocks(void (*kernel)(Params...), int threads, int shared, const Stream& stream) {
     const OnDevice guard(stream.device);
-    int most = 0, multiprocessors = 0, each = 0;
-    check(cudaDeviceGetAttribute(&most, cudaDevAttrMaxSharedMemoryPerBlockOptin, stream.device),
-          "cudaDeviceGetAttribute (shared memory)");
-    if (shared > most) return 0;
-    allow_shared(reinterpret_cast<const void*>(kernel), stream.device, shared);
+    if (shared > most_shared(reinterpret_cast<const void*>(kernel), stream.device)) return 0;
+    int multiprocessors = 0, each = 0;
     check(cudaDeviceGetAttribute(&multiprocessors, cudaDevAttrMultiProcessorCount, stream.device),
           "cudaDeviceGetAttribute (multiprocessors)");
     check(cudaOccupancyMaxActiveBlocksPerMultiprocessor(&each, kernel, threads, static_cast<std::size_t>(shared)),

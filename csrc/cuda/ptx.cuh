@@ -77,6 +77,7 @@ SRFAST_DEVICE float pick(const float (&v)[8], int i) {
 
 // The value stays in a register: the compiler does not make it again from the kernel's parameters at each use.
 SRFAST_DEVICE void keep(int& value) { asm volatile("" : "+r"(value)); }
+SRFAST_DEVICE void keep(float& value) { asm volatile("" : "+f"(value)); }
 SRFAST_DEVICE void keep(long long& value) { asm volatile("" : "+l"(value)); }
 // Each rounded, whatever stands around them: the compiler makes no fused multiply-add of these.
 SRFAST_DEVICE float rounded_product(float a, float b) { return __fmul_rn(a, b); }

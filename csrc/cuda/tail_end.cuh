@@ -2,7 +2,7 @@
 // channels stored.
 #pragma once
 
-#include "epilogue.cuh"
+#include "pixels_end.cuh"
 
 namespace srfast {
 
@@ -56,34 +56,7 @@ SRFAST_DEVICE void finish_six(const Epilogue& e, int image, int y, int x, int co
         }
 #pragma unroll
     for (int i = 0; i < 6; ++i) v[i] = rounded_product(v[i] + ldg_float(e.bias + PHASE * 6 + i), e.gain);
-    if (e.clamp)
-#pragma unroll
-        for (int i = 0; i < 6; ++i) v[i] = limit(v[i], e.low, e.high);
-    const long long offset = offset_of(e.out, image, y * 2 + PHASE, x * 2, 0);
-    if (e.out_type == OutType::same) {
-        uint16_t* out = static_cast<uint16_t*>(e.out.data) + offset;
-#pragma unroll
-        for (int i = 0; i < 6; ++i)
-            out[i / 3 * e.out.pixel_stride + i % 3] = static_cast<uint16_t>(pack2<T>(v[i], 0.f));
-        return;
-    }
-    bool whole = true;
-#pragma unroll
-    for (int i = 0; i < 6; ++i) whole = whole && finite(v[i]);
-    if (!whole) raise_flag(e.flag);
-    if (e.out_type == OutType::uint8) {
-        uint8_t* out = static_cast<uint8_t*>(e.out.data) + offset;
-#pragma unroll
-        for (int i = 0; i < 6; ++i)
-            out[i / 3 * e.out.pixel_stride + i % 3] =
-                static_cast<uint8_t>(round_int(limit(v[i] * e.steps, 0.f, 255.f)));
-    } else {
-        uint16_t* out = static_cast<uint16_t*>(e.out.data) + offset;
-#pragma unroll
-        for (int i = 0; i < 6; ++i)
-            out[i / 3 * e.out.pixel_stride + i % 3] =
-                static_cast<uint16_t>(round_int(limit(v[i] * e.steps, 0.f, 65535.f)));
-    }
+    store_pixels<T>(e, offset_of(e.out, image, y * 2 + PHASE, x * 2, 0), v);
 }
 
 // The same as finish_part for what few_of says, of rows of WIDTH pixels of which `columns` count. For threads whose `index` is

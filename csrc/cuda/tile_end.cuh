@@ -41,6 +41,16 @@ public:
         const int wide = t.width - t.x0 < columns ? t.width - t.x0 : columns;
 #pragma unroll
         for (int half = 0; half < 2; ++half) left_[half] = column + half * 8 < wide ? high - first_y : 0;
+        // Read now, as there are registers for them, and not behind the last product.
+#pragma unroll
+        for (int j = 0; j < 4; ++j)
+#pragma unroll
+            for (int i = 0; i < 2; ++i) {
+                bias_[j][i] = ldg_float(e.bias + first_channel_ + j * 8 + i);
+                keep(bias_[j][i]);
+                if (PRELU) slope_[j][i] = ldg_float(e.slope + first_channel_ + j * 8 + i);
+                if (PRELU) keep(slope_[j][i]);
+            }
     }
 
     // Starts bringing the residual; `finish` waits for it.
@@ -58,14 +68,6 @@ public:
 
     SRFAST_DEVICE void finish(const float (&acc)[4][4][4]) const {
         const int lane = thread() % 32, first_o = thread() / 32 % S::WARPS_O * 4;  // chunk of the warp's first channels
-        float bias[4][2], slope[4][2];
-#pragma unroll
-        for (int j = 0; j < 4; ++j)
-#pragma unroll
-            for (int i = 0; i < 2; ++i) {
-                bias[j][i] = ldg_float(e_.bias + first_channel_ + j * 8 + i);
-                if (PRELU) slope[j][i] = ldg_float(e_.slope + first_channel_ + j * 8 + i);
-            }
         // Rows of four matrices: eight pixels, the next eight, and eight channels on. Other fragments lie a constant further,
         // other channels differ in the chunk's bits.
         const uint32_t rows = place_ + swizzled<8>(lane % 16, first_o + lane / 16);
@@ -87,7 +89,7 @@ public:
             for (int m = 0; m < 4; ++m) {
                 const int j = part % 2 * 2 + m / 2;
                 const float (&sums)[4] = acc[i][j];
-                words[m] = ended(sums[m % 2 * 2], sums[m % 2 * 2 + 1], bias[j], slope[j], residual[part][m]);
+                words[m] = ended(sums[m % 2 * 2], sums[m % 2 * 2 + 1], bias_[j], slope_[j], residual[part][m]);
                 places[m] = (values ^ (j * 16)) + i * 2048 + m % 2 * 1024;
             }
             store_matrices(matrices(part), places, words);
@@ -104,8 +106,9 @@ public:
 private:
     const Epilogue& e_;
     uint32_t place_;
-    int first_channel_, left_[2];   // rows of the lane's left columns, and of those eight further right
-    long long out_, residual_ = 0;  // bytes to the lane's first eight channels
+    float bias_[4][2], slope_[4][2];  // of the lane's channels
+    int first_channel_, left_[2];     // rows of the lane's left columns, and of those eight further right
+    long long out_, residual_ = 0;    // bytes to the lane's first eight channels
 
     // Of eight lanes that shared memory serves together four are four pixels further on: chunks of all banks.
     SRFAST_DEVICE static int column_of_lane() { return thread() % 32 / 8 + thread() / 4 % 2 * 4; }

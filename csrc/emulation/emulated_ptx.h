@@ -100,6 +100,7 @@ Floats2 unpack2(uint32_t word) {
 }
 
 inline void keep(int&) {}
+inline void keep(float&) {}
 inline void keep(long long&) {}
 inline float rounded_product(float a, float b) { return a * b; }
 inline float rounded_sum(float a, float b) { return a + b; }

@@ -1,6 +1,7 @@
-// The kernels with mma.sync that have special endings, and the convolution in 8 bits, once for each fault that a test plants in
-// their sources: the module srfast_cuda_planted. `planted.h`, which the test writes, has the sources with each fault in a namespace of its own, and the
-// list RUNS of what these namespaces hold; number 0 has no fault.
+// Kernels that have special endings, and the convolution in 8 bits, once for each fault that a test plants in their sources: the
+// module srfast_cuda_planted.
+// `planted.h`, which the test writes, has the sources with each fault in a namespace of its own, and the list RUNS of what these
+// namespaces hold; number 0 has no fault.
 #define SRFAST_MODULE srfast_cuda_planted
 #include "../cuda/epilogue.cuh"
 #include "../cuda/hopper_ptx.cuh"
@@ -33,19 +34,24 @@ int srfast::run_quantize(const QuantizeParams& p, const Stream& stream) {
     if constexpr (std::is_same_v<T, Half>) return RUNS[planted].quantize(p, stream);
     throw std::invalid_argument("faults are planted for float16");
 }
+template <class T>
+int srfast::run_tail(const TailParams& p, bool wide, const Stream& stream) {
+    if constexpr (std::is_same_v<T, Half>)
+        if (!wide) return RUNS[planted].tail(p, stream);
+    throw std::invalid_argument("faults are planted for float16 in narrow strips");
+}
+template <class T>
+int srfast::run_conv_hopper(const ConvParams& p, Window window, int rows, int blocks, const Stream& stream) {
+    // Of the endings of rows only those have a fault that are made in registers; the general one is what they are compared with.
+    const bool general = planted_0::ending_of(p.end) == planted_0::Ending::general;
+    if constexpr (std::is_same_v<T, Half>) return RUNS[general ? 0 : planted].rows(p, window, rows, blocks, stream);
+    throw std::invalid_argument("faults are planted for float16");
+}
 
 // What the bindings also name.
 [[noreturn]] static void absent() { throw std::invalid_argument("no faults are planted in this kernel"); }
 template <class T>
-int srfast::run_tail(const TailParams&, bool, const Stream&) {
-    absent();
-}
-template <class T>
 int srfast::run_frames(FrameJob, const FrameParams&, const Stream&) {
-    absent();
-}
-template <class T>
-int srfast::run_conv_hopper(const ConvParams&, Window, int, int, const Stream&) {
     absent();
 }
 template <class T>

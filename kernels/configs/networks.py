@@ -22,7 +22,7 @@ from srfast.errors import escaped
 
 KINDS = ("plain", "residual", "dense")
 # What runs a network on a GPU, the most general first. Eager is PyTorch without srfast's kernels.
-BACKENDS = ("triton", "gluon", "cuda", "mixed", "eager")
+BACKENDS = ("triton", "gluon", "cuda", "mixed", "trunk", "eager")
 # Sizes of frames, by the most input pixels. Up to 256x256 a large GPU is not full (132 multiprocessors at four programs of 128
 # pixels), beyond 512x512 there are several waves of everything.
 SIZES = {"small": 1 << 16, "medium": 1 << 18, "large": math.inf}

@@ -14,8 +14,9 @@ from srfast.kernels.configs import conv_key, find_entry, made, pair_key, tables,
 SHIPPED = Path(__file__).parents[1] / "configs" / "cuda.json"
 VARIABLE = "SRFAST_CUDA_CONFIGS"
 KERNELS = ("mma", "mma_large", "wgmma", "wgmma_shifted", "wgmma_held", "wgmma_offset")
-# Of several convolutions in one launch.
-FUSED = ("pair", "pair_wgmma", "tail", "tail_wide", "tail_wgmma", "trunk_wgmma")
+# Of several convolutions in one launch: two of 64 channels, a network's last two, and a run of them.
+PAIRS, TAILS, TRUNKS = ("pair", "pair_wgmma"), ("tail", "tail_wide", "tail_wgmma"), ("trunk_wgmma",)
+_PAIR = pair_key(64, 3, 64, 3, 64)
 
 
 @dataclass(frozen=True)
@@ -35,29 +36,41 @@ class CudaConfig:
     speedup: float = 0.0
 
     def __post_init__(self) -> None:
-        if self.kernel not in (*KERNELS, *FUSED) or self.speedup < 0:
-            raise ValueError(f"{self}: the kernel is one of {', '.join((*KERNELS, *FUSED))}, the speedup a ratio")
+        every = (*KERNELS, *PAIRS, *TAILS, *TRUNKS)
+        if self.kernel not in every or self.speedup < 0:
+            raise ValueError(f"{self}: the kernel is one of {', '.join(every)}, the speedup a ratio")
 
 
 def find_config(names: tuple[str, ...], channels: int, out: int, kernel: int) -> CudaConfig:
     """The configuration of a convolution: by GPU, then by shape, then for all convolutions."""
-    entry = find_entry(SHIPPED, VARIABLE, names, (conv_key(channels, out, kernel), "conv"))
-    return CudaConfig() if entry is None else made(CudaConfig, entry)
+    return _found(names, (conv_key(channels, out, kernel), "conv"), KERNELS) or CudaConfig()
 
 
 def find_pair(
     names: tuple[str, ...], channels: int, kernel: int, middle: int, second: int, out: int
 ) -> CudaConfig | None:
     """The configuration of two convolutions in one launch; None where nobody has found that faster than two."""
-    entry = find_entry(SHIPPED, VARIABLE, names, (pair_key(channels, kernel, middle, second, out),))
-    config = None if entry is None else made(CudaConfig, {"kernel": "pair", **entry})
-    return config if config is not None and config.speedup > 1 else None
+    key = pair_key(channels, kernel, middle, second, out)
+    return _faster(_found(names, (key,), PAIRS if key == _PAIR else TAILS))
 
 
 def find_trunk(names: tuple[str, ...]) -> CudaConfig | None:
     """The configuration of a run of 3x3 convolutions of 64 channels in one launch; None where nobody has found that faster."""
-    entry = find_entry(SHIPPED, VARIABLE, names, (trunk_key(64, 3),))
-    config = None if entry is None else made(CudaConfig, {"kernel": "trunk_wgmma", **entry})
+    return _faster(_found(names, (trunk_key(64, 3),), TRUNKS))
+
+
+def _found(names: tuple[str, ...], keys: tuple[str, ...], kernels: tuple[str, ...]) -> CudaConfig | None:
+    """The configuration of the first key that a file has, one of ``kernels``, by default the first of these."""
+    entry = find_entry(SHIPPED, VARIABLE, names, keys)
+    if entry is None:
+        return None
+    config = made(CudaConfig, {"kernel": kernels[0], **entry})
+    if config.kernel not in kernels:
+        raise ValueError(f"{config.kernel!r} is no kernel of {keys[0]!r}; there are {', '.join(kernels)}")
+    return config
+
+
+def _faster(config: CudaConfig | None) -> CudaConfig | None:
     return config if config is not None and config.speedup > 1 else None
 
 

@@ -52,7 +52,9 @@ WANTED = {
 }
 # What instances for one ending (enum Ending of csrc/cuda/ending.cuh, from 1) must have besides, by its number; STSM from
 # compute capability 9.0 on.
-ENDINGS = {1: ("STSM",), 2: ("STSM",), 3: ("STSM", "LDSM"), 4: ("STSM", "LDSM")}
+ENDINGS = {1: ("STSM",), 2: ("STSM",), 3: ("STSM", "LDSM"), 4: ("STSM", "LDSM"), 5: (r"LDS\S*\.128",)}
+# Those that store pixels of three channels, value by value.
+SMALL_STORES = (5,)
 WARPGROUPS = ("conv_wgmma", "conv_held", "conv_int8", "pair_wgmma", "tail_wgmma", "trunk_wgmma")
 HOPPER = {*WARPGROUPS, "quantize", "matrix_rate", "matrix_rate_held"}
 THREADS = {"pair_mma": 256, "tail_mma": 256, "quantize": 256} | dict.fromkeys(WARPGROUPS, 384)
@@ -75,9 +77,12 @@ class Kernel:
     @property
     def wanted(self) -> tuple[str, ...]:
         """Instructions that it must have, as ``count`` takes them."""
-        ending = re.search(r"6EndingE(\d)", self.name)
-        wanted = WANTED[self.family] + (ENDINGS.get(int(ending[1]), ()) if ending else ())
-        return tuple(name for name in wanted if name != "STSM" or int(self.arch.rstrip("a")) >= 90)
+        found = re.search(r"6EndingE(\d)", self.name)
+        ending = int(found[1]) if found else 0
+        wanted = WANTED[self.family] + ENDINGS.get(ending, ())
+        without = {*(() if int(self.arch.rstrip("a")) >= 90 else ("STSM",))}
+        without |= {r"STG\S*\.128"} if ending in SMALL_STORES else set()
+        return tuple(name for name in wanted if name not in without)
 
     def count(self, instruction: str) -> int:
         """Occurrences of an instruction; a regular expression of its name's beginning."""
@@ -185,21 +190,35 @@ def check(module: Path, arch: str) -> tuple[list[str], list[str]]:
     return lines, bad
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Prints a table; 1 if a kernel has a fault, 0 where there is no module to look at, which it says."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def parser_of(text: str) -> argparse.ArgumentParser:
+    """A parser with the options by which ``chosen`` chooses."""
+    parser = argparse.ArgumentParser(description=text, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--arch", help="architectures, by comma; by default all that the module was built for")
     parser.add_argument("--module", type=Path, help="the compiled module; by default srfast._cuda")
-    options = parser.parse_args(arguments)
+    return parser
+
+
+def chosen(options: argparse.Namespace) -> tuple[Path, list[str]] | None:
+    """The module and the architectures to look at, in order; None where there is no module, which it says."""
     from srfast.kernels import cuda
 
     reason = cuda.unavailable_reason()
     if reason and not options.module:
-        print(f"nothing to check: {reason}")
-        return 0
+        print(f"nothing to look at: {reason}")
+        return None
     module = options.module or Path(cuda.compiled.__file__)
+    archs = options.arch.split(",") if options.arch else architectures(module)
+    return module, sorted(archs, key=lambda arch: int(arch.rstrip("a")))
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Prints a table; 1 if a kernel has a fault, 0 where there is no module to look at, which it says."""
+    found = chosen(parser_of(__doc__).parse_args(arguments))
+    if found is None:
+        return 0
+    module, archs = found
     every: list[str] = []
-    for arch in options.arch.split(",") if options.arch else architectures(module):
+    for arch in archs:
         lines, bad = check(module, arch)
         print("\n".join(lines), flush=True)
         every += bad

@@ -12,17 +12,16 @@ Instructions are counted from the machine code; cycles are predictions of the mo
 
 from __future__ import annotations
 
-import argparse
 import re
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from srfast.kernels.tools.cuda_gate import Kernel, architectures, kernels
+from srfast.kernels.tools.cuda_gate import Kernel, chosen, kernels, parser_of
 from srfast.kernels.tools.sass_cycles import Walk, matches, parse, walk_past
 
-ENDINGS = ("general", "plain", "prelu", "residual", "prelu_residual")  # enum Ending of csrc/cuda/ending.cuh
+ENDINGS = ("general", "plain", "prelu", "residual", "prelu_residual", "phases")  # enum Ending of csrc/cuda/ending.cuh
 WINDOWS = ("copied", "shifted", "held", "offset")  # enum Window of csrc/cuda/hopper.h
 STORE, LOAD = (
     r"STG\.E\.128",
@@ -30,6 +29,7 @@ STORE, LOAD = (
 )  # 16 bytes of a result; of a residual that the kernel in front may have written
 VALUE = r"STG\.E\.U16"  # one value of a result
 BYTES = r"STG\.E\.64"  # eight values of a result as bytes
+PIXELS = (VALUE,) * 48  # what a thread stores of 48 channels that are pixels of three
 Key = tuple[str, str]  # kernel with its form, ending
 
 
@@ -89,9 +89,11 @@ def paths(kernel: Kernel) -> Iterator[tuple[Key, Route]]:
 def _tiled(kernel: Kernel, name: str, start: str, stores: int, stop: str) -> Iterator[tuple[Key, Route]]:
     """Of the general ending also with a residual, which it loads where it needs it."""
     ending = ENDINGS[numbers(kernel)[-1]] if "6Ending" in kernel.name else "general"
-    yield (name, ending), Route(start, (STORE,) * stores, stop)
+    yield (name, ending), Route(start, PIXELS if ending == "phases" else (STORE,) * stores, stop)
     if ending == "general":
         yield (name, "general, residual"), Route(start, (LOAD, STORE) * stores, stop)
+    if ending == "general" and name == "conv_mma 3x3, 64 to 64, 8x16":
+        yield (name, "general, phases"), Route(start, PIXELS, stop)
 
 
 def walks(module: Path, arch: str, lenient: bool = False) -> dict[tuple[Key, str], Walk]:
@@ -120,8 +122,12 @@ def walks(module: Path, arch: str, lenient: bool = False) -> dict[tuple[Key, str
 def older(key: Key, known: dict[tuple[Key, str], Walk]) -> Key | None:
     """What did the work of an ending in an older module: the same, or the general ending."""
     name, ending = key
-    general = "general, residual" if "residual" in ending else "general"
-    return next((k for k in ((name, ending), (name, general)) if (k, "half") in known), None)
+    return next((k for k in ((name, ending), (name, general_of(ending))) if (k, "half") in known), None)
+
+
+def general_of(ending: str) -> str:
+    """The way through the general ending that does the work of a special one."""
+    return "general, residual" if "residual" in ending else "general, phases" if ending == "phases" else "general"
 
 
 def table(
@@ -150,20 +156,13 @@ def _cell(walked: dict[tuple[Key, str], Walk], key: Key, kind: str) -> str:
 
 def main(arguments: list[str] | None = None) -> int:
     """Prints the tables."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--arch", help="architectures, by comma; by default all that the module was built for")
-    parser.add_argument("--module", type=Path, help="the compiled module; by default srfast._cuda")
+    parser = parser_of(__doc__)
     parser.add_argument("--before", type=Path, help="an older one, to compare with")
     options = parser.parse_args(arguments)
-    from srfast.kernels import cuda
-
-    reason = cuda.unavailable_reason()
-    if reason and not options.module:
-        print(f"nothing to read: {reason}")
+    found = chosen(options)
+    if found is None:
         return 0
-    module = options.module or Path(cuda.compiled.__file__)
-    archs = options.arch.split(",") if options.arch else architectures(module)
-    archs = sorted(archs, key=lambda arch: int(arch.rstrip("a")))
+    module, archs = found
     now = {arch: walks(module, arch) for arch in archs}
     before = {arch: walks(options.before, arch, lenient=True) for arch in archs} if options.before else {}
     print(f"Cycles (predicted):\n\n{table(now, before, 'cycles')}\n")

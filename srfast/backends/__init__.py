@@ -11,7 +11,7 @@ from srfast.backends.base import Backend, Candidate, Executable, FrameExecutable
 from srfast.backends.cpu import CpuBackend
 from srfast.backends.cpu.choice import choose
 from srfast.backends.cpu.ways import Way
-from srfast.backends.cuda import CudaBackend
+from srfast.backends.cuda import CudaBackend, TrunkBackend
 from srfast.backends.gpu.choice import choose as choose_gpu
 from srfast.backends.kernel_choice import preferred
 from srfast.backends.measured import Choice, network_kind
@@ -33,6 +33,7 @@ __all__ = [
     "Backend",
     "Executable",
     "FrameExecutable",
+    "backend_for_size",
     "cpu_choices",
     "default_device",
     "default_dtype",
@@ -45,6 +46,7 @@ BACKENDS: tuple[Candidate, ...] = (
     GluonBackend(),
     CudaBackend(),
     MixedBackend(),
+    TrunkBackend(),
     CpuBackend(),
     ReferenceBackend(),
 )
@@ -115,18 +117,21 @@ def select_backend(
     if _in_parts(plan, device, backend):
         _log.info("compiled segments (%s) with PyTorch between them on %s", backend, device)
         return PartsBackend(select_backend, backend)
-    asked = backend != "auto"
-    passed: list[str] = []
-    measured = None if asked else gpu_choice(plan, device, dtype, pixels)
-    for candidate, reasons in _tried(plan, device, dtype, backend, measured):
-        if not reasons:
-            chosen = measured.reason if measured is not None and measured.way == candidate.name else ""
-            because = "asked for" if asked else chosen or "; ".join(passed) or "the fastest"
-            name = str(dtype).removeprefix("torch.")
-            _log.info("backend %s (%s) on %s in %s", candidate.name, because, device, name)
-            return candidate
-        passed.append(f"{candidate.name}: {', '.join(reasons)}")
-    raise BackendError(f"cannot run on {device} in {str(dtype).removeprefix('torch.')}: {'; '.join(passed)}")
+    chosen = _chosen(plan, device, dtype, backend, pixels)
+    name = str(dtype).removeprefix("torch.")
+    _log.info("backend %s (%s) on %s in %s", chosen.way.name, chosen.reason, device, name)
+    return chosen.way
+
+
+def backend_for_size(plan: Plan, device: torch.device, dtype: torch.dtype, pixels: int) -> str | None:
+    """Tell which backend "auto" takes for frames of so many pixels; None where that does not depend on their size.
+
+    Args:
+        plan, device, dtype, pixels: as of ``select_backend``.
+    """
+    if not _sees_gpu(device) or _in_parts(plan, device, "auto"):
+        return None
+    return _chosen(plan, device, dtype, "auto", pixels).way.name
 
 
 def gpu_choice(plan: Plan, device: torch.device, dtype: torch.dtype, pixels: int | None = None) -> Choice[str] | None:
@@ -143,6 +148,21 @@ def gpu_choice(plan: Plan, device: torch.device, dtype: torch.dtype, pixels: int
     runnable = [candidate.name for candidate in BACKENDS if not _reasons(candidate, plan, device, dtype)]
     size = None if pixels is None else size_class(pixels)
     return choose_gpu(network_kind(plan), device_names(device), size, runnable)
+
+
+def _chosen(
+    plan: Plan, device: torch.device, dtype: torch.dtype, backend: str | Backend, pixels: int | None
+) -> Choice[Backend]:
+    """The backend that is asked for, or the first of all without a reason against it, and why; as of ``select_backend``."""
+    asked = backend != "auto"
+    passed: list[str] = []
+    measured = None if asked else gpu_choice(plan, device, dtype, pixels)
+    for candidate, reasons in _tried(plan, device, dtype, backend, measured):
+        if not reasons:
+            faster = measured.reason if measured is not None and measured.way == candidate.name else ""
+            return Choice(candidate, "asked for" if asked else faster or "; ".join(passed) or "the fastest")
+        passed.append(f"{candidate.name}: {', '.join(reasons)}")
+    raise BackendError(f"cannot run on {device} in {str(dtype).removeprefix('torch.')}: {'; '.join(passed)}")
 
 
 def _tried(

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from srfast.backends.cuda.convs import config_of, conv_reason
 from srfast.backends.cuda.fused import measured_pairs
-from srfast.kernels.configs import conv_key, pair_key
-from srfast.kernels.cuda.config import CudaConfig
+from srfast.backends.cuda.trunk import measured_trunks
+from srfast.kernels.configs import conv_key, pair_key, trunk_key
+from srfast.kernels.cuda.config import CudaConfig, find_trunk
 from srfast.plan import Conv, Plan, Resize
 
 
@@ -21,12 +22,13 @@ def faster_in_cuda(node: Conv, names: tuple[str, ...]) -> CudaConfig | None:
 
 
 def fused_in_cuda(plan: Plan, names: tuple[str, ...]) -> set[str]:
-    """Outputs of convolutions that were measured to take less time two in one CUDA launch than in two launches."""
-    return {name for output, (first, _) in measured_pairs(plan, names).items() for name in (output, first.output)}
+    """Outputs of convolutions that were measured to take less time several in one CUDA launch than in as many launches."""
+    pairs = {name for output, (first, _) in measured_pairs(plan, names).items() for name in (output, first.output)}
+    return pairs | {node.output for run in measured_trunks(plan, names) for node in run}
 
 
 def anything_in_cuda(plan: Plan, names: tuple[str, ...]) -> bool:
-    """Whether a convolution, or two of them, were measured to take less time in CUDA."""
+    """Whether a convolution, or several of them, were measured to take less time in CUDA."""
     single = any(isinstance(node, Conv) and faster_in_cuda(node, names) for node in plan.nodes)
     return single or bool(fused_in_cuda(plan, names))
 
@@ -47,8 +49,11 @@ def preferred(plan: Plan, names: tuple[str, ...]) -> str:
 
 
 def choices(plan: Plan, names: tuple[str, ...]) -> dict[str, str]:
-    """For each shape of convolution in a plan, and of two in one launch, what runs it on a GPU and why, in words."""
+    """For each shape of convolution in a plan, and of several in one launch, what runs it on a GPU and why, in words."""
     found: dict[str, str] = {}
+    trunk = find_trunk(names)
+    if trunk is not None and measured_trunks(plan, names):
+        found[trunk_key(64, 3)] = f"cuda {trunk.kernel}, measured {trunk.speedup:g} times as fast as single launches"
     nodes = {node.output: node for node in plan.nodes if isinstance(node, Conv)}
     for output, (first, pair) in measured_pairs(plan, names).items():
         (middle, channels, kernel, _), second = first.weight.shape, nodes[output]

@@ -1,8 +1,9 @@
-"""The mixed backend: convolutions, alone or two in one launch, in the compiled CUDA kernels where these were measured to be
+"""The mixed backend: convolutions, alone or several in one launch, in the compiled CUDA kernels where these were measured to be
 faster, all else in Triton."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
@@ -12,6 +13,7 @@ from srfast.backends.base import Executable, reference_only
 from srfast.backends.cuda import CudaBackend
 from srfast.backends.cuda.convs import pack_node, single_launch
 from srfast.backends.cuda.fused import fused_pairs
+from srfast.backends.cuda.trunk import Trunk, fused_trunks
 from srfast.backends.kernel_choice import anything_in_cuda, faster_in_cuda
 from srfast.backends.triton import TritonBackend
 from srfast.kernels.buffers import Canvas
@@ -51,12 +53,22 @@ class MixedBackend:
         from srfast.backends.triton.program import TritonExecutable
 
         graphs = self.graphs and device.type == "cuda"
-        return TritonExecutable(plan, device, dtype, graphs, other=cuda_kernel, fused=cuda_pairs(plan, dtype, device))
+        runs = fused_trunks(plan, device_names(device), dtype, device)
+        pairs = cuda_pairs(plan, dtype, device, runs)
+        return TritonExecutable(plan, device, dtype, graphs, other=cuda_kernel, fused=pairs, runs=runs)
 
 
-def cuda_pairs(plan: Plan, dtype: torch.dtype, device: torch.device) -> dict[str, tuple[Conv, OtherLaunch]]:
-    """Return the fused residual blocks and tails that were measured to be faster than two launches, for ``pack_plan``."""
-    pairs = fused_pairs(plan, device_names(device), dtype, device)
+def cuda_pairs(
+    plan: Plan, dtype: torch.dtype, device: torch.device, runs: Sequence[Trunk] = ()
+) -> dict[str, tuple[Conv, OtherLaunch]]:
+    """Return the fused residual blocks and tails that were measured to be faster than two launches, for ``pack_plan``.
+
+    Args:
+        plan, dtype, device: what runs, in what and where.
+        runs: of convolutions, which are launches of their own.
+    """
+    taken = {node.output for run in runs for node in run.nodes}
+    pairs = fused_pairs(plan, device_names(device), dtype, device, without=taken)
     return {output: (pair.before, pair.launch) for output, pair in pairs.items()}
 
 

@@ -228,7 +228,7 @@ def add_engine(p: argparse.ArgumentParser) -> None:
     engine = p.add_argument_group("engine")
     engine.add_argument("-t", "--tile", default="auto", help="tile side in input pixels, 0 for none, auto (default)")
     engine.add_argument(
-        "--backend", default="auto", help="auto (default), triton, gluon, cuda, mixed, cpu or reference"
+        "--backend", default="auto", help="auto (default), triton, gluon, cuda, mixed, trunk, cpu or reference"
     )
     engine.add_argument("--device", help="cpu, cuda, cuda:1, ...; the first GPU by default")
     engine.add_argument("-g", "--gpu-id", "--gpu_id", type=int, help="number of the GPU")

@@ -27,7 +27,7 @@ def add(commands: Any, common: argparse.ArgumentParser) -> None:
         required=True,
         help="width and height of the input in pixels, such as 1920x1080; may be given more than once",
     )
-    p.add_argument("--backend", default="auto", help="auto (default), triton, gluon, cuda or mixed")
+    p.add_argument("--backend", default="auto", help="auto (default), triton, gluon, cuda, mixed or trunk")
     p.add_argument("--device", help="cuda, cuda:1, ...; the first GPU by default")
     p.add_argument("--dtype", choices=["fp16", "bf16", "fp32"], help="the fastest that is exact enough by default")
     p.add_argument("-t", "--tile", type=int, help="tile side in input pixels, 0 for none; as memory allows by default")
@@ -42,16 +42,15 @@ def _warm(args: argparse.Namespace) -> int:
     with load(
         args.model, **hints, backend=args.backend, device=args.device, dtype=args.dtype, tile=args.tile
     ) as upscaler:
-        engine = upscaler.engine
         for width, height in args.size:
             start = time.monotonic()
+            engine = upscaler.engine.for_frames(8, height, width)
             _run_once(engine, height, width)
             seconds = time.monotonic() - start
             print(escaped(f"{upscaler.name} {width}x{height} by {engine.backend.name}: {seconds:.1f} s"))
-        if engine.device.type != "cuda":
-            print(
-                f"on the {engine.device.type} nothing is compiled that a later start could use; name a GPU by --device"
-            )
+        device = upscaler.engine.device.type
+        if device != "cuda":
+            print(f"on the {device} nothing is compiled that a later start could use; name a GPU by --device")
     return 0
 
 

@@ -123,10 +123,11 @@ def run_segment(
         settings = arrange_encoder(reader, plan.target, upscaler, options.encoding)
         plan.check_encoder(settings)
         reader.planes = plane_colour(reader, settings, upscaler)
-        arithmetic = arithmetic_of(upscaler.engine.for_bits(reader.bits))
+        engine = upscaler.engine.for_frames(reader.bits, reader.height, reader.width)
+        arithmetic = arithmetic_of(engine)
         reader.narrow(plan.segments[number].part)
         times = StageTimes()
-        network = NetworkStage(upscaler, reuse=options.reuse, times=times, planes=reader.planes, bits=reader.bits)
+        network = NetworkStage(upscaler, engine, reuse=options.reuse, times=times, planes=reader.planes)
         run = {"plan": plan.digest, "segment": number, "planes": str(reader.planes)} | arithmetic
         computing = _InTurn(network, upscaler, turn or contextlib.nullcontext())
         sink = _SegmentSink(path, run, settings, network.seconds_a_frame)

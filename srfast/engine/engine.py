@@ -14,13 +14,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from srfast.backends import FLOATING_BITS, KEPT_BITS, SAMPLE_BITS, Backend, default_dtype
+from srfast.backends import FLOATING_BITS, KEPT_BITS, SAMPLE_BITS, Backend, backend_for_size, default_dtype
 from srfast.devices import usable_device
 from srfast.engine.pixels import check_images
 from srfast.engine.runner import Job, Runner
 from srfast.engine.tiling import Blend, Budget, Tiling, batches, bytes_per_pixel, default_memory, is_out_of_memory
 from srfast.engine.transfer import SLOTS
 from srfast.errors import BackendError, InputError, SrfastError
+from srfast.kernels.configs.networks import size_class
 from srfast.kernels.planes import PlaneColour
 from srfast.models.bordered import with_border
 from srfast.plan import Plan
@@ -51,6 +52,8 @@ class Engine:
         tile: side of a tile in input pixels; 0 never tiles, None lets the memory decide. Of networks that PyTorch runs a part
             of (``Plan.blends``) tiles overlap, are blended and give about the whole image's result; others are exact.
         memory: bytes that activations may take; by default half of the free GPU memory, or 1 GiB on a CPU.
+        pixels: width times height of the images, by which 'auto' chooses a backend on a GPU. By default each image's own, or
+            those of ``tile``; images of a size for which another backend is faster then go through that one.
 
     Raises:
         BackendError: the backend cannot run the plan there, or the network looks at the whole image and cannot be tiled.
@@ -74,6 +77,7 @@ class Engine:
         dtype: torch.dtype | None = None,
         tile: int | None = None,
         memory: int | None = None,
+        pixels: int | None = None,
     ) -> None:
         if tile is not None and tile < 0:
             raise ValueError(f"tile must be 0 (never tile) or a size in input pixels, not {tile}")
@@ -84,10 +88,14 @@ class Engine:
         self.statistics = Statistics()
         settings: dict[str, Any] = {"device": self.device, "tile": tile, "memory": memory}
         # What a pickle holds: the arguments, from which another process compiles its own engine.
-        self._again = functools.partial(Engine, backend=backend, dtype=dtype, **settings)
-        # A dtype that was asked for by name is obeyed, whatever it loses; only one that was chosen here is corrected.
-        self._deep = None if dtype or self.dtype == torch.float32 else _Deep(plan, backend, settings, self.statistics)
-        self._runner = Runner(plan, self.device, self.dtype, backend, tile * tile if tile else None)
+        self._again = functools.partial(Engine, backend=backend, dtype=dtype, pixels=pixels, **settings)
+        # A dtype or a backend that was asked for by name is obeyed; only what was chosen here is chosen again for images that
+        # it does not suit.
+        self._chose_dtype = dtype is None and self.dtype != torch.float32
+        pixels = tile * tile if tile else pixels
+        self._chose_size = backend == "auto" and pixels is None
+        self._others: _Others | None = _Others()
+        self._runner = Runner(plan, self.device, self.dtype, backend, pixels)
         traits = self._runner.run.traits
         self.alignment, self.halo = traits.alignment, traits.halo
         self.exact = traits.halo is not None and traits.exact
@@ -123,25 +131,61 @@ class Engine:
         own = f"PyTorch {torch.__version__} with {torch.backends.cpu.get_cpu_capability()}"
         return self._runner.run.path or own
 
-    def for_bits(self, bits: int) -> Engine:
-        """Returns the engine for samples of at most ``bits`` bits, whatever type holds them.
+    def for_frames(self, bits: int, height: int, width: int) -> Engine:
+        """Returns the engine for frames of at most ``bits`` bits a sample, whatever type holds them, and of this size.
 
-        That is this one, or one of its own in float32 where this one's dtype was not asked for by name and would lose
-        levels. ``statistics`` count for both. ``engine.for_bits(10)(images)`` is for uint16 images of a 10-bit video.
+        That is this one, or one of its own: in float32 where this one's dtype was not asked for by name and would lose levels;
+        by another backend where neither a backend nor ``tile`` was asked for and that one was measured to be faster at this
+        size. ``statistics`` count for all. ``engine.for_frames(10, 1080, 1920)`` is for uint16 images of a 10-bit video.
         """
-        if self._deep is None:
+        if self._others is None:
             return self
-        if bits > KEPT_BITS[self.dtype]:
-            return self._deep.engine()
         # A copy that shares everything, memory and lock included: __init__ would compile the plan again.
         same = object.__new__(Engine)
-        same.__dict__.update(self.__dict__, _deep=None)
+        same.__dict__.update(self._suited(bits, height * width).__dict__, _others=None)
         return same
 
-    def for_type(self, dtype: torch.dtype) -> Engine:
-        """Returns the engine that runs images of this type: this one, or as ``for_bits``."""
-        bits = SAMPLE_BITS.get(dtype, FLOATING_BITS)
-        return self if self._deep is None or bits <= KEPT_BITS[self.dtype] else self._deep.engine()
+    def for_images(self, images: Tensor, colour: PlaneColour | None = None) -> Engine:
+        """Returns the engine that runs these images, as ``begin`` has them: this one, or as ``for_frames``."""
+        pixels = math.prod(images.shape[1:3])  # of any shape: what is wrong with it is said where they are run
+        if colour is None:
+            return self._suited(SAMPLE_BITS.get(images.dtype, FLOATING_BITS), pixels)
+        # Samples of planes have 8 bits, or 10 in the upper ones of 16; a picture has half as many rows of chroma as of luma.
+        return self._suited(8 if images.dtype == torch.uint8 else 10, pixels // 3 * 2)
+
+    def _suited(self, bits: int, pixels: int) -> Engine:
+        if self._others is None:
+            return self
+        if self._chose_dtype and bits > KEPT_BITS[self.dtype]:
+            return self._others.get("float32", self._in_float32) or self
+        if self._chose_size:
+            return self._others.get(size_class(pixels), lambda: self._of_size(pixels)) or self
+        return self
+
+    def _in_float32(self) -> Engine:
+        """The same in float32; by another backend where the one that was asked for has no float32."""
+        try:
+            engine = self._beside(dtype=torch.float32)
+        except BackendError as error:
+            if self._again.keywords["backend"] == "auto":
+                raise
+            _log.warning("%s, which these images need: they take another backend, or give a dtype by name", error)
+            engine = self._beside(dtype=torch.float32, backend="auto")
+        _log.info("samples of more bits go through float32 on %s", engine.backend.name)
+        return engine
+
+    def _of_size(self, pixels: int) -> Engine | None:
+        """The same by the backend for frames of so many pixels; None where that is this one's."""
+        name = backend_for_size(self._runner.framed, self.device, self.dtype, pixels)
+        if name is None or name == self.backend.name:
+            return None
+        return self._beside(pixels=pixels)
+
+    def _beside(self, **changed: Any) -> Engine:
+        """An engine with the same arguments but for those that are given; its work is counted with this one's."""
+        engine = Engine(self.plan, **{**self._again.keywords, **changed})
+        engine.statistics = self.statistics
+        return engine
 
     def __call__(self, images: Tensor, *, bgr: bool = False) -> Tensor:
         """Upscale images.
@@ -186,11 +230,8 @@ class Engine:
         Raises:
             InputError: the images have another shape or type.
         """
-        # Samples of planes have 8 bits, or 10 in the upper ones of 16.
-        suited = (
-            self.for_type(images.dtype) if colour is None else self.for_bits(8 if images.dtype == torch.uint8 else 10)
-        )
-        if suited.dtype != self.dtype:
+        suited = self.for_images(images, colour)
+        if suited is not self:
             return suited.begin(images, bgr=bgr, colour=colour)
         if colour is None:
             check_images(images, self.plan.in_channels)
@@ -259,8 +300,8 @@ class Engine:
         """Give back weights and buffers, after what runs and what was begun; later calls raise."""
         with self._lock:
             self._runner.close()
-        if self._deep is not None:
-            self._deep.close()
+        if self._others is not None:
+            self._others.close()
 
     def __enter__(self) -> Engine:
         return self
@@ -289,8 +330,8 @@ class Engine:
             raise InputError(
                 f"the region {width}x{height} at ({left}, {top}) is not inside the image of {columns}x{rows}"
             )
-        suited = self.for_type(images.dtype)
-        if suited.dtype != self.dtype:
+        suited = self.for_images(images)
+        if suited is not self:
             return suited.region(images, top, left, height, width)
         s = self.scale
         if self.halo is None:
@@ -314,8 +355,8 @@ class Engine:
         Returns:
             Input pixels that were computed.
         """
-        suited = self.for_type(image.dtype)
-        if suited.dtype != self.dtype:
+        suited = self.for_images(image)
+        if suited is not self:
             return suited.refresh(image, last, out)
         height, width = image.shape[1:3]
         # Padding would have to be made for each tile, and what is blended belongs to several of them.
@@ -401,40 +442,28 @@ class Engine:
             self.statistics.redone += job.redone
 
 
-class _Deep:
-    """The engine in float32 beside one whose dtype keeps too few bits; made when the first images need it."""
+class _Others:
+    """Engines beside one, for images that it does not suit; each is made when the first of these come."""
 
-    def __init__(self, plan: Plan, backend: str | Backend, settings: dict[str, Any], statistics: Statistics) -> None:
-        self._plan, self._backend, self._settings, self._statistics = plan, backend, settings, statistics
-        self._made: Engine | None = None
+    def __init__(self) -> None:
+        self._made: dict[str, Engine | None] = {}
         self._closed = False
         self._lock = threading.Lock()
 
-    def engine(self) -> Engine:
-        """The engine; by another backend where the one that was asked for has no float32."""
+    def get(self, name: str, make: Callable[[], Engine | None]) -> Engine | None:
+        """The engine of that name, made now where it was never asked for; None where the one beside it does."""
         with self._lock:
             if self._closed:
                 raise SrfastError("this engine is closed; make another one")
-            if self._made is None:
-                self._made = self._make()
-                self._made.statistics = self._statistics
-                _log.info("samples of more bits go through float32 on %s", self._made.backend.name)
-            return self._made
-
-    def _make(self) -> Engine:
-        try:
-            return Engine(self._plan, backend=self._backend, dtype=torch.float32, **self._settings)
-        except BackendError as error:
-            if self._backend == "auto":
-                raise
-            _log.warning("%s, which these images need: they take another backend, or give a dtype by name", error)
-            return Engine(self._plan, dtype=torch.float32, **self._settings)
+            if name not in self._made:
+                self._made[name] = make()
+            return self._made[name]
 
     def close(self) -> None:
         with self._lock:
             self._closed = True
-            if self._made is not None:
-                self._made.close()
+            for engine in filter(None, self._made.values()):
+                engine.close()
 
 
 def _window(first: int, length: int, limit: int, halo: int, alignment: int) -> slice:

@@ -61,7 +61,8 @@ def iter_video(
     with VideoReader(source, input_options) as reader:
         prepare(reader, "iter")
         carried(reader, "iter", reader.copied_streams)
-        network = NetworkStage(upscaler, reuse=reuse, bits=reader.bits)
+        engine = upscaler.engine.for_frames(reader.bits, reader.height, reader.width)
+        network = NetworkStage(upscaler, engine, reuse=reuse)
         feeding = Feeding(decoded, reader.items([]), "srfast-decode", reader.hold())
         try:
             feeding.start()

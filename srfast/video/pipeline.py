@@ -150,11 +150,12 @@ def upscale_video(
         made = arrange(reader, place, upscaler, how, source)
         settings, streams = made.settings, made.streams
         reader.planes = plane_colour(reader, settings, upscaler)
-        arithmetic = arithmetic_of(upscaler.engine.for_bits(reader.bits))
+        engine = upscaler.engine.for_frames(reader.bits, reader.height, reader.width)
+        arithmetic = arithmetic_of(engine)
         run = _identity(source, how, upscaler, settings, frames, segment)
         run |= arithmetic | {"planes": str(reader.planes)}
         times = StageTimes()
-        network = NetworkStage(upscaler, reuse=how.reuse, times=times, planes=reader.planes, bits=reader.bits)
+        network = NetworkStage(upscaler, engine, reuse=how.reuse, times=times, planes=reader.planes)
         live = is_live(source)
         beside = SinkOptions(run, live, overwrite, resume, segment, network.seconds_a_frame)
         sink = place.sink(reader, settings, streams, beside)

@@ -45,7 +45,7 @@ def plane_colour(reader: VideoReader, settings: Settings, upscaler: Upscaler) ->
     same = (colour.matrix, colour.range) == (settings.colour.matrix, settings.colour.range)
     if not same or colour.matrix not in LUMA_WEIGHTS or reader.stream.codec_context.name in _CENTRED:
         return None
-    unit = upscaler.engine.for_bits(given[0]).plane_unit
+    unit = upscaler.engine.for_frames(given[0], reader.height, reader.width).plane_unit
     if unit is None or reader.height % unit or reader.width % unit:
         return None
     return PlaneColour(colour.matrix, colour.range == FULL, torch.uint8 if given[0] == 8 else torch.uint16)
@@ -74,25 +74,24 @@ class NetworkStage:
 
     Args:
         upscaler: the network.
+        engine: the upscaler's, for frames of this depth and size.
         reuse: copy what has not changed since the last frame.
         times: where its work is counted, under 'network'.
         planes: what the frames are, if not RGB.
-        bits: of a sample in the frames; by default as many as their type has.
     """
 
     def __init__(
         self,
         upscaler: Upscaler,
+        engine: Engine,
         *,
         reuse: bool,
         times: StageTimes | None = None,
         planes: PlaneColour | None = None,
-        bits: int | None = None,
     ) -> None:
         self._upscaler, self._planes = upscaler, planes
-        self._sequence = SequenceUpscaler(upscaler, reuse=reuse, bits=bits)
+        self._sequence = SequenceUpscaler(upscaler, engine, reuse=reuse)
         self._times = times or StageTimes()
-        engine = upscaler.engine if bits is None else upscaler.engine.for_bits(bits)
         self._ahead = _Ahead(engine, reuse, planes)
         self._first: tuple[float, int] | None = None
         self._slots = SLOTS if engine.overlaps else 1
@@ -192,14 +191,14 @@ class SequenceUpscaler:
 
     Args:
         upscaler: the network.
+        engine: the upscaler's, for frames of this depth and size; by default what the frames say themselves decides.
         reuse: False computes everything.
-        bits: of a sample in the frames; by default as many as their type has.
     """
 
-    def __init__(self, upscaler: Upscaler, *, reuse: bool = True, bits: int | None = None) -> None:
+    def __init__(self, upscaler: Upscaler, engine: Engine | None = None, *, reuse: bool = True) -> None:
         upscaler.check_takes_video()
         self._upscaler = upscaler
-        engine = upscaler.engine if bits is None else upscaler.engine.for_bits(bits)
+        engine = engine or upscaler.engine
         self._colour = _Plane(engine, reuse)
         self._alpha = _Plane(engine, reuse)
 
@@ -250,7 +249,7 @@ class _Plane:
 
     def _changed(self, image: Array, changed: Array, last: Array, out: Array) -> Array:
         tensor = torch.from_numpy(image).unsqueeze(0)
-        engine = self._engine.for_type(tensor.dtype)
+        engine = self._engine.for_images(tensor)
         if engine.halo is None:
             return self._whole(image)
         if not engine.exact:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -13,14 +13,13 @@ from srfast.backends.cpu import CpuBackend
 from srfast.backends.cuda import CudaBackend
 from srfast.backends.reference import ReferenceBackend
 from srfast.backends.triton import TritonBackend
-from srfast.kernels import cpu, cuda
+from srfast.kernels import cpu
 from srfast.models import RCAN, SPAN, SPANF3, ArtCNN, RealCUGAN, RealPLKSR
 from srfast.models.imdn import IMDN
 from srfast.models.mosr import MoSR
 from srfast.models.rtmosr import RTMoSR
 from srfast.plan import Plan
 from srfast.planning import plan_network
-from tests.helpers.cuda import emulation
 from tests.helpers.networks.small import randomise
 
 CPU = torch.device("cpu")
@@ -47,13 +46,6 @@ NETWORKS: dict[str, tuple[Callable[[], nn.Module], tuple[int, int]]] = {
     "plksr_pixels": (lambda: RealPLKSR(upscale=2, num_feat=16, num_blocks=1, partial=8, kernel=9, groups=0), SMALL),
     "cugan": (lambda: RealCUGAN(upscale=2), BORDERED),
 }
-
-
-@pytest.fixture(scope="module")
-def _emulated() -> Iterator[None]:
-    before = cuda.use_module(emulation.load(emulation.build(emulation.REPOSITORY / "build" / "emulated")))
-    yield
-    cuda.use_module(before)
 
 
 def _made(name: str) -> tuple[Plan, Tensor]:
@@ -93,7 +85,7 @@ def test_triton(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", [name for name in NETWORKS if name not in SLOW])
-@pytest.mark.usefixtures("_emulated")
+@pytest.mark.usefixtures("emulated_cuda")
 def test_cuda(name: str) -> None:
     """The same for the CUDA kernels, emulated."""
     plan, x = _made(name)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,27 +11,21 @@ import pytest
 import torch
 from torch import nn
 
+from srfast.backends.cuda.trunk import fused_trunks
 from srfast.backends.kernel_choice import choices, preferred
 from srfast.backends.mixed import MixedBackend, cuda_kernel, cuda_pairs
 from srfast.backends.reference import ReferenceBackend
 from srfast.backends.triton.program import pack_plan
 from srfast.capture import capture
-from srfast.kernels import cuda
 from srfast.kernels.cuda.config import VARIABLE
 from srfast.models import RRDBNet, SRResNet, SRVGGNetCompact
 from srfast.plan import Plan
 from srfast.plan.passes import in_units, optimise
-from tests.helpers.cuda import emulation as cuda_emulation
 
 CPU, HALF = torch.device("cpu"), torch.float16
 
 
-@pytest.fixture(autouse=True)
-def emulated() -> Iterator[None]:
-    module = cuda_emulation.load(cuda_emulation.build(cuda_emulation.REPOSITORY / "build" / "emulated"))
-    before = cuda.use_module(module)
-    yield
-    cuda.use_module(before)
+pytestmark = pytest.mark.usefixtures("emulated_cuda")
 
 
 FUSED = {"block": "pair 3x3 64->64, 3x3 ->64", "tail": "pair 3x3 64->256, 5x5 ->12"}
@@ -60,12 +54,13 @@ def check_images(plan: Plan, count: int) -> None:
         assert float((run(x).float() - expected).abs().max()) <= 4e-3 * float(expected.abs().max())
 
 
-def check_frames(plan: Plan, bgr: bool) -> None:
+def check_frames(plan: Plan, bgr: bool, white: float = 255.0) -> None:
     """Compare frames of uint8 with the reference, to one level; nothing in them may have been infinite."""
     frames = torch.randint(0, 256, (1, 5, 6, 3), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
-    out, flag = MixedBackend(interpret=True).compile(plan, CPU, HALF).run_frames(frames, 1 / 255, 255.0, bgr)  # type: ignore[attr-defined]
+    out, flag = MixedBackend(interpret=True).compile(plan, CPU, HALF).run_frames(frames, 1 / 255, white, bgr)  # type: ignore[attr-defined]
     x = (frames.flip(3) if bgr else frames).permute(0, 3, 1, 2).float() / 255
-    expected = ReferenceBackend().compile(plan, CPU, torch.float32)(x).permute(0, 2, 3, 1).round().clamp(0, 255)
+    expected = ReferenceBackend().compile(plan, CPU, torch.float32)(x).permute(0, 2, 3, 1) * (255 / white)
+    expected = expected.round().clamp(0, 255)
     assert int((out.float() - (expected.flip(3) if bgr else expected)).abs().max()) <= 1
     assert int(flag) == 0
 
@@ -176,3 +171,39 @@ def test_chains_of_pairs_do_not_overlap(tmp_path: Path, monkeypatch: pytest.Monk
             made.add(step.node.output)
         assert sum(step.first is not None or step.fused is not None for step in steps) == 1
     assert any(step.fused is not None for step in of_both)
+
+
+TRUNK = "trunk 3x3 64"
+
+
+def chain() -> nn.Module:
+    """A trunk whose last convolution gives the result."""
+    convs = [layer for _ in range(3) for layer in (nn.ReLU(), nn.Conv2d(64, 64, 3, padding=1))]
+    return nn.Sequential(nn.Conv2d(3, 64, 3, padding=1), *convs)
+
+
+@pytest.mark.parametrize("network", [lambda: SRResNet(2, channels=64, num_blocks=2), chain], ids=["SRResNet", "chain"])
+def test_trunks(network: Callable[[], nn.Module], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One CUDA launch with Triton around it, where that was measured to be faster, and no pair in it; tensors and frames."""
+    torch.manual_seed(0)
+    module = network().eval()
+    for p in module.parameters():
+        nn.init.normal_(p, std=0.03)
+    plan, names = optimise(capture(module)), ("default",)
+    fused_by_triton(tmp_path, monkeypatch, "block")
+    for folder, speedup in ((tmp_path / "as fast", 1.0), (tmp_path / "faster", 1.5)):
+        folder.mkdir()
+        entries = {FUSED["block"]: {"kernel": "pair_wgmma", "speedup": 1.5}, TRUNK: {"speedup": speedup}}
+        (folder / "configs.json").write_text(json.dumps({"default": entries}))
+        monkeypatch.setenv(VARIABLE, str(folder / "configs.json"))
+        assert len(fused_trunks(plan, names, HALF, CPU)) == (TRUNK in choices(plan, names)) == (speedup > 1)
+    assert choices(plan, names)[TRUNK] == "cuda trunk_wgmma, measured 1.5 times as fast as single launches"
+    assert preferred(plan, names) == "mixed"
+    assert MixedBackend(interpret=True).not_supported_reasons(plan, CPU, HALF) == []
+    runs = fused_trunks(plan, names, HALF, CPU)
+    steps = pack_plan(plan, names, HALF, CPU, cuda_kernel, fused=cuda_pairs(plan, HALF, CPU, runs), runs=runs)
+    inside = {node.output for node in runs[0].nodes}
+    assert [step.node.output for step in steps if step.node.output in inside] == [runs[0].nodes[-1].output]
+    assert not any(step.fused is not None or step.first is not None for step in steps)
+    check_images(plan, count=2)
+    check_frames(plan, bgr=False, white=1.0)

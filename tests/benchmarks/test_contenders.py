@@ -141,7 +141,7 @@ def test_hand_written_loops_give_the_same_frames() -> None:
 
 def test_every_backend_is_a_contender_of_its_own_on_gpus() -> None:
     names = {contender.name for contender in contenders(torch.device("cuda"))}
-    assert {OURS, EAGER, *(f"{OURS} {name}" for name in ("triton", "gluon", "cuda", "mixed"))} <= names
+    assert {OURS, EAGER, *(f"{OURS} {name}" for name in ("triton", "gluon", "cuda", "mixed", "trunk"))} <= names
 
 
 def test_a_named_backend_runs_what_was_measured_or_else_its_own_kernels(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -104,13 +104,14 @@ def test_a_depth_that_is_told(monkeypatch: pytest.MonkeyPatch, plan: Plan) -> No
     monkeypatch.setattr(engine_module, "default_dtype", lambda *_: torch.float16)
     engine = Engine(plan, device=CPU)
     assert engine.dtype == torch.float16
-    assert engine.for_bits(8).dtype == engine.for_bits(10).dtype == torch.float16
-    assert engine.for_bits(12).dtype == engine.for_bits(16).dtype == torch.float32
-    assert engine.for_type(torch.uint16).dtype == torch.float32
-    assert (lost(engine, 10), lost(engine.for_bits(10), 10), lost(engine, 16)) == (0, 0, 0)
-    assert lost(engine.for_bits(10), 12) > 0  # so it was float16
+    told = {bits: engine.for_frames(bits, 16, 64) for bits in (8, 10, 12, 16)}
+    assert told[8].dtype == told[10].dtype == torch.float16
+    assert told[12].dtype == told[16].dtype == torch.float32
+    assert engine.for_images(levels(10)).dtype == torch.float32
+    assert (lost(engine, 10), lost(told[10], 10), lost(engine, 16)) == (0, 0, 0)
+    assert lost(told[10], 12) > 0  # so it was float16
     engine.close()
-    for closed in (engine, engine.for_bits(10)):
+    for closed in (engine, *told.values()):
         with pytest.raises(srfast.SrfastError, match="closed"):
             closed(levels(10))
 

@@ -2,13 +2,10 @@
 
 import os
 from collections.abc import Iterator
-from typing import Any
 
 import pytest
 import torch
 
-from srfast.kernels import cuda
-from tests.helpers.cuda import emulation as cuda_emulation
 from tests.helpers.interpreter import exact_products
 
 if not torch.cuda.is_available():
@@ -25,20 +22,6 @@ def _gpu_or_skip(request: pytest.FixtureRequest) -> None:
         if os.environ.get("SRFAST_REQUIRE_GPU") == "1":
             pytest.fail("SRFAST_REQUIRE_GPU=1, but PyTorch sees no GPU")
         pytest.skip("needs an NVIDIA GPU")
-
-
-@pytest.fixture(scope="session")
-def emulated_module() -> Any:
-    """The CUDA kernels compiled for the host; kept between runs in ``build``."""
-    return cuda_emulation.load(cuda_emulation.build(cuda_emulation.REPOSITORY / "build" / "emulated"))
-
-
-@pytest.fixture
-def emulated_cuda(emulated_module: Any) -> Iterator[None]:
-    """``srfast.kernels.cuda`` runs the emulated kernels."""
-    before = cuda.use_module(emulated_module)
-    yield
-    cuda.use_module(before)
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -11,7 +11,6 @@ import pytest
 import torch
 from torch import nn
 
-from srfast.kernels import cuda
 from srfast.kernels.planes import PlaneColour, Planes, load_planes_reference, store_planes_reference
 from srfast.models import SRVGGNetCompact
 from srfast.upscaler import Upscaler
@@ -21,7 +20,6 @@ from srfast.video.planes import from_planes, to_planes
 from srfast.video.reader import VideoReader
 from srfast.video.settings import choose
 from srfast.video.upscale_stage import plane_colour
-from tests.helpers.cuda import emulation as cuda_emulation
 from tests.helpers.networks.small import randomise
 from tests.helpers.plane_network import take_planes
 from tests.helpers.video.gradients import STEADY, UNEVEN, frame_times, make_clip, packets
@@ -158,6 +156,7 @@ def test_where_planes_are_taken(
         assert plane_colour(reader, settings, other) is None, "the result is resized on the host"
 
 
+@pytest.mark.usefixtures("emulated_cuda")
 def test_a_video_through_the_cuda_kernels(tmp_path: Path) -> None:
     """The compiled kernels, emulated: planes in, planes out, close to the float32 network."""
     source = make_clip(tmp_path / "in.mkv", STEADY[:2], size=(18, 10), tags=(1, 1, 1, 1))
@@ -165,13 +164,8 @@ def test_a_video_through_the_cuda_kernels(tmp_path: Path) -> None:
     plain = Upscaler(network, backend="reference", device="cpu", dtype="fp32")
     take_planes(plain.engine)
     upscale_video(source, tmp_path / "expected.mkv", plain, encoding=LOSSLESS)
-    module = cuda_emulation.load(cuda_emulation.build(cuda_emulation.REPOSITORY / "build" / "emulated"))
-    before = cuda.use_module(module)
-    try:
-        upscaler = Upscaler(network, backend="cuda", device="cpu", dtype="fp16")
-        assert upscaler.engine.plane_unit == 2
-        upscale_video(source, tmp_path / "out.mkv", upscaler, encoding=LOSSLESS)
-    finally:
-        cuda.use_module(before)
+    upscaler = Upscaler(network, backend="cuda", device="cpu", dtype="fp16")
+    assert upscaler.engine.plane_unit == 2
+    upscale_video(source, tmp_path / "out.mkv", upscaler, encoding=LOSSLESS)
     for ours, theirs in zip(decoded(tmp_path / "out.mkv"), decoded(tmp_path / "expected.mkv"), strict=True):
         assert np.abs(ours.astype(int) - theirs).max() <= 1

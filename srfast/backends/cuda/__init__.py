@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from srfast.backends.cuda.backend import CudaBackend
+from srfast.backends.cuda.backend import CudaBackend, TrunkBackend
 
-__all__ = ["CudaBackend"]
+__all__ = ["CudaBackend", "TrunkBackend"]

@@ -1,4 +1,5 @@
-"""The CUDA backend: convolutions in the compiled kernels, everything else in PyTorch, one CUDA graph for each size."""
+"""The CUDA backend: convolutions in the compiled kernels, everything else in PyTorch, one CUDA graph for each size; and the
+same with the trunk of a network in one launch, for Hopper."""
 
 from __future__ import annotations
 
@@ -10,12 +11,14 @@ import torch
 from srfast.backends.base import Executable, reference_only
 from srfast.backends.cuda.convs import conv_reason, kernel_plan
 from srfast.backends.cuda.int8 import int8_reason
-from srfast.backends.cuda.program import Program, pack_plan
+from srfast.backends.cuda.program import CudaStep, Program, pack_plan
+from srfast.backends.cuda.trunk import trunks
 from srfast.backends.gpu.executable import OLDEST, GpuExecutable
 from srfast.backends.int8 import Int8
 from srfast.kernels import cuda
 from srfast.kernels.configs import device_names
 from srfast.kernels.cuda.hopper import hopper_reason
+from srfast.kernels.cuda.trunk import trunk_reason
 from srfast.plan import Conv, Plan
 
 
@@ -52,10 +55,34 @@ class CudaBackend:
 
     def compile(self, plan: Plan, device: torch.device, dtype: torch.dtype) -> Executable:
         plan = kernel_plan(plan)
-        roundings = self.int8.convs if self.int8 is not None else {}
-        steps = pack_plan(plan, device_names(device), dtype, device, roundings)
+        steps = self._steps(plan, device, dtype)
         graphs = self.graphs and device.type == "cuda"
         return GpuExecutable(plan, device, lambda size: Program(plan, steps, size, dtype, device), graphs)
+
+    def _steps(self, plan: Plan, device: torch.device, dtype: torch.dtype) -> list[CudaStep]:
+        roundings = self.int8.convs if self.int8 is not None else {}
+        return pack_plan(plan, device_names(device), dtype, device, roundings=roundings)
+
+
+@dataclass(frozen=True)
+class TrunkBackend(CudaBackend):
+    """As ``CudaBackend``, on Hopper GPUs, for networks with a trunk, which is one launch whatever was measured of it alone."""
+
+    name: ClassVar[str] = "trunk"
+
+    def device_reasons(self, device: torch.device, dtype: torch.dtype) -> list[str]:
+        reasons = super().device_reasons(device, dtype)
+        missing = None if reasons else trunk_reason(dtype, device)
+        return [*reasons, missing] if missing else reasons
+
+    def not_supported_reasons(self, plan: Plan, device: torch.device, dtype: torch.dtype) -> list[str]:
+        reasons = super().not_supported_reasons(plan, device, dtype)
+        if not reasons and not trunks(kernel_plan(plan)):
+            reasons.append("the network has no run of three 3x3 convolutions of 64 channels")
+        return reasons
+
+    def _steps(self, plan: Plan, device: torch.device, dtype: torch.dtype) -> list[CudaStep]:
+        return pack_plan(plan, device_names(device), dtype, device, measured_trunks=False)
 
 
 def _device_reasons(device: torch.device) -> list[str]:

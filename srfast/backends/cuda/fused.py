@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from dataclasses import dataclass
 
 import torch
@@ -10,9 +10,8 @@ import torch
 from srfast.backends.cuda.convs import conv_reason, pack_node
 from srfast.kernels import cuda
 from srfast.kernels.buffers import Canvas
-from srfast.kernels.cuda.config import CudaConfig, find_pair
+from srfast.kernels.cuda.config import PAIRS, CudaConfig, find_pair
 from srfast.kernels.cuda.pack import CudaConv
-from srfast.kernels.cuda.pair import FORMS as PAIRS
 from srfast.kernels.cuda.pair import pair_fits, pair_launch
 from srfast.kernels.cuda.tail import CudaTail, pack_tail, tail_fits, tail_launch
 from srfast.kernels.targets import FrameTarget
@@ -81,6 +80,7 @@ def fused_pairs(
     dtype: torch.dtype,
     device: torch.device,
     pack: Callable[[Conv], CudaConv] | None = None,
+    without: Container[str] = (),
 ) -> dict[str, Fused]:
     """The pairs of ``measured_pairs`` that their kernels can run on the device, by the output of the second convolution.
 
@@ -88,11 +88,14 @@ def fused_pairs(
         plan, names: as of ``measured_pairs``.
         dtype, device: of the weights.
         pack: gives a packed convolution; by default it is packed here.
+        without: outputs of convolutions that are in other launches.
     """
     packed = pack or (lambda node: pack_node(node, _PLAIN, dtype, device))
     nodes = {node.output: node for node in plan.nodes if isinstance(node, Conv)}
     found: dict[str, Fused] = {}
     for output, (before, config) in measured_pairs(plan, names).items():
+        if output in without or before.output in without:
+            continue
         first, second, is_pair = packed(before), packed(nodes[output]), config.kernel in PAIRS
         if (pair_fits if is_pair else tail_fits)(first, second, config.kernel) is None:
             tail = None if is_pair else pack_tail(first, second, nodes[output].weight)

@@ -73,12 +73,17 @@ def pack_plan(
     names: tuple[str, ...],
     dtype: torch.dtype,
     device: torch.device,
+    *,
+    measured_trunks: bool = True,
     roundings: Mapping[str, LowPrecision] | None = None,
 ) -> list[CudaStep]:
     """The launches of a plan in order, weights packed.
 
     Args:
+        plan: what runs.
         names: select the configurations.
+        dtype, device: of the weights.
+        measured_trunks: a trunk is one launch only where that was measured to be faster.
         roundings: of the inputs of convolutions that run in 8 bits, by the names of their outputs.
     """
     enlarged = {name: small for name, (small, _) in enlarged_residuals(plan).items()}
@@ -87,19 +92,18 @@ def pack_plan(
         for node in plan.nodes
         if isinstance(node, Conv)
     }
+
+    def pack(node: Conv) -> CudaConv:
+        return packed[node.output]
+
     int8 = pack_int8_convs(plan, roundings or {}, dtype, device)
     trunks = {
         trunk.nodes[-1].output: trunk
-        for trunk in fused_trunks(plan, names, dtype, device, lambda node: packed[node.output])
+        for trunk in fused_trunks(plan, names, dtype, device, pack, measured=measured_trunks)
         if not {node.output for node in trunk.nodes} & set(int8)
     }
-    taken = {node.output for trunk in trunks.values() for node in trunk.nodes} | set(int8)
-    pairs = {
-        output: pair
-        for output, pair in fused_pairs(plan, names, dtype, device, lambda node: packed[node.output]).items()
-        if not {output, pair.before.output} & taken
-    }
-    in_trunks = taken - set(int8)
+    in_trunks = {node.output for trunk in trunks.values() for node in trunk.nodes}
+    pairs = fused_pairs(plan, names, dtype, device, pack, without=in_trunks | set(int8))
     # Neither residuals that are enlarged on the way nor convolutions before the last of a launch are launches of their own.
     skipped = {*enlarged, *(pair.before.output for pair in pairs.values()), *(in_trunks - set(trunks))}
     other = plan.map_tensors(lambda t: t.to(device, dtype))
@@ -210,7 +214,7 @@ class Program:
     def _launches(self, step: CudaStep, out: Canvas | FrameTarget) -> list[Launch]:
         if step.trunk is not None:
             assert isinstance(out, Canvas), "frames are written by steps that say so"
-            return self._trunk_launches(step.trunk, out)
+            return step.trunk.launches(self._canvases, self._shapes[step.node.output], out)
         if step.conv is None:
             assert isinstance(out, Canvas)
             return [self._torch_launch(step, out)]
@@ -224,20 +228,6 @@ class Program:
             assert fused is not None, "frames are written by steps that say so"
             return [*copies, fused]
         return [*copies, single_launch(x, step.conv, step.config, out, residual, programmatic)]
-
-    def _trunk_launches(self, trunk: Trunk, out: Canvas) -> list[Launch]:
-        between: list[Canvas] = []
-        shape = self._shapes[trunk.nodes[-1].output]
-
-        def take() -> Canvas:
-            between.append(self._canvases.take(shape))
-            return between[-1]
-
-        layers = trunk.layers({name: self._canvases[name] for name in trunk.reads}, out, take)
-        # Free for the steps behind the trunk, which run when it has ended.
-        for canvas in between:
-            self._canvases.give(shape, canvas)
-        return trunk.launches(layers)
 
     def _torch_launch(self, step: CudaStep, out: Canvas) -> Launch:
         values = {name: self._canvases[name].nchw() for name in step.reads}

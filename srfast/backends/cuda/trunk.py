@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import torch
 
 from srfast.backends.base import enlarged_residuals
-from srfast.backends.cuda.convs import config_of, conv_reason, single_launch
+from srfast.backends.cuda.convs import config_of, conv_reason, pack_node, single_launch
+from srfast.backends.gpu.buffers import Canvases
 from srfast.kernels import cuda
 from srfast.kernels.buffers import Canvas
 from srfast.kernels.cuda.config import CudaConfig, find_trunk
@@ -23,7 +24,7 @@ from srfast.kernels.cuda.trunk import (
     trunk_launch,
     trunk_reason,
 )
-from srfast.plan import Conv, Node, Plan
+from srfast.plan import Conv, Node, Plan, Shape
 
 
 @dataclass(frozen=True)
@@ -71,8 +72,23 @@ class Trunk:
             found.append(Layer(source, target, residual))
         return found
 
-    def launches(self, layers: Sequence[Layer]) -> list[cuda.Launch]:
-        """One launch, or as many as there are convolutions where the canvases are not as the one needs them."""
+    def launches(self, canvases: Canvases, shape: Shape, out: Canvas) -> list[cuda.Launch]:
+        """One launch, or as many as there are convolutions where the canvases are not as the one needs them.
+
+        Args:
+            canvases: have those of ``reads``, and give those for what lies between, which are free again behind the trunk.
+            shape: of what lies between, and of the result.
+            out: for the result.
+        """
+        between: list[Canvas] = []
+
+        def take() -> Canvas:
+            between.append(canvases.take(shape))
+            return between[-1]
+
+        layers = self.layers({name: canvases[name] for name in self.reads}, out, take)
+        for canvas in between:
+            canvases.give(shape, canvas)
         if layers_fit(layers) is None:
             return [trunk_launch(self.packed, layers)]
         return [
@@ -109,18 +125,21 @@ def fused_trunks(
     names: tuple[str, ...],
     dtype: torch.dtype,
     device: torch.device,
-    pack: Callable[[Conv], CudaConv],
+    pack: Callable[[Conv], CudaConv] | None = None,
+    measured: bool = True,
 ) -> list[Trunk]:
-    """The trunks of ``measured_trunks`` that the kernel can run on the device.
+    """The trunks of a plan that the kernel can run on the device.
 
     Args:
         plan, names: as of ``measured_trunks``.
         dtype, device: of the weights.
-        pack: gives a packed convolution.
+        pack: gives a packed convolution; by default it is packed here.
+        measured: only those of ``measured_trunks``.
     """
+    packing = pack or (lambda node: pack_node(node, config_of(node, names), dtype, device))
     found = []
-    for nodes in measured_trunks(plan, names):
-        packed = [pack(node) for node in nodes]
+    for nodes in measured_trunks(plan, names) if measured else trunks(plan):
+        packed = [packing(node) for node in nodes]
         fits = all(conv_fits(conv, node.residual is not None) is None for conv, node in zip(packed, nodes, strict=True))
         if fits and trunk_reason(dtype, device) is None:
             found.append(Trunk(nodes, pack_trunk(packed), tuple(config_of(node, names) for node in nodes)))

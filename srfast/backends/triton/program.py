@@ -3,9 +3,10 @@ preallocated canvases, and the executable that keeps them for the last sizes."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import MappingProxyType
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -27,7 +28,7 @@ from srfast.kernels.triton.frames import load_launch, store_launch
 from srfast.kernels.triton.pair import pair_launch
 from srfast.kernels.triton.planes import load_planes_launch, store_planes_launch
 from srfast.kernels.triton.pointwise import pointwise_launch
-from srfast.plan import Conv, Node, Plan
+from srfast.plan import Conv, Node, Plan, Shape
 
 # Input pixels for each multiprocessor that leave little of it idle: four programs of 128 pixels, one after another.
 _FILL = 512
@@ -38,6 +39,24 @@ OtherLaunch = Callable[[Canvas, Canvas | FrameTarget, Canvas | None], Launch | N
 OtherPairs = Mapping[str, tuple[Conv, OtherLaunch]]
 # For a convolution, its dtype and device: the kernel of another backend that shall run it; None for Triton's own.
 OtherKernel = Callable[[Conv, torch.dtype, torch.device], OtherLaunch | None]
+
+
+class OtherRun(Protocol):
+    """Convolutions, each of which reads the one before, that another backend makes together."""
+
+    @property
+    def nodes(self) -> tuple[Conv, ...]:
+        """Return them in order."""
+        ...
+
+    @property
+    def reads(self) -> tuple[str, ...]:
+        """Return the activations from outside, the input first."""
+        ...
+
+    def launches(self, canvases: Canvases, shape: Shape, out: Canvas) -> Sequence[Launch]:
+        """Return the launches; ``canvases`` give those of ``reads``, and others of ``shape`` for what lies between."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -52,6 +71,7 @@ class Step:
         first, pair: the convolution in front, where two are one launch.
         other: the kernel of another backend that runs it instead.
         fused: the same for two convolutions in one launch; then there is nothing packed here.
+        run: the same for a run of convolutions, of which ``node`` is the last.
     """
 
     node: Node
@@ -63,6 +83,7 @@ class Step:
     pair: PairConfig | None = None
     other: OtherLaunch | None = None
     fused: OtherLaunch | None = None
+    run: OtherRun | None = None
 
     @property
     def reach(self) -> int:
@@ -85,6 +106,7 @@ def pack_plan(
     other: OtherKernel = lambda node, dtype, device: None,
     gluon: bool = False,
     fused: OtherPairs = MappingProxyType({}),
+    runs: Sequence[OtherRun] = (),
 ) -> list[Step]:
     """The launches of a plan in order, weights packed.
 
@@ -93,11 +115,14 @@ def pack_plan(
         other: tells the kernel of another backend that shall run a convolution.
         gluon: convolutions of 64 channels run in Gluon, where its kernel fits.
         fused: pairs of convolutions that kernels of another backend run.
+        runs: of convolutions that another backend makes; none of them is in ``fused``.
     """
     folded = {name: small for name, (small, _) in enlarged_residuals(plan).items()}
-    taken = {*fused, *(first.output for first, _ in fused.values())}
+    ends = {run.nodes[-1].output: run for run in runs}
+    in_runs = {node.output for run in runs for node in run.nodes}
+    taken = {*fused, *(first.output for first, _ in fused.values()), *in_runs}
     pairs = {output: pair for output, pair in _pairs(plan, names).items() if not taken & {output, pair[0].output}}
-    skipped = {*folded, *(first.output for first, _ in (*pairs.values(), *fused.values()))}
+    skipped = {*folded, *(first.output for first, _ in (*pairs.values(), *fused.values())), *(in_runs - set(ends))}
     slots = row_slots([node.sources for node in plan.nodes if isinstance(node, Conv)], plan.shapes())
     steps = []
     for node in plan.nodes:
@@ -107,7 +132,10 @@ def pack_plan(
             steps.append(Step(node, node.inputs))
             continue
         residual = () if node.residual is None else (folded.get(node.residual, node.residual),)
-        if node.output in fused:
+        if node.output in ends:
+            run = ends[node.output]
+            steps.append(Step(node, run.reads, run=run))
+        elif node.output in fused:
             before, launch = fused[node.output]
             steps.append(Step(node, (*before.sources, *residual), len(before.sources), fused=launch))
         elif node.output in pairs:
@@ -212,7 +240,7 @@ class Program:
     def _into_frames(self, target: FrameTarget) -> list[Launch] | None:
         """The last launches, into frames; None where what is last cannot write them."""
         step = self._last
-        if step is None or not isinstance(step.node, Conv):
+        if step is None or not isinstance(step.node, Conv) or step.run is not None:
             return None
         if step.fused is None:
             return self._launches(step, target)
@@ -239,8 +267,8 @@ class Program:
                 self._canvases.release(name, free=name not in reusable)
 
     def _reusable(self, step: Step, name: str) -> bool:
-        # Of two convolutions in one kernel nobody has said that a residual may be written over while others read it.
-        if name in self._slots or step.fused is not None:
+        # Of several convolutions in one kernel nobody has said that a residual may be written over while others read it.
+        if name in self._slots or step.fused is not None or step.run is not None:
             return False
         if isinstance(step.node, Conv):
             same_size = self._shapes[name].scale == self._shapes[step.node.output].scale
@@ -249,6 +277,9 @@ class Program:
         return isinstance(step.node, IN_PLACE)
 
     def _launches(self, step: Step, out: Canvas | FrameTarget) -> list[Launch]:
+        if step.run is not None:
+            assert isinstance(out, Canvas), "frames are written by steps that say so"
+            return list(step.run.launches(self._canvases, self._shapes[step.node.output], out))
         if step.fused is not None:
             x, copies = self._input(step)
             fused = step.fused(x, out, self._residual(step))
@@ -297,7 +328,7 @@ class TritonExecutable(GpuExecutable):
 
     Args:
         other: tells the kernel of another backend that shall run a convolution; None for Triton's own.
-        gluon, fused: as of ``pack_plan``.
+        gluon, fused, runs: as of ``pack_plan``.
     """
 
     def __init__(
@@ -309,8 +340,9 @@ class TritonExecutable(GpuExecutable):
         other: OtherKernel = lambda node, dtype, device: None,
         gluon: bool = False,
         fused: OtherPairs = MappingProxyType({}),
+        runs: Sequence[OtherRun] = (),
     ) -> None:
-        steps = pack_plan(plan, device_names(device), dtype, device, other, gluon, fused)
+        steps = pack_plan(plan, device_names(device), dtype, device, other, gluon, fused, runs)
         min_pixels = _FILL * _multiprocessors(device)
         super().__init__(
             plan, device, lambda size: Program(plan, steps, size, dtype, device), graphs, min_pixels, compile_all

@@ -210,7 +210,7 @@ def _scene(
     for label, image in zip(labels[1:], shown, strict=True):
         views.append(_fitted(name, label, "a file", image, height, width))
     for label, model, image in zip(networks, compared.models, results, strict=True):
-        views.append(_fitted(name, label, _ran(model), image, height, width))
+        views.append(_fitted(name, label, _ran(model, source), image, height, width))
     if truth is None:
         return Scene(name, tuple(views))
     cut = truth[:height, :width]
@@ -223,10 +223,11 @@ def _scene(
     return Scene(name, (*measured, last))
 
 
-def _ran(model: Upscaler) -> str:
-    """A network and what runs it, in words."""
-    dtype = str(model.engine.dtype).removeprefix("torch.")
-    return f"a network of x{model.scale}, {model.engine.backend.name} backend on {model.engine.device} in {dtype}"
+def _ran(model: Upscaler, source: Array) -> str:
+    """A network and what runs it for such a picture, in words."""
+    engine = model.engine.for_frames(8 * source.dtype.itemsize, *source.shape[:2])
+    dtype = str(engine.dtype).removeprefix("torch.")
+    return f"a network of x{model.scale}, {engine.backend.name} backend on {engine.device} in {dtype}"
 
 
 def _apart(names: list[str], taken: list[str]) -> list[str]:

@@ -16,22 +16,27 @@ from srfast.backends.kernel_choice import choices, preferred
 from srfast.backends.reference import ReferenceBackend
 from srfast.capture import capture
 from srfast.kernels import cuda
-from srfast.kernels.cuda.config import VARIABLE
+from srfast.kernels.cuda import pair, tail
+from srfast.kernels.cuda.config import (
+    KERNELS,
+    PAIRS,
+    TAILS,
+    TRUNKS,
+    VARIABLE,
+    CudaConfig,
+    find_config,
+    find_pair,
+    find_trunk,
+)
 from srfast.kernels.planes import PlaneColour, Planes, load_planes_reference, store_planes_reference
 from srfast.models import RRDBNet, SRResNet, SRVGGNetCompact
 from srfast.plan import Plan
 from srfast.plan.passes import in_units, optimise
-from tests.helpers.cuda import emulation as cuda_emulation
 
 CPU, HALF = torch.device("cpu"), torch.float16
 
 
-@pytest.fixture(autouse=True)
-def emulated() -> object:
-    module = cuda_emulation.load(cuda_emulation.build(cuda_emulation.REPOSITORY / "build" / "emulated"))
-    before = cuda.use_module(module)
-    yield
-    cuda.use_module(before)
+pytestmark = pytest.mark.usefixtures("emulated_cuda")
 
 
 def image(channels: int, height: int, width: int) -> Tensor:
@@ -67,24 +72,60 @@ def test_chosen_kernels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
     """Fused pairs and Hopper's kernels where a file asks for them; results stay close, pairs stay equal."""
     plan, x = plan_of(SRResNet(2, channels=64, num_blocks=1)), image(3, 4, 5).half()
     expected = CudaBackend().compile(plan, CPU, HALF)(x)
-    pair = {"pair 3x3 64->64, 3x3 ->64": {"speedup": 1.5}}
+    block = {"pair 3x3 64->64, 3x3 ->64": {"speedup": 1.5}}
     hopper = {"conv 3x3 64->64": {"kernel": "wgmma_shifted"}}
     large = {"conv 3x3 64->64": {"kernel": "mma_large"}}
-    tail = {"pair 3x3 64->256, 5x5 ->12": {"kernel": "tail", "speedup": 1.5}}
+    end = {"pair 3x3 64->256, 5x5 ->12": {"kernel": "tail", "speedup": 1.5}}
     held = {"conv 3x3 64->64": {"kernel": "wgmma_held"}}
     rows = {"pair 3x3 64->64, 3x3 ->64": {"kernel": "pair_wgmma", "speedup": 1.5}}
     last = {"pair 3x3 64->256, 5x5 ->12": {"kernel": "tail_wgmma", "speedup": 1.5}}
-    cases = ((pair, True), (hopper, False), (large, True), (tail, False), (held, False), (rows, False), (last, False))
+    cases = ((block, True), (hopper, False), (large, True), (end, False), (held, False), (rows, False), (last, False))
     for entries, equal in cases:
         file = tmp_path / f"{len(list(tmp_path.iterdir()))}.json"
         file.write_text(json.dumps({"default": entries}))
         monkeypatch.setenv(VARIABLE, str(file))
         steps = pack_plan(plan, ("default",), HALF, CPU)
         fused = [step.fused for step in steps if step.fused is not None]
-        assert (entries in (tail, last)) == any(one.tail is not None for one in fused)
-        assert (entries in (pair, rows)) == any(one.tail is None for one in fused)
+        assert (entries in (end, last)) == any(one.tail is not None for one in fused)
+        assert (entries in (block, rows)) == any(one.tail is None for one in fused)
         got = CudaBackend().compile(plan, CPU, HALF)(x)
         torch.testing.assert_close(got, expected, rtol=0 if equal else 1e-2, atol=0 if equal else 1e-2)
+
+
+@pytest.mark.parametrize(
+    ("key", "right"),
+    [
+        ("conv 3x3 64->64", KERNELS),
+        ("pair 3x3 64->64, 3x3 ->64", PAIRS),
+        ("pair 3x3 64->256, 5x5 ->12", TAILS),
+        ("trunk 3x3 64", TRUNKS),
+    ],
+)
+def test_only_kernels_of_a_shape_are_taken(
+    key: str, right: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first of them where an entry names none; another's is an error that names both."""
+    assert (set(PAIRS), set(TAILS)) == (set(pair.FORMS), set(tail.FORMS))
+
+    def find(entry: dict[str, object]) -> CudaConfig | None:
+        file = tmp_path / f"{len(list(tmp_path.iterdir()))}.json"
+        file.write_text(json.dumps({"default": {key: {"speedup": 1.5, **entry}}}))
+        monkeypatch.setenv(VARIABLE, str(file))
+        found = {
+            KERNELS: lambda: find_config(("default",), 64, 64, 3),
+            PAIRS: lambda: find_pair(("default",), 64, 3, 64, 3, 64),
+            TAILS: lambda: find_pair(("default",), 64, 3, 256, 5, 12),
+            TRUNKS: lambda: find_trunk(("default",)),
+        }
+        return found[right]()
+
+    assert find({}) == CudaConfig(right[0], speedup=1.5)
+    for kernel in (*KERNELS, *PAIRS, *TAILS, *TRUNKS):
+        if kernel in right:
+            assert find({"kernel": kernel}) == CudaConfig(kernel, speedup=1.5)
+        else:
+            with pytest.raises(ValueError, match=f"'{kernel}' is no kernel of '{key}'; there are {right[0]}"):
+                find({"kernel": kernel})
 
 
 def test_a_fused_tail_writes_frames(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

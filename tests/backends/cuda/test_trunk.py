@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
 
@@ -11,28 +10,24 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from srfast.backends.cuda import CudaBackend
+from srfast.backends.cuda import CudaBackend, TrunkBackend
 from srfast.backends.cuda.program import pack_plan
-from srfast.backends.cuda.trunk import trunks
+from srfast.backends.cuda.trunk import fused_trunks, trunks
+from srfast.backends.reference import ReferenceBackend
 from srfast.capture import capture
-from srfast.kernels import cuda
+from srfast.kernels.buffers import Canvas
 from srfast.kernels.cuda.config import VARIABLE
+from srfast.kernels.cuda.trunk import Layer, trunk_launch
 from srfast.models import SRResNet, SRVGGNetCompact
 from srfast.plan import Plan
 from srfast.plan.passes import optimise
-from tests.helpers.cuda import emulation as cuda_emulation
 
 CPU, HALF = torch.device("cpu"), torch.float16
 HELD = {"conv 3x3 64->64": {"kernel": "wgmma_held"}}
 TRUNK = HELD | {"trunk 3x3 64": {"speedup": 1.2}, "pair 3x3 64->64, 3x3 ->64": {"kernel": "pair_wgmma", "speedup": 1.5}}
 
 
-@pytest.fixture(autouse=True)
-def emulated() -> Iterator[None]:
-    module = cuda_emulation.load(cuda_emulation.build(cuda_emulation.REPOSITORY / "build" / "emulated"))
-    before = cuda.use_module(module)
-    yield
-    cuda.use_module(before)
+pytestmark = pytest.mark.usefixtures("emulated_cuda")
 
 
 def plan_of(network: nn.Module) -> Plan:
@@ -107,6 +102,20 @@ def test_off_unless_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
         assert sum(step.trunk is not None for step in pack_plan(plan, ("default",), HALF, CPU)) == expected
 
 
+def test_a_backend_that_always_has_it() -> None:
+    """Without a measurement, for networks with a trunk only; on GPUs ``auto`` takes it where whole networks were faster."""
+    plan, backend = plan_of(SRResNet(2, channels=64, num_blocks=2)), TrunkBackend()
+    assert backend.not_supported_reasons(plan, CPU, HALF) == []
+    assert "not float32" in backend.not_supported_reasons(plan, CPU, torch.float32)[0]
+    narrow = plan_of(SRVGGNetCompact(num_feat=48, num_conv=4, upscale=2))
+    assert "has no run of three 3x3" in backend.not_supported_reasons(narrow, CPU, HALF)[0]
+    steps = pack_plan(plan, ("default",), HALF, CPU, measured_trunks=False)
+    assert sum(step.trunk is not None for step in steps) == 1
+    x = torch.rand(1, 3, 6, 9, generator=torch.Generator().manual_seed(0)).half()
+    expected = ReferenceBackend().compile(plan, CPU, torch.float32)(x.float())
+    assert float((backend.compile(plan, CPU, HALF)(x) - expected).abs().max()) <= 4e-3 * float(expected.abs().max())
+
+
 @pytest.mark.parametrize(
     "network",
     [lambda: SRResNet(2, channels=64, num_blocks=2), lambda: SRVGGNetCompact(num_feat=64, num_conv=3, upscale=2), Wide],
@@ -123,3 +132,23 @@ def test_networks_have_the_same_bits(network: type[nn.Module], tmp_path: Path, m
         "a convolution is in one launch only"
     )
     assert torch.equal(together, apart)
+
+
+def test_without_room_for_a_block(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a GPU whose shared memory is too small the convolutions are launches of their own, and what cannot be says why."""
+    plan = plan_of(SRResNet(2, channels=64, num_blocks=1))
+    x = torch.rand(1, 3, 5, 7, generator=torch.Generator().manual_seed(0)).half()
+    measured = HELD | {"trunk 3x3 64": {"speedup": 1.2}}
+    together = run(plan, x, measured, tmp_path / "trunk.json", monkeypatch)
+    (trunk,) = fused_trunks(plan, ("default",), HALF, CPU)
+    monkeypatch.setenv("SRFAST_EMULATED_SHARED", "100000")
+    assert torch.equal(run(plan, x, measured, tmp_path / "trunk.json", monkeypatch), together)
+    steps = pack_plan(plan, ("default",), HALF, CPU)
+    assert {node.output for node in trunk.nodes} <= {step.node.output for step in steps}
+    assert fused_trunks(plan, ("default",), HALF, CPU) == []
+    (reason,) = TrunkBackend().not_supported_reasons(plan, CPU, HALF)
+    assert reason.endswith("this GPU has no room for one of them")
+    canvases = [Canvas.allocate(1, 64, 5, 7) for _ in range(2)]
+    layers = [Layer(canvases[i % 2], canvases[1 - i % 2], canvases[i % 2]) for i in range(len(trunk.nodes))]
+    with pytest.raises(ValueError, match="a trunk cannot run here: its blocks of threads wait for each other"):
+        trunk_launch(trunk.packed, layers)

@@ -13,12 +13,14 @@ import pytest
 import torch
 
 from srfast.backends import select_backend
-from srfast.backends.base import Candidate
+from srfast.backends.base import Candidate, Executable, FunctionExecutable
 from srfast.backends.gpu.choice import choose
 from srfast.backends.measured import network_kind
+from srfast.backends.reference import ReferenceBackend
 from srfast.capture import capture
 from srfast.diagnostics.info import collect
 from srfast.engine import Engine
+from srfast.errors import SrfastError
 from srfast.kernels.configs import networks
 from srfast.kernels.configs.networks import KINDS, SIZES, VARIABLE, parse, size_class, written
 from srfast.kernels.cuda.config import find_config as find_cuda
@@ -26,6 +28,9 @@ from srfast.kernels.triton.config import find_config as find_triton
 from srfast.models import SRResNet, SRVGGNetCompact
 from srfast.plan import Plan
 from srfast.plan.passes import optimise
+from srfast.upscaler import Upscaler
+from srfast.video import iter_video, upscale_video
+from tests.helpers.video.gradients import make_clip
 
 GPU, HALF = torch.device("cuda"), torch.float16
 H200 = ("NVIDIA H200", "sm90", "sm9x", "default")
@@ -84,11 +89,13 @@ def test_entries_of_kind_and_size_decide(shipped: Path) -> None:
         row("residual", 480 * 270, triton=0.004, gluon=0.003, cuda=0.0010, mixed=0.002),
         row("residual", 960 * 540, triton=0.016, gluon=0.010, cuda=0.0120, mixed=0.011),
         row("plain", 480 * 270, triton=0.002, eager=0.001),
+        row("plain", 960 * 540, triton=0.004, cuda=0.002, trunk=0.001),
     )
     assert way("residual", "medium") == "cuda"
     assert way("residual", "large") == "gluon"
     assert way("residual", "small") is None, "nothing of that size was measured"
     assert way("dense", "medium") is None
+    assert way("plain", "large") == "trunk"
     assert way("plain", "medium") == "reference", "eager PyTorch is run by the reference backend"
     # Without a size all count, by ratios to Triton: cuda 4 and 1.33, gluon 1.33 and 1.6, geometric means 2.31 and 1.46.
     assert way("residual") == "cuda"
@@ -290,8 +297,85 @@ def test_info_says_which_file_decided(shipped: Path, on_h200: list[Any], monkeyp
     assert collect().gpu == {"measured": "no file of this GPU: single convolutions decide, without them Triton"}
 
 
+class Noting(Fake):
+    """The reference backend under another name, which notes the sizes that it runs."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name, [])
+        self.ran: list[tuple[int, int]] = []
+
+    def compile(self, plan: Plan, device: torch.device, dtype: torch.dtype) -> Executable:
+        run = ReferenceBackend().compile(plan, device, dtype)
+
+        def noted(x: torch.Tensor) -> torch.Tensor:
+            self.ran.append((x.shape[2], x.shape[3]))
+            return run(x)
+
+        return FunctionExecutable(noted, run.traits)
+
+
+@pytest.fixture
+def two_sizes(shipped: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Noting, Noting]:
+    """Two backends, the first of them faster on small frames and the second on medium ones, as on an H200."""
+    put(
+        shipped / "gpu-sm90.json",
+        row("plain", 64 * 64, triton=0.001, cuda=0.002),
+        row("plain", 480 * 270, triton=0.004, cuda=0.001),
+    )
+    backends = Noting("triton"), Noting("cuda")
+    monkeypatch.setattr("srfast.backends.BACKENDS", backends)
+    monkeypatch.setattr("srfast.backends.device_names", lambda device: H200)
+    monkeypatch.setattr("srfast.backends._sees_gpu", lambda device: True)
+    return backends
+
+
+SMALL, MEDIUM = (48, 64), (264, 272)  # height and width
+
+
+def test_each_image_goes_by_its_size(two_sizes: tuple[Noting, Noting], caplog: pytest.LogCaptureFixture) -> None:
+    """Also regions, which are parts of a whole; not where a backend or tiles were asked for."""
+    plan = plan_of(SRVGGNetCompact(num_feat=8, num_conv=1, upscale=2))
+    images = {size: torch.zeros(1, *size, 3, dtype=torch.uint8) for size in (SMALL, MEDIUM)}
+
+    def ran(engine: Engine) -> dict[tuple[int, int], list[str]]:
+        found = {}
+        for size, image in images.items():
+            for backend in two_sizes:
+                backend.ran.clear()
+            engine(image)
+            engine.region(image, 3, 5, 7, 9)
+            found[size] = [backend.name for backend in two_sizes for _ in backend.ran]
+        return found
+
+    with caplog.at_level(logging.INFO, "srfast"), Engine(plan, device="cpu", dtype=torch.float32) as engine:
+        assert engine.backend.name == "cuda", "the faster one of all sizes"
+        assert ran(engine) == {SMALL: ["triton"] * 2, MEDIUM: ["cuda"] * 2}
+        assert engine.statistics.images == 4
+        assert [engine.for_frames(8, *size).backend.name for size in images] == ["triton", "cuda"]
+    assert "backend triton (cuda takes 2.00 times as long" in caplog.text
+    with pytest.raises(SrfastError, match="closed"):
+        engine(images[SMALL])
+    for options, name in (({"backend": "triton"}, "triton"), ({"tile": 300}, "cuda"), ({"tile": 96}, "triton")):
+        with Engine(plan, device="cpu", dtype=torch.float32, memory=1 << 40, **options) as engine:  # type: ignore[arg-type]
+            assert {one for names in ran(engine).values() for one in names} == {name}, options
+
+
+def test_a_video_goes_by_its_size(two_sizes: tuple[Noting, Noting], tmp_path: Path) -> None:
+    """Written and iterated over; the result says which backend it was."""
+    for (height, width), name in ((SMALL, "triton"), (MEDIUM, "cuda")):
+        source = make_clip(tmp_path / f"{name}.mkv", [0, 40], size=(width, height))
+        with Upscaler(SRVGGNetCompact(num_feat=8, num_conv=1, upscale=2), device="cpu", dtype="fp32") as upscaler:
+            found = upscale_video(source, tmp_path / f"large-{name}.mkv", upscaler)
+            assert found.arithmetic["backend"] == name
+            assert [backend.name for backend in two_sizes if backend.ran] == [name]
+            assert len(list(iter_video(source, upscaler))) == 2
+            assert [backend.name for backend in two_sizes if backend.ran] == [name]
+        for backend in two_sizes:
+            backend.ran.clear()
+
+
 def test_an_engine_with_tiles_knows_its_size(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Tiles are the frames that the backend gets; without them nobody knows a frame's size yet."""
+    """Tiles are the frames that the backend gets; without them each image says it."""
     asked: list[int | None] = []
 
     def select(plan: Plan, device: torch.device, dtype: torch.dtype, backend: Any, pixels: int | None = None) -> Any:

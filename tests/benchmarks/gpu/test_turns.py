@@ -16,12 +16,6 @@ from benchmarks.gpu.job import Bench, Job
 from benchmarks.gpu.table import decisions, jobs, main, rehearsed, rows_of, write_decisions
 from benchmarks.gpu.turns import Link, Turns
 from srfast.kernels import cuda
-from tests.helpers.cuda import emulation
-
-
-@pytest.fixture(scope="module")
-def emulated_module() -> Any:
-    return emulation.load(emulation.build(emulation.REPOSITORY / "build" / "emulated"))
 
 
 def job(what: str, seconds: float = 30) -> Job:
@@ -110,7 +104,7 @@ def test_jobs_are_named_apart_and_the_most_valuable_come_first() -> None:
     assert names[0] == "device"
     assert all("64->64" in name and "480x270" in name for name in names[1:4])
     assert names.index("net SRResNet x4 cuda 480x270") < names.index("net Compact x4 triton 480x270")
-    for backend in ("eager", "triton", "gluon", "cuda", "mixed"):
+    for backend in ("eager", "triton", "gluon", "cuda", "mixed", "trunk"):
         assert f"net SRResNet x4 {backend} 480x270" in names
     assert {job.kind for job in rehearsed(given)} == {job.kind for job in given}
 

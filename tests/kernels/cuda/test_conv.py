@@ -12,7 +12,7 @@ from srfast.kernels.cuda.conv import conv_launch
 from srfast.kernels.cuda.pack import VARIANTS, Variant, choose_variant, pack_conv
 from srfast.kernels.reference import conv_reference
 from srfast.kernels.targets import FrameTarget
-from tests.helpers.cuda.endings import GENERAL, check_conv, check_ending
+from tests.helpers.cuda.endings import GENERAL, check_conv, check_ending, check_phases
 from tests.helpers.cuda.problems import BRAIN, HALF, canvas_of, numbers, problem
 
 pytestmark = pytest.mark.usefixtures("emulated_cuda")
@@ -27,6 +27,23 @@ def test_hot(size: tuple[int, int], dtype: torch.dtype) -> None:
 
 def test_larger_tile() -> None:
     check_conv(problem(64, 64, 3, 17, 5, images=2), variant=Variant(64, 64, 3, 16, 16), residual=True, gain=0.2)
+
+
+@pytest.mark.parametrize("residual", [False, True])
+@pytest.mark.parametrize(
+    ("size", "images", "dtype", "kind"),
+    [
+        ((1, 1), 2, HALF, None),
+        ((9, 17), 1, BRAIN, None),
+        ((7, 19), 2, HALF, torch.uint8),
+        ((1, 16), 1, BRAIN, torch.uint8),
+        ((8, 3), 1, HALF, torch.uint16),
+    ],
+)
+def test_48_channels_as_pixels(
+    size: tuple[int, int], images: int, dtype: torch.dtype, kind: torch.dtype | None, residual: bool
+) -> None:
+    check_phases(size, images, dtype, kind, residual)
 
 
 @pytest.mark.parametrize("variant", [v for v in VARIANTS if not v.pixel_stride and v.kernel == 0], ids=str)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import pytest
 import torch
 
 from srfast.kernels.cuda.hopper import FORMS, hopper_launch, strip_rows
-from srfast.kernels.cuda.pack import pack_conv
+from srfast.kernels.cuda.pack import Variant, pack_conv
 from srfast.kernels.reference import conv_reference
+from tests.helpers.cuda.endings import check_ending
 from tests.helpers.cuda.problems import BRAIN, HALF, canvas_of, numbers, problem
 
 pytestmark = pytest.mark.usefixtures("emulated_cuda")
@@ -72,24 +75,21 @@ def test_special_endings_have_the_bits_of_the_general_one(
     assert torch.equal(results[0].data, results[1].data)
 
 
+@pytest.mark.parametrize(("form", "width"), [("wgmma_held", 67), ("wgmma_shifted", 123)])
+@pytest.mark.parametrize("residual", [False, True])
+@pytest.mark.parametrize("prelu", [False, True])
+def test_rows_end_beside_the_border(prelu: bool, residual: bool, form: str, width: int) -> None:
+    """Two strips, of which the last is cut, with room around the image, and a residual that stays as it is."""
+    launch = partial(hopper_launch, form=form, blocks=1)
+    check_ending(Variant(64, 64, 3), (5, width), 1, HALF, prelu, residual, 1, launch)
+
+
 @pytest.mark.parametrize(("form", "dtype"), [("wgmma", BRAIN), ("wgmma_held", HALF)])
 @pytest.mark.parametrize("residual", [False, True])
 def test_whole_phases_of_a_shuffle(residual: bool, form: str, dtype: torch.dtype) -> None:
     """A block of 64 channels is one phase: the bits of the general ending, and the reference's values."""
-    given = problem(64, 256, 3, 3, 66, dtype=dtype, images=2)
-    slope, skip = numbers(1, seed=4), numbers(2, 64, 6, 132, seed=5).to(dtype).float()
-    options = {"act": "prelu", "slope": slope, "shuffle": 2, "gain": 0.5 if residual else 1.0}
-    results = []
-    for clamp in (None, EVERYTHING):
-        packed = pack_conv(given["weight"], given["bias"], clamp=clamp, dtype=dtype, **options)
-        out = canvas_of(torch.zeros(2, 64, 6, 132), dtype)
-        x = canvas_of(given["x"], dtype)
-        hopper_launch(x, packed, out, canvas_of(skip, dtype) if residual else None, form=form, blocks=5)()
-        results.append(out)
-    assert torch.equal(results[0].data, results[1].data)
-    expected = conv_reference(**given, **options, residual=skip if residual else None)
-    eps = 2.0**-10 if dtype == HALF else 2.0**-7
-    torch.testing.assert_close(results[0].nchw().float(), expected, rtol=eps, atol=eps)
+    launch = partial(hopper_launch, form=form, blocks=5)
+    check_ending(Variant(64, 64, 3), (3, 66), 2, dtype, True, residual, 2, launch)
 
 
 @pytest.mark.parametrize("form", FORMS)

@@ -54,7 +54,7 @@ def test_nothing_to_check(capsys: pytest.CaptureFixture[str]) -> None:
         assert main([]) == 0
     finally:
         cuda.use_module(before)
-    assert "nothing to check" in capsys.readouterr().out
+    assert "nothing to look at" in capsys.readouterr().out
 
 
 def test_architectures_are_those_in_the_module() -> None:
