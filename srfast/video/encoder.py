@@ -48,6 +48,7 @@ class FrameEncoder:
         if unused:
             raise OutputError(f"the encoder {settings.codec} has no option called {', '.join(sorted(unused))}")
         self._context: Any = context
+        self._count = 0  # frames that it was given
         self._scaler = av.video.reformatter.VideoReformatter()
         self._durations: dict[int, int] = {}
         self._palette = Palette(settings) if settings.codec == "gif" else None
@@ -55,6 +56,7 @@ class FrameEncoder:
     def encode(self, frame: RgbFrame) -> list[av.Packet[Any]]:
         """The packets that are ready after one more frame."""
         settings = self._settings
+        self._count += 1
         if frame.planes is not None:
             video = from_planes(frame.image, settings.pix_fmt, settings.colour)
         else:
@@ -84,6 +86,10 @@ class FrameEncoder:
     def _finished(self, packets: list[av.Packet[Any]]) -> list[av.Packet[Any]]:
         for packet in packets:
             packet.time_base = self._settings.time_base
+            # x265 (4.2) takes how far decoding goes ahead from its third frame. Without one its decoding times are
+            # what the memory held; two frames are decoded as they are shown.
+            if self._settings.codec == "libx265" and self._count <= 2:
+                packet.dts = packet.pts
             shown = self._durations.pop(packet.pts, 0) if packet.pts is not None else 0
             if not packet.duration and shown:  # not every encoder hands it on
                 packet.duration = shown

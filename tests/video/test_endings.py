@@ -305,3 +305,24 @@ def test_openable_names(tmp_path: Path) -> None:
         assert set(os.listdir("/proc/self/fd")) == before
         with pytest.raises(FileNotFoundError), openable(tmp_path / f"{BAD}2"):
             pass
+
+
+@pytest.mark.parametrize("frames", [1, 2, 3])
+def test_decoding_times_of_x265_are_not_what_the_memory_held(tmp_path: Path, frames: int) -> None:
+    """Of one or two frames it tells none, as in every rehearsal; memory is filled, so that it shows."""
+    source = make_clip(tmp_path / "in.mkv", [40 * i for i in range(frames)])
+    model, target = save_tiny(tmp_path / "tiny.pth"), tmp_path / "out.mp4"
+    words = ["upscale", str(source), str(target), "-m", model, "-c", "libx265", "--progress", "none"]
+    words += ["--encoder-option", "x265-params=log-level=none", "--device", "cpu"]
+    done = subprocess.run(
+        [sys.executable, "-m", "srfast", *words],
+        env=os.environ | {"MALLOC_PERTURB_": "85"},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    with av.open(str(target)) as c:
+        times = [(p.dts, p.pts, p.time_base) for p in c.demux(video=0) if p.size]
+    assert len(times) == frames
+    assert all(-1 < dts * base <= pts * base for dts, pts, base in times)
+    assert all(a < b for (a, *_), (b, *_) in itertools.pairwise(times))

@@ -40,7 +40,9 @@ def test_what_each_does_with_an_encoding() -> None:
     asked = Encoding("libx265", crf=5)
     assert parse_target("a.mkv").encoding(asked) == asked
     assert parse_target("-", "mkv").encoding(asked) == Encoding("libx265", crf=5, format="mkv")
-    assert parse_target("%d.png").encoding(asked).codec == "png"
+    assert parse_target("%d.png").encoding(Encoding()).codec == "png"
+    with pytest.raises(OutputError, match="no encoder to be given: codec, crf"):
+        parse_target("%d.png").encoding(asked)
 
 
 def test_what_cannot_be_written_is_refused(tmp_path: Path) -> None:

@@ -102,7 +102,9 @@ def test_who_writes_bytes() -> None:
     plan = kernel_plan(plan_of(Shared()))
     int8 = {node.output for node in int8_convs(plan)}
     roundings, _ = find_roundings(plan, image(4, 4), int8_convs(plan))
-    written = Counter(name for step in pack_plan(plan, ("default",), HALF, CPU, roundings) for name in step.writes)
+    written = Counter(
+        name for step in pack_plan(plan, ("default",), HALF, CPU, roundings=roundings) for name in step.writes
+    )
     expected, both = list[str](), 0
     for node in plan.nodes:
         name = node.output
@@ -121,7 +123,7 @@ def test_a_chain_stays_in_bytes() -> None:
     plan = kernel_plan(plan_of(SRVGGNetCompact(num_feat=64, num_conv=4, upscale=2)))
     wanted = int8_convs(plan)
     roundings, _ = find_roundings(plan, image(4, 4), wanted)
-    steps = pack_plan(plan, ("default",), HALF, CPU, roundings)
+    steps = pack_plan(plan, ("default",), HALF, CPU, roundings=roundings)
     made = [step.writes for step in steps if step.int8 is not None and step.int8.conv is not None]
     assert len(made) == 4
     assert made == [(in_bytes(node.output),) for node in wanted[:-1]] + [(wanted[-1].output,)]
