@@ -45,6 +45,10 @@ _HIDING = ("vp8", "mpeg4", "msmpeg4v3", "gif", "webp", "apng")
 # Their alpha is a second stream in the container's packets, which only libvpx reads.
 _ALPHA_APART = {"vp8": "libvpx", "vp9": "libvpx-vp9"}
 
+# FFmpeg covers up errors in these. What it makes of one, and whether a frame says that it has one, changes from run to run with
+# the timing of its threads: a frame may be given before the thread that decodes it has met the error.
+CONCEALED = ("h264", "mpeg1video", "mpeg2video", "mpeg4")
+
 
 class _DamagedError(Exception):
     """The fast decoder met damage; the careful one must take over."""
@@ -82,7 +86,6 @@ class Decoding:
         self.ends: dict[int, Fraction] = {}
         self._given: dict[int, int] = {}
         self._first_pts: int | None = None
-        self._careful = not self.reopenable
         self.skipped = 0
         self.part: Part | None = None
         self._passing = False
@@ -125,10 +128,17 @@ class Decoding:
             )
         self.tags = declared_tags(context)
         limit_size(context, self._options)
+        self._careful = not self.reopenable or context.name in CONCEALED
+        self._set_threads()
+        self._alpha_decoder = self._decoder_of_alpha()
+
+    def _set_threads(self) -> None:
         # Frame threads lose more frames around damage than are damaged. A file is then read again with one; a pipe cannot
         # be, so it never has them.
-        self.stream.thread_type = "AUTO" if self.reopenable else "SLICE"
-        self._alpha_decoder = self._decoder_of_alpha()
+        context = self.stream.codec_context
+        self.stream.thread_type = "SLICE" if self._careful else "AUTO"
+        if self._careful and (self.reopenable or context.name in CONCEALED):
+            context.thread_count = 1
 
     def rate(self) -> Fraction | None:
         """Frames per second by the times of the first frames."""
@@ -218,9 +228,7 @@ class Decoding:
         self._containers.append(self.container)
         self.stream = self.container.streams[self.stream.index]
         limit_size(self.stream.codec_context, self._options)
-        self.stream.thread_type = "SLICE" if self._careful else "AUTO"
-        if self._careful:
-            self.stream.codec_context.thread_count = 1
+        self._set_threads()
         self._alpha_decoder = self._decoder_of_alpha()
 
     def _decoder_of_alpha(self) -> Any:
