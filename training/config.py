@@ -7,12 +7,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 
 from srfast.training.adversarial import KINDS
+from srfast.training.degradation import DEGRADATIONS
 from srfast.training.frequency import FREQUENCY_LOSSES
 
 CHOICES = {
     "system": ("psnr", "gan", "digits", "ugan"),
     "generator": ("srresnet", "compact", "rrdb", "ugan", "digits"),
-    "degradation": ("bicubic", "gaussian"),
+    "degradation": DEGRADATIONS,
     "schedule": ("constant", "steps", "cosine"),
     "pixel": ("mse", "l1"),
     "content": ("none", "vgg", "lpips", "dists"),
@@ -30,7 +31,7 @@ class Config:
     Attributes:
         system: which losses and networks play together.
         generator, scale, colours, channels, blocks, growth: the network; ``growth`` is of dense blocks only.
-        degradation: how LR images are made.
+        degradation: how LR images are made: MATLAB's "bicubic", a "gaussian" filter, or "footage", what videos suffer.
         patch: side of the LR patch, pixels.
         iterations, batch: length, and patches in each iteration and process.
         lr, lr_discriminator: peak learning rates of Adam.
@@ -49,6 +50,9 @@ class Config:
         phi: i and j of the VGG content loss, one pair after another: (5, 4), or (5, 3, 2, 2) for a sum over two layers.
         backbone: file of the content loss's backbone, VGG16 or (for "vgg" alone) VGG19, or "random".
         heads: file of the LPIPS heads; empty for the ones in torchmetrics.
+        teacher, teacher_weight: checkpoint or shipped model whose images are learned as well, by the distance ``pixel``; a larger
+            network trained on the same pictures shows what can be known of them (Hinton et al. 2015,
+            https://arxiv.org/abs/1503.02531).
         expansion: Compact trains with branches of this many times its channels, which fold into the same network; 0 for none.
             See ``reparameterise``.
         penalty_weight: lambda of the gradient penalty ("ragp").
@@ -106,6 +110,8 @@ class Config:
     discriminator_norm: str = "batch"
     discriminator_first: int = 0
     jitter: int = 0
+    teacher: str = ""
+    teacher_weight: float = 1.0
     expansion: int = 0
     amp: str = "no"
     seed: int = 0

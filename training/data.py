@@ -10,14 +10,15 @@ from typing import Protocol
 
 import cv2
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from srfast.training.imresize import imresize
-from srfast.training.metrics import modcrop
+from srfast.training.degradation import degrade, footage
+from srfast.training.metrics import UInt8Image, modcrop
 
-UInt8Image = npt.NDArray[np.uint8]
+MARGIN = (
+    8  # LR pixels round a patch that is degraded by itself: further than its filters and the encoder's motion reach
+)
 SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff"}
 # Decoders fill what is missing of a cut-off file with gray; only the end mark tells.
 END_MARKS = {".png": b"IEND", ".jpg": b"\xff\xd9", ".jpeg": b"\xff\xd9"}
@@ -83,34 +84,18 @@ def to_tensor(image: UInt8Image) -> Tensor:
     return torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1).float().div_(255.0)
 
 
-def shrink(image: UInt8Image, scale: int, degradation: str) -> UInt8Image:
-    """The LR image: MATLAB's bicubic, or a Gaussian filter (sigma 0.4 * scale) sampled at the middle of each block.
-
-    Examples:
-        >>> shrink(np.zeros((8, 8, 3), np.uint8), 2, "bicubic").shape
-        (4, 4, 3)
-    """
-    # The published tables shrink by MATLAB's filter, which other libraries do not reproduce bit for bit.
-    if degradation == "bicubic":
-        return imresize(image, 1 / scale)
-    blurred = cv2.GaussianBlur(image.astype(np.float32), (0, 0), 0.4 * scale, borderType=cv2.BORDER_REFLECT)
-    # The middle of a block of an even side lies between two pixels.
-    low, high = (scale - 1) // 2, scale // 2
-    corners = [blurred[y::scale, x::scale] for y in (low, high) for x in (low, high)]
-    return np.ascontiguousarray(np.clip(np.rint(sum(corners) / 4), 0, 255).astype(np.uint8))
-
-
 class PatchPairs:
     """Random aligned patches, cropped from whole LR and HR images, flipped and transposed.
 
-    The images are kept in memory as uint8. What cannot be used is named in ``left_out``.
+    The images are kept in memory as uint8, small ones too; only "footage" makes a patch small by itself, by another draw each
+    time. What cannot be used is named in ``left_out``.
 
     Args:
         folders: folders searched for photographs; the label of a patch is the index of its folder.
         scale: HR size / LR size.
         patch: side of the LR patch in pixels.
         seed: seed of the sequence.
-        degradation: see ``shrink``.
+        degradation: how images become small, one of ``DEGRADATIONS``.
 
     Raises:
         ValueError: no image can be used.
@@ -120,9 +105,11 @@ class PatchPairs:
         self, folders: Sequence[Path], scale: int, patch: int, seed: int = 0, degradation: str = "bicubic"
     ) -> None:
         self.scale, self.patch, self.seed = scale, patch, seed
+        self.margin = MARGIN if degradation == "footage" else 0
         self.classes = len(folders)
         self.left_out: list[str] = []
-        self.pairs: list[tuple[UInt8Image, UInt8Image, int]] = []
+        # LR, which is None where each patch is degraded by itself, HR, and the label.
+        self.pairs: list[tuple[UInt8Image | None, UInt8Image, int]] = []
         # Fails here, before any photograph is decoded, if there is none at all.
         find_images(folders)
         for label, folder in enumerate(folders):
@@ -130,10 +117,15 @@ class PatchPairs:
                 self._add(path, label, degradation)
         if not self.pairs:
             raise ValueError(
-                f"no image can give a patch of {patch} times {scale} pixels; left out: {'; '.join(self.left_out[:5])}"
+                f"no image can give a patch of {self._whole} times {scale} pixels; left out: {'; '.join(self.left_out[:5])}"
             )
         # Larger photographs give more patches.
-        self.weights = [lr.shape[0] * lr.shape[1] for lr, _, _ in self.pairs]
+        self.weights = [hr.shape[0] * hr.shape[1] for _, hr, _ in self.pairs]
+
+    @property
+    def _whole(self) -> int:
+        """Side of what a patch is cut from, LR pixels."""
+        return self.patch + 2 * self.margin
 
     def _add(self, path: Path, label: int, degradation: str) -> None:
         try:
@@ -141,19 +133,26 @@ class PatchPairs:
         except ValueError as error:
             self.left_out.append(str(error))
             return
-        if min(hr.shape[:2]) < self.patch * self.scale:
+        if min(hr.shape[:2]) < self._whole * self.scale:
             size = f"{hr.shape[1]}x{hr.shape[0]}"
-            self.left_out.append(f"{path} is too small: {size}, a patch has {self.patch * self.scale}")
+            self.left_out.append(f"{path} is too small: {size}, a patch has {self._whole * self.scale}")
             return
-        self.pairs.append((shrink(hr, self.scale, degradation), hr, label))
+        # "footage" draws anew for each patch.
+        lr = None if self.margin else degrade(hr, self.scale, degradation, random.Random(0))
+        self.pairs.append((lr, hr, label))
 
     def _one(self, rng: random.Random) -> tuple[UInt8Image, UInt8Image, int]:
-        (lr, hr, label) = rng.choices(self.pairs, self.weights)[0]
-        p, s = self.patch, self.scale
+        whole, hr, label = rng.choices(self.pairs, self.weights)[0]
+        p, s, m = self.patch, self.scale, self.margin
         # The corner is drawn in LR pixels: at HR pixels the pair would be apart by a fraction of an LR pixel.
-        y = rng.randint(0, lr.shape[0] - p)
-        x = rng.randint(0, lr.shape[1] - p)
-        lr, hr = lr[y : y + p, x : x + p], hr[y * s : (y + p) * s, x * s : (x + p) * s]
+        y = rng.randint(m, hr.shape[0] // s - m - p)
+        x = rng.randint(m, hr.shape[1] // s - m - p)
+        if whole is None:
+            around = hr[(y - m) * s : (y + p + m) * s, (x - m) * s : (x + p + m) * s]
+            lr = footage(around, s, rng)[m : m + p, m : m + p]
+        else:
+            lr = whole[y : y + p, x : x + p]
+        hr = hr[y * s : (y + p) * s, x * s : (x + p) * s]
         if rng.random() < 0.5:
             lr, hr = lr[::-1], hr[::-1]
         if rng.random() < 0.5:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import random
 import sys
 from collections import Counter
 from collections.abc import Mapping
@@ -14,7 +15,6 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
@@ -22,9 +22,10 @@ from srfast.checkpoint import load_model
 from srfast.errors import SrfastError
 from srfast.training.backbones import Backbone
 from srfast.training.data import find_images, read_rgb, to_tensor
+from srfast.training.degradation import DEGRADATIONS, degrade
 from srfast.training.imresize import imresize
 from srfast.training.measures import FRECHET, Files, Metric, choose_metrics, frechet_vgg16, means, shown
-from srfast.training.metrics import modcrop
+from srfast.training.metrics import UInt8Image, modcrop
 
 
 def alignment(model: nn.Module) -> int:
@@ -33,7 +34,7 @@ def alignment(model: nn.Module) -> int:
 
 
 @torch.no_grad()
-def upscale_rgb(model: nn.Module, image: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+def upscale_rgb(model: nn.Module, image: UInt8Image) -> UInt8Image:
     """uint8 RGB [H, W, 3] through the network, clamped and rounded to uint8; continued by its mirror image where it has to be."""
     device, unit = next(model.parameters()).device, alignment(model)
     height, width = image.shape[:2]
@@ -47,15 +48,21 @@ def upscale_rgb(model: nn.Module, image: npt.NDArray[np.uint8]) -> npt.NDArray[n
 
 
 def evaluate(
-    model: nn.Module | None, folder: Path, scale: int, metrics: Mapping[str, Metric] | None = None
+    model: nn.Module | None,
+    folder: Path,
+    scale: int,
+    metrics: Mapping[str, Metric] | None = None,
+    degradation: str = "bicubic",
 ) -> dict[str, dict[str, float]]:
-    """Measures a network on the pictures of a folder, made small by MATLAB's bicubic; None measures bicubic interpolation.
+    """Measures a network on the pictures of a folder, made small first; None measures bicubic interpolation.
 
     Args:
         model: the network.
         folder: high-resolution pictures.
         scale: of the network.
         metrics: measures by name; PSNR-Y and SSIM-Y by default.
+        degradation: how the pictures become small: MATLAB's "bicubic", a "gaussian" filter, or "footage", what videos suffer,
+            which is another for each picture and always the same for one.
 
     Returns:
         For every picture, by name (with the folder and suffix where names are alike), every measure.
@@ -78,7 +85,7 @@ def evaluate(
     stems = Counter(path.stem for path in paths)
     for path in paths:
         hr = modcrop(read_rgb(path), scale)
-        sr = enlarge(model, hr, scale)
+        sr = enlarge(model, small(path, hr, scale, degradation), scale)
         name = path.stem if stems[path.stem] == 1 else str(path.relative_to(folder))
         try:
             scores[name] = {metric: function(sr, hr) for metric, function in chosen.items()}
@@ -87,16 +94,23 @@ def evaluate(
     return scores
 
 
-def enlarge(model: nn.Module | None, hr: npt.NDArray[np.uint8], scale: int) -> npt.NDArray[np.uint8]:
-    """What the network, or bicubic interpolation, makes of the picture that was made small; uint8 RGB [H, W, 3]."""
-    lr = imresize(hr, 1 / scale)
+def small(path: Path, hr: UInt8Image, scale: int, degradation: str) -> UInt8Image:
+    """What becomes of the picture of a file; chance follows from the file's name."""
+    return degrade(hr, scale, degradation, random.Random(path.stem))
+
+
+def enlarge(model: nn.Module | None, lr: UInt8Image, scale: int) -> UInt8Image:
+    """What the network, or bicubic interpolation, makes of a small picture; uint8 RGB [H, W, 3]."""
     return imresize(lr, scale) if model is None else upscale_rgb(model, lr)
 
 
-def frechet_of(model: nn.Module | None, folder: Path, scale: int, backbone: Path) -> float:
+def frechet_of(
+    model: nn.Module | None, folder: Path, scale: int, backbone: Path, degradation: str = "bicubic"
+) -> float:
     """``frechet_vgg16`` of a network's pictures to those of a folder."""
-    pictures = (modcrop(read_rgb(path), scale) for path in find_images([folder]))
-    return frechet_vgg16(((enlarge(model, hr, scale), hr) for hr in pictures), Backbone("vgg16", backbone))
+    pictures = ((path, modcrop(read_rgb(path), scale)) for path in find_images([folder]))
+    pairs = ((enlarge(model, small(path, hr, scale, degradation), scale), hr) for path, hr in pictures)
+    return frechet_vgg16(pairs, Backbone("vgg16", backbone))
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -104,6 +118,12 @@ def main(arguments: list[str] | None = None) -> int:
     p = argparse.ArgumentParser(prog="python -m srfast.training.evaluate", description=__doc__)
     p.add_argument("model", help="a checkpoint, or the name of a model that srfast ships")
     p.add_argument("folder", type=Path, help="high-resolution images")
+    p.add_argument(
+        "--degradation",
+        choices=DEGRADATIONS,
+        default="bicubic",
+        help="how the images are made small (default: bicubic)",
+    )
     p.add_argument("--json", type=Path, metavar="FILE", help="write every number there too")
     Files.add_to(p)
     args = p.parse_args(arguments)
@@ -111,13 +131,20 @@ def main(arguments: list[str] | None = None) -> int:
         files, loaded = Files.of(args), load_model(args.model)
         scale, systems = loaded.scale, {"bicubic": None, "model": loaded.module}
         metrics = choose_metrics(files, scale)
-        scores = {name: evaluate(model, args.folder, scale, metrics) for name, model in systems.items()}
+        kind = args.degradation
+        scores = {name: evaluate(model, args.folder, scale, metrics, kind) for name, model in systems.items()}
         total = {name: means(rows.values()) for name, rows in scores.items()}
         if files.vgg16:
             for name, model in systems.items():
-                total[name][FRECHET] = frechet_of(model, args.folder, scale, files.vgg16)
+                total[name][FRECHET] = frechet_of(model, args.folder, scale, files.vgg16, kind)
         if args.json:
-            found = {"model": args.model, "scale": scale, "images": scores["model"], "means": total}
+            found = {
+                "model": args.model,
+                "scale": scale,
+                "degradation": kind,
+                "images": scores["model"],
+                "means": total,
+            }
             args.json.write_text(json.dumps(found, indent=1) + "\n")
     except (SrfastError, ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)

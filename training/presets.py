@@ -157,6 +157,8 @@ PRESETS: dict[str, Config] = {
     "srresnet_quick_x2": replace(QUICK, scale=2),
     "compact_x4": replace(QUICK, generator="compact", lr=1e-3),
     "compact_x2": replace(QUICK, generator="compact", lr=1e-3, scale=2),
+    "compact_footage_x4": replace(QUICK, generator="compact", degradation="footage", lr=3e-4),
+    "compact_footage_x2": replace(QUICK, generator="compact", degradation="footage", lr=3e-4, scale=2),
     "srgan_x4": SRGAN,
     "srgan_x2": replace(SRGAN, scale=2, patch=48),
     "srgan_small_x4": SRGAN_SMALL,

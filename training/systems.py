@@ -60,6 +60,9 @@ class System(nn.Module):
 
     Subclasses add a discriminator. Losses come as named, weighted terms; their sum is what is minimised.
 
+    Attributes:
+        teacher: a trained network whose images are learned as well, or None.
+
     Args:
         config: the training.
         classes: number of labels of the data.
@@ -74,6 +77,7 @@ class System(nn.Module):
         self.upscale = TrainingForward(self.generator)
         self.content = build_content_loss(config)
         self.discriminator: nn.Module | None = None
+        self.teacher: nn.Module | None = None
 
     def _frozen_parts(self) -> list[nn.Module]:
         if not self.config.frozen_blocks:
@@ -86,6 +90,8 @@ class System(nn.Module):
         super().train(mode)
         for part in self._frozen_parts():
             freeze_batch_norm(part)
+        if self.teacher is not None:
+            self.teacher.eval()
         return self
 
     def trained(self) -> dict[str, nn.Module]:
@@ -100,6 +106,10 @@ class System(nn.Module):
         c = self.config
         distance = F.mse_loss if c.pixel == "mse" else F.l1_loss
         terms = {c.pixel: c.pixel_weight * distance(fake, batch.hr)}
+        if self.teacher is not None:
+            with torch.no_grad():
+                taught = self.teacher(batch.lr)
+            terms["teacher"] = c.teacher_weight * distance(fake, taught.to(fake.dtype))
         if self.content is not None:
             # The backbones have seen colour pictures only: gray ones are shown to them three times.
             shown = [x if x.shape[1] == 3 else x.expand(-1, 3, -1, -1) for x in (fake, batch.hr)]

@@ -67,10 +67,26 @@ def build(config: Config, source: Source, init: str | None, out: Path) -> System
         start_from(system.generator, load_model(init).module, source)
     elif isinstance(system.generator, (SRResNet, SRVGGNetCompact)):
         start_from_interpolation(system.generator)
+    if config.teacher:
+        system.teacher = teacher_of(config)
     # After the start: a checkpoint holds plain convolutions, to which the branches are added.
     if config.expansion:
         unfold(system.generator, config.expansion)
     return system
+
+
+def teacher_of(config: Config) -> nn.Module:
+    """The trained network whose images a system learns as well.
+
+    Raises:
+        ValueError: it is of another scale.
+    """
+    loaded = load_model(config.teacher)
+    if loaded.scale != config.scale:
+        raise ValueError(
+            f"the teacher {config.teacher} enlarges by {loaded.scale}, not {config.scale}; give one of that scale"
+        )
+    return loaded.module.eval().requires_grad_(False)
 
 
 def scoring(
@@ -85,7 +101,7 @@ def scoring(
             return evaluate_digits(model, system.classifier, source)
         if folder is None:
             return {}
-        found = means(evaluate(model, folder, scale, metrics).values())
+        found = means(evaluate(model, folder, scale, metrics, system.config.degradation).values())
         return {IN_LOG[name]: value for name, value in found.items()}
 
     return score

@@ -9,10 +9,14 @@ from pathlib import Path
 import pytest
 import torch
 
+from srfast.checkpoint import save_checkpoint
+from srfast.models import SRResNet
+from srfast.training.config import Config
 from srfast.training.data import Batch
 from srfast.training.presets import PRESETS
 from srfast.training.states import load_state, save_state
 from srfast.training.systems import GanSystem, random_windows
+from srfast.training.train import build, teacher_of
 from srfast.training.trainer import Trainer
 
 GAN = replace(
@@ -120,3 +124,26 @@ def test_settings_that_do_not_fit_are_named() -> None:
         replace(GAN, frozen_blocks=3)
     with pytest.raises(ValueError, match="jitter is 0 to 31, not 32"):
         replace(GAN, jitter=32)
+
+
+def test_a_teacher_is_learned_from(tmp_path: Path) -> None:
+    """Its images count beside the true ones, and it stays as it is, batch statistics included."""
+    torch.manual_seed(0)
+    teacher = SRResNet(2, 3, 3, 8, 1)
+    save_checkpoint(teacher, tmp_path / "teacher.safetensors")
+    config = Config(generator="compact", scale=2, channels=8, blocks=1, patch=8, pixel="l1", teacher_weight=0.5)
+    config = replace(config, teacher=str(tmp_path / "teacher.safetensors"))
+    system = build(config, Noise(), None, tmp_path).train()
+    batch = Batch(torch.rand(2, 3, 8, 8), torch.rand(2, 3, 16, 16), torch.zeros(2))
+    before = {k: v.clone() for k, v in system.teacher.state_dict().items()}
+    terms = system.generator_terms(batch, fake := system.upscale(batch.lr))
+    with torch.no_grad():
+        taught = teacher.eval()(batch.lr)
+    assert torch.allclose(terms["teacher"], 0.5 * (fake - taught).abs().mean(), atol=1e-5)
+    assert torch.allclose(terms["l1"], (fake - batch.hr).abs().mean())
+    sum(terms.values()).backward()
+    assert all(p.grad is None for p in system.teacher.parameters())
+    assert all(torch.equal(before[k], v) for k, v in system.teacher.state_dict().items())
+    assert "teacher" not in system.trained()
+    with pytest.raises(ValueError, match="enlarges by 2, not 4; give one of that scale"):
+        teacher_of(replace(config, scale=4))

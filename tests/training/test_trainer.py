@@ -20,7 +20,8 @@ from srfast.checkpoint import load_model
 from srfast.errors import CheckpointError, OutputError
 from srfast.training import states
 from srfast.training.config import Config
-from srfast.training.data import PatchPairs, read_rgb, shrink
+from srfast.training.data import PatchPairs, read_rgb
+from srfast.training.degradation import gaussian
 from srfast.training.digits import Digits, DigitSystem, classifier_of, evaluate_digits, read_idx
 from srfast.training.discriminators import DigitClassifier
 from srfast.training.frechet import Features
@@ -39,7 +40,7 @@ def photographs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     rng = np.random.default_rng(0)
     for index in range(2):
         coarse = rng.integers(0, 256, (12, 10, 3), dtype=np.uint8)
-        cv2.imwrite(str(folder / f"{index}.png"), cv2.resize(coarse, (60, 72), interpolation=cv2.INTER_CUBIC))
+        cv2.imwrite(str(folder / f"{index}.png"), cv2.resize(coarse, (100, 120), interpolation=cv2.INTER_CUBIC))
     return folder
 
 
@@ -364,7 +365,7 @@ def test_gaussian_degradation_is_centred() -> None:
     ramp = np.add.outer(np.arange(64), np.arange(48)).astype(np.uint8)[..., None].repeat(3, 2)
     for scale in (2, 4):
         blocks = ramp.reshape(64 // scale, scale, 48 // scale, scale, 3).mean((1, 3))
-        assert np.abs(shrink(ramp, scale, "gaussian") - blocks)[2:-2, 2:-2].max() <= 0.51
+        assert np.abs(gaussian(ramp, scale) - blocks)[2:-2, 2:-2].max() <= 0.51
 
 
 def test_batches_depend_on_step_and_rank_alone(photographs: Path) -> None:
