@@ -131,6 +131,29 @@ SRGAN_FINE = replace(
     save_every=50,
     log_every=10,
 )
+# What the arms of an ablation have in common: a network that begins trained, so that hundreds of iterations show something.
+ABLATION_GAN = replace(
+    SRGAN_FINE,
+    generator="compact",
+    iterations=300,
+    lr=1e-4,
+    milestones=(150, 225),
+    adversarial_weight=5e-3,
+    discriminator_first=50,
+    ema=0.98,
+    save_every=100,
+)
+ABLATION_PSNR = Config(
+    generator="compact",
+    iterations=1000,
+    batch=8,
+    lr=1e-4,
+    schedule="cosine",
+    clip=0.5,
+    ema=0.99,
+    pixel="l1",
+    save_every=250,
+)
 UGAN_SMALL = replace(
     UGAN,
     **{**SMALL_GAN, "patch": 24, "pixel_weight": 4.0},
@@ -175,6 +198,8 @@ PRESETS: dict[str, Config] = {
     "ugan_small_x2": replace(UGAN_SMALL, scale=2),
     "rrdb_x4": RRDB,
     "rrdb_small_x4": RRDB_SMALL,
+    "ablation_gan_x4": ABLATION_GAN,
+    "ablation_psnr_x4": ABLATION_PSNR,
     "esrgan_x4": ESRGAN,
     "esrgan_small_x4": ESRGAN_SMALL,
     "esrgan_lpips_x4": replace(ESRGAN, content="lpips"),
