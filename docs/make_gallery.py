@@ -1,4 +1,4 @@
-"""Makes what ``docs/gallery.md`` shows: a page of ``srfast compare`` and a strip for each photograph.
+"""Makes what ``docs/gallery.md`` shows: pages of ``srfast compare``, a strip for each photograph, a page for blind rating.
 
 The pictures are a frame of the clip that comes with srfast, and Grace Hopper's portrait (US Navy, in the public domain) from
 matplotlib's sample data. ``SRFAST_LPIPS`` adds LPIPS to the measures.
@@ -14,17 +14,20 @@ from pathlib import Path
 
 import numpy as np
 from matplotlib import cbook
-from PIL import Image, ImageDraw
+from PIL import Image, ImageDraw, ImageFont
 
 import srfast
 from srfast.diagnostics.compare import Compared, Size, build_page, scenes
 from srfast.diagnostics.compare.pictures import Scene
+from srfast.training import mos
+from srfast.training.compare import load_systems, log_spectrum
 from srfast.training.imresize import imresize
 from srfast.upscaler import load
 
 FOLDER = Path(__file__).parent
 CLIP = Path(srfast.__file__).parent / "assets" / "clip.mp4"
-SIDE, GAP, LINE = 240, 4, 18  # of a strip's pictures, in pixels
+SIDE, GAP, LINE = 240, 4, 24  # of a strip's pictures, in pixels
+FONT = ImageFont.load_default(15)
 
 
 @dataclass(frozen=True)
@@ -62,8 +65,8 @@ def scene_of(exhibit: Exhibit) -> Scene:
     if exhibit.reduced == 1:
         return next(scenes(Compared(CLIP, models=models, times=(29 / 24,))))
     alexnet = os.environ.get("SRFAST_LPIPS")
-    with tempfile.TemporaryDirectory() as name, cbook.get_sample_data("grace_hopper.jpg") as file:
-        photograph = np.asarray(Image.open(file).convert("RGB"))
+    photograph = hopper()
+    with tempfile.TemporaryDirectory() as name:
         source, truth = Path(name, "hopper.png"), Path(name, "truth.png")
         Image.fromarray(photograph).save(truth)
         Image.fromarray(imresize(photograph, 1 / exhibit.reduced)).save(source)
@@ -71,16 +74,32 @@ def scene_of(exhibit: Exhibit) -> Scene:
         return next(scenes(compared))
 
 
+def hopper() -> np.ndarray:
+    """Grace Hopper's portrait, uint8 RGB."""
+    with cbook.get_sample_data("grace_hopper.jpg") as file:
+        return np.asarray(Image.open(file).convert("RGB"))
+
+
+def rating_page() -> str:
+    """The page on which people rate the x4 networks on the portrait, without knowing which is which."""
+    with tempfile.TemporaryDirectory() as name:
+        path = Path(name, "hopper.png")
+        Image.fromarray(hopper()[:-40, 120:-60]).save(path)
+        return mos.build_page(load_systems([f"{model}={model}" for model in X4]), [path], side=224)[0]
+
+
 def strip(scene: Scene, corner: tuple[int, int]) -> np.ndarray:
-    """The same part of every picture, pixel for pixel, with its name below."""
+    """The same part of every picture, pixel for pixel, with its name, and the spectrum of the whole picture below."""
     return np.hstack(list(_pictures(scene, *corner)))
 
 
 def _pictures(scene: Scene, x: int, y: int) -> Iterator[np.ndarray]:
     for view in scene.views:
-        frame = Image.new("RGB", (SIDE + GAP, SIDE + LINE), "white")
+        spectrum = Image.fromarray(log_spectrum(view.image)).resize((SIDE, SIDE), Image.Resampling.BOX)
+        frame = Image.new("RGB", (SIDE + GAP, 2 * SIDE + LINE), "white")
         frame.paste(Image.fromarray(view.image[y : y + SIDE, x : x + SIDE]))
-        ImageDraw.Draw(frame).text((2, SIDE + 3), view.label.rpartition(", ")[2], fill="black")
+        frame.paste(spectrum, (0, SIDE + LINE))
+        ImageDraw.Draw(frame).text((2, SIDE + 3), view.label.rpartition(", ")[2], fill="black", font=FONT)
         yield np.asarray(frame)
 
 
@@ -104,6 +123,9 @@ def main() -> None:
         Image.fromarray(strip(scene, exhibit.corner)).save(picture, quality=90, subsampling=0)
         sizes = f"{path.stat().st_size} and {picture.stat().st_size} bytes"
         print("\n".join([f"{exhibit.page}: {sizes}", *(rows(scene) if exhibit.reduced > 1 else [])]))
+    page = FOLDER / "gallery" / "rate.html"
+    page.write_text(rating_page(), encoding="utf-8")
+    print(f"{page.name}: {page.stat().st_size} bytes")
 
 
 if __name__ == "__main__":
