@@ -84,7 +84,7 @@ SRFAST_DEVICE void copy_source(const TailParams& p, const TailStrip& s, uint32_t
                                                c.height, c.width, rows_at + row % R::SOURCE_RING * R::ROW_BYTES,
                                                thread() - 32);
         }
-        // A pass frees and needs its rows all at once.
+        // A pass needs its rows all at once.
         cp_async_commit();
         cp_async_wait<0>();
         for (; count < end; ++count) ring.publish(count);
@@ -183,6 +183,7 @@ private:
     Ring<2> made_;
     TailSteps<T> steps_;
     int group_;
+    int freed_ = 0;      // rows of the input so far
     int turn_ = 0;       // blocks of 64 channels so far
     int old_place_ = 0;  // of the rows of the pass before; the place behind it is free
     TailSums few_, many_;
@@ -205,7 +206,12 @@ private:
             if (ends) end_pass(pass - 1, tap + 1 - R::STEPS);
             steps_.end_previous();
             wgmma_settle(many_);
+            // After each row of taps there is one more row of the input that the group has read for the last time.
+            if (tap % 3 == 0 && chunk + 1 == p_.chunks) free_source(pass * R::ROWS + group_ * 2 + tap / 3);
         }
+    }
+    SRFAST_DEVICE void free_source(int end) {
+        for (; freed_ < end; ++freed_) source_.release(freed_);
     }
     SRFAST_DEVICE void begin_tap(int pass, int tap) {
         const auto at = [&](int r) {
@@ -228,8 +234,7 @@ private:
         begin_row(0);
         steps_.end_previous();
         wgmma_settle(many_);
-        if (chunk + 1 == p_.chunks)
-            for (int row = 0; row < R::ROWS; ++row) source_.release(pass * R::ROWS + row);
+        if (chunk + 1 == p_.chunks) free_source((pass + 1) * R::ROWS);
         if constexpr (EARLY == 1) {
             fill(0);
             fill(1);

@@ -70,6 +70,8 @@ FAULTS = (
     ),
     fault("the input is not awaited", "source_.await_full((pass + 1) * R::ROWS + 1);", ""),
     fault("the input is freed too early", "if (chunk + 1 == p_.chunks)", "if (chunk == 0)"),
+    fault("a row of the input is freed too early", "group_ * 2 + tap / 3);", "group_ * 2 + tap / 3 + 1);"),
+    fault("a row of the input is freed in each block", "tap % 3 == 0 && chunk + 1 == p_.chunks", "tap % 3 == 0"),
     fault(
         "the input is overwritten while it is read",
         "            ring.await_empty(row);\n            fetch_planes<R::PITCH, 96",
