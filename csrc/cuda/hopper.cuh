@@ -87,18 +87,24 @@ int run_pair_hopper(const PairParams& given, int rows, int blocks, const Stream&
     });
 }
 
-template <class T>
-int run_tail_hopper(const TailParams& given, const Stream& stream) {
-    if (given.second.kernel > 5)
-        throw std::invalid_argument(
-            "the fused tail for Hopper keeps four rows between passes: its second convolution is 3x3 or 5x5");
+template <class T, bool FEW>
+int launch_tail_hopper(const TailParams& given, const Stream& stream) {
     TailParams p = given;
     ConvParams& c = p.second;
     const int useful = TailRowsShape::N - c.kernel + 1;
     c.tiles_x = (c.width + useful - 1) / useful;
     c.tiles_y = (c.height + p.rows - 1) / p.rows;
-    return launch(few_of(c) ? tail_wgmma<T, true> : tail_wgmma<T, false>, 1LL * c.images * c.tiles_y * c.tiles_x, 384,
+    return launch(tail_wgmma<T, FEW>, 1LL * c.images * c.tiles_y * c.tiles_x, 384,
                   TailRowsShape::shared_bytes(p.chunks), stream, p);
+}
+
+template <class T>
+int run_tail_hopper(const TailParams& p, const Stream& stream) {
+    // Four rows are kept between passes; and a row of taps needs none of a warpgroup's own.
+    if (p.second.kernel != 3 && p.second.kernel != 5)
+        throw std::invalid_argument("the fused tail's second convolution is 3x3 or 5x5 on Hopper, not " +
+                                    std::to_string(p.second.kernel) + "x" + std::to_string(p.second.kernel));
+    return few_of(p.second) ? launch_tail_hopper<T, true>(p, stream) : launch_tail_hopper<T, false>(p, stream);
 }
 
 }  // namespace srfast

@@ -39,20 +39,19 @@ SRFAST_DEVICE void fill_planes(const float (&acc)[REGISTERS], const MiddleEpilog
     const int t = thread() % 128, lane = t % 32;
     // Lanes 0-15 address eight pixels of the warp's first eight channels and eight of the others.
     const uint32_t column = to + ((t / 32 * 2 + lane / 8 % 2) * PITCH + lane % 8) * 16;
-    const bool row_inside = y >= 0 && y < height;
+    const uint32_t row_inside = y >= 0 && y < height ? ~0u : 0;
 #pragma unroll
     for (int i = 0; i < REGISTERS / 4; ++i) {
+        // Ones for the pixels of the image, two in a word. A predicate for each would leave one for all the slopes.
+        const int x = x0 + i * 8 + lane % 4 * 2;
+        const uint32_t inside = (x >= 0 && x < width ? 0xffffu : 0) | (x >= -1 && x + 1 < width ? 0xffff0000u : 0);
         uint32_t words[2];
 #pragma unroll
         for (int h = 0; h < 2; ++h) {
             float v[2];
 #pragma unroll
-            for (int j = 0; j < 2; ++j) {
-                const int x = x0 + i * 8 + lane % 4 * 2 + j;
-                v[j] = activate(acc[i * 4 + h * 2 + j] + e.bias[h], e.slope[h], Act::prelu);
-                v[j] = row_inside && x >= 0 && x < width ? v[j] : 0.f;
-            }
-            words[h] = pack2<T>(v[0], v[1]);
+            for (int j = 0; j < 2; ++j) v[j] = activate(acc[i * 4 + h * 2 + j] + e.bias[h], e.slope[h], Act::prelu);
+            words[h] = pack2<T>(v[0], v[1]) & inside & row_inside;
         }
         stmatrix_transposed(column + i * 8 * 16, words[0], words[1]);
     }

@@ -196,17 +196,25 @@ void read_row(uint64_t descriptor, int row, int* to) {
     std::copy(bytes, bytes + 32, to);
 }
 
-// The warpgroup's product under way; read_left(values) reads the 64 x K on the left when it is made.
+// The warpgroup's product under way; read_left(values) reads the 64 x K on the left. The hardware may read at once or as late
+// as the wait: here both times, so that what it reads must be there by now, and is made of what is there then.
 template <class T, int N, class Sum, class F>
 void multiply_later(emulation::Block::Matrix& pending, void** slots, Sum* (*sums_of)(void*), uint64_t b,
                     const F& read_left) {
     constexpr int K = std::is_same_v<Sum, int> ? 32 : 16;
     std::vector<Sum*> sums;
     for (int i = 0; i < 128; ++i) sums.push_back(sums_of(slots[i]));
-    pending.open.push_back([=] {
-        std::vector<Sum> left(64 * K), right(N * K);
+    const auto read = [=](std::vector<Sum>& left, std::vector<Sum>& right) {
+        left.resize(64 * K);
+        right.resize(N * K);
         read_left(left.data());
         for (int r = 0; r < N; ++r) read_row<T>(b, r, right.data() + r * K);
+    };
+    std::vector<Sum> early_left, early_right;
+    read(early_left, early_right);
+    pending.open.push_back([=] {
+        std::vector<Sum> left, right;
+        read(left, right);
         for (int t = 0; t < 128; ++t)
             for (int i = 0; i < N / 2; ++i) {
                 const int row = t / 32 * 16 + t % 32 / 4 + i / 2 % 2 * 8, column = i / 4 * 8 + t % 4 * 2 + i % 2;

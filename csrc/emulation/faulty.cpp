@@ -95,7 +95,7 @@ void say_uniform(bool all, bool equal) {
 }
 
 // 64 x 16 from registers times 16 x 64 that lie as two planes of 65 pixels, from the second pixel on.
-void hold(bool fence, bool barrier) {
+void hold(bool fence, bool barrier, bool late_barrier = false) {
     const int t = thread();
     for (int i = t; i < 65 * 16; i += 128) {
         const int pixel = i / 16, channel = i % 16;
@@ -113,6 +113,7 @@ void hold(bool fence, bool barrier) {
     wgmma_fence();
     wgmma<Half, 64>(d, a, uint64_t{1} | uint64_t{65} << 16 | uint64_t{8} << 32);
     wgmma_commit();
+    if (late_barrier) sync_block();
     wgmma_wait<0>();
     wgmma_settle(d);
     for (int i = 0; i < 32; ++i)
@@ -194,6 +195,7 @@ const std::map<std::string, std::function<void()>> kernels = {
     {"hold", [] { hold(true, true); }},
     {"hold without fence", [] { hold(false, true); }},
     {"hold without barrier", [] { hold(true, false); }},
+    {"hold begun before the barrier", [] { hold(true, false, true); }},
     {"deadlock",
      [] {
          if (thread() != 9) sync_block();

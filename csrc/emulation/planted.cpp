@@ -1,5 +1,5 @@
-// Kernels that have special endings, and the convolution in 8 bits, once for each fault that a test plants in their sources: the
-// module srfast_cuda_planted.
+// Kernels that have special endings, the tail on Hopper and the convolution in 8 bits, once for each fault that a test plants in
+// their sources: the module srfast_cuda_planted.
 // `planted.h`, which the test writes, has the sources with each fault in a namespace of its own, and the list RUNS of what these
 // namespaces hold; number 0 has no fault.
 #define SRFAST_MODULE srfast_cuda_planted
@@ -41,6 +41,11 @@ int srfast::run_tail(const TailParams& p, bool wide, const Stream& stream) {
     throw std::invalid_argument("faults are planted for float16 in narrow strips");
 }
 template <class T>
+int srfast::run_tail_hopper(const TailParams& p, const Stream& stream) {
+    if constexpr (std::is_same_v<T, Half>) return RUNS[planted].tail_rows(p, stream);
+    throw std::invalid_argument("faults are planted for float16");
+}
+template <class T>
 int srfast::run_conv_hopper(const ConvParams& p, Window window, int rows, int blocks, const Stream& stream) {
     // Of the endings of rows only those have a fault that are made in registers; the general one is what they are compared with.
     const bool general = planted_0::ending_of(p.end) == planted_0::Ending::general;
@@ -56,10 +61,6 @@ int srfast::run_frames(FrameJob, const FrameParams&, const Stream&) {
 }
 template <class T>
 int srfast::run_pair_hopper(const PairParams&, int, int, const Stream&) {
-    absent();
-}
-template <class T>
-int srfast::run_tail_hopper(const TailParams&, const Stream&) {
     absent();
 }
 template <class T>

@@ -83,7 +83,7 @@ def paths(kernel: Kernel) -> Iterator[tuple[Key, Route]]:
     elif family == "tail_wgmma":
         few = bool(given and given[-1])
         via = (VALUE,) * 6 if few else ((r"LDS",) * 5 + (VALUE,)) * 5
-        yield (family, "few" if few else "general"), Route(r"WARPGROUP\.DEPBAR", via * 2, "HGMMA.*")
+        yield (family, "few" if few else "general"), Route(r"WARPGROUP\.DEPBAR", via * 2, "EXIT")
 
 
 def _tiled(kernel: Kernel, name: str, start: str, stores: int, stop: str) -> Iterator[tuple[Key, Route]]:

@@ -14,7 +14,8 @@ from pathlib import Path
 from tests.helpers.cuda import emulation
 
 NAME = "srfast_cuda_planted"
-# Of each kernel the sources in which faults are planted. A kernel needs those of the kernels before it as well.
+# Of each kernel the sources in which faults are planted. A kernel needs those of the kernels before it as well. "tail_rows": the
+# network's tail on Hopper, whose sources are among those of "rows".
 SOURCES = {
     "conv": ("ending.cuh", "pixels_end.cuh", "tile_end.cuh", "conv_mma.cuh"),
     "pair": ("pair_mma.cuh",),
@@ -28,6 +29,7 @@ SOURCES = {
         "tail_wgmma.cuh",
         "hopper.cuh",
     ),
+    "tail_rows": (),
     "int8": ("bytes.cuh", "conv_int8.cuh"),
 }
 # The functions that run each, in a namespace; and where they are in a file of csrc/emulation, that one.
@@ -36,12 +38,14 @@ RUN = {
     "pair": (("run_pair<srfast::Half>",), ""),
     "tail": (("launch_tail<srfast::Half, {space}::TailShape<16>>",), ""),
     "rows": (("run_any_row<>",), "planted_rows.h"),
+    "tail_rows": (("run_tail_hopper<srfast::Half>",), ""),
     "int8": (("run_conv_int8<srfast::Half>", "run_quantize<srfast::Half>"), ""),
 }
 TYPES = """    int (*conv)(const srfast::Variant&, const srfast::ConvParams&, const srfast::Stream&);
     int (*pair)(const srfast::PairParams&, const srfast::Stream&);
     int (*tail)(srfast::TailParams, const srfast::Stream&);
     int (*rows)(const srfast::ConvParams&, srfast::Window, int, int, const srfast::Stream&);
+    int (*tail_rows)(const srfast::TailParams&, const srfast::Stream&);
     int (*int8)(const srfast::Int8Params&, int, const srfast::Stream&);
     int (*quantize)(const srfast::QuantizeParams&, const srfast::Stream&);
 """

@@ -56,6 +56,7 @@ def test_right_hopper_instructions(faults: Any) -> None:
         ("uniform of two values", 64, "differ in what is said to be uniform"),
         ("hold without fence", 128, "without a proxy fence"),
         ("hold without barrier", 128, "nothing wrote|without a barrier"),
+        ("hold begun before the barrier", 128, "nothing wrote|without a barrier"),
         ("deadlock", 64, "deadlock: thread 0 waits for a barrier"),
         ("diverge", 32, "different collective instructions"),
         ("outside", 32, "the block has 4096"),

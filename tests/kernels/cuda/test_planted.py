@@ -1,4 +1,4 @@
-"""Faults planted in the special endings: each is found by a check that the tests of the kernels make."""
+"""Faults planted in the special endings and in the tail on Hopper: a check that the tests of the kernels make finds each."""
 
 from __future__ import annotations
 
@@ -8,10 +8,24 @@ from pathlib import Path
 import pytest
 
 from srfast.kernels import cuda
-from tests.helpers.cuda import emulation, planted_int8, planted_rows, planted_tails, planted_tiles, planting
+from tests.helpers.cuda import (
+    emulation,
+    planted_int8,
+    planted_rows,
+    planted_tail_rows,
+    planted_tails,
+    planted_tiles,
+    planting,
+)
 from tests.helpers.cuda.planting import Fault
 
-FAULTS = (*planted_tiles.FAULTS, *planted_rows.FAULTS, *planted_tails.FAULTS, *planted_int8.FAULTS)
+FAULTS = (
+    *planted_tiles.FAULTS,
+    *planted_rows.FAULTS,
+    *planted_tails.FAULTS,
+    *planted_tail_rows.FAULTS,
+    *planted_int8.FAULTS,
+)
 
 
 @pytest.fixture(scope="module")

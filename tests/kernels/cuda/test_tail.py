@@ -8,7 +8,7 @@ import torch
 from srfast.kernels.buffers import Canvas
 from srfast.kernels.cuda.conv import conv_launch
 from srfast.kernels.cuda.pack import pack_conv
-from srfast.kernels.cuda.tail import pack_tail, strip_rows, tail_launch
+from srfast.kernels.cuda.tail import pack_tail, strip_rows, tail_bytes, tail_launch
 from tests.helpers.cuda.problems import BRAIN, HALF, canvas_of, numbers
 from tests.helpers.cuda.tails import Tail, check_few, check_frames
 
@@ -102,6 +102,9 @@ def test_others_are_refused() -> None:
     seven = Tail((3, 3), 64, 7, 9, 3, HALF, "prelu")
     with pytest.raises(ValueError, match="3x3 or 5x5, not 7x7"):
         tail_launch(seven.x, seven.packed()[2], Canvas.allocate(*seven.shape), form="tail_wgmma")
+    for kernel in (1, 7):
+        with pytest.raises(ValueError, match=f"3x3 or 5x5 on Hopper, not {kernel}x{kernel}"):
+            tail_bytes(pack_conv(torch.zeros(9, 64, kernel, kernel), torch.zeros(9)), "tail_wgmma")
 
 
 @pytest.mark.parametrize(("form", "columns", "height"), [("tail_wide", 32, 8), ("tail_wgmma", 56, 4)])
