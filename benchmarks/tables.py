@@ -212,7 +212,8 @@ def quality_summary(record: Record) -> list[str]:
         lines.append(f"| {model} | " + " | ".join(cells) + " |")
     for mode, by_key in by_mode.items():
         changes = {
-            name: [abs(q.psnr - eager[key].psnr) for key, q in by_key.items() if key[1] == name] for name in sets
+            name: [abs(q.psnr - eager[key].psnr) for key, q in by_key.items() if key[1] == name and key in eager]
+            for name in sets
         }
         cells = [f"{max(values):.3f} dB" if values else "-" for values in changes.values()]
         lines.append(f"| {mode}: furthest of all from eager fp32 | " + " | ".join(cells) + " |")

@@ -10,7 +10,7 @@ import pytest
 
 from benchmarks import compare, report, tables
 from benchmarks import record as records
-from benchmarks.record import Record
+from benchmarks.record import Quality, Record
 from tests.benchmarks.conftest import measured
 
 NUMBER = re.compile(r"\d+(?:\.\d+)?")
@@ -82,6 +82,13 @@ def test_section(record: Record) -> None:
     assert "| Compact x4, 192x144, 8 frames: plain loop | 7.11 | 2.25 (2.10 to 2.40)\\* |" in text
     assert "Two runs agree within 5% on 1 of 1 ratios." in text
     assert "float32 multiply-adds 150 GFLOP/s" in text
+
+
+def test_a_precision_whose_reference_is_missing(record: Record) -> None:
+    """It changes no figure of the others."""
+    record.quality.append(Quality("other, x2", "Set5", "srfast bf16", 5, 20.0, 0.5, "abc"))
+    text = report.section({"test": record})
+    assert "| srfast bf16: furthest of all from eager fp32 | 0.054 dB |" in text and "other, x2" not in text
 
 
 def test_the_page_is_made_from_the_records() -> None:
