@@ -13,7 +13,7 @@ from srfast.cluster.cutting import cut
 from srfast.video import InputOptions
 from srfast.video.reader import VideoReader
 from tests.helpers.video.children import save_tiny
-from tests.helpers.video.segments import assert_same, content, in_one_run, in_segments, moving_clip
+from tests.helpers.video.segments import assert_same, content, in_one_run, in_segments, moving_clip, on_one_thread
 
 UNEVEN = [40, 33, 90, 20, 41]
 X264 = {
@@ -95,16 +95,30 @@ def test_segments_of_hdr_and_alpha(
     assert codec != "libx265" or colour_of(tmp_path / "joined.mkv") == PQ
 
 
+def damage_visibly(clip: Path, where: float) -> None:
+    """Overwrites a part of the first packet from ``where`` on in which the decoder notices it: many bytes make a picture, too.
+
+    No key frame: what covers it up comes from the frame before, which a segment that begins with it has not.
+    """
+    healthy = clip.read_bytes()
+    with av.open(str(clip)) as c:
+        places = [(p.pos, p.size, p.is_keyframe) for p in c.demux(video=0) if p.size]
+    for at, size, key in places[int(where * len(places)) :]:
+        if key:
+            continue
+        data = bytearray(healthy)
+        data[at + size // 3 : at + size // 2] = b"\x55" * (size // 2 - size // 3)
+        clip.write_bytes(data)
+        if any(frame.is_corrupt for frame in on_one_thread(clip)):
+            return
+    raise AssertionError("the decoder notices none of it")
+
+
 @pytest.mark.parametrize(("suffix", "where"), [(".mp4", 0.5), (".mp4", 0.8), (".mkv", 0.3), (".mkv", 0.5)])
 def test_segments_of_a_damaged_source(tmp_path: Path, model: str, suffix: str, where: float) -> None:
     """A part of one packet is overwritten; what the decoder makes of it is the same in a segment as in the whole."""
     clip = moving_clip(tmp_path / f"in{suffix}", options=X264["closed"])
-    with av.open(str(clip)) as c:
-        places = [(p.pos, p.size) for p in c.demux(video=0) if p.size]
-    at, size = places[int(where * len(places))]
-    data = bytearray(clip.read_bytes())
-    data[at + size // 3 : at + size // 2] = b"\x55" * (size // 2 - size // 3)
-    clip.write_bytes(data)
+    damage_visibly(clip, where)
     whole = in_one_run(clip, tmp_path / "whole.mkv", model)
     assert whole.damage
     plan = in_segments(clip, tmp_path, tmp_path / "joined.mkv", model)

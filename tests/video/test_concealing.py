@@ -13,7 +13,7 @@ import pytest
 
 from srfast.video import InputOptions
 from srfast.video.decoding import CONCEALED, Decoding
-from tests.helpers.video.segments import moving_clip
+from tests.helpers.video.segments import moving_clip, on_one_thread
 
 CLIPS = {
     "h264": ("libx264", ".mkv", {"x264-params": "scenecut=0:keyint=30"}),
@@ -27,22 +27,6 @@ Frames = list[tuple[str, bool]]  # of each frame, what it shows and whether an e
 def summary(frame: av.VideoFrame) -> tuple[str, bool]:
     pixels = hashlib.sha256(frame.to_ndarray(format="yuv420p").tobytes()).hexdigest()
     return pixels, frame.is_corrupt
-
-
-def by_ffmpeg(path: Path) -> Frames:
-    """What FFmpeg's decoder gives on one thread."""
-    found = []
-    with av.open(str(path)) as container:
-        context = container.streams.video[0].codec_context
-        context.thread_type, context.thread_count = "SLICE", 1
-        for packet in container.demux(video=0):
-            try:
-                found += [summary(frame) for frame in packet.decode()]
-            except av.error.EOFError:
-                break
-            except av.error.FFmpegError:
-                continue
-    return found
 
 
 def by_srfast(source: Path) -> tuple[Frames, int]:
@@ -88,12 +72,14 @@ def test_covered_errors_are_told_every_time(tmp_path: Path, name: str) -> None:
     codec, suffix, options = CLIPS[name]
     clip = moving_clip(tmp_path / f"in{suffix}", codec, options=options, bframes=2)
     found = 0
-    for copy in damaged_copies(clip, 24):
-        expected = by_ffmpeg(copy)
+    for copy in damaged_copies(clip, 60):
+        expected = [summary(frame) for frame in on_one_thread(copy)]
         hidden = sum(corrupt for _, corrupt in expected)
         found += hidden > 0
         for read in (by_srfast, by_srfast, through_pipe):
             frames, counted = read(copy)
             assert frames == expected
             assert counted == hidden
-    assert found >= 3  # the copies are of the kind that this is about
+        if found == 3:  # many copies are pictures to the decoder, and show no error
+            return
+    raise AssertionError("the copies are not of the kind that this is about")
