@@ -51,7 +51,7 @@ CONCEALED = ("h264", "mpeg1video", "mpeg2video", "mpeg4")
 
 
 class _DamagedError(Exception):
-    """The fast decoder met damage; the careful one must take over."""
+    """The fast decoder met damage, and the careful one must take over; or one that has not seen all frames before."""
 
 
 class Decoding:
@@ -85,9 +85,11 @@ class Decoding:
         self.damage = Damage()
         self.ends: dict[int, Fraction] = {}
         self._given: dict[int, int] = {}
+        self._last: dict[int, int | None] = {}
         self._first_pts: int | None = None
         self.skipped = 0
         self.part: Part | None = None
+        self._sees_all = False
         self._passing = False
         try:
             self._choose_stream()
@@ -184,15 +186,22 @@ class Decoding:
     def events(self) -> Iterator[Any]:
         """Decoded frames and packets of all other streams; after damage, again from the start by the careful way."""
         while True:
-            # What the first pass has given already is right: it is only counted the second time, not given again.
-            skip = dict(self._given)
+            # What the first pass has given already is right: it is only counted the second time, not given again. One that
+            # begins earlier gives other frames before: there the last that was given tells.
+            skip, until = ({}, dict(self._last)) if self._sees_all else (dict(self._given), {})
             try:
                 for event in self._one_pass():
                     index = self.stream.index if isinstance(event, self._av.VideoFrame) else event.stream.index
                     if skip.get(index, 0):
                         skip[index] -= 1
                         continue
+                    stamp = event.dts if event.pts is None else event.pts
+                    if index in until:
+                        if stamp == until[index]:
+                            del until[index]
+                        continue
                     self._given[index] = self._given.get(index, 0) + 1
+                    self._last[index] = stamp
                     if self._options.untrusted is not None and index == self.stream.index:
                         self._check_frame(event, self._options.untrusted)
                     yield event
@@ -203,7 +212,7 @@ class Decoding:
     def narrow(self, part: Part) -> None:
         """Gives only a part of a file from now on, read from its own key frame; what has been given does not count."""
         self.part, self.range = part, self.range.narrowed(part, self.stream.time_base)
-        self._given, self.ends, self.damage = {}, {}, Damage()
+        self._given, self._last, self.ends, self.damage = {}, {}, {}, Damage()
         self._reopen()
 
     def pass_video(self) -> None:
@@ -219,7 +228,8 @@ class Decoding:
         limits.check_frame(self._given[self.stream.index], seconds, self.label)
 
     def _reopen_carefully(self) -> None:
-        _log.info("%s is damaged: reading it again on one thread", self.label)
+        if not self._careful:
+            _log.info("%s is damaged: reading it again on one thread", self.label)
         self._careful, self.damage = True, Damage()
         self._reopen()
 
@@ -256,10 +266,12 @@ class Decoding:
         counted = any(
             one is not None for one in (self._repeats, self._slots, self._bare)
         )  # times follow from all frames before
-        start = None if counted else self.range.first
+        start = None if counted or self._sees_all else self.range.first
         before = Approach(None if start is None else start / self.stream.time_base)
         for packet in (
-            self._packets() if self.part is None or self.part.start is None else self._packets_of(self.part.start)
+            self._packets()
+            if self.part is None or self.part.start is None or self._sees_all
+            else self._packets_of(self.part.start)
         ):
             if timeline.move(packet) and not self._passing:
                 self.damage.add("jumps", float(packet.dts * packet.time_base))
@@ -364,6 +376,7 @@ class Decoding:
         for frame in frames:
             self._expected.frame(frame.pts)
             if frame.is_corrupt:
+                self._see_all()
                 self.damaged("concealed", None if frame.pts is None else float(frame.pts * self.stream.time_base))
             repeats = self._repeats.frame(frame) if self._repeats is not None else ()
             if self._slots is not None:
@@ -372,6 +385,15 @@ class Decoding:
                 frame.pts = self._bare.frame(frame.duration)
             yield frame
             yield from repeats
+
+    def _see_all(self) -> None:
+        """Has a part read again from the file's beginning: what covers an error up depends on the frames before, however far.
+
+        FFmpeg takes it from the buffers that earlier frames lay in. So a part shows what the whole does.
+        """
+        if self.part is not None and not self._sees_all:
+            self._sees_all = True
+            raise _DamagedError
 
     def _packets(self) -> Iterator[Any]:
         """Packets of all streams; a demuxer that fails is asked again."""

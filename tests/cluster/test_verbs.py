@@ -95,30 +95,28 @@ def test_segments_of_hdr_and_alpha(
     assert codec != "libx265" or colour_of(tmp_path / "joined.mkv") == PQ
 
 
-def damage_visibly(clip: Path, where: float) -> None:
-    """Overwrites a part of the first packet from ``where`` on in which the decoder notices it: many bytes make a picture, too.
-
-    No key frame: what covers it up comes from the frame before, which a segment that begins with it has not.
-    """
+def damage_visibly(clip: Path, where: float, key: bool) -> None:
+    """Overwrites a part of the first packet from ``where`` on in which the decoder notices it: many bytes make a picture, too."""
     healthy = clip.read_bytes()
     with av.open(str(clip)) as c:
         places = [(p.pos, p.size, p.is_keyframe) for p in c.demux(video=0) if p.size]
-    for at, size, key in places[int(where * len(places)) :]:
-        if key:
-            continue
+    for at, size, is_key in places[int(where * len(places)) :]:
         data = bytearray(healthy)
         data[at + size // 3 : at + size // 2] = b"\x55" * (size // 2 - size // 3)
         clip.write_bytes(data)
-        if any(frame.is_corrupt for frame in on_one_thread(clip)):
+        if is_key == key and any(frame.is_corrupt for frame in on_one_thread(clip)):
             return
     raise AssertionError("the decoder notices none of it")
 
 
-@pytest.mark.parametrize(("suffix", "where"), [(".mp4", 0.5), (".mp4", 0.8), (".mkv", 0.3), (".mkv", 0.5)])
-def test_segments_of_a_damaged_source(tmp_path: Path, model: str, suffix: str, where: float) -> None:
+@pytest.mark.parametrize(
+    ("suffix", "where", "key"),
+    [(".mp4", 0.5, True), (".mp4", 0.8, False), (".mkv", 0.3, True), (".mkv", 0.4, False), (".mkv", 0.6, True)],
+)
+def test_segments_of_a_damaged_source(tmp_path: Path, model: str, suffix: str, where: float, key: bool) -> None:
     """A part of one packet is overwritten; what the decoder makes of it is the same in a segment as in the whole."""
     clip = moving_clip(tmp_path / f"in{suffix}", options=X264["closed"])
-    damage_visibly(clip, where)
+    damage_visibly(clip, where, key)
     whole = in_one_run(clip, tmp_path / "whole.mkv", model)
     assert whole.damage
     plan = in_segments(clip, tmp_path, tmp_path / "joined.mkv", model)
