@@ -212,7 +212,7 @@ class Decoding:
     def narrow(self, part: Part) -> None:
         """Gives only a part of a file from now on, read from its own key frame; what has been given does not count."""
         self.part, self.range = part, self.range.narrowed(part, self.stream.time_base)
-        self._given, self._last, self.ends, self.damage = {}, {}, {}, Damage()
+        self._given, self._last, self.ends, self.damage, self._sees_all = {}, {}, {}, Damage(), False
         self._reopen()
 
     def pass_video(self) -> None:
