@@ -119,14 +119,22 @@ def picture(systems: Systems, path: Path) -> UInt8Image:
     lr = imresize(hr, 1 / systems.scale).repeat(systems.scale, 0).repeat(systems.scale, 1)
     side = min(TILE, *hr.shape[:2])
     y, x = busiest(hr, side, side)
-    columns = []
+    columns = {}
     for name, image in {"LR": lr, **images}.items():
         crop = image[y : y + TILE, x : x + TILE].repeat(ZOOM, 0).repeat(ZOOM, 1)
         spectrum = cv2.resize(log_spectrum(image), crop.shape[1::-1], interpolation=cv2.INTER_AREA)
-        label = np.full((LABEL, crop.shape[1], 3), 255, np.uint8)
+        columns[name] = np.concatenate([crop, spectrum])
+    return beside(columns)
+
+
+def beside(columns: Mapping[str, UInt8Image]) -> UInt8Image:
+    """Images of one height side by side, each with its name above it."""
+    labelled = []
+    for name, image in columns.items():
+        label = np.full((LABEL, image.shape[1], 3), 255, np.uint8)
         cv2.putText(label, name, (2, LABEL - 4), cv2.FONT_HERSHEY_SIMPLEX, 0.4, (0, 0, 0), 1, cv2.LINE_AA)
-        columns.append(np.concatenate([label, crop, spectrum]))
-    return np.concatenate(columns, axis=1)
+        labelled.append(np.concatenate([label, image]))
+    return np.concatenate(labelled, axis=1)
 
 
 def write_png(path: Path, image: UInt8Image) -> None:
