@@ -154,6 +154,24 @@ ABLATION_PSNR = Config(
     pixel="l1",
     save_every=250,
 )
+# SR-UGAN for a machine without a GPU: its generator on pixels first, then the whole system from there.
+UGAN_SIZE: dict[str, Any] = {"generator": "ugan", "channels": 32, "growth": 16, "blocks": 4}
+UGAN_QUICK = replace(QUICK, **UGAN_SIZE, iterations=2500, lr=1e-3, freeze_norm=0.7, ema=0.999)
+UGAN_FINE = replace(
+    UGAN,
+    **UGAN_SIZE,
+    iterations=300,
+    batch=8,
+    lr=5e-5,
+    lr_discriminator=1e-4,
+    clip=0.5,
+    freeze_norm=0.0,
+    discriminator_channels=32,
+    discriminator_first=50,
+    ema=0.98,
+    save_every=50,
+    log_every=10,
+)
 UGAN_SMALL = replace(
     UGAN,
     **{**SMALL_GAN, "patch": 24, "pixel_weight": 4.0},
@@ -194,6 +212,10 @@ PRESETS: dict[str, Config] = {
     "digits_classifier_x2": replace(DIGITS, scale=2, patch=14, class_weight=0.1),
     "ugan_x4": UGAN,
     "ugan_x2": replace(UGAN, scale=2, patch=48),
+    "ugan_quick_x4": UGAN_QUICK,
+    "ugan_quick_x2": replace(UGAN_QUICK, scale=2),
+    "ugan_fine_x4": UGAN_FINE,
+    "ugan_fine_x2": replace(UGAN_FINE, scale=2),
     "ugan_small_x4": replace(UGAN_SMALL, patch=12),
     "ugan_small_x2": replace(UGAN_SMALL, scale=2),
     "rrdb_x4": RRDB,
