@@ -11,6 +11,7 @@ from benchmarks.record import Measurement, Record
 # Two runs, or two records, whose ratios are further apart than this do not agree.
 AGREE = 0.05
 _OURS = re.compile(r"srfast\b")
+_HALF = re.compile(r"\b(bf16|fp16)\b")
 _LEFT_OUT = re.compile(r"left out at this size: ([\d.]+) s ")  # as benchmarks.session writes it
 # Suites whose contenders took turns, so that ratios mean something.
 PAIRED = ("operation", "network", "frame", "video", "waterfall")
@@ -70,8 +71,18 @@ def ratios(record: Record) -> list[Ratio]:
     return found
 
 
-def fastest_others(record: Record, suite: str) -> dict[tuple[str, str], Ratio]:
-    """(subject, case) -> srfast against the fastest of the others.
+def computes_in_half(contender: str) -> bool:
+    """Whether its name says that it computes in 16 bits.
+
+    Examples:
+        >>> computes_in_half("eager bf16 NCHW"), computes_in_half("ncnn fp32")
+        (True, False)
+    """
+    return _HALF.search(contender) is not None
+
+
+def fastest_others(record: Record, suite: str, *, half: bool = True) -> dict[tuple[str, str], Ratio]:
+    """(subject, case) -> srfast against the fastest of the others; without ``half``, of those that compute in float32.
 
     Cases are left out in which a contender was faster in its trial than any that was measured, but too slow to take part.
     """
@@ -82,6 +93,7 @@ def fastest_others(record: Record, suite: str) -> dict[tuple[str, str], Ratio]:
         if (
             ratio.suite == suite
             and not ours(ratio.contender)
+            and (half or not computes_in_half(ratio.contender))
             and (key not in found or ratio.middle < found[key].middle)
         ):
             found[key] = ratio

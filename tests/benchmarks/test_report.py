@@ -170,3 +170,9 @@ def test_compare(record: Record, tmp_path: Path, capsys: pytest.CaptureFixture[s
         "slower: network: Compact x4, 240x136, eager fp32 NCHW: 1.51 times as fast, was 3.03 (-50%)"
         in capsys.readouterr().out
     )
+
+
+def test_the_fastest_other_in_float32_stands_beside_one_in_half_precision(record: Record) -> None:
+    half, exact = ([f * s for s in record.measurements[0].samples] for f in (1.5, 2.0))
+    record.add([*record.measurements[:2], measured("eager bf16 NCHW", half), measured("OpenVINO f32, latency", exact)])
+    assert tables.overview([record])[2:] == ["| Compact x4, 240x136 | 1.50 (2.00) |"]
