@@ -39,6 +39,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         ("ablation content --data hr --eval hr --out file/run", "Not a directory"),
         ("ablation content --data hr --eval nope --out run", "no images below nope"),
         ("compare --model a=srresnet_x4 --data b=nope --out out", "no images below nope"),
+        ("clips --model a=srresnet_x4 --clip b=nope", "nothing to measure with: give --niqe or --brisque"),
         ("curves --run a=nope --value psnr --out c.png", "No such file"),
         ("interpolate nope nope out.safetensors", "no checkpoint file and no shipped model is called 'nope'"),
         ("mos page --model a=srresnet_x4 --data nope --out out", "no images below nope"),
