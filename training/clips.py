@@ -94,10 +94,15 @@ def main(arguments: list[str] | None = None) -> int:
             raise ValueError("nothing to measure with: give --niqe or --brisque")
         if args.out:
             args.out.mkdir(parents=True, exist_ok=True)
-        for name, clip in map(named, args.clip):
-            print(table({name: measure(systems, Path(clip), args.every, metrics)}), flush=True)
+        clips = {name: Path(file) for name, file in map(named, args.clip)}
+        if len(clips) < len(args.clip):
+            raise ValueError("two clips have one name; give NAME=FILE with names of their own")
+        # Every clip is opened before any is measured, which takes long.
+        first = {name: next(frames(clip, 1)) for name, clip in clips.items()}
+        for name, clip in clips.items():
+            print(table({name: measure(systems, clip, args.every, metrics)}), flush=True)
             if args.out:
-                write_png(args.out / f"{name}.png", picture(systems, next(frames(Path(clip), 1))))
+                write_png(args.out / f"{name}.png", picture(systems, first[name]))
     except (SrfastError, ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

@@ -93,6 +93,18 @@ def test_what_cannot_be_measured_is_said(
     assert said in capsys.readouterr().err
 
 
+def test_every_clip_is_opened_before_one_is_measured(
+    study: tuple[str, Path, np.ndarray], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, clip, _ = study
+    monkeypatch.setattr(clips, "choose_metrics", lambda files, scale: {"NIQE": lambda a, b: 5.0})
+    for second, said in ((str(clip), "two clips have one name"), ("b=nope.mkv", "nope.mkv cannot be read as a video")):
+        assert clips.main(["--model", model, "--clip", str(clip), second]) == 2
+        printed = capsys.readouterr()
+        assert said in printed.err
+        assert not printed.out
+
+
 def test_what_is_no_video_is_named(study: tuple[str, Path, np.ndarray], tmp_path: Path) -> None:
     model, _, _ = study
     (tmp_path / "text.mp4").write_text("no video")
