@@ -13,10 +13,10 @@ import cv2
 import numpy as np
 
 from srfast.errors import InputError
+from srfast.video.boxes import inside, movie
 
 _MOST = 1 << 30  # bytes of decoded pictures: they are in memory all at once
 _HEAD = 1 << 16
-_LARGEST_INDEX = 1 << 24
 SUFFIXES = (".gif", ".png", ".apng", ".webp", ".avif")  # of files that may hold an animation
 
 
@@ -82,8 +82,8 @@ def plays_of(path: Path) -> int:
 
 def _avif_plays(file: BinaryIO) -> int:
     """Tell how often the first track is shown: its length in those of its edit list, which says whether it is repeated."""
-    track = _inside(_inside(_content(file, b"moov"), b"moov"), b"trak")
-    header, edits = _inside(track, b"tkhd"), _inside(_inside(track, b"edts"), b"elst")
+    track = inside(movie(file), b"trak")
+    header, edits = inside(track, b"tkhd"), inside(track, b"edts", b"elst")
     if len(header) < 36 or len(edits) < 16:
         return 0
     if not edits[3] & 1:
@@ -92,35 +92,6 @@ def _avif_plays(file: BinaryIO) -> int:
     segment = int.from_bytes(edits[8:16] if edits[0] else edits[8:12], "big")
     endless = length >= ((1 << 63) - 1 if header[0] else (1 << 32) - 1)
     return 0 if endless or not segment else math.ceil(length / segment)
-
-
-def _content(file: BinaryIO, kind: bytes) -> bytes:
-    """Return a box of a file with its header; nothing where there is none."""
-    file.seek(0)
-    while len(head := file.read(16)) >= 8:
-        length = int.from_bytes(head[:4], "big")
-        length = int.from_bytes(head[8:16], "big") if length == 1 else length
-        begin = file.tell() - len(head)
-        if head[4:8] == kind:
-            file.seek(begin)
-            return file.read(min(length, _LARGEST_INDEX) if length else _LARGEST_INDEX)
-        if length < 8:
-            break
-        file.seek(begin + length)
-    return b""
-
-
-def _inside(data: bytes, kind: bytes) -> bytes:
-    """Return what the first box of a kind holds; ``data`` are boxes one after the other."""
-    at = 0
-    while at + 8 <= len(data):
-        length = int.from_bytes(data[at : at + 4], "big")
-        if data[at + 4 : at + 8] == kind:
-            return data[at + 8 : at + length] if length else data[at + 8 :]
-        if length < 8:
-            break
-        at += length
-    return b""
 
 
 def _gif_pictures(data: bytes) -> int:

@@ -85,7 +85,7 @@ def _missing(source: Decoding, times: FrameTimes, frames: int) -> tuple[int, boo
     if source.unread_bytes:
         return 1, True
     promised = source.promised or _counted_by_muxer(source)
-    if promised > frames and not _has_edits(source, times, frames):
+    if promised > frames and (source.contradictory or not _has_edits(source, times, frames)):
         return promised - frames, True
     if promised and frames >= promised:
         return 0, True  # all that were counted; another stream may last longer

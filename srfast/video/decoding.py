@@ -11,6 +11,7 @@ from fractions import Fraction
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from srfast.errors import InputError
+from srfast.video.boxes import outlasts_itself
 from srfast.video.colour import declared_tags
 from srfast.video.damage import Damage, Expected
 from srfast.video.deinterlacing import is_telecined
@@ -65,6 +66,7 @@ class Decoding:
         first_container: the one that was opened first, whose streams the copied packets name.
         damage: what has been found so far.
         tags: the container's colour tags.
+        contradictory: its frames last longer than its header says, so that an edit list hides some by mistake.
         promised: frames to be shown by the container's own count, 0 where it has none.
         ends: by stream index, the end of its last packet in seconds.
         origin: seconds of the container's clock that its times count from.
@@ -97,7 +99,11 @@ class Decoding:
             self.origin = clock_start(self.container)
             begin = None if self.origin else self.container.start_time
             self.range = TimeRange(options.start, options.end, begin, base)
-            self.promised = _promised_frames(self.container, self.stream)  # while no other thread reads the index
+            hidden = _hidden_frames(self.container, self.stream)  # while no other thread reads the index
+            self.contradictory = (
+                bool(hidden) and os.path.isfile(self.path) and outlasts_itself(self.path, self.stream.id)
+            )
+            self.promised = _promised_frames(self.container, self.stream, 0 if self.contradictory else hidden)
             if options.untrusted is not None:
                 check_header(self.container, self.stream, self.promised, options.untrusted, self.label)
         except BaseException:
@@ -457,21 +463,22 @@ def is_picture(av: Any, stream: Any) -> bool:
     return bool(stream.type == "video" and stream.disposition & av.stream.Disposition.attached_pic)
 
 
-def _promised_frames(container: Any, stream: Any) -> int:
-    """Frames to be shown by the container's own count, 0 where it has none.
+def _hidden_frames(container: Any, stream: Any) -> int:
+    """Frames that an edit list hides: the way from a key frame to a cut, or what was cut off."""
+    if not stream.frames or "mov" not in container.format.name.split(","):
+        return 0
+    return sum(1 for entry in stream.index_entries if entry.is_discard)
 
-    Packets that an edit list hides (the way from a key frame to a cut) and AVI's empty ones are none.
-    """
+
+def _promised_frames(container: Any, stream: Any, hidden: int) -> int:
+    """Frames to be shown by the container's own count, less hidden ones, and AVI's empty ones; 0 where it has none."""
     count = int(stream.frames)
-    name = container.format.name
-    if count and "mov" in name.split(","):
-        return count - sum(1 for entry in stream.index_entries if entry.is_discard)
-    if count and name == "avi":
+    if count and container.format.name == "avi":
         entries = stream.index_entries
         # Its index leaves empty places out; it counts where it reaches the end that the header tells.
         if len(entries) and entries[len(entries) - 1].timestamp + 1 >= count:
             return sum(1 for entry in entries if entry.size)
-    return count
+    return count - hidden
 
 
 def _beside(packet: av.Packet[Any]) -> int:
