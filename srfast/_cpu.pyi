@@ -14,6 +14,7 @@ class Algorithm(_Enum):
     direct: ClassVar[Algorithm]
     winograd: ClassVar[Algorithm]
     lowp: ClassVar[Algorithm]
+    fourier: ClassVar[Algorithm]
 
 class Operation(_Enum):
     __members__: ClassVar[dict[str, Operation]]  # type: ignore[assignment]
