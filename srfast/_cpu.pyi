@@ -11,6 +11,7 @@ class _Enum:
     def name(self) -> str: ...
 
 class Algorithm(_Enum):
+    __members__: ClassVar[dict[str, Algorithm]]  # type: ignore[assignment]
     direct: ClassVar[Algorithm]
     winograd: ClassVar[Algorithm]
     lowp: ClassVar[Algorithm]

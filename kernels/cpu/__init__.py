@@ -177,7 +177,6 @@ class Network:
         if algorithm != "direct" and lowp:
             raise ValueError("a convolution is transformed or in the low-precision type, not both")
         low, high = clamp or (float("-inf"), float("inf"))
-        algorithms = _cpu.Algorithm
         kept = [_values(t) for t in (weight, bias, torch.empty(0) if slope is None else slope)]
         spec = _cpu.ConvSpec(
             inputs=inputs,
@@ -194,7 +193,7 @@ class Network:
             gain=gain,
             low=low,
             high=high,
-            algorithm=algorithms.lowp if lowp else _member("algorithm", algorithms.__members__, algorithm),
+            algorithm=_cpu.Algorithm.lowp if lowp else _member("algorithm", _cpu.Algorithm.__members__, algorithm),
             # The kernels multiply: the inverse is rounded once, here, and not at every value.
             input_inverse=1.0 / lowp.scale if lowp else 1.0,
             input_zero=lowp.zero if lowp else 0,
