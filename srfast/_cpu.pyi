@@ -11,9 +11,11 @@ class _Enum:
     def name(self) -> str: ...
 
 class Algorithm(_Enum):
+    __members__: ClassVar[dict[str, Algorithm]]  # type: ignore[assignment]
     direct: ClassVar[Algorithm]
     winograd: ClassVar[Algorithm]
     lowp: ClassVar[Algorithm]
+    fourier: ClassVar[Algorithm]
 
 class Operation(_Enum):
     __members__: ClassVar[dict[str, Operation]]  # type: ignore[assignment]

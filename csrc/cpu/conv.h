@@ -45,7 +45,7 @@ struct Image {
 enum class Curve { none, prelu, tanh, sigmoid, silu, gelu, mish };
 
 // lowp: direct, on inputs converted to the low-precision type of the instruction set.
-enum class Algorithm { direct = 0, winograd = 1, lowp = 2 };
+enum class Algorithm { direct = 0, winograd = 1, lowp = 2, fourier = 3 };
 // int8_tiles: 8 bits in tiles of 64 bytes.
 enum class LowPrecision { none, int8, int8_tiles, bf16 };
 
@@ -60,6 +60,9 @@ constexpr int kSplitStep = 3, kSplitSums = 3;
 constexpr std::ptrdiff_t split_pitch(int tiles) {
     return static_cast<std::ptrdiff_t>(tiles) * kSplitStep * kSplitSums + 16;
 }
+
+// Tiles of the Fourier transform, of whose columns the others are mirror images.
+constexpr int kFourierSide = 32, kFourierColumns = kFourierSide / 2 + 1, kFourierChannels = 32;
 
 struct Conv {
     Algorithm algorithm = Algorithm::direct;
@@ -86,7 +89,12 @@ struct Conv {
     int group() const { return stacked() ? kGroup / 5 : kGroup; }
     // Weight matrices of the transform: 3x3 kernels (and thirds of 9x9) are transformed in both directions, 5x5 along the rows.
     int slices() const { return algorithm != Algorithm::winograd ? 1 : kernel == 3 ? 36 : kernel == 9 ? 25 : 8; }
-    int step() const { return algorithm != Algorithm::winograd ? 1 : kernel == 9 ? kSplitStep : 4; }
+    int step() const {
+        if (algorithm == Algorithm::fourier) return kFourierSide + 1 - kernel;
+        return algorithm != Algorithm::winograd ? 1 : kernel == 9 ? kSplitStep : 4;
+    }
+    // Whether whole tiles are computed.
+    bool tiled() const { return algorithm == Algorithm::winograd || algorithm == Algorithm::fourier; }
     // Floats that a layer keeps between tasks, for rows of this many pixels.
     std::size_t carry(int width) const {
         if (split())

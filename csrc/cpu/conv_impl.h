@@ -2,6 +2,7 @@
 #pragma once
 
 #include "direct.h"
+#include "fourier.h"
 #include "nodes.h"
 #include "split.h"
 #include "stacked.h"
@@ -12,6 +13,8 @@ namespace {
 void run(const Conv& conv, const Task& task) {
     if (conv.algorithm == srfast::Algorithm::direct)
         run_direct(conv, task);
+    else if (conv.algorithm == srfast::Algorithm::fourier)
+        run_fourier(conv, task);
     else if (conv.kernel == 3)
         run_winograd(conv, task);
     else if (conv.kernel == 9)
@@ -21,7 +24,9 @@ void run(const Conv& conv, const Task& task) {
 }
 
 constexpr std::size_t kDirectScratch = Vec::accumulators * kGroup;
-constexpr std::size_t kScratch = kWinogradScratch > kStackedScratch ? kWinogradScratch : kStackedScratch;
-static_assert(kScratch >= kDirectScratch && kScratch >= kSplitScratch, "every kernel finds its scratch");
+constexpr std::size_t kScratch = kFourierScratch;
+static_assert(kScratch >= kDirectScratch && kScratch >= kSplitScratch && kScratch >= kWinogradScratch &&
+                  kScratch >= kStackedScratch,
+              "every kernel finds its scratch");
 
 }  // namespace

@@ -91,7 +91,8 @@ void bind_enums(py::module_& m) {
     py::enum_<Algorithm>(m, "Algorithm", py::module_local(), "How a convolution is computed.")
         .value("direct", Algorithm::direct)
         .value("winograd", Algorithm::winograd)
-        .value("lowp", Algorithm::lowp);
+        .value("lowp", Algorithm::lowp)
+        .value("fourier", Algorithm::fourier);
     py::enum_<Operation>(m, "Operation", py::module_local(), "What a node that is no convolution does.")
         .value("affine", Operation::affine)
         .value("activate", Operation::activate)

@@ -1,6 +1,8 @@
 #include "conv.h"
 
 #include <array>
+#include <cmath>
+#include <complex>
 
 namespace srfast {
 namespace {
@@ -44,6 +46,38 @@ std::array<double, 40> transformed(const float* w, int kernel, int pitch, int ti
 
 int round_up(int n, int unit) { return (n + unit - 1) / unit * unit; }
 
+// The weights of `fourier.h`: conjugates of the kernels' transforms, for a correlation is asked for, divided by what the transforms
+// there multiply by.
+void pack_fourier(Conv& conv, const float* weight) {
+    constexpr int side = kFourierSide;
+    constexpr double pi = 3.14159265358979323846;
+    const int kernel = conv.kernel, results = round_up(conv.out_channels, 16);
+    std::array<std::complex<double>, side> turns;
+    for (int j = 0; j < side; ++j) turns[j] = std::polar(1.0, 2.0 * pi * j / side);
+    conv.weights.assign(static_cast<std::size_t>(kFourierColumns) * side * conv.in_channels * 2 * results, 0.0f);
+    for (int o = 0; o < conv.out_channels; ++o)
+        for (int c = 0; c < conv.in_channels; ++c) {
+            const float* w =
+                weight + (static_cast<std::size_t>(conv.source_output(o)) * conv.in_channels + c) * kernel * kernel;
+            for (int column = 0; column < kFourierColumns; ++column) {
+                std::array<std::complex<double>, side> rows{};  // of the kernel, at this frequency
+                for (int y = 0; y < kernel; ++y)
+                    for (int x = 0; x < kernel; ++x)
+                        rows[y] += static_cast<double>(w[y * kernel + x]) * turns[column * x % side];
+                for (int row = 0; row < side; ++row) {
+                    std::complex<double> value;
+                    for (int y = 0; y < kernel; ++y) value += rows[y] * turns[row * y % side];
+                    value /= 2.0 * side * side;
+                    float* to = conv.weights.data() +
+                                ((static_cast<std::size_t>(column) * side + row) * conv.in_channels + c) * 2 * results +
+                                o;
+                    to[0] = static_cast<float>(value.real());
+                    to[results] = static_cast<float>(value.imag());
+                }
+            }
+        }
+}
+
 }  // namespace
 
 void pack(Conv& conv, const Kernels& kernels, const float* weight, const float* bias, const float* slope, int slopes) {
@@ -58,13 +92,13 @@ void pack(Conv& conv, const Kernels& kernels, const float* weight, const float* 
     conv.bias.assign(round_up(out, 16) + 16, 0.0f);
     conv.slope.assign(round_up(out, 16) + 16, 0.0f);
     conv.weights.clear();
-    if (conv.algorithm == Algorithm::lowp) {
+    if (conv.algorithm == Algorithm::lowp || conv.algorithm == Algorithm::fourier) {
         for (int o = 0; o < out; ++o) {
             const int source = conv.source_output(o);
             conv.bias[o] = bias[source];
             conv.slope[o] = slopes ? slope[slopes == 1 ? 0 : source] : 0.0f;
         }
-        return pack_lowp(conv, kernels.lowp, weight);
+        return conv.algorithm == Algorithm::lowp ? pack_lowp(conv, kernels.lowp, weight) : pack_fourier(conv, weight);
     }
     for (int first = 0; first < out; first += conv.group()) {
         const int outputs = out - first < conv.group() ? out - first : conv.group();

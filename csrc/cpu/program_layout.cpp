@@ -19,7 +19,7 @@ void Program::reach(int activation, int& before, int& after) const {
         const int half = layer.conv.kernel / 2;
         before = std::max(before, half);
         // Kernels compute whole tiles and whole groups of pixels, of which they drop what lies beyond the image.
-        after = std::max(after, half + (layer.conv.algorithm == Algorithm::winograd ? layer.conv.step() - 1 : 23));
+        after = std::max(after, half + (layer.conv.tiled() ? layer.conv.step() - 1 : 23));
     }
 }
 

@@ -44,6 +44,11 @@ void check_algorithm(const Program& program, const ConvSpec& spec, int in_channe
         if (!lowp_fits(spec.kernel, in_channels)) fail("algorithm", "no low-precision kernel for " + shape);
         return;
     }
+    if (spec.algorithm == Algorithm::fourier) {
+        if (spec.kernel >= kFourierSide || in_channels > kFourierChannels || spec.out_channels > kFourierChannels)
+            fail("algorithm", "no Fourier kernel for " + shape + " and " + text(spec.out_channels) + " outputs");
+        return;
+    }
     const bool fits = spec.kernel == 3 || spec.kernel == 5 || (spec.kernel == 9 && spec.out_channels <= kSplitSums);
     if (!fits || in_channels % 16) fail("algorithm", "no Winograd kernel for " + shape);
 }

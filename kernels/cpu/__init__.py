@@ -82,9 +82,16 @@ def winograd_fits(kernel: int, in_channels: int, out_channels: int) -> bool:
     return in_channels % 16 == 0 and (kernel in (3, 5) or (kernel == 9 and out_channels <= 3))
 
 
-def winograd_tile(kernel: int) -> int:
-    """Rows and columns of results (before a shuffle) that one Winograd tile gives."""
-    return 3 if kernel == 9 else 4
+def fourier_fits(kernel: int, in_channels: int, out_channels: int) -> bool:
+    """Whether a convolution gains by the Fourier transform: 7x7 to 25x25 from 16 or 32 channels to at most 32."""
+    return in_channels in (16, 32) and out_channels <= 32 and 7 <= kernel <= 25
+
+
+def tile_side(algorithm: str, kernel: int) -> int:
+    """Rows and columns of results (before a shuffle) that are computed together, as one tile; 1 for a direct convolution."""
+    if algorithm == "fourier":
+        return 33 - kernel
+    return 1 if algorithm == "direct" else 3 if kernel == 9 else 4
 
 
 _Member = TypeVar("_Member")
@@ -147,7 +154,7 @@ class Network:
         residual: int | None = None,
         residual_factor: int = 1,
         clamp: tuple[float, float] | None = None,
-        winograd: bool = False,
+        algorithm: str = "direct",
         lowp: LowPrecision | None = None,
     ) -> None:
         """Adds ``target = clamp(shuffle(act(conv(source) + bias)) * gain + residual)``; the tensors are copied.
@@ -156,7 +163,7 @@ class Network:
             sources, target, residual: numbers of activations; the channels of several sources are read in a row.
             act: the activation, the name of a member of ``srfast._cpu.Curve``.
             residual_factor: the residual is enlarged by it, nearest neighbour.
-            winograd: transformed rather than direct; see ``winograd_fits``.
+            algorithm: 'direct', or transformed: 'winograd' or 'fourier'; see ``winograd_fits`` and ``fourier_fits``.
             lowp: in the low-precision type; see ``lowp_fits``.
 
         Raises:
@@ -167,10 +174,9 @@ class Network:
         given = sum(self._activations[i].channels for i in inputs)
         if kernel != width or channels != given or bias.shape != (out,):
             raise ValueError(f"weight {list(weight.shape)} and bias {list(bias.shape)} on {given} channels")
-        if winograd and lowp:
+        if algorithm != "direct" and lowp:
             raise ValueError("a convolution is transformed or in the low-precision type, not both")
         low, high = clamp or (float("-inf"), float("inf"))
-        algorithms = _cpu.Algorithm
         kept = [_values(t) for t in (weight, bias, torch.empty(0) if slope is None else slope)]
         spec = _cpu.ConvSpec(
             inputs=inputs,
@@ -187,7 +193,7 @@ class Network:
             gain=gain,
             low=low,
             high=high,
-            algorithm=algorithms.lowp if lowp else algorithms.winograd if winograd else algorithms.direct,
+            algorithm=_cpu.Algorithm.lowp if lowp else _member("algorithm", _cpu.Algorithm.__members__, algorithm),
             # The kernels multiply: the inverse is rounded once, here, and not at every value.
             input_inverse=1.0 / lowp.scale if lowp else 1.0,
             input_zero=lowp.zero if lowp else 0,

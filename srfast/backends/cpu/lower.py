@@ -15,18 +15,21 @@ import torch
 from torch import Tensor
 
 from srfast.backends.cpu.gates import with_gated_sums
-from srfast.kernels.cpu import winograd_fits
+from srfast.kernels.cpu import fourier_fits, winograd_fits
 from srfast.models.subpixel import conv_after_shuffle
 from srfast.plan import Conv, Node, Plan, Shape, Shuffle, Unshuffle
 from srfast.plan.passes import with_ending_apart
 from srfast.plan.shapes import Span
 
 
-def uses_winograd(node: Conv, shapes: Mapping[str, Shape], winograd: bool) -> bool:
-    """Whether a convolution goes through the Winograd transform."""
-    return winograd and all(
-        winograd_fits(node.kernel, shapes[name].channels, node.weight.shape[0]) for name in node.sources
-    )
+def algorithm_of(node: Conv, shapes: Mapping[str, Shape]) -> str:
+    """How a convolution is computed fastest: 'direct', or by the transform of 'winograd' or 'fourier'."""
+    channels, outputs = [shapes[name].channels for name in node.sources], node.weight.shape[0]
+    if all(winograd_fits(node.kernel, count, outputs) for count in channels):
+        return "winograd"
+    # What the transform gains depends on all channels together.
+    whole = all(count % 16 == 0 for count in channels)
+    return "fourier" if whole and fourier_fits(node.kernel, sum(channels), outputs) else "direct"
 
 
 def lowered(plan: Plan, *, winograd: bool, lowp: Collection[str] = ()) -> Plan:

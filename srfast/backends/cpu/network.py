@@ -11,10 +11,10 @@ import torch
 from torch import Tensor
 
 from srfast.backends.base import FrameExecutable, TilingTraits, enlarged_residuals
-from srfast.backends.cpu.lower import lowered, uses_winograd
+from srfast.backends.cpu.lower import algorithm_of, lowered
 from srfast.backends.cpu.operations import operation
 from srfast.backends.cpu.schedule import Layer, chains, schedule
-from srfast.kernels.cpu import Network, Step, winograd_tile
+from srfast.kernels.cpu import Network, Step, tile_side
 from srfast.kernels.int8 import LowPrecision
 from srfast.plan import ChannelGate, Conv, Node, Plan
 
@@ -28,12 +28,12 @@ class CompiledNetwork:
 
     Args:
         plan: in float32.
-        winograd: whether transformed convolutions may be used.
+        winograd: whether transformed convolutions may be used (Winograd's transform, or Fourier's for large kernels).
         lowp: convolutions in the low-precision type of ``instruction_set``, by the name of their output.
 
     Attributes:
         plan: in the operations of the kernels.
-        transformed: its convolutions that go through the Winograd transform.
+        algorithms: how its convolutions are computed, by their outputs; see ``lower.algorithm_of``.
     """
 
     def __init__(
@@ -57,11 +57,11 @@ class CompiledNetwork:
         self.network = Network(instruction_set)
         self.output = names.index(plan.output)
         self.layers: list[Layer] = []
-        self.transformed = [
-            node
+        self.algorithms = {
+            node.output: algorithm_of(node, shapes) if winograd and node.output not in self._lowp else "direct"
             for node in nodes
-            if isinstance(node, Conv) and node.output not in self._lowp and uses_winograd(node, shapes, winograd)
-        ]
+            if isinstance(node, Conv)
+        }
         # Of every activation, the numbers of its images in the network; of every layer, its first step there and its steps.
         self.images: list[list[int]] = []
         self.convs: list[range] = []
@@ -91,7 +91,11 @@ class CompiledNetwork:
         readers = [node for node in nodes if name in node.inputs]
         # What shuffles channels, adds images or looks at whole pixels would have to know of the parts.
         return (
-            all(node in self.transformed and node.residual != name for node in readers if isinstance(node, Conv))
+            all(
+                self.algorithms[node.output] != "direct" and node.residual != name
+                for node in readers
+                if isinstance(node, Conv)
+            )
             and all(isinstance(node, Conv) for node in readers)
             and isinstance(writer, Conv)
             and writer.shuffle == 1
@@ -107,7 +111,7 @@ class CompiledNetwork:
         )
 
     def _add_conv(self, node: Conv, names: list[str], residual: int | None, factor: int) -> None:
-        transformed = node in self.transformed
+        algorithm = self.algorithms[node.output]
         inputs, output = tuple(names.index(name) for name in node.sources), names.index(node.output)
         targets = self.images[output]
         size = len(node.bias) // len(targets)
@@ -126,10 +130,10 @@ class CompiledNetwork:
                 residual=None if residual is None else self.images[residual][0],
                 residual_factor=factor,
                 clamp=node.clamp,
-                winograd=transformed,
+                algorithm=algorithm,
                 lowp=self._lowp.get(node.output),
             )
-        step = winograd_tile(node.kernel) if transformed else 1
+        step = tile_side(algorithm, node.kernel)
         self.layers.append(Layer(inputs, output, residual, node.kernel // 2, step, node.shuffle, factor))
 
     def run(self, images: Tensor, dtype: torch.dtype) -> tuple[Tensor, bool]:
@@ -202,12 +206,12 @@ class CompiledExecutable(FrameExecutable):
 
     def __init__(self, network: CompiledNetwork) -> None:
         self._network = network
-        plan, transformed = network.plan, {id(node) for node in network.transformed}
+        plan = network.plan
 
         def tile(node: Conv) -> int:
-            return winograd_tile(node.kernel) if id(node) in transformed else 1
+            return tile_side(network.algorithms[node.output], node.kernel)
 
-        # A Winograd tile is computed at once, so that the rounding of each of its pixels depends on all that it reads:
+        # The tile of a transform is computed at once, so that the rounding of each of its pixels depends on all that it reads:
         # windows start at multiples of every layer's tiles.
         alignment = plan.alignment * math.lcm(*(tile(node) for node in plan.nodes if isinstance(node, Conv)))
         memory = network.bytes_per_pixel()

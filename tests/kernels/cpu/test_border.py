@@ -98,6 +98,7 @@ def test_a_convolution_that_fits_is_taken() -> None:
         ("kernel", {"kernel": -3}),
         ("shuffle", {"shuffle": 0}),
         ("algorithm", {"kernel": 7, "weight": 32 * 16 * 49, "algorithm": "winograd"}),
+        ("algorithm", {"kernel": 33, "weight": 32 * 16 * 33 * 33, "algorithm": "fourier"}),
         ("algorithm", {"algorithm": "lowp"}),
     ],
 )

@@ -14,11 +14,11 @@ from srfast.kernels.reference import conv_reference
 
 pytestmark = pytest.mark.skipif(cpu.unavailable_reason() is not None, reason=str(cpu.unavailable_reason()))
 
-SIZES = [(1, 1), (1, 9), (2, 3), (5, 4), (7, 13), (17, 31)]
+SIZES = [(1, 1), (1, 9), (2, 3), (5, 4), (7, 13), (17, 31), (9, 145)]
 
 
 def _network(
-    isa: str, x: Tensor, weight: Tensor, bias: Tensor, *, winograd: bool, residual: Tensor | None = None, **options
+    isa: str, x: Tensor, weight: Tensor, bias: Tensor, *, algorithm: str, residual: Tensor | None = None, **options
 ):
     """One convolution of x [H, W, C] (and a residual), as a network ready to run, and its output."""
     network = cpu.Network(isa)
@@ -33,7 +33,7 @@ def _network(
         inputs.append(residual)
     target = network.activation(weight.shape[0] // r**2, output=True)
     scales.append(r)
-    network.conv(source, target, weight, bias, winograd=winograd, **options)
+    network.conv(source, target, weight, bias, algorithm=algorithm, **options)
     steps = [(-1 - i, 0, t.shape[0]) for i, t in enumerate(inputs)] + [(0, 0, height)]
     network.layout(height, width, scales=scales, steps=steps)
     return network, inputs, torch.full((height * r, width * r, weight.shape[0] // r**2), float("nan"))
@@ -84,34 +84,44 @@ def _error(y: Tensor, x: Tensor, weight: Tensor, bias: Tensor, residual: Tensor 
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("isa", cpu.instruction_sets())
 @pytest.mark.parametrize(
-    ("channels", "outputs", "kernel", "winograd"),
+    ("channels", "outputs", "kernel", "algorithm"),
     [
-        (64, 64, 3, True),
-        (64, 64, 3, False),
-        (16, 48, 3, True),
-        (80, 96, 3, True),  # two chunks, a group and a half
-        (144, 20, 3, True),
-        (64, 12, 5, True),
-        (80, 72, 5, True),
-        (16, 1, 9, True),
-        (64, 3, 9, True),
-        (80, 2, 9, True),
-        (3, 64, 9, False),
-        (1, 7, 1, False),
-        (5, 3, 7, False),
+        (64, 64, 3, "winograd"),
+        (64, 64, 3, "direct"),
+        (16, 48, 3, "winograd"),
+        (80, 96, 3, "winograd"),  # two chunks, a group and a half
+        (144, 20, 3, "winograd"),
+        (64, 12, 5, "winograd"),
+        (80, 72, 5, "winograd"),
+        (16, 1, 9, "winograd"),
+        (64, 3, 9, "winograd"),
+        (80, 2, 9, "winograd"),
+        (16, 16, 17, "fourier"),
+        (16, 3, 7, "fourier"),
+        (32, 32, 13, "fourier"),
+        (32, 5, 25, "fourier"),
+        (3, 64, 9, "direct"),
+        (1, 7, 1, "direct"),
+        (5, 3, 7, "direct"),
     ],
 )
-def test_sums(isa: str, channels: int, outputs: int, kernel: int, winograd: bool, size: tuple[int, int]) -> None:
+def test_sums(isa: str, channels: int, outputs: int, kernel: int, algorithm: str, size: tuple[int, int]) -> None:
     case = _case(channels, outputs, kernel, size)
     # Rounding of a direct float32 convolution reaches 1e-5 here, and that of the transforms about twice as much.
-    assert _error(_run(isa, *case, winograd=winograd), *case) < 3e-5
+    assert _error(_run(isa, *case, algorithm=algorithm), *case) < 3e-5
 
 
 @pytest.mark.parametrize("isa", cpu.instruction_sets())
-@pytest.mark.parametrize("winograd", [True, False])
-@pytest.mark.parametrize(("outputs", "shuffle"), [(64, 1), (256, 2), (12, 2), (48, 4), (27, 3)])
+@pytest.mark.parametrize(
+    ("algorithm", "outputs", "shuffle"),
+    [
+        *(("winograd", *case) for case in [(64, 1), (256, 2), (12, 2), (48, 4), (27, 3)]),
+        *(("direct", *case) for case in [(64, 1), (256, 2), (12, 2), (48, 4), (27, 3)]),
+        *(("fourier", *case) for case in [(32, 1), (12, 2), (32, 4), (27, 3)]),
+    ],
+)
 @pytest.mark.parametrize("act", ACTS)
-def test_epilogue(isa: str, winograd: bool, outputs: int, shuffle: int, act: str) -> None:
+def test_epilogue(isa: str, algorithm: str, outputs: int, shuffle: int, act: str) -> None:
     x, weight, bias = _case(32, outputs, 3, (6, 11))
     options = {"shuffle": shuffle, **_activation(act, outputs)}
     base = torch.randn(6 * shuffle, 11 * shuffle, outputs // shuffle**2, generator=torch.Generator().manual_seed(2))
@@ -119,7 +129,7 @@ def test_epilogue(isa: str, winograd: bool, outputs: int, shuffle: int, act: str
     for gain, residual, clamp in variants:
         given = {**options, "gain": gain, "residual": residual, "clamp": clamp}
         residual = None if residual is None else residual.contiguous()
-        y = _run(isa, x, weight, bias, winograd=winograd, **{**given, "residual": residual})
+        y = _run(isa, x, weight, bias, algorithm=algorithm, **{**given, "residual": residual})
         assert _error(y, x, weight, bias, **{**given, "residual": residual}) < 3e-5, (gain, residual is None, clamp)
 
 
@@ -132,7 +142,7 @@ def test_epilogue_of_9x9_kernels(isa: str, outputs: int, act: str) -> None:
     residual = torch.randn(6, 11, outputs, generator=torch.Generator().manual_seed(2))
     for gain, add, clamp in itertools.product((1.0, -0.3), (None, residual), (None, (-0.5, 0.75))):
         options = {**activation, "gain": gain, "residual": add, "clamp": clamp}
-        y = _run(isa, x, weight, bias, winograd=True, **options)
+        y = _run(isa, x, weight, bias, algorithm="winograd", **options)
         assert _error(y, x, weight, bias, **options) < 3e-5, (gain, add is None, clamp)
 
 
@@ -141,8 +151,8 @@ def test_epilogue_of_9x9_kernels(isa: str, outputs: int, act: str) -> None:
 def test_bytes_of_9x9_kernels_are_its_values_rounded(isa: str, size: tuple[int, int]) -> None:
     x, weight, bias = _case(16, 3, 9, size)
     weight, bias = weight * 90, bias * 60 + 127
-    values = _run(isa, x, weight, bias, winograd=True)
-    network, inputs, _ = _network(isa, x, weight, bias, winograd=True)
+    values = _run(isa, x, weight, bias, algorithm="winograd")
+    network, inputs, _ = _network(isa, x, weight, bias, algorithm="winograd")
     guarded = torch.full((*size, 3), 7, dtype=torch.uint8)
     assert network.run(inputs, [guarded], 2)
     assert torch.equal(guarded, values.round().clamp(0, 255).byte())
@@ -154,22 +164,29 @@ def test_bytes_of_9x9_kernels_are_its_values_rounded(isa: str, size: tuple[int, 
 @pytest.mark.parametrize("isa", cpu.instruction_sets())
 def test_bytes_are_rounded_to_even_and_saturated(isa: str) -> None:
     x = torch.tensor([-3.0, 0.49, 0.5, 1.5, 2.5, 254.5, 255.4, 300.0, 1e30]).view(1, -1, 1)
-    y = _run(isa, x, torch.ones(1, 1, 1, 1), torch.zeros(1), winograd=False, dtype=torch.uint8)
+    y = _run(isa, x, torch.ones(1, 1, 1, 1), torch.zeros(1), algorithm="direct", dtype=torch.uint8)
     assert y.flatten().tolist() == [0, 0, 0, 2, 2, 254, 255, 255, 255]
-    again = _run(isa, y, torch.ones(1, 1, 1, 1), torch.zeros(1), winograd=False)
+    again = _run(isa, y, torch.ones(1, 1, 1, 1), torch.zeros(1), algorithm="direct")
     assert torch.equal(again, y.float())
 
 
 @pytest.mark.parametrize("isa", cpu.instruction_sets())
 @pytest.mark.parametrize(
-    ("channels", "outputs", "kernel", "winograd"),
-    [(64, 64, 3, True), (64, 80, 3, True), (80, 12, 5, True), (64, 3, 9, True), (3, 40, 9, False)],
+    ("channels", "outputs", "kernel", "algorithm"),
+    [
+        (64, 64, 3, "winograd"),
+        (64, 80, 3, "winograd"),
+        (80, 12, 5, "winograd"),
+        (64, 3, 9, "winograd"),
+        (16, 17, 17, "fourier"),
+        (3, 40, 9, "direct"),
+    ],
 )
-def test_results_do_not_depend_on_threads(isa: str, channels: int, outputs: int, kernel: int, winograd: bool) -> None:
+def test_results_do_not_depend_on_threads(isa: str, channels: int, outputs: int, kernel: int, algorithm: str) -> None:
     case = _case(channels, outputs, kernel, (29, 43))
-    one = _run(isa, *case, winograd=winograd, threads=1)
+    one = _run(isa, *case, algorithm=algorithm, threads=1)
     for threads in (2, 3, 7):
-        assert torch.equal(_run(isa, *case, winograd=winograd, threads=threads), one)
+        assert torch.equal(_run(isa, *case, algorithm=algorithm, threads=threads), one)
 
 
 @pytest.mark.parametrize("isa", cpu.instruction_sets())
@@ -182,7 +199,7 @@ def test_results_do_not_depend_on_the_caches(
     results = []
     for second in (1, 256 << 10, 512 << 10, 1 << 20, 1 << 30):
         monkeypatch.setattr(cpu, "caches", lambda second=second: (second, 32 << 20))
-        results.append(_run(isa, *case, winograd=True))
+        results.append(_run(isa, *case, algorithm="winograd"))
     assert _error(results[0], *case) < 3e-5
     assert all(torch.equal(result, results[0]) for result in results)
 
@@ -196,43 +213,46 @@ def test_caches_are_those_of_a_processor() -> None:
 def test_non_finite_values_stay_visible(isa: str) -> None:
     x, weight, bias = _case(16, 16, 3, (8, 8))
     x[3, 3, 5] = float("nan")
-    for winograd in (True, False):
+    for algorithm in ("winograd", "fourier", "direct"):
         for options in ({}, _activation("prelu of each", 16), {"act": "silu"}, {"clamp": (-1.0, 1.0)}):
-            assert _run(isa, x, weight, bias, winograd=winograd, **options)[3, 3].isnan().all()
+            assert _run(isa, x, weight, bias, algorithm=algorithm, **options)[3, 3].isnan().all()
 
 
 @pytest.mark.parametrize("isa", cpu.instruction_sets())
 @pytest.mark.parametrize(
-    ("winograd", "kernel", "parts"),
+    ("algorithm", "kernel", "parts"),
     [
-        (True, 3, (64, 32, 32)),
-        (True, 3, (48, 16, 96)),
-        (True, 5, (32, 64)),
-        (False, 1, (48, 48, 48, 48)),
-        (False, 3, (64, 32, 32)),
-        (False, 5, (3, 17, 1)),
+        ("winograd", 3, (64, 32, 32)),
+        ("winograd", 3, (48, 16, 96)),
+        ("winograd", 5, (32, 64)),
+        ("fourier", 17, (16, 16)),
+        ("direct", 1, (48, 48, 48, 48)),
+        ("direct", 3, (64, 32, 32)),
+        ("direct", 5, (3, 17, 1)),
     ],
 )
-def test_several_inputs_are_read_in_a_row(isa: str, winograd: bool, kernel: int, parts: tuple[int, ...]) -> None:
+def test_several_inputs_are_read_in_a_row(isa: str, algorithm: str, kernel: int, parts: tuple[int, ...]) -> None:
     x, weight, bias = _case(sum(parts), 32, kernel, (7, 13))
     network = cpu.Network(isa)
     sources = [network.activation(n, input=True) for n in parts]
     target = network.activation(32, output=True)
-    network.conv(sources, target, weight, bias, winograd=winograd)
-    steps = [(-1 - i, 0, 7) for i in range(len(parts))] + [(0, 0, 4), (0, 4, 7)]
+    network.conv(sources, target, weight, bias, algorithm=algorithm)
+    first = min(cpu.tile_side(algorithm, kernel), 4) if algorithm == "winograd" else 4
+    cuts = [(0, 0, first), (0, first, 7)] if algorithm != "fourier" else [(0, 0, 7)]
+    steps = [(-1 - i, 0, 7) for i in range(len(parts))] + cuts
     network.layout(7, 13, scales=[1] * (len(parts) + 1), steps=steps)
     out = torch.zeros(7, 13, 32)
     network.run([part.contiguous() for part in x.split(parts, 2)], [out], 2)
     assert _error(out, x, weight, bias) < 3e-5
-    assert torch.equal(out, _run(isa, x, weight, bias, winograd=winograd))
+    assert torch.equal(out, _run(isa, x, weight, bias, algorithm=algorithm))
 
 
 @pytest.mark.parametrize("isa", cpu.instruction_sets())
 @pytest.mark.parametrize(("kernel", "rows"), [(5, 4), (5, 8), (5, 12), (9, 3), (9, 6), (9, 12)])
 def test_unfinished_sums_go_on_in_the_next_step(isa: str, kernel: int, rows: int) -> None:
     case = _case(16, 12 if kernel == 5 else 3, kernel, (21, 30))
-    whole = _run(isa, *case, winograd=True)
-    network, inputs, out = _network(isa, *case, winograd=True)
+    whole = _run(isa, *case, algorithm="winograd")
+    network, inputs, out = _network(isa, *case, algorithm="winograd")
     steps = [(-1, 0, 21)] + [(0, y, min(y + rows, 21)) for y in range(0, 21, rows)]
     network.layout(21, 30, scales=[1, 1], steps=steps)
     for threads in (1, 2, 2, 5):  # again: nothing is left over from the run before
@@ -241,10 +261,26 @@ def test_unfinished_sums_go_on_in_the_next_step(isa: str, kernel: int, rows: int
 
 
 @pytest.mark.parametrize("isa", cpu.instruction_sets())
+@pytest.mark.parametrize("rows", [16, 32])
+def test_fourier_tiles_are_computed_by_themselves(isa: str, rows: int) -> None:
+    """Each step as much as all at once, and a window that begins at a tile: bit for bit."""
+    x, weight, bias = _case(16, 16, 17, (50, 75))
+    whole = _run(isa, x, weight, bias, algorithm="fourier")
+    network, inputs, out = _network(isa, x, weight, bias, algorithm="fourier")
+    steps = [(-1, 0, 50)] + [(0, y, min(y + rows, 50)) for y in range(0, 50, rows)]
+    network.layout(50, 75, scales=[1, 1], steps=steps)
+    for threads in (1, 3):
+        network.run(inputs, [out], threads)
+        assert torch.equal(out, whole)
+    window = _run(isa, x[16:, 32:].contiguous(), weight, bias, algorithm="fourier")
+    assert torch.equal(window[16:, 16:], whole[32:, 48:])
+
+
+@pytest.mark.parametrize("isa", cpu.instruction_sets())
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
 def test_bytes_that_stand_for_no_number_are_reported(isa: str, value: float) -> None:
     x = torch.full((3, 40, 1), 300.0)
-    network, _, _ = _network(isa, x, torch.ones(1, 1, 1, 1), torch.zeros(1), winograd=False)
+    network, _, _ = _network(isa, x, torch.ones(1, 1, 1, 1), torch.zeros(1), algorithm="direct")
     out = torch.zeros(3, 40, 1, dtype=torch.uint8)
     assert network.run([x], [out], 2)
     x[2, 17] = value
@@ -253,7 +289,7 @@ def test_bytes_that_stand_for_no_number_are_reported(isa: str, value: float) -> 
 
 def test_wrong_tensors_are_refused() -> None:
     x, weight, bias = _case(16, 16, 3, (5, 6))
-    network, inputs, out = _network(cpu.instruction_sets()[0], x, weight, bias, winograd=True)
+    network, inputs, out = _network(cpu.instruction_sets()[0], x, weight, bias, algorithm="winograd")
     with pytest.raises(ValueError, match="contiguous"):
         network.run([x.transpose(0, 1)], [out], 1)
     with pytest.raises(ValueError, match="float32 or uint8"):
@@ -269,7 +305,11 @@ def test_wrong_tensors_are_refused() -> None:
     with pytest.raises(ValueError, match=r"^act: 'swish' is none of prelu, tanh"):
         network.conv(0, 1, weight, bias, act="swish")
     with pytest.raises(ValueError, match=r"^algorithm: no Winograd kernel for 7x7 on 16"):
-        network.conv(0, 1, torch.rand(16, 16, 7, 7), bias, winograd=True)
+        network.conv(0, 1, torch.rand(16, 16, 7, 7), bias, algorithm="winograd")
+    with pytest.raises(ValueError, match=r"^algorithm: no Fourier kernel for 33x33 on 16"):
+        network.conv(0, 1, torch.rand(16, 16, 33, 33), bias, algorithm="fourier")
+    with pytest.raises(ValueError, match=r"^algorithm: 'fft' is none of direct"):
+        network.conv(0, 1, weight, bias, algorithm="fft")
 
 
 @pytest.mark.parametrize(
@@ -283,7 +323,7 @@ def test_wrong_tensors_are_refused() -> None:
     ],
 )
 def test_wrong_schedules_are_refused(steps: list[tuple[int, int, int]], message: str) -> None:
-    network, _, _ = _network(cpu.instruction_sets()[0], *_case(16, 16, 3, (5, 6)), winograd=True)
+    network, _, _ = _network(cpu.instruction_sets()[0], *_case(16, 16, 3, (5, 6)), algorithm="winograd")
     with pytest.raises(ValueError, match=message):
         network.layout(5, 6, scales=[1, 1], steps=steps)
     with pytest.raises(ValueError, match="needs a scale"):
