@@ -44,6 +44,7 @@ NETWORKS: dict[str, tuple[Callable[[], nn.Module], tuple[int, int]]] = {
     ),
     "plksr": (lambda: RealPLKSR(upscale=2, num_feat=16, num_blocks=1, partial=8, kernel=9), SMALL),
     "plksr_pixels": (lambda: RealPLKSR(upscale=2, num_feat=16, num_blocks=1, partial=8, kernel=9, groups=0), SMALL),
+    "plksr_large": (lambda: RealPLKSR(upscale=2, num_feat=32, num_blocks=1, partial=16, groups=0), SMALL),
     "cugan": (lambda: RealCUGAN(upscale=2), BORDERED),
 }
 
@@ -84,7 +85,8 @@ def test_triton(name: str) -> None:
     assert _error(TritonBackend(interpret=True), plan, x, torch.float16, expected) <= 2 * allowed + 1e-4
 
 
-@pytest.mark.parametrize("name", [name for name in NETWORKS if name not in SLOW])
+# Its 17x17 kernels are more than the CUDA kernels have: a device with CUDA runs them in Triton.
+@pytest.mark.parametrize("name", [name for name in NETWORKS if name not in (*SLOW, "plksr_large")])
 @pytest.mark.usefixtures("emulated_cuda")
 def test_cuda(name: str) -> None:
     """The same for the CUDA kernels, emulated."""

@@ -22,7 +22,7 @@ from srfast.engine import Engine
 from srfast.engine.tiling import tile_by_size, windows
 from srfast.errors import SrfastError
 from srfast.kernels import cpu
-from srfast.models import RRDBNet, SRResNet, SRVGGNetCompact
+from srfast.models import RealPLKSR, RRDBNet, SRResNet, SRVGGNetCompact
 from srfast.plan import Plan
 from srfast.plan.passes import in_units, optimise
 
@@ -74,13 +74,14 @@ def _plan(name: str) -> Plan:
         "rrdb": lambda: RRDBNet(num_feat=32, num_block=1, num_grow_ch=16),
         "mixed": Mixed,
         "enlarged": Enlarged,
+        "large": lambda: RealPLKSR(upscale=2, num_feat=32, num_blocks=2, partial=16, groups=0),
     }
     return optimise(capture(models[name]().eval()))
 
 
 @pytest.mark.parametrize("winograd", [True, False])
 @pytest.mark.parametrize("size", [(1, 1), (3, 17), (23, 19), (37, 53)])
-@pytest.mark.parametrize("name", ["srresnet", "narrow", "compact", "rrdb", "mixed", "enlarged"])
+@pytest.mark.parametrize("name", ["srresnet", "narrow", "compact", "rrdb", "mixed", "enlarged", "large"])
 def test_plans_equal_float64(name: str, size: tuple[int, int], winograd: bool) -> None:
     plan = in_units(_plan(name), 255.0, 255.0)
     x = torch.rand(2, 3, *size).mul(255).round()
@@ -98,6 +99,22 @@ def test_skips_and_windows() -> None:
     assert len(network.layers) == len(plan.nodes) - 1  # the enlarged image is read where it is small
     assert CpuBackend().compile(plan, CPU, torch.float32).traits.alignment == 4
     assert CpuBackend(winograd=False).compile(plan, CPU, torch.float32).traits.halo == plan.halo()
+
+
+@needs_kernels
+def test_large_kernels_are_transformed_in_tiles() -> None:
+    """17x17 kernels give 16x16 results at once, at which windows begin; the tiled image has the bits of the whole one."""
+    plan = _plan("large")
+    assert list(CompiledNetwork(plan, winograd=True).algorithms.values()).count("fourier") == 2
+    assert "fourier" not in CompiledNetwork(plan, winograd=False).algorithms.values()
+    executable = CpuBackend(path=cpu.instruction_sets()[0]).compile(plan, CPU, torch.float32)
+    assert executable.traits.exact and executable.traits.alignment == 16
+    x = torch.rand(1, 3, 200, 216, generator=torch.Generator().manual_seed(1))
+    whole, halo = executable(x), executable.traits.halo
+    start = 160 - (halo + 15) // 16 * 16
+    assert start > 0
+    window = executable(x[..., start:, :].contiguous())
+    assert torch.equal(window[..., 2 * (160 - start) :, :], whole[..., 2 * 160 :, :])
 
 
 @pytest.mark.parametrize(
