@@ -74,7 +74,7 @@ struct Conv {
     // Outputs are ordered (row phase, column phase, channel), so that those of one pixel and row phase are neighbours in memory.
     // Panels of up to panel_columns outputs: [group][frequency or 1][panel][k][columns], missing outputs zero. Outputs of a
     // transformed 5x5 kernel are (kernel row, output) there, those of a 9x9 kernel (third of its rows, third of its columns from
-    // the last to the first, output).
+    // the last to the first, output). Those of a Fourier transform: see fourier.h.
     Floats weights;
     // int8 inputs are round(x * input_inverse) + input_zero; sums are multiplied by `scale` of their output.
     Bytes lowp_weights;

@@ -119,7 +119,7 @@ SRFAST_INLINE void rows_in(const float* first, const float* second, std::ptrdiff
     }
 }
 
-// Two rows of results from their transforms, `pitch` floats a pixel.
+// Two rows of results from their transforms, `results` floats a pixel.
 SRFAST_INLINE void rows_out(const float* from, const FourierPlaces& at, int pixels, float* first, float* second) {
     const auto load = [&](int k) {
         const float* p = from + (k < kFourierColumns ? k : kFourierSide - k) * at.value;
@@ -169,7 +169,7 @@ void fourier_column(const FourierPlaces& at, int tiles, int rows, const float* w
                         [&](int k, Complex z) { store_complex(to + k * in_row, at.channels, z); });
         }
     for (int k = 0; k < kFourierSide; ++k, weights += at.channels * out_row) {
-        constexpr int most = Vec::accumulators / 3;
+        constexpr int most = Vec::accumulators / 3;  // tiles: each takes two sums, and its input two registers
         int t = 0;
         const auto run = [&](auto multiply, int count) {
             for (; t + count <= tiles; t += count)
