@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from benchmarks import peers
 from benchmarks.sampling import Run
+from srfast._one_thread import take
 from srfast.backends import Backend, default_dtype, select_backend
 from srfast.backends.cpu import has_bf16
 from srfast.backends.cuda import CudaBackend, TrunkBackend
@@ -117,7 +118,7 @@ def srfast_run(module: nn.Module, x: Tensor, *, dtype: torch.dtype | None = None
     first, (rows, columns) = plan.scale * plan.border, (plan.scale * side for side in x.shape[2:])
 
     def whole() -> Tensor:
-        y = run(with_border(x, plan.border, plan.alignment))
+        y = run(with_border(x, plan.border, plan.alignment, take=take))
         return y[:, :, first : first + rows, first : first + columns]
 
     return whole

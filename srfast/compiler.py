@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
+from srfast._one_thread import contiguous_copy, take
 from srfast._torch_private import change_count
 from srfast.backends import FLOATING_BITS, Backend, default_dtype, select_backend
 from srfast.backends.base import FunctionExecutable
@@ -59,11 +60,11 @@ class CompiledModule(nn.Module):
         if not border and (x.shape[2] % unit or x.shape[3] % unit):
             raise InputError(f"height and width must be multiples of {unit}, not {x.shape[2]} and {x.shape[3]}")
         with self._turn:
-            y = self._run(with_border(x.to(self.device, self.dtype), border, unit))
+            y = self._run(with_border(x.to(self.device, self.dtype), border, unit, take=take))
             first = self.scale * border
             y = y[:, :, first : first + rows, first : first + columns]
             # The executable overwrites its buffers at the next call.
-            return y.to(x.device, x.dtype).clone(memory_format=torch.contiguous_format)
+            return contiguous_copy(y.to(x.device, x.dtype))
 
     def close(self) -> None:
         """Give back weights and buffers, after what runs now; later calls raise."""

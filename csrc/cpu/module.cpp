@@ -34,8 +34,9 @@ FloatView float_view(std::uintptr_t address, std::size_t count) {
     return {reinterpret_cast<const float*>(address), count};
 }
 
-Program::Buffer buffer(std::uintptr_t address, Program::Element element) {
-    return {reinterpret_cast<void*>(address), element};
+Program::Buffer buffer(std::uintptr_t address, Program::Element element, std::ptrdiff_t row, std::ptrdiff_t column,
+                       std::ptrdiff_t channel) {
+    return {reinterpret_cast<void*>(address), element, row, column, channel};
 }
 
 ConvSpec conv_spec(std::vector<int> inputs, int output, std::optional<int> residual, int residual_factor,
@@ -132,8 +133,8 @@ void bind_structs(py::module_& m) {
     py::class_<FloatView>(m, "FloatView", py::module_local(), "Float32 values of the caller; nothing keeps them alive.")
         .def(py::init(&float_view), py::kw_only(), "address"_a, "count"_a);
     py::class_<Program::Buffer>(m, "Buffer", py::module_local(),
-                                "An input or output: [H, W, C], contiguous; nothing keeps it alive.")
-        .def(py::init(&buffer), py::kw_only(), "address"_a, "element"_a);
+                                "An input or output: [H, W, C]; nothing keeps it alive. Outputs are contiguous, whatever they say.")
+        .def(py::init(&buffer), py::kw_only(), "address"_a, "element"_a, "row"_a, "column"_a, "channel"_a);
     py::class_<Program::Step>(m, "Step", py::module_local(),
                               "Rows of a layer, or for layer -1 - i, of input i being loaded.")
         .def(py::init<int, int, int>(), "layer"_a, "first"_a, "last"_a);

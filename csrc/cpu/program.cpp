@@ -162,18 +162,27 @@ void Program::store(const Image& from, float* to) const {
         std::memcpy(to + y * values, from.row(y), sizeof(float) * static_cast<std::size_t>(values));
 }
 
-void Program::load(const Buffer& from, const Image& to, int first, int last) const {
-    const std::ptrdiff_t values = static_cast<std::ptrdiff_t>(to.width) * to.channels;
-    for (int y = first; y < last; ++y) {
-        float* row = to.base + to.slots[y];
-        if (from.element == Element::float32) {
-            std::memcpy(row, static_cast<const float*>(from.data) + y * values,
-                        sizeof(float) * static_cast<std::size_t>(values));
-        } else {
-            const std::uint8_t* bytes = static_cast<const std::uint8_t*>(from.data) + y * values;
-            for (std::ptrdiff_t i = 0; i < values; ++i) row[i] = static_cast<float>(bytes[i]);
-        }
+namespace {
+
+// Row `y` of an input as float32 values, pixel by pixel.
+template <class T>
+void load_row(const Program::Buffer& from, int y, int width, int channels, float* to) {
+    const T* row = static_cast<const T*>(from.data) + y * from.row;
+    if (from.channel == 1 && from.column == channels) {
+        std::copy(row, row + static_cast<std::ptrdiff_t>(width) * channels, to);
+        return;
     }
+    for (int c = 0; c < channels; ++c)
+        for (int x = 0; x < width; ++x)
+            to[static_cast<std::ptrdiff_t>(x) * channels + c] =
+                static_cast<float>(row[x * from.column + c * from.channel]);
+}
+
+}  // namespace
+
+void Program::load(const Buffer& from, const Image& to, int first, int last) const {
+    const auto load = from.element == Element::float32 ? load_row<float> : load_row<std::uint8_t>;
+    for (int y = first; y < last; ++y) load(from, y, to.width, to.channels, to.base + to.slots[y]);
 }
 
 }  // namespace srfast

@@ -39,8 +39,9 @@ public:
     enum class Element { float32, uint8 };
     // The caller's memory of an input or output.
     struct Buffer {
-        void* data;  // [H, W, C], contiguous
+        void* data;  // [H, W, C], where the first value is
         Element element;
+        std::ptrdiff_t row = 0, column = 0, channel = 0;  // of an input: values from each to the next
     };
     // Of one run, on the caller's thread.
     struct Seconds {

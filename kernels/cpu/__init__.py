@@ -288,18 +288,21 @@ class Network:
         """Bytes that the activations of such a layout take, for which rows share memory when they are not in use."""
         return self._program.working_bytes(*_order(height, width, scales, steps))
 
-    def run(self, inputs: list[Tensor], outputs: list[Tensor], threads: int) -> bool:
+    def run(self, inputs: list[Tensor], outputs: list[Tensor], threads: int, *, reverse: bool = False) -> bool:
         """Runs the network on one image; False if a value of an uint8 output was NaN or infinite.
 
         Args:
-            inputs, outputs: [H * scale, W * scale, C] float32 or uint8, contiguous, on the CPU, in the order in which their
-                activations were added. uint8 outputs are rounded and limited to 0..255.
+            inputs, outputs: [H * scale, W * scale, C] float32 or uint8, on the CPU, in the order in which their activations
+                were added. Outputs are contiguous; uint8 ones are rounded and limited to 0..255.
             threads: at most; results do not depend on it.
+            reverse: the inputs' channels are read from the last to the first.
         """
         sources = [i for i, a in enumerate(self._activations) if a.input]
         targets = [i for i, a in enumerate(self._activations) if a.output]
-        given = [self._buffer(t, i) for t, i in zip(inputs, sources, strict=True)]
+        given = [self._buffer(t, i, reverse) for t, i in zip(inputs, sources, strict=True)]
         wanted = [self._buffer(t, i) for t, i in zip(outputs, targets, strict=True)]
+        if not all(tensor.is_contiguous() for tensor in outputs):
+            raise ValueError(f"outputs are contiguous, not of strides {[list(tensor.stride()) for tensor in outputs]}")
         return self._program.run(inputs=given, outputs=wanted, threads=max(1, threads))
 
     def seconds(self) -> tuple[list[float], float, float]:
@@ -307,19 +310,23 @@ class Network:
         found = self._program.seconds()
         return found.layers, found.loads, found.waits
 
-    def _buffer(self, tensor: Tensor, activation: int) -> _cpu.Buffer:
+    def _buffer(self, tensor: Tensor, activation: int, reverse: bool = False) -> _cpu.Buffer:
         height, width = self._size
         scale = self._scales[activation]
         expected = (height * scale, width * scale, self._activations[activation].channels)
-        if tensor.shape != expected or not tensor.is_contiguous() or tensor.device.type != "cpu":
+        if tensor.shape != expected or tensor.device.type != "cpu":
             raise ValueError(
-                f"activation {activation} is a contiguous {list(expected)} on the CPU, "
-                f"not {list(tensor.shape)} with strides {list(tensor.stride())} on {tensor.device}"
+                f"activation {activation} is {list(expected)} on the CPU, not {list(tensor.shape)} on {tensor.device}"
             )
         if tensor.dtype not in (torch.float32, torch.uint8):
             raise ValueError(f"activations are float32 or uint8, not {tensor.dtype}")
         element = _cpu.Element.uint8 if tensor.dtype == torch.uint8 else _cpu.Element.float32
-        return _cpu.Buffer(address=tensor.data_ptr(), element=element)
+        row, column, channel = tensor.stride()
+        first = tensor.data_ptr()
+        if reverse:
+            first += (expected[2] - 1) * channel * tensor.element_size()
+            channel = -channel
+        return _cpu.Buffer(address=first, element=element, row=row, column=column, channel=channel)
 
 
 def _values(tensor: Tensor) -> Tensor:

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from srfast._one_thread import take
 from srfast.backends import FLOATING_BITS, KEPT_BITS, SAMPLE_BITS, Backend, backend_for_size, default_dtype
 from srfast.devices import usable_device
 from srfast.engine.pixels import check_images
@@ -279,7 +280,7 @@ class Engine:
 
     def _padded(self, images: Tensor) -> Tensor:
         """[N, H, W, C] with the plan's border, and more at the bottom and right up to multiples of its alignment."""
-        return with_border(images, self.plan.border, self.plan.alignment, first=1)
+        return with_border(images, self.plan.border, self.plan.alignment, first=1, take=take)
 
     def _check_planes(self, images: Tensor, colour: PlaneColour) -> None:
         unit = self.plane_unit

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 
@@ -18,21 +20,26 @@ def mirrored(length: int, before: int, after: int, device: torch.device | str = 
     return (length - 1) - (index.remainder(period) - (length - 1)).abs()
 
 
-def with_border(x: Tensor, border: int, multiple: int, first: int = 2) -> Tensor:
+def with_border(
+    x: Tensor, border: int, multiple: int, first: int = 2, take: Callable[[Tensor, Tensor, int], Tensor] | None = None
+) -> Tensor:
     """Images with ``border`` mirrored pixels on each side, and more at the bottom and right up to a multiple of ``multiple``.
 
     Both are mirrored, as Real-ESRGAN does.
 
     Args:
         x: images of any type whose rows and columns are the dimensions ``first`` and ``first + 1``.
+        take: returns what stands at given places (the second argument) along a dimension (the third); None for
+            ``torch.index_select``, which keeps gradients.
     """
     if x.dtype == torch.uint16:  # which index_select does not have everywhere
-        return with_border(x.view(torch.int16), border, multiple, first).view(torch.uint16)
+        return with_border(x.view(torch.int16), border, multiple, first, take).view(torch.uint16)
     for dim in (first, first + 1):
         length = x.shape[dim]
         after = border + -(length + 2 * border) % multiple
         if border or after:
-            x = x.index_select(dim, mirrored(length, border, after, x.device))
+            index = mirrored(length, border, after, x.device)
+            x = x.index_select(dim, index) if take is None else take(x, index, dim)
     return x
 
 

@@ -10,6 +10,7 @@ from fractions import Fraction
 import torch
 from torch import Tensor
 
+from srfast._one_thread import reverse_channels_
 from srfast.backends.base import FrameExecutable, TilingTraits, enlarged_residuals
 from srfast.backends.cpu.lower import algorithm_of, lowered
 from srfast.backends.cpu.operations import operation
@@ -136,15 +137,15 @@ class CompiledNetwork:
         step = tile_side(algorithm, node.kernel)
         self.layers.append(Layer(inputs, output, residual, node.kernel // 2, step, node.shuffle, factor))
 
-    def run(self, images: Tensor, dtype: torch.dtype) -> tuple[Tensor, bool]:
+    def run(self, images: Tensor, dtype: torch.dtype, bgr: bool = False) -> tuple[Tensor, bool]:
         """[N, H, W, C] float32 or uint8 to [N, s*H, s*W, C'] in ``dtype``, float32 or uint8.
 
-        The second value is False where an uint8 or low-precision value stands for NaN or infinity.
+        The second value is False where an uint8 or low-precision value stands for NaN or infinity. With ``bgr`` the channels, in
+        and out, are in the reverse of the network's order.
 
         Raises:
             ValueError: the sides are no multiples of the plan's alignment, or have nothing inside a gate's inset.
         """
-        images = images.contiguous()
         count, height, width, _ = images.shape
         unit = self.scales[0]
         if height % unit or width % unit:
@@ -161,8 +162,8 @@ class CompiledNetwork:
                 self._lay_out(*size)
             # Image by image: the kernels already use every core on one, and two at once would share the caches.
             for x, y in zip(images, outputs, strict=True):
-                finite &= self.network.run([x], [y], torch.get_num_threads())
-        return outputs, finite
+                finite &= self.network.run([x], [y], torch.get_num_threads(), reverse=bgr)
+        return reverse_channels_(outputs) if bgr else outputs, finite
 
     def working_bytes(self, height: int, width: int) -> int:
         """Memory for all activations of an image of this size but the output."""
@@ -227,24 +228,13 @@ class CompiledExecutable(FrameExecutable):
     @torch.inference_mode()
     def run_frames(self, frames: Tensor, gain: float, white: float, bgr: bool = False) -> tuple[Tensor, Tensor]:
         """As ``FrameExecutable.run_frames``; the result is not overwritten by the next call."""
-        # The kernels know one order of channels; turning bytes round costs little beside the network.
-        if bgr:
-            out, bad = self.run_frames(_reversed_channels(frames), gain, white)
-            return _reversed_channels(out), bad
         if frames.dtype == torch.uint8 and gain == 1.0 and white == 255.0:
-            y, finite = self._network.run(frames, torch.uint8)
+            y, finite = self._network.run(frames, torch.uint8, bgr)
             return y, torch.tensor([not finite])
         peak = float(torch.iinfo(frames.dtype).max)
         # The kernels read and write bytes only in the network's own 0..255; other ranges go through float32.
-        y, finite = self._network.run(frames.float() * gain, torch.float32)
+        y, finite = self._network.run(frames.float() * gain, torch.float32, bgr)
         # As in ``engine.pixels.finite``, without the second look: a false alarm costs one tile in float32, never a wrong
         # pixel.
         bad = ~torch.isfinite(y.sum(dtype=torch.float32)) | (not finite)
         return (y * (peak / white)).round_().clamp_(0, peak).to(frames.dtype), bad.view(1)
-
-
-def _reversed_channels(frames: Tensor) -> Tensor:
-    """[..., C] with its channels in reverse; PyTorch flips no uint16, whose bits go as int16."""
-    if frames.dtype == torch.uint16:
-        return frames.view(torch.int16).flip(-1).view(torch.uint16)
-    return frames.flip(-1)

@@ -116,7 +116,7 @@ def test_codes_and_missing_fields_are_no_arguments() -> None:
     with pytest.raises(TypeError, match="layer: "):
         module.Step(0, 1)
     with pytest.raises(TypeError, match="element: "):
-        module.Buffer(address=0, element=True)
+        module.Buffer(address=0, element=True, row=0, column=0, channel=1)
 
 
 def test_names_of_operations_and_curves_come_from_the_module() -> None:

@@ -286,14 +286,37 @@ def test_bytes_that_stand_for_no_number_are_reported(isa: str, value: float) -> 
     assert not network.run([x], [out], 2)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.uint8])
+def test_inputs_may_lie_in_any_order(dtype: torch.dtype) -> None:
+    torch.manual_seed(0)
+    x = torch.randint(0, 256, (7, 9, 5)).to(dtype)
+    network, _, out = _network(
+        cpu.instruction_sets()[0], x.float(), torch.randn(6, 5, 3, 3), torch.randn(6), algorithm="direct"
+    )
+    network.run([x], [out], 2)
+    expected = out.clone()
+    window = torch.zeros(12, 11, 8, dtype=dtype)
+    window[3:10, 1:10, 2:7] = x
+    planes = x.permute(2, 0, 1).contiguous().permute(1, 2, 0)
+    for again in (planes, x.transpose(0, 1).contiguous().transpose(0, 1), window[3:10, 1:10, 2:7]):
+        network.run([again], [out.zero_()], 2)
+        assert torch.equal(out, expected)
+    for again in (x.flip(2), planes.flip(2).permute(2, 0, 1).contiguous().permute(1, 2, 0), x[..., :1].expand_as(x)):
+        network.run([again.flip(2)], [expected], 2)
+        network.run([again], [out.zero_()], 2, reverse=True)
+        assert torch.equal(out, expected)
+
+
 def test_wrong_tensors_are_refused() -> None:
     x, weight, bias = _case(16, 16, 3, (5, 6))
     network, inputs, out = _network(cpu.instruction_sets()[0], x, weight, bias, algorithm="winograd")
-    with pytest.raises(ValueError, match="contiguous"):
+    with pytest.raises(ValueError, match=r"is \[5, 6, 16\] on the CPU, not \[6, 5, 16\]"):
         network.run([x.transpose(0, 1)], [out], 1)
+    with pytest.raises(ValueError, match="contiguous"):
+        network.run(inputs, [out.transpose(0, 1).contiguous().transpose(0, 1)], 1)
     with pytest.raises(ValueError, match="float32 or uint8"):
         network.run([x.double()], [out], 1)
-    with pytest.raises(ValueError, match="contiguous"):
+    with pytest.raises(ValueError, match=r"is \[5, 6, 16\] on the CPU, not \[4, 6, 16\]"):
         network.run(inputs, [out[:-1]], 1)
     with pytest.raises(ValueError):
         network.run(inputs, [], 1)
