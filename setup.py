@@ -48,6 +48,7 @@ INSTRUCTION_SETS = {
     "avx2.cpp": ["-mavx2", "-mfma"],
     "avx512.cpp": AVX512,
     "vnni.cpp": [*AVX512, "-mavx512vnni"],
+    "bf16.cpp": [*AVX512, "-mavx512bf16"],
     "amx.cpp": [*AVX512, "-mamx-tile", "-mamx-bf16", "-mamx-int8"],
 }
 

@@ -32,6 +32,7 @@ from srfast.models.bordered import with_border
 from srfast.plan.passes import optimise
 
 OURS = "srfast"
+OURS_BF16 = "srfast bf16"  # on CPUs whose default is float32
 EAGER = "eager fp32 NCHW"
 
 
@@ -65,6 +66,8 @@ def contenders(device: torch.device) -> list[Contender]:
     if device.type == "cuda" or has_bf16():
         # Elsewhere PyTorch emulates bfloat16 on one core: a trial image would take minutes.
         halves.append(("bf16", torch.bfloat16))
+    if device.type == "cpu" and halves:
+        found.append(Contender(OURS_BF16, partial(srfast_run, dtype=torch.bfloat16), 5e-2))
     for name, dtype in halves:
         found.append(Contender(f"eager {name} NCHW", partial(eager_run, dtype=dtype, last=False), 5e-2))
         found.append(Contender(f"eager {name} channels-last", partial(eager_run, dtype=dtype, last=True), 5e-2))

@@ -93,6 +93,8 @@ class ConvSpec:
         out_channels: int,
         kernel: int,
         shuffle: int,
+        stride: int,
+        offset: int,
         gain: float,
         low: float,
         high: float,
@@ -127,7 +129,7 @@ class NodeSpec:
 
 def instruction_sets() -> list[str]: ...
 def lowp_sets() -> list[str]: ...
-def lowp_fits(kernel: int, in_channels: int) -> bool: ...
+def lowp_fits(kernel: int, in_channels: int, stride: int) -> bool: ...
 def caches() -> Caches: ...
 
 class Program:

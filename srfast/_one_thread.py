@@ -40,6 +40,26 @@ def contiguous_copy(x: Tensor) -> Tensor:
     return _tensor(_array(x).copy(order="C"), x)
 
 
+def converted(x: Tensor, dtype: torch.dtype) -> Tensor:
+    """Return ``x.to(dtype)``.
+
+    Examples:
+        >>> converted(torch.tensor([1.00390625, -3.0]), torch.bfloat16).tolist()
+        [1.0, -3.0]
+    """
+    if x.device.type != "cpu" or x.dtype == dtype:
+        return x.to(dtype)
+    if dtype == torch.bfloat16 and x.dtype == torch.float32:
+        values = x.detach().numpy()
+        bits = values.view(np.uint32)
+        rounded = (bits + (0x7FFF + (bits >> 16 & 1))) >> 16  # to nearest even
+        rounded[np.isnan(values)] = 0x7FC0
+        return torch.from_numpy(rounded.astype(np.int16)).view(dtype)
+    if dtype == torch.float32 and x.dtype == torch.bfloat16:
+        return torch.from_numpy(_array(x).astype(np.uint32) << 16).view(dtype)
+    return x.to(dtype)
+
+
 def reverse_channels_(x: Tensor) -> Tensor:
     """Turn round the last dimension in place, and return ``x``.
 

@@ -2,6 +2,7 @@
 //
 // The kernel is a template over the tile unit. The emulated one follows the operation of each instruction as Intel's manual
 // gives it, so that the kernel can be tested on any CPU with AVX-512.
+#include "bf16.h"
 #include "conv_impl.h"
 #include "int8.h"
 
@@ -110,36 +111,22 @@ struct EmulatedTiles {
 };
 
 template <class Tiles>
-struct Bf16 {
+struct Bf16 : FinishedLater {
     using Element = std::uint16_t;
     using Unit = Tiles;
     static constexpr int pixels = 64, step = 32;
 
     static bool convert(const Conv&, const float* from, int channels, Element* to) {
-        __mmask16 bad = 0;
-        for (int c = 0; c < channels; c += 16) {
-            const __m512 x = _mm512_loadu_ps(from + c);
-            bad |= _mm512_cmp_ps_mask(_mm512_sub_ps(x, x), _mm512_setzero_ps(), _CMP_NEQ_UQ);
-            const __m512i bits = _mm512_castps_si512(x);
-            // To nearest even.
-            const __m512i odd = _mm512_and_si512(_mm512_srli_epi32(bits, 16), _mm512_set1_epi32(1));
-            const __m512i rounded = _mm512_add_epi32(_mm512_add_epi32(bits, _mm512_set1_epi32(0x7fff)), odd);
-            _mm256_storeu_si256(reinterpret_cast<__m256i*>(to + c),
-                                _mm512_cvtepi32_epi16(_mm512_srli_epi32(rounded, 16)));
-        }
-        return bad == 0;
+        return convert_bf16(from, channels, to);
     }
 
-    static std::ptrdiff_t group_bytes(const Conv& conv, const Group& group) {
-        return 2 * static_cast<std::ptrdiff_t>(conv.kernel) * conv.kernel * conv.in_channels *
-               ((group.vectors + 1) / 2 * 32);
-    }
+    static std::ptrdiff_t group_bytes(const Conv& conv, const Group& group) { return bf16_group_bytes(conv, group); }
 
     // 32 pixels x 32 outputs at a time: four tiles of sums, two of pixels, two of weights.
     static void products(const Tiles& tiles, const Conv& conv, const Element* const* rows, const std::uint8_t* weights,
                          const Group& group, int count, float* sums) {
-        const int channels = conv.in_channels;
-        const std::ptrdiff_t stride = 2 * static_cast<std::ptrdiff_t>(channels), tile = kTileRows * kTileBytes;
+        const int channels = conv.in_channels, advance = conv.advance();
+        const std::ptrdiff_t stride = 2 * static_cast<std::ptrdiff_t>(advance), tile = kTileRows * kTileBytes;
         const std::ptrdiff_t pitch = sizeof(float) * kGroup;
         for (int v = 0; v < group.vectors; v += 2) {
             for (int p = 0; p < count; p += step) {
@@ -150,9 +137,9 @@ struct Bf16 {
                 const std::uint8_t* w = weights;
                 for (int i = 0; i < conv.kernel; ++i)
                     for (int k = 0; k < conv.kernel * channels; k += 32, w += 2 * tile) {
-                        const Element* from = rows[i] + static_cast<std::ptrdiff_t>(p) * channels + k;
+                        const Element* from = rows[i] + static_cast<std::ptrdiff_t>(p) * advance + k;
                         tiles.template load<4>(from, stride);
-                        tiles.template load<5>(from + 16 * channels, stride);
+                        tiles.template load<5>(from + 16 * advance, stride);
                         tiles.template load<6>(w, kTileBytes);
                         tiles.template load<7>(w + tile, kTileBytes);
                         tiles.template multiply<0, 4, 6>();
@@ -173,7 +160,7 @@ struct Bf16 {
 
 // 8-bit pixels, unsigned, and weights; the bytes of a kernel row are padded with zero weights to whole tiles.
 template <class Tiles>
-struct Int8 {
+struct Int8 : FinishedLater {
     using Element = std::uint8_t;
     using Unit = Tiles;
     static constexpr int pixels = 64, step = 32;
@@ -189,7 +176,7 @@ struct Int8 {
 
     static void products(const Tiles& tiles, const Conv& conv, const Element* const* rows, const std::uint8_t* weights,
                          const Group& group, int count, float* sums) {
-        const int channels = conv.in_channels, bytes = srfast::tile_row_bytes(conv.kernel * channels);
+        const int advance = conv.advance(), bytes = srfast::tile_row_bytes(conv.kernel * conv.in_channels);
         const std::ptrdiff_t tile = kTileRows * kTileBytes, pitch = sizeof(std::int32_t) * kGroup;
         alignas(64) std::int32_t results[step * kGroup];
         for (int v = 0; v < group.vectors; v += 2) {
@@ -201,9 +188,9 @@ struct Int8 {
                 const std::uint8_t* w = weights;
                 for (int i = 0; i < conv.kernel; ++i)
                     for (int k = 0; k < bytes; k += kTileBytes, w += 2 * tile) {
-                        const Element* from = rows[i] + static_cast<std::ptrdiff_t>(p) * channels + k;
-                        tiles.template load<4>(from, channels);
-                        tiles.template load<5>(from + 16 * channels, channels);
+                        const Element* from = rows[i] + static_cast<std::ptrdiff_t>(p) * advance + k;
+                        tiles.template load<4>(from, advance);
+                        tiles.template load<5>(from + 16 * advance, advance);
                         tiles.template load<6>(w, kTileBytes);
                         tiles.template load<7>(w + tile, kTileBytes);
                         tiles.template multiply_bytes<0, 4, 6>();

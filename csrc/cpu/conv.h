@@ -55,6 +55,9 @@ constexpr int kLowpBytes = 96 << 10, kMaxKernel = 9, kLowpStep = 32;
 // Outputs that are computed together.
 constexpr int kGroup = 64;
 
+// Outputs of a 3x3 kernel that is transformed along the rows only, at most.
+constexpr int kFewOutputs = 4;
+
 // Of 9x9 kernels in nine parts: pixels from tile to tile, sums of a pixel, and floats from one row of sums to the next.
 constexpr int kSplitStep = 3, kSplitSums = 3;
 constexpr std::ptrdiff_t split_pitch(int tiles) {
@@ -67,13 +70,15 @@ constexpr int kFourierSide = 32, kFourierColumns = kFourierSide / 2 + 1, kFourie
 struct Conv {
     Algorithm algorithm = Algorithm::direct;
     int in_channels = 0, out_channels = 0, kernel = 0, shuffle = 1;
+    // Beyond 1 it is the kernel's side too: results read squares side by side, the first of which begins at pixel `offset`.
+    int stride = 1, offset = 0;
     Curve curve = Curve::none;
     bool clamp = false;
     float gain = 1.0f, low = 0.0f, high = 0.0f;
     int residual_factor = 1;  // the residual is enlarged this often by nearest neighbour
     // Outputs are ordered (row phase, column phase, channel), so that those of one pixel and row phase are neighbours in memory.
     // Panels of up to panel_columns outputs: [group][frequency or 1][panel][k][columns], missing outputs zero. Outputs of a
-    // transformed 5x5 kernel are (kernel row, output) there, those of a 9x9 kernel (third of its rows, third of its columns from
+    // stacked kernel are (kernel row, output) there, those of a 9x9 kernel (third of its rows, third of its columns from
     // the last to the first, output). Those of a Fourier transform: see fourier.h.
     Floats weights;
     // int8 inputs are round(x * input_inverse) + input_zero; sums are multiplied by `scale` of their output.
@@ -83,12 +88,24 @@ struct Conv {
     int input_zero = 0;
     Floats bias, slope;  // padded, for vectors that begin at any output
 
-    bool stacked() const { return algorithm == Algorithm::winograd && kernel == 5; }
+    // The first row and column that the first result reads.
+    int begin() const { return stride > 1 ? offset : -(kernel / 2); }
+    // Values of an input row from what one result reads to what the next does.
+    int advance() const { return stride * in_channels; }
+    // Rows and columns that results of `count` in a row read.
+    int reads(int count) const { return count * stride + kernel - stride; }
+    // Transformed along the rows only, which takes fewer multiplications where a vector has room for all rows of the kernel.
+    bool stacked() const {
+        return algorithm == Algorithm::winograd && (kernel == 5 || (kernel == 3 && out_channels <= kFewOutputs));
+    }
     bool split() const { return algorithm == Algorithm::winograd && kernel == 9; }
-    // Outputs that are computed together; with all rows of a 5x5 kernel at most kGroup.
-    int group() const { return stacked() ? kGroup / 5 : kGroup; }
-    // Weight matrices of the transform: 3x3 kernels (and thirds of 9x9) are transformed in both directions, 5x5 along the rows.
-    int slices() const { return algorithm != Algorithm::winograd ? 1 : kernel == 3 ? 36 : kernel == 9 ? 25 : 8; }
+    // Outputs that are computed together; with all rows of a stacked kernel at most kGroup.
+    int group() const { return stacked() ? kGroup / kernel : kGroup; }
+    // Weight matrices of the transform.
+    int slices() const {
+        if (algorithm != Algorithm::winograd) return 1;
+        return stacked() ? kernel + 3 : kernel == 3 ? 36 : 25;
+    }
     int step() const {
         if (algorithm == Algorithm::fourier) return kFourierSide + 1 - kernel;
         return algorithm != Algorithm::winograd ? 1 : kernel == 9 ? kSplitStep : 4;
@@ -100,7 +117,7 @@ struct Conv {
         if (split())
             return static_cast<std::size_t>(3 * kSplitStep * split_pitch((width + kSplitStep - 1) / kSplitStep));
         return stacked()
-                   ? static_cast<std::size_t>((out_channels + group() - 1) / group()) * 5 * 16 * ((width + 3) / 4 * 4)
+                   ? static_cast<std::size_t>((out_channels + group() - 1) / group()) * kernel * 16 * ((width + 3) / 4 * 4)
                    : 0;
     }
     // Where output `index` of the kernels' order (row phase, column phase, channel) is in PyTorch's (channel, phases).
@@ -113,7 +130,7 @@ struct Conv {
     }  // floats that one pixel writes into one output row: r * channels
 };
 
-// Rows first..last of a convolution (before the shuffle), for thread `index` of `count`; results do not depend on the split.
+// Rows first..last of a convolution's results (before the shuffle), for thread `index` of `count`; results do not depend on the split.
 struct Task {
     const Image* sources;   // whose channels in a row are the input
     const Image* residual;  // null for none
@@ -144,6 +161,7 @@ const Kernels& portable_kernels();
 const Kernels& avx2_kernels();  // only where the build has SRFAST_X86
 const Kernels& avx512_kernels();
 const Kernels& vnni_kernels();
+const Kernels& bf16_kernels();
 const Kernels& amx_kernels();
 const Kernels& amx_int8_kernels();
 const Kernels& emulated_amx_kernels();  // need AVX-512 only; slow, for tests
@@ -158,7 +176,7 @@ std::vector<const Kernels*> lowp_kernels();
 // fields of `conv` are set before.
 void pack(Conv& conv, const Kernels& kernels, const float* weight, const float* bias, const float* slope, int slopes);
 // Whether the low-precision kernels have room for such a convolution.
-bool lowp_fits(int kernel, int in_channels);
+bool lowp_fits(int kernel, int in_channels, int stride);
 // Bytes of a row of 8-bit taps in whole tiles.
 constexpr int tile_row_bytes(int taps) { return (taps + 63) / 64 * 64; }
 // Rounds the weights to the low-precision type: int8 with a scale for every output, whose bias makes up for input_zero, or bfloat16.

@@ -15,12 +15,12 @@ void run(const Conv& conv, const Task& task) {
         run_direct(conv, task);
     else if (conv.algorithm == srfast::Algorithm::fourier)
         run_fourier(conv, task);
-    else if (conv.kernel == 3)
-        run_winograd(conv, task);
     else if (conv.kernel == 9)
         run_split(conv, task);
+    else if (!conv.stacked())
+        run_winograd(conv, task);
     else
-        run_stacked(conv, task);
+        conv.kernel == 3 ? run_stacked<3>(conv, task) : run_stacked<5>(conv, task);
 }
 
 constexpr std::size_t kDirectScratch = Vec::accumulators * kGroup;

@@ -56,6 +56,7 @@ std::vector<const Kernels*> lowp_kernels() {
 #if defined(SRFAST_X86)
     __builtin_cpu_init();
     if (has_avx512() && has_amx(kAmxBf16)) found.push_back(&amx_kernels());
+    if (has_avx512() && __builtin_cpu_supports("avx512bf16")) found.push_back(&bf16_kernels());
     if (has_avx512() && has_amx(kAmxInt8)) found.push_back(&amx_int8_kernels());
     if (has_avx512() && __builtin_cpu_supports("avx512vnni")) found.push_back(&vnni_kernels());
     if (has_avx512()) found.insert(found.end(), {&emulated_amx_kernels(), &emulated_amx_int8_kernels()});

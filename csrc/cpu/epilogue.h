@@ -17,33 +17,50 @@ inline Ending ending_of(const Conv& conv) {
     return conv.curve == Curve::prelu ? Ending::prelu : Ending::curve;
 }
 
+// One vector of outputs, from `output` on, of pixels from x on in row y: what it takes to turn sums into results, and where these go.
+template <Ending Act, bool Residual>
+struct Results {
+    const Conv& conv;
+    const int run, row;
+    const std::ptrdiff_t offset;
+    const Vec bias, slope, gain, low, high;
+    const float* add;
+    float* to;
+
+    SRFAST_INLINE Results(const Conv& of, const Task& task, int y, int x, int output)
+        : conv(of),
+          run(of.row_run()),
+          row(y * of.shuffle + output / run),
+          offset(static_cast<std::ptrdiff_t>(x) * run + output % run),
+          bias(Vec::load(&of.bias[output])),
+          slope(Vec::load(&of.slope[output])),
+          gain(Vec::set1(of.gain)),
+          low(Vec::set1(of.low)),
+          high(Vec::set1(of.high)),
+          add(Residual ? task.residual->row(row) + offset : nullptr),
+          to(task.out->base + task.out->slots[row] + offset) {}
+
+    // `sum` is the convolution of pixel x + p without bias.
+    SRFAST_INLINE void store(int p, Vec sum) const {
+        Vec value = sum + bias;
+        if (Act == Ending::prelu) value = prelu(value, slope);
+        if (Act == Ending::curve) value = curve_of(conv.curve, value);
+        if (Residual)
+            value = fma(value, gain, Vec::load(add + static_cast<std::ptrdiff_t>(p) * run));
+        else if (conv.gain != 1.0f)
+            value = value * gain;
+        if (conv.clamp) value = clamp(value, low, high);
+        value.store(to + static_cast<std::ptrdiff_t>(p) * run);
+    }
+};
+
 // Pixels x..x + pixels of row y; sums, `pitch` floats a pixel, are the convolution without bias.
 template <Ending Act, bool Residual>
 SRFAST_INLINE void finish_vectors(const Conv& conv, const Task& task, int y, int x, int pixels, const float* sums,
                                   int pitch, const Group& group) {
-    const Image& out = *task.out;
-    const Image* residual = task.residual;
-    const int run = conv.row_run();
-    const Vec gain = Vec::set1(conv.gain), low = Vec::set1(conv.low), high = Vec::set1(conv.high);
     for (int v = 0; v < group.vectors; ++v) {
-        const int output = group.first + v * Vec::width;
-        const int row = y * conv.shuffle + output / run;
-        const std::ptrdiff_t offset = static_cast<std::ptrdiff_t>(x) * run + output % run;
-        const Vec bias = Vec::load(&conv.bias[output]);
-        const Vec slope = Vec::load(&conv.slope[output]);
-        const float* add = Residual ? residual->row(row) + offset : nullptr;
-        float* to = out.base + out.slots[row] + offset;
-        for (int p = 0; p < pixels; ++p) {
-            Vec value = Vec::load(sums + p * pitch + v * Vec::width) + bias;
-            if (Act == Ending::prelu) value = prelu(value, slope);
-            if (Act == Ending::curve) value = curve_of(conv.curve, value);
-            if (Residual)
-                value = fma(value, gain, Vec::load(add + static_cast<std::ptrdiff_t>(p) * run));
-            else if (conv.gain != 1.0f)
-                value = value * gain;
-            if (conv.clamp) value = clamp(value, low, high);
-            value.store(to + static_cast<std::ptrdiff_t>(p) * run);
-        }
+        const Results<Act, Residual> results(conv, task, y, x, group.first + v * Vec::width);
+        for (int p = 0; p < pixels; ++p) results.store(p, Vec::load(sums + p * pitch + v * Vec::width));
     }
 }
 
@@ -114,6 +131,21 @@ void finish_scalars(const Conv& conv, const Task& task, int y, int x, int pixels
 inline bool fills_vectors(const Conv& conv, const Image& out, const Group& group) {
     return conv.row_run() % Vec::width == 0 && group.outputs % Vec::width == 0 && !out.bytes &&
            conv.residual_factor == 1;
+}
+
+// Fetches into L2, while sums are formed, where the results of a few pixels will be stored and what will be added to them: outputs
+// from `output` on, as many vectors as lie side by side. For groups that fill vectors.
+inline void fetch_results(const Conv& conv, const Task& task, int y, int x, int pixels, int output, int vectors) {
+    const int run = conv.row_run(), row = y * conv.shuffle + output / run;
+    const std::ptrdiff_t offset = static_cast<std::ptrdiff_t>(x) * run + output % run;
+    const float* to = task.out->base + task.out->slots[row] + offset;
+    const float* add = task.residual ? task.residual->row(row) + offset : nullptr;
+    constexpr int line = 16;
+    for (int p = 0; p < pixels; ++p)
+        for (int i = 0; i < vectors * Vec::width; i += line) {
+            __builtin_prefetch(to + static_cast<std::ptrdiff_t>(p) * run + i, 1, 2);
+            if (add) __builtin_prefetch(add + static_cast<std::ptrdiff_t>(p) * run + i, 0, 2);
+        }
 }
 
 template <Ending Act>

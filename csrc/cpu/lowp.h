@@ -4,7 +4,8 @@
 //   pixels of a segment, at most, and step, how many of them one product covers;
 //   convert(conv, from, channels, to), false where a value was NaN or infinite;
 //   products(unit, conv, rows, weights, group, pixels, sums), all taps from the first pixel of every kernel row;
-//   group_bytes(conv, group) of weights.
+//   group_bytes(conv, group) of weights;
+//   finished(unit, conv, task, y, x, rows, weights, group, pixels), false where products() and finish() have to do its work.
 #pragma once
 
 #include "epilogue.h"
@@ -15,6 +16,14 @@ using srfast::kMaxKernel;
 using srfast::kLowpBytes;
 
 constexpr int kReadAhead = 64;  // bytes after the last pixel that products() may read, for weights that are zero
+
+// Sums that go through memory before they are finished.
+struct FinishedLater {
+    template <class... Arguments>
+    static bool finished(const Arguments&...) {
+        return false;
+    }
+};
 
 template <class Type>
 bool convert_row(const Conv& conv, const Task& task, int y, int x, int pixels, typename Type::Element* to) {
@@ -34,32 +43,33 @@ void run_lowp(const Conv& conv, const Task& task) {
     using Element = typename Type::Element;
     alignas(64) static thread_local Element converted[(kLowpBytes + kReadAhead) / sizeof(Element)];
     const typename Type::Unit unit{};
-    const int half = conv.kernel / 2, width = task.sources[0].width;
+    const int begin = conv.begin(), kernel = conv.kernel, width = task.sources[0].width / conv.stride;
     // As many pixels as the converted rows have room for.
-    const int room = kLowpBytes / static_cast<int>(sizeof(Element)) / conv.kernel / conv.in_channels - 2 * half;
+    const int columns = kLowpBytes / static_cast<int>(sizeof(Element)) / kernel / conv.in_channels;
+    const int room = (columns - kernel) / conv.stride + 1;
     const int segment = room < Type::pixels ? room / Type::step * Type::step : Type::pixels;
-    const std::ptrdiff_t slot = static_cast<std::ptrdiff_t>(segment + 2 * half) * conv.in_channels;
+    const std::ptrdiff_t slot = static_cast<std::ptrdiff_t>(conv.reads(segment)) * conv.in_channels;
     const Range rows = part(task.last - task.first, 1, task.index, task.count);
     const int first = task.first + static_cast<int>(rows.first), last = task.first + static_cast<int>(rows.last);
     bool finite = true;
     for (int x = 0; x < width; x += segment) {
         const int pixels = x + segment <= width ? segment : width - x;
-        const auto convert = [&](int y) {
-            Element* to = converted + (y + conv.kernel) % conv.kernel * slot;
-            finite &= convert_row<Type>(conv, task, y, x - half, pixels + 2 * half, to);
-        };
-        for (int y = first - half; y < first + half; ++y) convert(y);
+        const auto place = [&](int y) { return converted + (y + kernel) % kernel * slot; };
+        int next = first * conv.stride + begin;  // the first row that is not converted
         for (int y = first; y < last; ++y) {
-            convert(y + half);
+            const int top = y * conv.stride + begin;
+            for (; next < top + kernel; ++next)
+                finite &= convert_row<Type>(conv, task, next, x * conv.stride + begin, conv.reads(pixels), place(next));
             const Element* ring[kMaxKernel];
-            for (int i = 0; i < conv.kernel; ++i)
-                ring[i] = converted + (y + i - half + conv.kernel) % conv.kernel * slot;
+            for (int i = 0; i < kernel; ++i) ring[i] = place(top + i);
             const std::uint8_t* weights = conv.lowp_weights.data();
             for (int g = 0; g < groups(conv); ++g) {
                 const Group group = group_of(conv, g);
-                Type::products(unit, conv, ring, weights, group, pixels, task.scratch);
+                if (!Type::finished(unit, conv, task, y, x, ring, weights, group, pixels)) {
+                    Type::products(unit, conv, ring, weights, group, pixels, task.scratch);
+                    finish(conv, task, y, x, pixels, task.scratch, kGroup, group);
+                }
                 weights += Type::group_bytes(conv, group);
-                finish(conv, task, y, x, pixels, task.scratch, kGroup, group);
             }
         }
     }

@@ -41,8 +41,8 @@ Program::Buffer buffer(std::uintptr_t address, Program::Element element, std::pt
 
 ConvSpec conv_spec(std::vector<int> inputs, int output, std::optional<int> residual, int residual_factor,
                    FloatView weight, FloatView bias, Curve curve, FloatView slope, int out_channels, int kernel,
-                   int shuffle, double gain, double low, double high, Algorithm algorithm, double input_inverse,
-                   int input_zero) {
+                   int shuffle, int stride, int offset, double gain, double low, double high, Algorithm algorithm,
+                   double input_inverse, int input_zero) {
     return {std::move(inputs),
             output,
             residual,
@@ -54,6 +54,8 @@ ConvSpec conv_spec(std::vector<int> inputs, int output, std::optional<int> resid
             out_channels,
             kernel,
             shuffle,
+            stride,
+            offset,
             gain,
             low,
             high,
@@ -147,7 +149,7 @@ void bind_structs(py::module_& m) {
         .def_readonly("waits", &Program::Seconds::waits);
     py::class_<ConvSpec>(m, "ConvSpec", py::module_local(), "A convolution that a program is asked for.")
         .def(py::init(&conv_spec), py::kw_only(), "inputs"_a, "output"_a, "residual"_a, "residual_factor"_a, "weight"_a,
-             "bias"_a, "curve"_a, "slope"_a, "out_channels"_a, "kernel"_a, "shuffle"_a, "gain"_a, "low"_a, "high"_a,
+             "bias"_a, "curve"_a, "slope"_a, "out_channels"_a, "kernel"_a, "shuffle"_a, "stride"_a, "offset"_a, "gain"_a, "low"_a, "high"_a,
              "algorithm"_a, "input_inverse"_a, "input_zero"_a);
     py::class_<NodeSpec>(m, "NodeSpec", py::module_local(), "Any other operation that a program is asked for.")
         .def(py::init(&node_spec), py::kw_only(), "inputs"_a, "output"_a, "operation"_a, "factor"_a, "offset"_a,
@@ -167,7 +169,7 @@ PYBIND11_MODULE(_cpu, m) {
     m.def(
         "lowp_sets", [] { return names(lowp_kernels()); },
         "Those with low-precision convolutions: amx, vnni, amx_emulated.");
-    m.def("lowp_fits", &lowp_fits, "kernel"_a, "in_channels"_a);
+    m.def("lowp_fits", &lowp_fits, "kernel"_a, "in_channels"_a, "stride"_a);
     m.def("caches", &find_caches);
     py::class_<Program>(m, "Program", py::module_local(), "A network over numbered activations.")
         .def(py::init(&make_program), py::kw_only(), "instruction_set"_a, "cache"_a)

@@ -14,6 +14,12 @@ using srfast::Task;
 
 constexpr int kPanel = Vec::width * Vec::columns;
 
+// Rows of the register block of a product with so many vectors of columns, which is a divisor of 24. With one vector every
+// multiply-add has a load of its own, and with AVX-512 low blocks are a quarter faster than those that fill the registers.
+constexpr int block_rows(int vectors) {
+    return vectors == 1 && Vec::width == 16 ? 6 : Vec::accumulators / (vectors < Vec::columns ? vectors : Vec::columns);
+}
+
 // Memory that is fetched into L2 while a product runs: up to four pixels `step` bytes apart, 256 bytes of each, from each of
 // three places. One line at a time between multiplications: in bursts, prefetches would keep loads of weights waiting.
 struct Touch {
@@ -87,7 +93,7 @@ void multiply_rows(int depth, const float* a, const float* b, float* out, const 
 // For one panel of N vectors. Rows beyond `tiles` are computed from leftovers and not used. next() gives what to fetch.
 template <int N, class Next>
 void multiply_panel(int depth, const float* a, int tiles, const float* b, float* out, bool add, Next& next) {
-    constexpr int M = Vec::accumulators / N;
+    constexpr int M = block_rows(N);
     static_assert(24 % M == 0, "a block has whole row groups");
     for (int t = 0; t < tiles; t += M) {
         const float* rows = a + t * kGroup;
@@ -121,7 +127,7 @@ void multiply_block(int vectors, int depth, const float* a, int tiles, const flo
 
 // How often such a product calls next().
 inline int calls_of(int vectors, int tiles) {
-    const int rows = Vec::accumulators / (vectors < Vec::columns ? vectors : Vec::columns);
+    const int rows = block_rows(vectors);
     return (vectors + Vec::columns - 1) / Vec::columns * ((tiles + rows - 1) / rows);
 }
 

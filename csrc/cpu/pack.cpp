@@ -27,15 +27,15 @@ Matrix weight_transform(int kernel) {
     return g;
 }
 
-// In float64: G w G^T for 3x3 kernels, as tile x tile values; w G^T for 5x5 (kernel rows as they are), as 8 values a kernel row.
+// In float64: G w G^T, as tile x tile values; of stacked kernels w G^T (kernel rows as they are), as `tile` values a kernel row.
 // `pitch` floats from one row of the kernel to the next.
-std::array<double, 40> transformed(const float* w, int kernel, int pitch, int tile, const Matrix& g) {
+std::array<double, 40> transformed(const float* w, int kernel, int pitch, int tile, bool stacked, const Matrix& g) {
     std::array<double, 40> result{};
     for (int y = 0; y < kernel; ++y)
         for (int j = 0; j < tile; ++j)
             for (int x = 0; x < kernel; ++x) {
                 const double value = w[y * pitch + x] * g[j][x];
-                if (kernel == 5) {
+                if (stacked) {
                     result[y * tile + j] += value;
                 } else {
                     for (int i = 0; i < tile; ++i) result[i * tile + j] += g[i][y] * value;
@@ -124,13 +124,13 @@ void pack(Conv& conv, const Kernels& kernels, const float* weight, const float* 
                 }
                 if (conv.split()) {
                     for (int part = 0; part < 9; ++part) {
-                        const auto u = transformed(w + part / 3 * 3 * 9 + part % 3 * 3, 3, 9, 5, g);
+                        const auto u = transformed(w + part / 3 * 3 * 9 + part % 3 * 3, 3, 9, 5, false, g);
                         for (int f = 0; f < slices; ++f)
                             at((part / 3 * 3 + 2 - part % 3) * places + o, f, c) = static_cast<float>(u[f]);
                     }
                     continue;
                 }
-                const auto u = transformed(w, conv.kernel, conv.kernel, conv.kernel + 3, g);
+                const auto u = transformed(w, conv.kernel, conv.kernel, conv.kernel + 3, conv.stacked(), g);
                 for (int r = 0; r < rows; ++r)
                     for (int f = 0; f < slices; ++f) at(r * outputs + o, f, c) = static_cast<float>(u[r * slices + f]);
             }

@@ -15,10 +15,10 @@ std::uint16_t to_bf16(float value) {
 
 }  // namespace
 
-bool lowp_fits(int kernel, int in_channels) {
+bool lowp_fits(int kernel, int in_channels, int stride) {
     // bfloat16 takes two bytes, and a product covers kLowpStep pixels.
     return kernel <= kMaxKernel && in_channels % 32 == 0 &&
-           2 * kernel * in_channels * (kLowpStep + kernel - 1) <= kLowpBytes;
+           2 * kernel * in_channels * (kLowpStep * stride + kernel - stride) <= kLowpBytes;
 }
 
 void pack_lowp(Conv& conv, LowPrecision type, const float* weight) {

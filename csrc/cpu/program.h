@@ -22,9 +22,12 @@ public:
         bool is_node() const { return node.operation != Operation::none; }
         bool reads(int activation) const;
         // Steps count rows of which each is made of `shrink` rows of the inputs and becomes `grow` rows of the output.
-        int shrink() const { return is_node() ? node.shrink() : 1; }
+        int shrink() const { return is_node() ? node.shrink() : conv.stride; }
         int grow() const { return is_node() ? node.grow() : conv.shuffle; }
-        int reach() const { return is_node() ? node.reach : conv.kernel / 2; }
+        // Rows that are read beyond those of the results, at most, on each side.
+        int reach() const {
+            return is_node() ? node.reach : conv.stride > 1 ? std::abs(conv.offset) : conv.kernel / 2;
+        }
         int step() const { return is_node() ? 1 : conv.step(); }
     };
     // Rows first..last of a layer, or for layer -1 - i, of input i being loaded.

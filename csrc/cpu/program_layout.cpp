@@ -16,10 +16,10 @@ void Program::reach(int activation, int& before, int& after) const {
     before = after = 0;
     for (const Layer& layer : layers_) {
         if (layer.is_node() || !layer.reads(activation)) continue;  // nodes keep to the image
-        const int half = layer.conv.kernel / 2;
+        const int half = layer.reach();
         before = std::max(before, half);
         // Kernels compute whole tiles and whole groups of pixels, of which they drop what lies beyond the image.
-        after = std::max(after, half + (layer.conv.tiled() ? layer.conv.step() - 1 : 23));
+        after = std::max(after, half + (layer.conv.tiled() ? layer.conv.step() - 1 : 23) * layer.conv.stride);
     }
 }
 

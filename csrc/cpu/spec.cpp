@@ -41,9 +41,10 @@ void check_algorithm(const Program& program, const ConvSpec& spec, int in_channe
     if (spec.algorithm == Algorithm::lowp) {
         if (program.kernels().lowp == LowPrecision::none)
             fail("algorithm", "this instruction set has no low-precision convolutions");
-        if (!lowp_fits(spec.kernel, in_channels)) fail("algorithm", "no low-precision kernel for " + shape);
+        if (!lowp_fits(spec.kernel, in_channels, spec.stride)) fail("algorithm", "no low-precision kernel for " + shape);
         return;
     }
+    if (spec.stride > 1) fail("stride", "only direct convolutions have one of more than 1");
     if (spec.algorithm == Algorithm::fourier) {
         if (spec.kernel >= kFourierSide || in_channels > kFourierChannels || spec.out_channels > kFourierChannels)
             fail("algorithm", "no Fourier kernel for " + shape + " and " + text(spec.out_channels) + " outputs");
@@ -63,7 +64,12 @@ Program::Layer make_layer(const Program& program, const ConvSpec& spec) {
     check_positive("out_channels", spec.out_channels);
     check_positive("shuffle", spec.shuffle);
     check_positive("residual_factor", spec.residual_factor);
-    if (spec.kernel < 1 || spec.kernel % 2 == 0) fail("kernel", "it is odd and at least 1, not " + text(spec.kernel));
+    check_positive("stride", spec.stride);
+    check_positive("kernel", spec.kernel);
+    if (spec.stride == 1 ? spec.kernel % 2 == 0 : spec.kernel != spec.stride)
+        fail("kernel", "it is odd, or the stride of more than 1, not " + text(spec.kernel));
+    if (std::abs(spec.offset) >= spec.stride)
+        fail("offset", "it is less than the stride " + text(spec.stride) + " in either direction, not " + text(spec.offset));
     if (result * spec.shuffle * spec.shuffle != spec.out_channels)
         fail("out_channels", text(spec.out_channels) + " shuffled by " + text(spec.shuffle) +
                                  " do not make the output's " + text(result) + " channels");
@@ -87,6 +93,8 @@ Program::Layer make_layer(const Program& program, const ConvSpec& spec) {
     conv.out_channels = spec.out_channels;
     conv.kernel = spec.kernel;
     conv.shuffle = spec.shuffle;
+    conv.stride = spec.stride;
+    conv.offset = spec.offset;
     conv.residual_factor = spec.residual_factor;
     conv.curve = spec.curve;
     conv.gain = static_cast<float>(spec.gain);

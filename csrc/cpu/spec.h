@@ -24,7 +24,7 @@ struct ConvSpec {
     FloatView weight, bias;  // [O, C, k, k], [O]
     Curve curve = Curve::none;
     FloatView slope;  // of a prelu, [1 or O]; of others [0]
-    int out_channels = 0, kernel = 0, shuffle = 1;
+    int out_channels = 0, kernel = 0, shuffle = 1, stride = 1, offset = 0;
     double gain = 1.0, low = 0.0, high = 0.0;  // low and high infinite: no clamp
     Algorithm algorithm = Algorithm::direct;
     double input_inverse = 1.0;  // of 8-bit inputs, which are round(x * input_inverse) + input_zero

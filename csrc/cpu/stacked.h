@@ -1,6 +1,6 @@
-// 5x5 convolutions by the Winograd transform along the rows only. Every row of the input is transformed and multiplied once,
-// by all five kernel rows at a time (their outputs lie side by side in the products), and added to the five rows of results
-// that it belongs to. Sums of rows that are not complete stay in the layer's carry for the next task.
+// 5x5 convolutions, and 3x3 ones to few outputs, by the Winograd transform along the rows only. Every row of the input is
+// transformed and multiplied once, by all kernel rows at a time (their outputs lie side by side in the products), and added to the
+// rows of results that it belongs to. Sums of rows that are not complete stay in the layer's carry for the next task.
 #pragma once
 
 #include "epilogue.h"
@@ -8,15 +8,18 @@
 
 namespace {
 
-constexpr int kLine = 8;        // pixels of a tile that are read
 constexpr int kLineBlock = 24;  // tiles of a block, at most
 constexpr int kLinePitch = kLineBlock * kGroup + 16;
-constexpr int kRows = 5;      // of the kernel, and of the carry
 constexpr int kCarried = 16;  // floats of a pixel in the carry, for one group
 
+// Pixels of a tile that are read, for kernels of so many rows.
+constexpr int line_of(int rows) { return rows + kStep - 1; }
+
+template <int Rows>
 SRFAST_INLINE void line_in(const Piece& piece, int y, int x, int count, float* to) {
     const std::ptrdiff_t channels = piece.image->channels;
-    const float* from = piece.image->row(y) + (x - 2) * channels + piece.channel;
+    constexpr int kLine = line_of(Rows);
+    const float* from = piece.image->row(y) + (x - Rows / 2) * channels + piece.channel;
     for (int t = 0; t < count; ++t, from += kStep * channels, to += kGroup)
         for (int c = 0; c < piece.depth; c += Vec::width) {
             Vec d[kLine], result[kLine];
@@ -29,8 +32,10 @@ SRFAST_INLINE void line_in(const Piece& piece, int y, int x, int count, float* t
 }
 
 // Adds the products of one tile of row y to the rows that it belongs to; `carry` is its first pixel in slot 0.
+template <int Rows>
 SRFAST_INLINE void line_out(const Group& group, int vectors, int y, int height, const float* products, float* carry,
                             std::ptrdiff_t slot) {
+    constexpr int kLine = line_of(Rows);
     alignas(64) float sums[kStep][kGroup + kCarried];
     for (int v = 0; v < vectors; ++v) {
         Vec m[kLine], result[kStep];
@@ -40,11 +45,11 @@ SRFAST_INLINE void line_out(const Group& group, int vectors, int y, int height, 
 #pragma GCC unroll 4
         for (int p = 0; p < kStep; ++p) result[p].store(sums[p] + v * Vec::width);
     }
-    for (int r = 0; r < kRows; ++r) {
-        const int row = y + 2 - r;  // the kernel's row r reads row + r - 2
+    for (int r = 0; r < Rows; ++r) {
+        const int row = y + Rows / 2 - r;  // the kernel's row r reads row + r - Rows / 2
         if (row < 0 || row >= height) continue;
         const bool first = r == 0 || y == 0;
-        float* to = carry + row % kRows * slot;
+        float* to = carry + row % Rows * slot;
         for (int p = 0; p < kStep; ++p)
             for (int v = 0; v < group.vectors; ++v) {
                 float* at = to + p * kCarried + v * Vec::width;
@@ -75,16 +80,18 @@ struct FetchLine {
 };
 
 // Row y of `count` tiles from column x: products, and their sums in the carry.
+template <int Rows>
 void line(const Conv& conv, const Task& task, const Group& group, int y, int x, int count, const float* weights,
           float* carry, std::ptrdiff_t slot) {
+    constexpr int kLine = line_of(Rows);
     float *transformed = task.scratch, *products = task.scratch + kLine * kLinePitch;
-    const int vectors = (kRows * group.outputs + Vec::width - 1) / Vec::width;
+    const int vectors = (Rows * group.outputs + Vec::width - 1) / Vec::width;
     const std::ptrdiff_t slice = static_cast<std::ptrdiff_t>(vectors) * Vec::width * conv.in_channels;
     const char* idle = reinterpret_cast<const char*>(conv.bias.data());
     for (int chunk = 0; chunk < conv.in_channels; chunk += kGroup) {
         const int depth = conv.in_channels - chunk < kGroup ? conv.in_channels - chunk : kGroup;
         each_piece(task, chunk, depth,
-                   [&](const Piece& piece, int at) { line_in(piece, y, x, count, transformed + at); });
+                   [&](const Piece& piece, int at) { line_in<Rows>(piece, y, x, count, transformed + at); });
         const bool last = chunk + depth == conv.in_channels;
         const bool more = !last || y + 1 < task.sources[0].height;
         FetchLine next{idle, first_piece(task, last ? 0 : chunk + depth), y + last, x, more ? count : 0};
@@ -93,16 +100,19 @@ void line(const Conv& conv, const Task& task, const Group& group, int y, int x, 
                            chunk, products + f * kLinePitch, next);
     }
     for (int t = 0; t < count; ++t)
-        line_out(group, vectors, y, task.sources[0].height, products + t * kGroup, carry + t * kStep * kCarried, slot);
+        line_out<Rows>(group, vectors, y, task.sources[0].height, products + t * kGroup, carry + t * kStep * kCarried, slot);
 }
 
+template <int Rows>
 void run_stacked(const Conv& conv, const Task& task) {
+    constexpr int half = Rows / 2;
     const int width = task.sources[0].width, height = task.sources[0].height, columns = (width + kStep - 1) / kStep;
     const std::ptrdiff_t slot = static_cast<std::ptrdiff_t>(columns) * kStep * kCarried;
     constexpr int unit = Vec::accumulators / Vec::columns;
-    const int begin = task.first == 0 ? 0 : task.first + 2, end = task.last + 2 < height ? task.last + 2 : height;
-    const int whole = (kRows * group_of(conv, 0).outputs + Vec::width - 1) / Vec::width;
-    const std::ptrdiff_t group_weights = static_cast<std::ptrdiff_t>(kLine) * whole * Vec::width * conv.in_channels;
+    const int begin = task.first == 0 ? 0 : task.first + half;
+    const int end = task.last + half < height ? task.last + half : height;
+    const int whole = (Rows * group_of(conv, 0).outputs + Vec::width - 1) / Vec::width;
+    const std::ptrdiff_t group_weights = static_cast<std::ptrdiff_t>(line_of(Rows)) * whole * Vec::width * conv.in_channels;
     // Parts are columns, so that the thread that begins a row's sums finishes them.
     const auto share_of = [&](int index) {
         return GroupedParts(Parts(columns, unit, kLineBlock, index, task.count), groups(conv));
@@ -113,16 +123,16 @@ void run_stacked(const Conv& conv, const Task& task) {
         const Range block = share.at(p);
         const int x = static_cast<int>(block.first) * kStep, count = static_cast<int>(block.last - block.first);
         const int pixels = x + count * kStep <= width ? count * kStep : width - x;
-        float* column = task.carry + g * kRows * slot + static_cast<std::ptrdiff_t>(x) * kCarried;
+        float* column = task.carry + g * Rows * slot + static_cast<std::ptrdiff_t>(x) * kCarried;
         int done = task.first;
         for (int y = begin; y < end; ++y) {
-            line(conv, task, group, y, x, count, conv.weights.data() + g * group_weights, column, slot);
-            for (const int ready = y + 1 == height ? height : y - 1; done < ready; ++done)
-                finish(conv, task, done, x, pixels, column + done % kRows * slot, kCarried, group);
+            line<Rows>(conv, task, group, y, x, count, conv.weights.data() + g * group_weights, column, slot);
+            for (const int ready = y + 1 == height ? height : y + 1 - half; done < ready; ++done)
+                finish(conv, task, done, x, pixels, column + done % Rows * slot, kCarried, group);
         }
     });
 }
 
-constexpr std::size_t kStackedScratch = 2 * kLine * kLinePitch;
+constexpr std::size_t kStackedScratch = 2 * line_of(5) * kLinePitch;
 
 }  // namespace

@@ -10,7 +10,7 @@ SRFAST_INLINE __m512i multiply_add(__m512i acc, __m512i a, __m512i b) {
     return acc;
 }
 
-struct Int8 {
+struct Int8 : FinishedLater {
     using Element = std::uint8_t;
     struct Unit {};
     static constexpr int pixels = 48, step = 12;
@@ -28,7 +28,7 @@ struct Int8 {
     static void panel(const Conv& conv, const Element* const* rows, const std::uint8_t* weights, int output, int count,
                       float* sums) {
         constexpr int M = step;
-        const std::ptrdiff_t channels = conv.in_channels, taps = conv.kernel * channels;
+        const std::ptrdiff_t advance = conv.advance(), taps = conv.kernel * conv.in_channels;
         for (int p = 0; p < count; p += M, sums += M * kGroup) {
             __m512i acc[M][N];
 #pragma GCC unroll 12
@@ -38,7 +38,7 @@ struct Int8 {
             const std::uint8_t* w = weights;
             for (int i = 0; i < conv.kernel; ++i) {
                 const Element* from[M / 3];  // of every third pixel: few enough addresses for registers
-                for (int m = 0; m < M / 3; ++m) from[m] = rows[i] + (static_cast<std::ptrdiff_t>(p) + 3 * m) * channels;
+                for (int m = 0; m < M / 3; ++m) from[m] = rows[i] + (static_cast<std::ptrdiff_t>(p) + 3 * m) * advance;
                 for (std::ptrdiff_t k = 0; k < taps; k += 4, w += 64 * N) {
                     __m512i b[N];
 #pragma GCC unroll 2
@@ -46,7 +46,7 @@ struct Int8 {
 #pragma GCC unroll 12
                     for (int m = 0; m < M; ++m) {
                         int four;
-                        std::memcpy(&four, from[m / 3] + m % 3 * channels + k, 4);
+                        std::memcpy(&four, from[m / 3] + m % 3 * advance + k, 4);
                         const __m512i a = _mm512_set1_epi32(four);
 #pragma GCC unroll 2
                         for (int n = 0; n < N; ++n) acc[m][n] = multiply_add(acc[m][n], a, b[n]);

@@ -219,7 +219,7 @@ int block_tiles(const Conv& conv, const Group& group, std::size_t cache) {
 
 // The blocks of one thread's share of the tiles for one group of outputs: whole row groups of its products.
 Parts blocks(const Walk& walk, const Conv& conv, const Group& group, std::size_t cache, int index, int threads) {
-    const int unit = Vec::accumulators / (group.vectors < Vec::columns ? group.vectors : Vec::columns);
+    const int unit = block_rows(group.vectors);
     const int tiles = block_tiles(conv, group, cache) / unit * unit;
     return Parts(walk.total(), unit, tiles < unit ? unit : tiles, index, threads);
 }

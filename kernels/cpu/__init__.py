@@ -40,14 +40,15 @@ def instruction_sets() -> list[str]:
 def lowp_sets() -> list[str]:
     """Instruction sets with low-precision convolutions that this build and this CPU both have, fastest of each type first.
 
-    'amx' is bfloat16, 'amx_int8' and 'vnni' are int8; 'amx_emulated' and 'amx_int8_emulated' compute what AMX would, for tests.
+    'amx' and 'avx512_bf16' are bfloat16, 'amx_int8' and 'vnni' are int8; 'amx_emulated' and 'amx_int8_emulated' compute what AMX
+    would, for tests.
     """
     return _cpu.lowp_sets() if _cpu is not None else []
 
 
-def lowp_fits(kernel: int, in_channels: int) -> bool:
+def lowp_fits(kernel: int, in_channels: int, stride: int = 1) -> bool:
     """Whether the low-precision kernels cover a convolution: multiples of 32 input channels, kernels that are not too large."""
-    return _cpu is not None and _cpu.lowp_fits(kernel, in_channels)
+    return _cpu is not None and _cpu.lowp_fits(kernel, in_channels, stride)
 
 
 @cache
@@ -150,6 +151,8 @@ class Network:
         act: str = "none",
         slope: Tensor | None = None,  # of a PReLU, [1] or [O]
         shuffle: int = 1,
+        stride: int = 1,
+        offset: int = 0,
         gain: float = 1.0,
         residual: int | None = None,
         residual_factor: int = 1,
@@ -162,6 +165,8 @@ class Network:
         Args:
             sources, target, residual: numbers of activations; the channels of several sources are read in a row.
             act: the activation, the name of a member of ``srfast._cpu.Curve``.
+            stride: beyond 1 also the kernel's side: results read squares side by side. Direct and low-precision kernels have it.
+            offset: of a stride, the row and column where the first square begins; less than it, in either direction.
             residual_factor: the residual is enlarged by it, nearest neighbour.
             algorithm: 'direct', or transformed: 'winograd' or 'fourier'; see ``winograd_fits`` and ``fourier_fits``.
             lowp: in the low-precision type; see ``lowp_fits``.
@@ -190,6 +195,8 @@ class Network:
             out_channels=out,
             kernel=kernel,
             shuffle=shuffle,
+            stride=stride,
+            offset=offset,
             gain=gain,
             low=low,
             high=high,

@@ -16,9 +16,10 @@ from torch import Tensor
 
 from srfast.backends.base import Executable, TilingTraits, reference_only, release_after
 from srfast.backends.cpu.choice import choose
+from srfast.backends.cpu.lower import lowered
 from srfast.backends.cpu.network import CompiledExecutable, CompiledNetwork
 from srfast.backends.cpu.onednn import missing_reason, onednn_build, onednn_step
-from srfast.backends.cpu.quantize import lowp_convs
+from srfast.backends.cpu.quantize import direct_convs, lowp_convs
 from srfast.backends.cpu.ways import Way, runnable
 from srfast.backends.int8 import Int8
 from srfast.backends.measured import network_kind
@@ -28,7 +29,7 @@ from srfast.kernels.int8 import LowPrecision
 from srfast.plan import Plan
 
 INT8_SETS = ("amx_int8", "vnni")  # instruction sets of 8-bit convolutions, faster first
-_BF16_SETS = ("amx", "amx_emulated")  # those of bfloat16
+_BF16_SETS = ("amx", "avx512_bf16", "amx_emulated")  # those of bfloat16
 _log = logging.getLogger("srfast")
 
 
@@ -48,7 +49,8 @@ class CpuBackend:
             multiplications at a tenth of the rounding error. Without it every sum is formed directly.
         int8: what ``calibrate.calibrate`` made of the plan: its convolutions run in 8 bits.
         path: the way instead of the chosen one: "onednn", for float32 an instruction set of the compiled kernels, or for
-            bfloat16 "amx", srfast's own AMX kernels between float32 activations.
+            bfloat16 srfast's own kernels between float32 activations, "amx", or "avx512_bf16" for the convolutions that no
+            transform makes faster.
 
     Raises:
         ValueError: the CPU or the build lacks what ``int8`` or ``path`` needs.
@@ -93,7 +95,7 @@ class CpuBackend:
     def compile(self, plan: Plan, device: torch.device, dtype: torch.dtype) -> Executable:
         way = self._way(plan, dtype)
         bf16 = way.path in _BF16_SETS
-        # Between the AMX kernels' products all stays float32, biases and slopes too; weights they round as they pack them.
+        # Between the products of these kernels all stays float32, biases and slopes too; weights they round as they pack them.
         plan = plan.map_tensors(lambda t: t.to(torch.float32 if bf16 else dtype))
         # The ranges were found between float32 activations, so they hold for no other.
         int8 = self.int8 if dtype == torch.float32 else None
@@ -101,7 +103,11 @@ class CpuBackend:
             return _Steps(plan)
         lowp: dict[str, LowPrecision] = {}
         instruction_set: str | None = way.path
-        if bf16:
+        if way.path == "avx512_bf16":
+            # As the kernels have it, for some convolutions become 1x1 there.
+            plan = lowered(plan, winograd=self.winograd)
+            lowp = {node.output: LowPrecision() for node in direct_convs(plan, winograd=self.winograd)}
+        elif bf16:
             lowp = {node.output: LowPrecision() for node in lowp_convs(plan)}
         elif int8 is not None:
             lowp, instruction_set = dict(int8.convs), int8_set()

@@ -91,6 +91,29 @@ class MovedShuffle(Shuffle):
         return [((span[0] - self.offset) // self.factor, (span[1] - 1 - self.offset) // self.factor + 1)]
 
 
+def squares_read(plan: Plan, shapes: Mapping[str, Shape]) -> dict[str, Unshuffle]:
+    """Pixel unshuffles that only 1x1 convolutions read, by their outputs: these read the squares where they are.
+
+    Args:
+        plan: in the operations of the kernels.
+        shapes: of its activations.
+    """
+    found = {}
+    for node in plan.nodes:
+        if isinstance(node, Unshuffle) and node.output != plan.output:
+            readers = plan.users(node.output)
+            if readers and all(
+                isinstance(n, Conv)
+                and n.sources == (node.output,)
+                and n.kernel == 1
+                and n.residual != node.output
+                and algorithm_of(n, shapes) == "direct"
+                for n in readers
+            ):
+                found[node.output] = node
+    return found
+
+
 def with_moved_squares(plan: Plan, apart: Collection[str] = ()) -> Plan:
     """The plan with such 3x3 convolutions as 1x1 ones.
 

@@ -10,9 +10,9 @@ from fractions import Fraction
 import torch
 from torch import Tensor
 
-from srfast._one_thread import reverse_channels_
+from srfast._one_thread import converted, reverse_channels_
 from srfast.backends.base import FrameExecutable, TilingTraits, enlarged_residuals
-from srfast.backends.cpu.lower import algorithm_of, lowered
+from srfast.backends.cpu.lower import MovedUnshuffle, algorithm_of, lowered, squares_read
 from srfast.backends.cpu.operations import operation
 from srfast.backends.cpu.schedule import Layer, chains, schedule
 from srfast.kernels.cpu import Network, Step, tile_side
@@ -48,7 +48,9 @@ class CompiledNetwork:
         self._lowp = dict(lowp or {})
         self.plan = plan = lowered(plan, winograd=winograd, lowp=self._lowp)
         shapes, small = plan.shapes(), enlarged_residuals(plan)
-        nodes = [node for node in plan.nodes if node.output not in small]
+        self._squares = squares_read(plan, shapes)
+        # What convolutions make on the way is nowhere in memory.
+        nodes = [node for node in plan.nodes if node.output not in small and node.output not in self._squares]
         names = [plan.input, *(node.output for node in nodes)]
         # Whole numbers: relative to an activation of which each has whole multiples, as small as below a pool or smaller.
         exact = [Fraction(shapes[name].scale) for name in names]
@@ -113,7 +115,13 @@ class CompiledNetwork:
 
     def _add_conv(self, node: Conv, names: list[str], residual: int | None, factor: int) -> None:
         algorithm = self.algorithms[node.output]
-        inputs, output = tuple(names.index(name) for name in node.sources), names.index(node.output)
+        squares = self._squares.get(node.input)
+        sources, weight, stride = node.sources, node.weight, 1
+        if squares is not None:
+            sources, stride = (squares.input,), squares.factor
+            weight = weight.reshape(len(node.bias), -1, stride, stride)
+        offset = squares.offset if isinstance(squares, MovedUnshuffle) else 0
+        inputs, output = tuple(names.index(name) for name in sources), names.index(node.output)
         targets = self.images[output]
         size = len(node.bias) // len(targets)
         for i, target in enumerate(targets):
@@ -122,11 +130,13 @@ class CompiledNetwork:
             self.network.conv(
                 [image for number in inputs for image in self.images[number]],
                 target,
-                node.weight[part],
+                weight[part],
                 node.bias[part],
                 act=node.act,
                 slope=slope if slope is None or slope.numel() == 1 else slope[part],
                 shuffle=node.shuffle,
+                stride=stride,
+                offset=offset,
                 gain=node.gain,
                 residual=None if residual is None else self.images[residual][0],
                 residual_factor=factor,
@@ -134,8 +144,8 @@ class CompiledNetwork:
                 algorithm=algorithm,
                 lowp=self._lowp.get(node.output),
             )
-        step = tile_side(algorithm, node.kernel)
-        self.layers.append(Layer(inputs, output, residual, node.kernel // 2, step, node.shuffle, factor))
+        step, reach = tile_side(algorithm, node.kernel), abs(offset) if stride > 1 else node.kernel // 2
+        self.layers.append(Layer(inputs, output, residual, reach, step, node.shuffle, factor, shrink=stride))
 
     def run(self, images: Tensor, dtype: torch.dtype, bgr: bool = False) -> tuple[Tensor, bool]:
         """[N, H, W, C] float32 or uint8 to [N, s*H, s*W, C'] in ``dtype``, float32 or uint8.
@@ -221,9 +231,9 @@ class CompiledExecutable(FrameExecutable):
 
     @torch.inference_mode()
     def __call__(self, x: Tensor) -> Tensor:
-        y, finite = self._network.run(x.permute(0, 2, 3, 1).float(), torch.float32)
+        y, finite = self._network.run(converted(x, torch.float32).permute(0, 2, 3, 1), torch.float32)
         # Integers cannot say so themselves.
-        return (y if finite else y.fill_(math.nan)).permute(0, 3, 1, 2).to(x.dtype)
+        return converted(y if finite else y.fill_(math.nan), x.dtype).permute(0, 3, 1, 2)
 
     @torch.inference_mode()
     def run_frames(self, frames: Tensor, gain: float, white: float, bgr: bool = False) -> tuple[Tensor, Tensor]:

@@ -34,11 +34,11 @@ class Layer:
 
     Attributes:
         inputs, output, residual: numbers of activations; residual None for none.
-        half: rows read above and below each row.
+        half: rows read above and below each row, or each ``shrink`` rows.
         step: rows of its tiles (before the shuffle).
         shuffle: rows written for each row.
         residual_factor: output rows for each row of the residual.
-        shrink: rows of the inputs that make one row, as in a pool; ``half`` is 0 then.
+        shrink: rows of the inputs that make one row, as in a pool.
         whole: reads all rows before it writes the first.
     """
 

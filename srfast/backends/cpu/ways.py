@@ -19,8 +19,8 @@ class Way:
 
     Attributes:
         dtype: float32 or bfloat16.
-        path: 'avx512', 'avx2' or 'portable' (srfast's kernels in that instruction set), 'amx' (srfast's kernels for
-            bfloat16), or 'onednn' (node by node through oneDNN).
+        path: 'avx512', 'avx2' or 'portable' (srfast's kernels in that instruction set), 'avx512_bf16' or 'amx' (srfast's
+            kernels for bfloat16), or 'onednn' (node by node through oneDNN).
     """
 
     dtype: torch.dtype
@@ -66,7 +66,7 @@ def ways(name: str) -> tuple[Way, ...]:
     own = [Way(torch.float32, path) for path in sets_of(name) if path != "portable" or name == "none"]
     found = [*own, Way(torch.float32, "onednn")]
     if CLASSES.index(name) >= CLASSES.index("avx512_bf16"):
-        found.append(Way(torch.bfloat16, "onednn"))
+        found += [Way(torch.bfloat16, "avx512_bf16"), Way(torch.bfloat16, "onednn")]
     if name == "amx":
         found.append(Way(torch.bfloat16, "amx"))
     return tuple(found)
@@ -89,7 +89,7 @@ def runnable(way: Way) -> Way:
     """``way`` where this machine has its kernels, else what stands for it: the machine's best set, or oneDNN."""
     if way.path == "onednn" or way.path in (*kernels.instruction_sets(), *kernels.lowp_sets()):
         return way
-    if way.path == "amx" or not kernels.instruction_sets():
+    if way.dtype == torch.bfloat16 or not kernels.instruction_sets():
         return Way(way.dtype, "onednn")
     return Way(way.dtype, kernels.default_instruction_set())
 

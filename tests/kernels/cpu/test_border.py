@@ -41,6 +41,8 @@ CONV = {
     "out_channels": 32,
     "kernel": 3,
     "shuffle": 1,
+    "stride": 1,
+    "offset": 0,
     "gain": 1.0,
     "low": float("-inf"),
     "high": float("inf"),
@@ -74,6 +76,7 @@ def test_a_convolution_that_fits_is_taken() -> None:
     _conv(residual=1, curve="prelu", slope=1)
     _conv(curve="prelu", slope=32, algorithm="winograd")
     _conv(curve="silu")
+    _conv(stride=3, offset=-2)
 
 
 @pytest.mark.parametrize(
@@ -86,6 +89,11 @@ def test_a_convolution_that_fits_is_taken() -> None:
         ("residual", {"residual": 7}),
         ("residual", {"residual": 2}),
         ("residual_factor", {"residual_factor": 0}),
+        ("stride", {"stride": 0}),
+        ("stride", {"stride": 3, "algorithm": "winograd"}),
+        ("kernel", {"stride": 2}),
+        ("offset", {"offset": 1}),
+        ("offset", {"stride": 3, "offset": -3}),
         ("weight", {"weight": 32 * 16 * 9 - 1}),
         ("bias", {"bias": 31}),
         ("slope", {"curve": "prelu", "slope": 2}),

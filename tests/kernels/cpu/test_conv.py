@@ -91,6 +91,9 @@ def _error(y: Tensor, x: Tensor, weight: Tensor, bias: Tensor, residual: Tensor 
         (16, 48, 3, "winograd"),
         (80, 96, 3, "winograd"),  # two chunks, a group and a half
         (144, 20, 3, "winograd"),
+        (64, 3, 3, "winograd"),  # along the rows only
+        (80, 4, 3, "winograd"),
+        (16, 1, 3, "winograd"),
         (64, 12, 5, "winograd"),
         (80, 72, 5, "winograd"),
         (16, 1, 9, "winograd"),
@@ -115,7 +118,7 @@ def test_sums(isa: str, channels: int, outputs: int, kernel: int, algorithm: str
 @pytest.mark.parametrize(
     ("algorithm", "outputs", "shuffle"),
     [
-        *(("winograd", *case) for case in [(64, 1), (256, 2), (12, 2), (48, 4), (27, 3)]),
+        *(("winograd", *case) for case in [(64, 1), (256, 2), (12, 2), (48, 4), (27, 3), (4, 2), (3, 1)]),
         *(("direct", *case) for case in [(64, 1), (256, 2), (12, 2), (48, 4), (27, 3)]),
         *(("fourier", *case) for case in [(32, 1), (12, 2), (32, 4), (27, 3)]),
     ],
@@ -176,6 +179,7 @@ def test_bytes_are_rounded_to_even_and_saturated(isa: str) -> None:
     [
         (64, 64, 3, "winograd"),
         (64, 80, 3, "winograd"),
+        (64, 3, 3, "winograd"),
         (80, 12, 5, "winograd"),
         (64, 3, 9, "winograd"),
         (16, 17, 17, "fourier"),
@@ -225,6 +229,7 @@ def test_non_finite_values_stay_visible(isa: str) -> None:
         ("winograd", 3, (64, 32, 32)),
         ("winograd", 3, (48, 16, 96)),
         ("winograd", 5, (32, 64)),
+        ("direct", 1, (16, 5)),
         ("fourier", 17, (16, 16)),
         ("direct", 1, (48, 48, 48, 48)),
         ("direct", 3, (64, 32, 32)),
@@ -246,8 +251,59 @@ def test_several_inputs_are_read_in_a_row(isa: str, algorithm: str, kernel: int,
     assert torch.equal(out, _run(isa, x, weight, bias, algorithm=algorithm))
 
 
+def _strided(isa: str, parts: list[Tensor], weight: Tensor, bias: Tensor, offset: int, lowp=None, **options) -> Tensor:
+    """A convolution with the stride of its kernel, of images that lie one after another, in steps of two rows."""
+    network, stride, r = cpu.Network(isa), weight.shape[2], options.get("shuffle", 1)
+    sources = [network.activation(part.shape[2], input=True) for part in parts]
+    height, width = (side // stride for side in parts[0].shape[:2])
+    target = network.activation(weight.shape[0] // r**2, output=True)
+    network.conv(sources, target, weight, bias, stride=stride, offset=offset, lowp=lowp, **options)
+    steps = [(-1 - i, 0, height * stride) for i in range(len(parts))]
+    steps += [(0, y, min(y + 2, height)) for y in range(0, height, 2)]
+    network.layout(height, width, scales=[stride] * len(parts) + [r], steps=steps)
+    out = torch.full((height * r, width * r, weight.shape[0] // r**2), float("nan"))
+    assert network.run(parts, [out], 2)
+    return out
+
+
+def _strided_sums(x: Tensor, weight: Tensor, bias: Tensor, offset: int) -> Tensor:
+    """The same in float64 by PyTorch, with zeros beyond the image."""
+    stride = weight.shape[2]
+    image = torch.nn.functional.pad(x.double().permute(2, 0, 1), [stride] * 4)[:, stride + offset :, stride + offset :]
+    height, width = (side // stride for side in x.shape[:2])
+    sums = torch.nn.functional.conv2d(image[None], weight.double(), bias.double(), stride)
+    return sums[0, :, :height, :width].permute(1, 2, 0)
+
+
 @pytest.mark.parametrize("isa", cpu.instruction_sets())
-@pytest.mark.parametrize(("kernel", "rows"), [(5, 4), (5, 8), (5, 12), (9, 3), (9, 6), (9, 12)])
+@pytest.mark.parametrize("size", [(1, 1), (3, 2), (5, 30)])
+@pytest.mark.parametrize(
+    ("parts", "outputs", "stride", "offset"),
+    [((64,), 64, 2, 0), ((32,), 40, 2, -1), ((5,), 7, 2, 1), ((16, 3), 20, 3, -2), ((16,), 100, 4, 3)],
+)
+def test_a_stride_reads_squares_side_by_side(
+    isa: str, parts: tuple[int, ...], outputs: int, stride: int, offset: int, size: tuple[int, int]
+) -> None:
+    x, weight, bias = _case(sum(parts), outputs, stride, (size[0] * stride, size[1] * stride))
+    y = _strided(isa, list(x.split(parts, 2)), weight, bias, offset)
+    assert (y - _strided_sums(x, weight, bias, offset)).abs().max() < 3e-5
+
+
+@pytest.mark.parametrize("isa", [isa for isa in cpu.lowp_sets() if "int8" not in isa and isa != "vnni"])
+@pytest.mark.parametrize("size", [(1, 1), (3, 2), (5, 70)])
+@pytest.mark.parametrize(
+    ("parts", "outputs", "stride", "offset"), [((64,), 64, 2, 0), ((32, 64), 48, 2, -1), ((32,), 20, 3, 2)]
+)
+def test_a_stride_in_bfloat16(
+    isa: str, parts: tuple[int, ...], outputs: int, stride: int, offset: int, size: tuple[int, int]
+) -> None:
+    x, weight, bias = _case(sum(parts), outputs, stride, (size[0] * stride, size[1] * stride))
+    y = _strided(isa, list(x.split(parts, 2)), weight, bias, offset, cpu.LowPrecision())
+    assert (y - _strided_sums(x.bfloat16(), weight.bfloat16(), bias, offset)).abs().max() < 3e-5
+
+
+@pytest.mark.parametrize("isa", cpu.instruction_sets())
+@pytest.mark.parametrize(("kernel", "rows"), [(3, 4), (3, 8), (5, 4), (5, 8), (5, 12), (9, 3), (9, 6), (9, 12)])
 def test_unfinished_sums_go_on_in_the_next_step(isa: str, kernel: int, rows: int) -> None:
     case = _case(16, 12 if kernel == 5 else 3, kernel, (21, 30))
     whole = _run(isa, *case, algorithm="winograd")
