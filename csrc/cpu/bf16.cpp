@@ -68,7 +68,8 @@ struct Bf16 {
     }
 
     template <int N>
-    static void panel(const Conv& conv, const Element* const* rows, const std::uint8_t* weights, int count, float* sums) {
+    static void panel(const Conv& conv, const Element* const* rows, const std::uint8_t* weights, int count,
+                      float* sums) {
         for (int p = 0; p < count; p += step, sums += step * kGroup) {
             __m512 acc[step][N];
             multiply_pairs(acc, conv, rows, static_cast<std::ptrdiff_t>(p) * conv.advance(), weights);

@@ -14,8 +14,7 @@ inline bool convert_bf16(const float* from, int channels, std::uint16_t* to) {
         const __m512i bits = _mm512_castps_si512(x);
         const __m512i odd = _mm512_and_si512(_mm512_srli_epi32(bits, 16), _mm512_set1_epi32(1));
         const __m512i rounded = _mm512_add_epi32(_mm512_add_epi32(bits, _mm512_set1_epi32(0x7fff)), odd);
-        _mm256_storeu_si256(reinterpret_cast<__m256i*>(to + c),
-                            _mm512_cvtepi32_epi16(_mm512_srli_epi32(rounded, 16)));
+        _mm256_storeu_si256(reinterpret_cast<__m256i*>(to + c), _mm512_cvtepi32_epi16(_mm512_srli_epi32(rounded, 16)));
     }
     return bad == 0;
 }

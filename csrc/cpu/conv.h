@@ -116,9 +116,9 @@ struct Conv {
     std::size_t carry(int width) const {
         if (split())
             return static_cast<std::size_t>(3 * kSplitStep * split_pitch((width + kSplitStep - 1) / kSplitStep));
-        return stacked()
-                   ? static_cast<std::size_t>((out_channels + group() - 1) / group()) * kernel * 16 * ((width + 3) / 4 * 4)
-                   : 0;
+        return stacked() ? static_cast<std::size_t>((out_channels + group() - 1) / group()) * kernel * 16 *
+                               ((width + 3) / 4 * 4)
+                         : 0;
     }
     // Where output `index` of the kernels' order (row phase, column phase, channel) is in PyTorch's (channel, phases).
     int source_output(int index) const {

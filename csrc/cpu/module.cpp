@@ -43,25 +43,9 @@ ConvSpec conv_spec(std::vector<int> inputs, int output, std::optional<int> resid
                    FloatView weight, FloatView bias, Curve curve, FloatView slope, int out_channels, int kernel,
                    int shuffle, int stride, int offset, double gain, double low, double high, Algorithm algorithm,
                    double input_inverse, int input_zero) {
-    return {std::move(inputs),
-            output,
-            residual,
-            residual_factor,
-            weight,
-            bias,
-            curve,
-            slope,
-            out_channels,
-            kernel,
-            shuffle,
-            stride,
-            offset,
-            gain,
-            low,
-            high,
-            algorithm,
-            input_inverse,
-            input_zero};
+    return {std::move(inputs), output,        residual,  residual_factor, weight, bias, curve, slope,
+            out_channels,      kernel,        shuffle,   stride,          offset, gain, low,   high,
+            algorithm,         input_inverse, input_zero};
 }
 
 NodeSpec node_spec(std::vector<int> inputs, int output, Operation operation, int factor, int offset, int reach,
@@ -134,8 +118,9 @@ void bind_structs(py::module_& m) {
         .def_readonly("last", &Caches::last, "the last level, which cores share");
     py::class_<FloatView>(m, "FloatView", py::module_local(), "Float32 values of the caller; nothing keeps them alive.")
         .def(py::init(&float_view), py::kw_only(), "address"_a, "count"_a);
-    py::class_<Program::Buffer>(m, "Buffer", py::module_local(),
-                                "An input or output: [H, W, C]; nothing keeps it alive. Outputs are contiguous, whatever they say.")
+    py::class_<Program::Buffer>(
+        m, "Buffer", py::module_local(),
+        "An input or output: [H, W, C]; nothing keeps it alive. Outputs are contiguous, whatever they say.")
         .def(py::init(&buffer), py::kw_only(), "address"_a, "element"_a, "row"_a, "column"_a, "channel"_a);
     py::class_<Program::Step>(m, "Step", py::module_local(),
                               "Rows of a layer, or for layer -1 - i, of input i being loaded.")
@@ -149,8 +134,8 @@ void bind_structs(py::module_& m) {
         .def_readonly("waits", &Program::Seconds::waits);
     py::class_<ConvSpec>(m, "ConvSpec", py::module_local(), "A convolution that a program is asked for.")
         .def(py::init(&conv_spec), py::kw_only(), "inputs"_a, "output"_a, "residual"_a, "residual_factor"_a, "weight"_a,
-             "bias"_a, "curve"_a, "slope"_a, "out_channels"_a, "kernel"_a, "shuffle"_a, "stride"_a, "offset"_a, "gain"_a, "low"_a, "high"_a,
-             "algorithm"_a, "input_inverse"_a, "input_zero"_a);
+             "bias"_a, "curve"_a, "slope"_a, "out_channels"_a, "kernel"_a, "shuffle"_a, "stride"_a, "offset"_a,
+             "gain"_a, "low"_a, "high"_a, "algorithm"_a, "input_inverse"_a, "input_zero"_a);
     py::class_<NodeSpec>(m, "NodeSpec", py::module_local(), "Any other operation that a program is asked for.")
         .def(py::init(&node_spec), py::kw_only(), "inputs"_a, "output"_a, "operation"_a, "factor"_a, "offset"_a,
              "reach"_a, "curve"_a, "low"_a, "high"_a, "eps"_a, "channels"_a, "groups"_a, "inset"_a, "centred"_a,

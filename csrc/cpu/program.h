@@ -25,9 +25,7 @@ public:
         int shrink() const { return is_node() ? node.shrink() : conv.stride; }
         int grow() const { return is_node() ? node.grow() : conv.shuffle; }
         // Rows that are read beyond those of the results, at most, on each side.
-        int reach() const {
-            return is_node() ? node.reach : conv.stride > 1 ? std::abs(conv.offset) : conv.kernel / 2;
-        }
+        int reach() const { return is_node() ? node.reach : conv.stride > 1 ? std::abs(conv.offset) : conv.kernel / 2; }
         int step() const { return is_node() ? 1 : conv.step(); }
     };
     // Rows first..last of a layer, or for layer -1 - i, of input i being loaded.

@@ -41,7 +41,8 @@ void check_algorithm(const Program& program, const ConvSpec& spec, int in_channe
     if (spec.algorithm == Algorithm::lowp) {
         if (program.kernels().lowp == LowPrecision::none)
             fail("algorithm", "this instruction set has no low-precision convolutions");
-        if (!lowp_fits(spec.kernel, in_channels, spec.stride)) fail("algorithm", "no low-precision kernel for " + shape);
+        if (!lowp_fits(spec.kernel, in_channels, spec.stride))
+            fail("algorithm", "no low-precision kernel for " + shape);
         return;
     }
     if (spec.stride > 1) fail("stride", "only direct convolutions have one of more than 1");
@@ -69,7 +70,8 @@ Program::Layer make_layer(const Program& program, const ConvSpec& spec) {
     if (spec.stride == 1 ? spec.kernel % 2 == 0 : spec.kernel != spec.stride)
         fail("kernel", "it is odd, or the stride of more than 1, not " + text(spec.kernel));
     if (std::abs(spec.offset) >= spec.stride)
-        fail("offset", "it is less than the stride " + text(spec.stride) + " in either direction, not " + text(spec.offset));
+        fail("offset",
+             "it is less than the stride " + text(spec.stride) + " in either direction, not " + text(spec.offset));
     if (result * spec.shuffle * spec.shuffle != spec.out_channels)
         fail("out_channels", text(spec.out_channels) + " shuffled by " + text(spec.shuffle) +
                                  " do not make the output's " + text(result) + " channels");

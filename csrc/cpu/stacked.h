@@ -100,7 +100,8 @@ void line(const Conv& conv, const Task& task, const Group& group, int y, int x, 
                            chunk, products + f * kLinePitch, next);
     }
     for (int t = 0; t < count; ++t)
-        line_out<Rows>(group, vectors, y, task.sources[0].height, products + t * kGroup, carry + t * kStep * kCarried, slot);
+        line_out<Rows>(group, vectors, y, task.sources[0].height, products + t * kGroup, carry + t * kStep * kCarried,
+                       slot);
 }
 
 template <int Rows>
@@ -112,7 +113,8 @@ void run_stacked(const Conv& conv, const Task& task) {
     const int begin = task.first == 0 ? 0 : task.first + half;
     const int end = task.last + half < height ? task.last + half : height;
     const int whole = (Rows * group_of(conv, 0).outputs + Vec::width - 1) / Vec::width;
-    const std::ptrdiff_t group_weights = static_cast<std::ptrdiff_t>(line_of(Rows)) * whole * Vec::width * conv.in_channels;
+    const std::ptrdiff_t group_weights =
+        static_cast<std::ptrdiff_t>(line_of(Rows)) * whole * Vec::width * conv.in_channels;
     // Parts are columns, so that the thread that begins a row's sums finishes them.
     const auto share_of = [&](int index) {
         return GroupedParts(Parts(columns, unit, kLineBlock, index, task.count), groups(conv));
