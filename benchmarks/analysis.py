@@ -53,15 +53,18 @@ class Ratio:
         return len(self.runs) > 1 and max(self.runs) <= (1 + AGREE) * min(self.runs)
 
 
-def ratios(record: Record) -> list[Ratio]:
-    """Of all paired groups, each contender against the group's first."""
+def ratios(record: Record, base: str | None = None) -> list[Ratio]:
+    """Of all paired groups, each contender against the group's first, or against ``base`` where that took part."""
     groups: dict[tuple[str, str, str, int], list[Measurement]] = {}
     for measurement in record.measurements:
         if measurement.suite in PAIRED:
             groups.setdefault(measurement.key, []).append(measurement)
     taken: dict[tuple[str, str, str, str], list[list[float]]] = {}
-    for (suite, subject, case, _), (ours, *others) in sorted(groups.items(), key=lambda item: item[0][3]):
-        for other in others:
+    for (suite, subject, case, _), (first, *rest) in sorted(groups.items(), key=lambda item: item[0][3]):
+        ours = first if base is None else next((m for m in rest if m.contender == base), None)
+        if ours is None:
+            continue
+        for other in (m for m in (first, *rest) if m is not ours):
             each = [b / a for a, b in zip(ours.samples, other.samples, strict=True)]
             taken.setdefault((suite, subject, case, other.contender), []).append(each)
     found = []
@@ -81,14 +84,18 @@ def computes_in_half(contender: str) -> bool:
     return _HALF.search(contender) is not None
 
 
-def fastest_others(record: Record, suite: str, *, half: bool = True) -> dict[tuple[str, str], Ratio]:
+def fastest_others(
+    record: Record, suite: str, *, half: bool = True, base: str | None = None
+) -> dict[tuple[str, str], Ratio]:
     """(subject, case) -> srfast against the fastest of the others; without ``half``, of those that compute in float32.
+
+    ``base`` is another contender of srfast's than the first.
 
     Cases are left out in which a contender was faster in its trial than any that was measured, but too slow to take part.
     """
     taken, ours = times(record, suite), _OURS.match
     found: dict[tuple[str, str], Ratio] = {}
-    for ratio in ratios(record):
+    for ratio in ratios(record, base):
         key = ratio.subject, ratio.case
         if (
             ratio.suite == suite

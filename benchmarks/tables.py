@@ -5,6 +5,7 @@ from __future__ import annotations
 from statistics import median
 
 from benchmarks.analysis import Ratio, ceiling, disagreements, fastest_others, percentiles, ratios, times
+from benchmarks.contenders import OURS_BF16
 from benchmarks.record import Quality, Record
 from benchmarks.subjects import NETWORKS
 
@@ -93,17 +94,22 @@ def headline(record: Record) -> list[tuple[str, str]]:
 
 
 def sizes(record: Record) -> list[str]:
-    """Every network at every size against the fastest of the others."""
+    """Every network at every size against the fastest of the others, and in bfloat16 where srfast was measured in that too."""
     taken, found = times(record, "network"), fastest_others(record, "network")
+    halves = fastest_others(record, "network", base=OURS_BF16)
     lines: list[str] = []
     for (subject, case), ratio in sorted(found.items(), key=lambda item: (item[0][0], _pixels(item[0][1]))):
         if not lines:
-            lines = [
-                "| network, image | srfast, ms | fastest other | srfast is so many times as fast |",
-                "|---" * 4 + "|",
-            ]
+            lines = ["| network, image | srfast, ms | fastest other | srfast is so many times as fast |"]
+            lines[0] += " srfast bf16, ms | so many times as fast |" if halves else ""
+            lines.append("|---" * (lines[0].count("|") - 1) + "|")
         ours = next(iter(taken[subject, case].values()))
-        lines.append(f"| {subject}, {case} | {_milliseconds(median(ours))} | {ratio.contender} | {quoted(ratio)} |")
+        cells = [f"{subject}, {case}", _milliseconds(median(ours)), ratio.contender, quoted(ratio)]
+        if (half := halves.get((subject, case))) is not None:
+            cells += [_milliseconds(median(taken[subject, case][OURS_BF16])), quoted(half)]
+        elif halves:
+            cells += ["-", "-"]
+        lines.append(f"| {' | '.join(cells)} |")
     return lines
 
 
