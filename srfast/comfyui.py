@@ -21,7 +21,15 @@ CATEGORY = "srfast"
 MODEL = "UPSCALER_SRFAST"  # the type of a wire between these nodes
 _AUTO = "auto"
 _OUTSIDE = (ImportError, AttributeError)  # what ComfyUI's own modules raise where this does not run inside of it
-_SHIPPED = ("compact_x4", "compact_x2", "srresnet_x4", "srresnet_x2", "srgan_x4")
+_SHIPPED = (
+    "compact_x4",
+    "compact_x2",
+    "compact_footage_x4",
+    "compact_footage_x2",
+    "srresnet_x4",
+    "srresnet_x2",
+    "srgan_x4",
+)
 
 
 class LoadModel:

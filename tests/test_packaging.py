@@ -13,7 +13,9 @@ from pathlib import Path
 import pytest
 
 from srfast._version import __version__
+from srfast.comfyui import LoadModel
 from srfast.errors import MissingDependencyError
+from srfast.service.config import SHIPPED
 from srfast.video.source import require_av
 from tests.helpers import counts
 
@@ -166,6 +168,8 @@ def test_the_pythons_are_the_same_everywhere() -> None:
 
 def test_weights_fit() -> None:
     files = list((REPOSITORY / "srfast" / "weights").glob("*.safetensors"))
-    assert {p.stem for p in files} == {"srresnet_x4", "srresnet_x2", "compact_x4", "compact_x2", "srgan_x4"}
+    names = {p.stem for p in files}
+    assert names == set(SHIPPED)
+    assert names == set(LoadModel.INPUT_TYPES()["required"]["name"][0])
     assert sum(p.stat().st_size for p in files) <= 16_000_000
     assert all(p.with_suffix(".md").is_file() for p in files)

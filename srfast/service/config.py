@@ -10,7 +10,15 @@ from srfast.errors import InputError
 from srfast.video.settings import Encoding
 from srfast.video.untrusted import Limits
 
-SHIPPED = ("compact_x2", "compact_x4", "srresnet_x2", "srresnet_x4", "srgan_x4")
+SHIPPED = (
+    "compact_x2",
+    "compact_x4",
+    "compact_footage_x2",
+    "compact_footage_x4",
+    "srresnet_x2",
+    "srresnet_x4",
+    "srgan_x4",
+)
 CODECS = ("libx264", "libx265", "libsvtav1", "libvpx-vp9", "ffv1", "prores_ks")
 CONTAINERS = ("mp4", "mkv", "webm", "mov")
 IMAGES = ("png", "jpg", "webp")

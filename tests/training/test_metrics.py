@@ -125,6 +125,21 @@ def test_shipped_weights_beat_bicubic(data_folder: Path, name: str, gain: float)
     assert all(ours[image]["PSNR-Y"] > bicubic[image]["PSNR-Y"] for image in ours)
 
 
+@pytest.mark.parametrize("scale", [2, 4])
+def test_shipped_footage_networks_mend_what_videos_suffer(data_folder: Path, scale: int) -> None:
+    """And are for nothing else: on clean pictures the plain network is closer."""
+    from srfast.checkpoint import load_model
+
+    folder = data_folder / "eval" / "Set5" / "HR"
+    plain, footage = (load_model(f"compact{kind}_x{scale}").module for kind in ("", "_footage"))
+
+    def psnr(model: torch.nn.Module, degradation: str) -> float:
+        return means(evaluate(model, folder, scale, degradation=degradation).values())["PSNR-Y"]
+
+    assert psnr(footage, "footage") > psnr(plain, "footage") + 0.5
+    assert psnr(plain, "bicubic") > psnr(footage, "bicubic")
+
+
 def test_the_shipped_srgan_looks_more_natural_than_srresnet(data_folder: Path) -> None:
     from srfast.checkpoint import load_model
 
