@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from srfast.backends.cpu.gates import with_gated_sums
-from srfast.kernels.cpu import fourier_fits, winograd_fits
+from srfast.kernels.cpu import fourier_fits, lowp_fits, winograd_fits
 from srfast.models.subpixel import conv_after_shuffle
 from srfast.plan import Conv, Node, Plan, Shape, Shuffle, Unshuffle
 from srfast.plan.passes import with_ending_apart
@@ -91,23 +91,26 @@ class MovedShuffle(Shuffle):
         return [((span[0] - self.offset) // self.factor, (span[1] - 1 - self.offset) // self.factor + 1)]
 
 
-def squares_read(plan: Plan, shapes: Mapping[str, Shape]) -> dict[str, Unshuffle]:
+def squares_read(plan: Plan, shapes: Mapping[str, Shape], lowp: Collection[str] = ()) -> dict[str, Unshuffle]:
     """Pixel unshuffles that only 1x1 convolutions read, by their outputs: these read the squares where they are.
 
     Args:
         plan: in the operations of the kernels.
         shapes: of its activations.
+        lowp: outputs of convolutions in a low-precision type, whose kernels do not read every square.
     """
     found = {}
     for node in plan.nodes:
         if isinstance(node, Unshuffle) and node.output != plan.output:
-            readers = plan.users(node.output)
+            readers, side = plan.users(node.output), node.factor
+            fits = lowp_fits(side, shapes[node.input].channels, side)
             if readers and all(
                 isinstance(n, Conv)
                 and n.sources == (node.output,)
                 and n.kernel == 1
                 and n.residual != node.output
                 and algorithm_of(n, shapes) == "direct"
+                and (fits or n.output not in lowp)
                 for n in readers
             ):
                 found[node.output] = node

@@ -48,7 +48,7 @@ class CompiledNetwork:
         self._lowp = dict(lowp or {})
         self.plan = plan = lowered(plan, winograd=winograd, lowp=self._lowp)
         shapes, small = plan.shapes(), enlarged_residuals(plan)
-        self._squares = squares_read(plan, shapes)
+        self._squares = squares_read(plan, shapes, self._lowp)
         # What convolutions make on the way is nowhere in memory.
         nodes = [node for node in plan.nodes if node.output not in small and node.output not in self._squares]
         names = [plan.input, *(node.output for node in nodes)]
