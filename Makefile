@@ -10,6 +10,9 @@ CLASSES := avx512_bf16 amx
 OF_CLASSES := tests/engine tests/test_upscaler.py $(addprefix tests/cli/test_,cli.py models.py queue.py size.py tune.py) \
 	tests/video/test_matrix.py tests/backends/cpu/test_choice.py
 
+# The compiled modules of a checkout, one for each of these folders of csrc/.
+BUILT := $(addprefix $(VENV)/built-,cpu video cuda)
+
 .PHONY: demo test test-classes page browser lint types docs gate sanitize bench bench-report clean
 
 demo: $(VENV)/installed
@@ -17,11 +20,11 @@ demo: $(VENV)/installed
 
 # Two files at a time at most, as kernels use all cores themselves; threads that wait leave the cores to the others. The
 # order is that of tests/conftest.py: long files first, so that none begins as the other worker ends.
-test: $(VENV)/installed-dev
+test: $(VENV)/installed-dev $(BUILT)
 	OMP_WAIT_POLICY=passive $(BIN)/python -m pytest -n auto --maxprocesses 2 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 # The tests that drive a browser. `make test` has them too where all they need is there, and else skips them.
-page: $(VENV)/installed-page browser
+page: $(VENV)/installed-page $(BUILT) browser
 	SRFAST_REQUIRE_BROWSER=1 $(BIN)/python -m pytest tests/service/test_page.py tests/cli/test_compare_browser.py $(ARGS)
 
 browser:
@@ -29,7 +32,7 @@ browser:
 
 test-classes: $(CLASSES:%=test-class-%)
 
-test-class-%: $(VENV)/installed-dev
+test-class-%: $(VENV)/installed-dev $(BUILT)
 	SRFAST_CPU=$* $(BIN)/python -m pytest -q -p no:cacheprovider $(OF_CLASSES)
 
 lint: $(VENV)/installed-dev
@@ -47,7 +50,7 @@ docs: $(VENV)/installed-dev
 
 # Two passes, to show repeatability, into benchmarks/records/; ONLY chooses pieces (a -k expression of pytest), and
 # ARGS goes on, as ARGS="--gate 'flock /tmp/lock'" on a machine that others use too.
-bench: $(VENV)/installed-bench
+bench: $(VENV)/installed-bench $(BUILT)
 	for run in 1 2; do $(BIN)/python -W ignore -m pytest -p no:cacheprovider benchmarks --record auto --run $$run \
 		$(if $(ONLY),-k "$(ONLY)") $(ARGS) || exit 1; done
 	$(BIN)/python -m benchmarks.compare
@@ -81,7 +84,26 @@ $(VENV)/installed $(VENV)/installed-dev $(VENV)/installed-page $(VENV)/installed
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@echo "installing into $(VENV) (a few minutes the first time)"
 	@$(PIP) install --no-compile -c constraints.txt -e '.$(EXTRAS)'
-	@touch $@ $(VENV)/installed $(if $(EXTRAS),$(VENV)/installed-dev)
+	@touch $@ $(BUILT) $(VENV)/installed $(if $(EXTRAS),$(VENV)/installed-dev)
+
+# After a change to its sources a module is built again, and only that one: CUDA takes minutes. The recipe looks at the times
+# itself, as make did so before the installation, which builds them all. setup.py takes a failed build for a warning, and the
+# tests must not go on with the module of before.
+$(VENV)/built-cpu: MODULE := _cpu
+$(VENV)/built-video: MODULE := _ffmpeg
+$(VENV)/built-cuda: MODULE := _cuda
+$(VENV)/built-cpu: $(wildcard csrc/cpu/*)
+$(VENV)/built-video: $(wildcard csrc/video/*)
+$(VENV)/built-cuda: $(wildcard csrc/cuda/*)
+$(BUILT): $(VENV)/built-%: | $(VENV)/installed-dev
+	@if test -e $@ && test -z "$$(find $^ -newer $@)"; then exit 0; fi; \
+	echo "building srfast.$(MODULE), whose sources have changed"; \
+	rm -rf build/before build/lib*/srfast/$(MODULE).*.so; mkdir -p build/before; mv srfast/$(MODULE).*.so build/before 2>/dev/null; \
+	env $(foreach other,$(filter-out $*,cpu video cuda),SRFAST_BUILD_$(shell echo $(other) | tr a-z A-Z)=0) \
+		$(BIN)/python setup.py -q build_ext --inplace; \
+	ls srfast/$(MODULE).*.so >/dev/null 2>&1 || ! mv build/before/*.so srfast 2>/dev/null || \
+		{ echo "srfast.$(MODULE) did not build; the one of before is still there"; exit 1; }
+	@touch $@
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info demo-output

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -148,6 +149,22 @@ def test_each_module_can_be_left_out(tmp_path: Path) -> None:
     assert "CUDA kernels are not built" in done.stdout
     assert "hears FFmpeg is not built" in done.stdout
     assert not list(tmp_path.rglob("*.so"))
+
+
+@pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")
+@pytest.mark.parametrize(("folder", "module"), [("cpu", "_cpu"), ("video", "_ffmpeg"), ("cuda", "_cuda")])
+def test_a_changed_source_builds_its_module_before_the_tests(folder: str, module: str) -> None:
+    source = next((REPOSITORY / "csrc" / folder).glob("*.cpp")).relative_to(REPOSITORY)
+    others = [other for other in ("cpu", "video", "cuda") if other != folder]
+    # -W takes a file as changed now, -o another as too old to matter.
+    as_if = ["-W", str(source), *(word for other in others for word in ("-o", f".venv/built-{other}"))]
+    for target in ("test", "test-class-amx", "page", "bench"):
+        told = subprocess.run(
+            ["make", "-n", *as_if, target], cwd=REPOSITORY, capture_output=True, text=True, check=True
+        )
+        assert f"building srfast.{module}," in told.stdout
+        assert told.stdout.index("build_ext") < told.stdout.index("pytest")
+        assert set(re.findall(r"SRFAST_BUILD_(\w+)=0", told.stdout)) == {other.upper() for other in others}
 
 
 def test_no_compiler_contracts_sums() -> None:

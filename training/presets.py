@@ -172,18 +172,6 @@ UGAN_FINE = replace(
     save_every=50,
     log_every=10,
 )
-UGAN_SMALL = replace(
-    UGAN,
-    **{**SMALL_GAN, "patch": 24, "pixel_weight": 4.0},
-    channels=16,
-    growth=8,
-    blocks=2,
-    iterations=400,
-    lr=5e-4,
-    lr_discriminator=2e-4,
-    class_weight=0.1,
-    ema=0.95,
-)
 ESRGAN_SMALL = replace(
     ESRGAN, **SMALL_GAN, **SMALL_RRDB, iterations=200, lr_discriminator=2e-4, discriminator_norm="none", ema=0.95
 )
@@ -216,8 +204,6 @@ PRESETS: dict[str, Config] = {
     "ugan_quick_x2": replace(UGAN_QUICK, scale=2),
     "ugan_fine_x4": UGAN_FINE,
     "ugan_fine_x2": replace(UGAN_FINE, scale=2),
-    "ugan_small_x4": replace(UGAN_SMALL, patch=12),
-    "ugan_small_x2": replace(UGAN_SMALL, scale=2),
     "rrdb_x4": RRDB,
     "rrdb_small_x4": RRDB_SMALL,
     "ablation_gan_x4": ABLATION_GAN,
