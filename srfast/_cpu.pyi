@@ -49,8 +49,10 @@ class Curve(_Enum):
     none: ClassVar[Curve]
 
 class Element(_Enum):
+    __members__: ClassVar[dict[str, Element]]  # type: ignore[assignment]
     float32: ClassVar[Element]
     uint8: ClassVar[Element]
+    uint16: ClassVar[Element]
 
 class Caches:
     @property

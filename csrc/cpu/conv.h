@@ -29,12 +29,16 @@ struct CacheLines {
 using Floats = std::vector<float, CacheLines<float>>;
 using Bytes = std::vector<std::uint8_t, CacheLines<std::uint8_t>>;
 
+// White of 16 bits, as a multiple of white of 8 bits.
+constexpr float kWord = 257.0f;
+
 // Rows of an image in memory; rows outside the image read as zeros.
 // Every row has zeroed columns left and right of the image, as many as its readers reach for.
 struct Image {
     float* base = nullptr;
     std::uint8_t* bytes = nullptr;          // instead of base: results are stored rounded and saturated
-    const std::ptrdiff_t* slots = nullptr;  // of every row: floats (bytes) from base to its column 0
+    std::uint16_t* words = nullptr;         // instead of base: the same, kWord times as large
+    const std::ptrdiff_t* slots = nullptr;  // of every row: values from base, bytes or words to its column 0
     const float* zeros = nullptr;           // column 0 of a row of zeros
     int height = 0, width = 0, channels = 0;
 

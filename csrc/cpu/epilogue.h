@@ -6,6 +6,7 @@
 
 #include <cmath>
 #include <cstring>
+#include <limits>
 
 namespace {
 
@@ -64,13 +65,27 @@ SRFAST_INLINE void finish_vectors(const Conv& conv, const Task& task, int y, int
     }
 }
 
-inline std::uint8_t to_byte(float value) {
+// Rounded to even and saturated; NaN is 0.
+template <class T>
+inline T to_integer(float value) {
+    constexpr float most = std::numeric_limits<T>::max();
     value = value > 0.0f ? value : 0.0f;
-    value = value < 255.0f ? value : 255.0f;
-    return static_cast<std::uint8_t>(std::lrintf(value));
+    value = value < most ? value : most;
+    return static_cast<T>(std::lrintf(value));
 }
 
-// The general form, for outputs that do not fill vectors, for enlarged residuals and for bytes.
+// Results to bytes or words, `at` values from the first. False where one of them was NaN or infinite.
+inline bool store_integers(const Image& out, std::ptrdiff_t at, const float* values, int count) {
+    bool finite = true;
+    for (int i = 0; i < count; ++i) finite &= values[i] - values[i] == 0.0f;
+    if (out.bytes)
+        for (int i = 0; i < count; ++i) out.bytes[at + i] = to_integer<std::uint8_t>(values[i]);
+    else
+        for (int i = 0; i < count; ++i) out.words[at + i] = to_integer<std::uint16_t>(values[i] * srfast::kWord);
+    return finite;
+}
+
+// The general form, for outputs that do not fill vectors, for enlarged residuals and for integers.
 void finish_scalars(const Conv& conv, const Task& task, int y, int x, int pixels, float* sums, int pitch,
                     const Group& group) {
     const Image& out = *task.out;
@@ -112,13 +127,10 @@ void finish_scalars(const Conv& conv, const Task& task, int y, int x, int pixels
                     f = f < conv.low ? conv.low : (f > conv.high ? conv.high : f);
                 }
             const std::ptrdiff_t at = out.slots[row] + static_cast<std::ptrdiff_t>(x + p) * run + offset;
-            if (out.bytes)
-                for (int i = 0; i < length; ++i) {
-                    out.bytes[at + i] = to_byte(value[i]);
-                    finite &= value[i] - value[i] == 0.0f;
-                }
-            else
+            if (out.base)
                 std::memcpy(out.base + at, value, sizeof(float) * static_cast<std::size_t>(length));
+            else
+                finite &= store_integers(out, at, value, length);
             output += length;
             value += length;
             left -= length;
@@ -129,8 +141,7 @@ void finish_scalars(const Conv& conv, const Task& task, int y, int x, int pixels
 
 // Whether the outputs of a group are whole vectors in memory, of float32, and a residual of the same size is added.
 inline bool fills_vectors(const Conv& conv, const Image& out, const Group& group) {
-    return conv.row_run() % Vec::width == 0 && group.outputs % Vec::width == 0 && !out.bytes &&
-           conv.residual_factor == 1;
+    return conv.row_run() % Vec::width == 0 && group.outputs % Vec::width == 0 && out.base && conv.residual_factor == 1;
 }
 
 // Fetches into L2, while sums are formed, where the results of a few pixels will be stored and what will be added to them: outputs

@@ -109,7 +109,8 @@ void bind_enums(py::module_& m) {
         .value("none", Curve::none);
     py::enum_<Program::Element>(m, "Element", py::module_local(), "The type of a buffer's values.")
         .value("float32", Program::Element::float32)
-        .value("uint8", Program::Element::uint8);
+        .value("uint8", Program::Element::uint8)
+        .value("uint16", Program::Element::uint16);
 }
 
 void bind_structs(py::module_& m) {

@@ -73,6 +73,7 @@ bool Program::run(const std::vector<Buffer>& inputs, const std::vector<Buffer>& 
         }
         out.base = to.element == Element::float32 ? static_cast<float*>(to.data) : nullptr;
         out.bytes = to.element == Element::uint8 ? static_cast<std::uint8_t*>(to.data) : nullptr;
+        out.words = to.element == Element::uint16 ? static_cast<std::uint16_t*>(to.data) : nullptr;
     }
     if (given != outputs.size() || taken != inputs.size()) fail("wrong number of inputs or outputs");
     threads = std::max(threads, 1);
@@ -164,24 +165,29 @@ void Program::store(const Image& from, float* to) const {
 
 namespace {
 
+float as_float(float value) { return value; }
+float as_float(std::uint8_t value) { return value; }
+float as_float(std::uint16_t value) { return value * (1.0f / kWord); }
+
 // Row `y` of an input as float32 values, pixel by pixel.
 template <class T>
 void load_row(const Program::Buffer& from, int y, int width, int channels, float* to) {
     const T* row = static_cast<const T*>(from.data) + y * from.row;
     if (from.channel == 1 && from.column == channels) {
-        std::copy(row, row + static_cast<std::ptrdiff_t>(width) * channels, to);
+        for (std::ptrdiff_t i = 0; i < static_cast<std::ptrdiff_t>(width) * channels; ++i) to[i] = as_float(row[i]);
         return;
     }
     for (int c = 0; c < channels; ++c)
         for (int x = 0; x < width; ++x)
-            to[static_cast<std::ptrdiff_t>(x) * channels + c] =
-                static_cast<float>(row[x * from.column + c * from.channel]);
+            to[static_cast<std::ptrdiff_t>(x) * channels + c] = as_float(row[x * from.column + c * from.channel]);
 }
 
 }  // namespace
 
 void Program::load(const Buffer& from, const Image& to, int first, int last) const {
-    const auto load = from.element == Element::float32 ? load_row<float> : load_row<std::uint8_t>;
+    const auto load = from.element == Element::float32 ? load_row<float>
+                      : from.element == Element::uint8 ? load_row<std::uint8_t>
+                                                       : load_row<std::uint16_t>;
     for (int y = first; y < last; ++y) load(from, y, to.width, to.channels, to.base + to.slots[y]);
 }
 

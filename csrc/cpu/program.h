@@ -37,7 +37,8 @@ public:
         int height = 0, width = 0;
         std::vector<int> scales;
     };
-    enum class Element { float32, uint8 };
+    // Integers of 16 bits stand for a kWord-th part: white is 255 in every type.
+    enum class Element { float32, uint8, uint16 };
     // The caller's memory of an input or output.
     struct Buffer {
         void* data;  // [H, W, C], where the first value is
@@ -65,7 +66,7 @@ public:
     std::size_t working_bytes(const Size& size, const std::vector<Step>& steps) const;
 
     // Inputs and outputs in the order in which their activations were added.
-    // False if a value that was stored as a byte was NaN or infinite.
+    // False if a value that was stored as an integer was NaN or infinite.
     bool run(const std::vector<Buffer>& inputs, const std::vector<Buffer>& outputs, int threads);
 
     // Of the last run.

@@ -1,4 +1,4 @@
-// Where nodes write their rows, in float32 or in bytes.
+// Where nodes write their rows, in float32 or in integers.
 #pragma once
 
 #include "epilogue.h"
@@ -9,18 +9,14 @@ namespace {
 class RowWriter {
 public:
     explicit RowWriter(const srfast::NodeTask& task) : out_(task.out), bad_(task.bad) {
-        if (out_.bytes) row_.resize(static_cast<std::size_t>(out_.width) * static_cast<std::size_t>(out_.channels));
+        if (!out_.base) row_.resize(static_cast<std::size_t>(out_.width) * static_cast<std::size_t>(out_.channels));
     }
     // Where row y goes...
-    float* begin(int y) { return out_.bytes ? row_.data() : out_.base + out_.slots[y]; }
+    float* begin(int y) { return out_.base ? out_.base + out_.slots[y] : row_.data(); }
     // ... and that it is there.
     void end(int y) {
-        if (!out_.bytes) return;
-        std::uint8_t* to = out_.bytes + out_.slots[y];
-        for (const float value : row_) {
-            *to++ = to_byte(value);
-            if (value - value != 0.0f) *bad_ = true;
-        }
+        if (out_.base) return;
+        if (!store_integers(out_, out_.slots[y], row_.data(), static_cast<int>(row_.size()))) *bad_ = true;
     }
 
 private:

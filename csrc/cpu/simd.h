@@ -45,6 +45,10 @@ inline void store_bytes(Vec x, std::uint8_t* to) {
     const __m512 value = _mm512_min_ps(_mm512_max_ps(x.v, _mm512_setzero_ps()), _mm512_set1_ps(255.0f));
     _mm_storeu_si128(reinterpret_cast<__m128i*>(to), _mm512_cvtepi32_epi8(_mm512_cvtps_epi32(value)));
 }
+inline void store_words(Vec x, std::uint16_t* to) {
+    const __m512 value = _mm512_min_ps(_mm512_max_ps(x.v, _mm512_setzero_ps()), _mm512_set1_ps(65535.0f));
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(to), _mm512_cvtepi32_epi16(_mm512_cvtps_epi32(value)));
+}
 #elif defined(__AVX2__)
 struct Vec {
     static constexpr int width = 8;
@@ -80,6 +84,12 @@ inline void store_bytes(Vec x, std::uint8_t* to) {
     const __m256i whole = _mm256_cvtps_epi32(value);
     const __m128i words = _mm_packs_epi32(_mm256_castsi256_si128(whole), _mm256_extracti128_si256(whole, 1));
     _mm_storel_epi64(reinterpret_cast<__m128i*>(to), _mm_packus_epi16(words, words));
+}
+inline void store_words(Vec x, std::uint16_t* to) {
+    const __m256 value = _mm256_min_ps(_mm256_max_ps(x.v, _mm256_setzero_ps()), _mm256_set1_ps(65535.0f));
+    const __m256i whole = _mm256_cvtps_epi32(value);
+    const __m128i words = _mm_packus_epi32(_mm256_castsi256_si128(whole), _mm256_extracti128_si256(whole, 1));
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(to), words);
 }
 #else
 struct Vec {
@@ -137,6 +147,10 @@ inline Vec round_even(Vec x) {
 inline void store_bytes(Vec x, std::uint8_t* to) {
     for (int i = 0; i < Vec::width; ++i)
         to[i] = static_cast<std::uint8_t>(x.v[i] > 0.0f ? std::lrintf(x.v[i] < 255.0f ? x.v[i] : 255.0f) : 0);
+}
+inline void store_words(Vec x, std::uint16_t* to) {
+    for (int i = 0; i < Vec::width; ++i)
+        to[i] = static_cast<std::uint16_t>(x.v[i] > 0.0f ? std::lrintf(x.v[i] < 65535.0f ? x.v[i] : 65535.0f) : 0);
 }
 #endif
 

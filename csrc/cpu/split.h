@@ -156,6 +156,7 @@ struct Finish {
 
 inline void store_results(Vec value, float* to) { value.store(to); }
 inline void store_results(Vec value, std::uint8_t* to) { store_bytes(value, to); }
+inline void store_results(Vec value, std::uint16_t* to) { store_words(value * Vec::set1(srfast::kWord), to); }
 
 // `count` sums to results of consecutive pixels, in whole vectors. False where one of them was NaN or infinite.
 template <class Result>
@@ -204,9 +205,10 @@ void split_finish(const Conv& conv, const Task& task, int tile_row, const Range&
         const int count = (end - first) * kSplitSums;
         if (conv.out_channels < kSplitSums || task.residual)
             finish_pixels(conv, task, y, first, end, from);
-        else if (!out.bytes)
+        else if (out.base)
             finish_run(finished, from, count, out.base + at);
-        else if (!finish_run(finished, from, count, out.bytes + at))
+        else if (!(out.bytes ? finish_run(finished, from, count, out.bytes + at)
+                             : finish_run(finished, from, count, out.words + at)))
             *task.bad = true;
     }
 }

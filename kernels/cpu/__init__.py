@@ -296,11 +296,12 @@ class Network:
         return self._program.working_bytes(*_order(height, width, scales, steps))
 
     def run(self, inputs: list[Tensor], outputs: list[Tensor], threads: int, *, reverse: bool = False) -> bool:
-        """Runs the network on one image; False if a value of an uint8 output was NaN or infinite.
+        """Runs the network on one image; False if a value of an integer output was NaN or infinite.
 
         Args:
-            inputs, outputs: [H * scale, W * scale, C] float32 or uint8, on the CPU, in the order in which their activations
-                were added. Outputs are contiguous; uint8 ones are rounded and limited to 0..255.
+            inputs, outputs: [H * scale, W * scale, C] float32, uint8 or uint16, on the CPU, in the order in which their
+                activations were added. A uint16 value is 257 times what the network computes with. Outputs are contiguous;
+                those of integers are rounded, and limited to what the type holds.
             threads: at most; results do not depend on it.
             reverse: the inputs' channels are read from the last to the first.
         """
@@ -325,9 +326,7 @@ class Network:
             raise ValueError(
                 f"activation {activation} is {list(expected)} on the CPU, not {list(tensor.shape)} on {tensor.device}"
             )
-        if tensor.dtype not in (torch.float32, torch.uint8):
-            raise ValueError(f"activations are float32 or uint8, not {tensor.dtype}")
-        element = _cpu.Element.uint8 if tensor.dtype == torch.uint8 else _cpu.Element.float32
+        element = _member("dtype of an activation", _cpu.Element.__members__, str(tensor.dtype).removeprefix("torch."))
         row, column, channel = tensor.stride()
         first = tensor.data_ptr()
         if reverse:

@@ -148,10 +148,11 @@ class CompiledNetwork:
         self.layers.append(Layer(inputs, output, residual, reach, step, node.shuffle, factor, shrink=stride))
 
     def run(self, images: Tensor, dtype: torch.dtype, bgr: bool = False) -> tuple[Tensor, bool]:
-        """[N, H, W, C] float32 or uint8 to [N, s*H, s*W, C'] in ``dtype``, float32 or uint8.
+        """[N, H, W, C] float32, uint8 or uint16 to [N, s*H, s*W, C'] in ``dtype``, one of these; white of uint16 is the network's
+        255.
 
-        The second value is False where an uint8 or low-precision value stands for NaN or infinity. With ``bgr`` the channels, in
-        and out, are in the reverse of the network's order.
+        The second value is False where an integer or low-precision value stands for NaN or infinity. With ``bgr`` the channels,
+        in and out, are in the reverse of the network's order.
 
         Raises:
             ValueError: the sides are no multiples of the plan's alignment, or have nothing inside a gate's inset.
@@ -238,11 +239,11 @@ class CompiledExecutable(FrameExecutable):
     @torch.inference_mode()
     def run_frames(self, frames: Tensor, gain: float, white: float, bgr: bool = False) -> tuple[Tensor, Tensor]:
         """As ``FrameExecutable.run_frames``; the result is not overwritten by the next call."""
-        if frames.dtype == torch.uint8 and gain == 1.0 and white == 255.0:
-            y, finite = self._network.run(frames, torch.uint8, bgr)
-            return y, torch.tensor([not finite])
         peak = float(torch.iinfo(frames.dtype).max)
-        # The kernels read and write bytes only in the network's own 0..255; other ranges go through float32.
+        if gain * peak == white == 255.0:
+            y, finite = self._network.run(frames, frames.dtype, bgr)
+            return y, torch.tensor([not finite])
+        # The kernels read and write integers only in the network's own 0..255; other ranges go through float32.
         y, finite = self._network.run(frames.float() * gain, torch.float32, bgr)
         # As in ``engine.pixels.finite``, without the second look: a false alarm costs one tile in float32, never a wrong
         # pixel.

@@ -14,6 +14,8 @@ from srfast.kernels.reference import conv_reference
 
 pytestmark = pytest.mark.skipif(cpu.unavailable_reason() is not None, reason=str(cpu.unavailable_reason()))
 
+# White of each type of integers, as a multiple of the network's 255.
+INTEGERS = {torch.uint8: 1, torch.uint16: 257}
 SIZES = [(1, 1), (1, 9), (2, 3), (5, 4), (7, 13), (17, 31), (9, 145)]
 
 
@@ -151,14 +153,15 @@ def test_epilogue_of_9x9_kernels(isa: str, outputs: int, act: str) -> None:
 
 @pytest.mark.parametrize("isa", cpu.instruction_sets())
 @pytest.mark.parametrize("size", [(1, 1), (2, 3), (5, 23), (7, 48)])
-def test_bytes_of_9x9_kernels_are_its_values_rounded(isa: str, size: tuple[int, int]) -> None:
+@pytest.mark.parametrize("dtype", INTEGERS)
+def test_integers_of_9x9_kernels_are_its_values_rounded(isa: str, size: tuple[int, int], dtype: torch.dtype) -> None:
     x, weight, bias = _case(16, 3, 9, size)
     weight, bias = weight * 90, bias * 60 + 127
     values = _run(isa, x, weight, bias, algorithm="winograd")
     network, inputs, _ = _network(isa, x, weight, bias, algorithm="winograd")
-    guarded = torch.full((*size, 3), 7, dtype=torch.uint8)
+    guarded = torch.full((*size, 3), 7, dtype=dtype)
     assert network.run(inputs, [guarded], 2)
-    assert torch.equal(guarded, values.round().clamp(0, 255).byte())
+    assert torch.equal(guarded.int(), (values * INTEGERS[dtype]).round().clamp(0, 255 * INTEGERS[dtype]).int())
     for value in (float("nan"), float("inf")):
         x[-1, -1, 0] = value
         assert not network.run([x], [guarded], 2)
@@ -171,6 +174,18 @@ def test_bytes_are_rounded_to_even_and_saturated(isa: str) -> None:
     assert y.flatten().tolist() == [0, 0, 0, 2, 2, 254, 255, 255, 255]
     again = _run(isa, y, torch.ones(1, 1, 1, 1), torch.zeros(1), algorithm="direct")
     assert torch.equal(again, y.float())
+
+
+@pytest.mark.parametrize("isa", cpu.instruction_sets())
+def test_words_are_rounded_to_even_and_saturated(isa: str) -> None:
+    """In 257ths, as white is 255 for 16 bits too; and all of them come back."""
+    x = torch.tensor([-3.0, 0.49, 0.5, 1.5, 2.5, 257.0, 65534.5, 65535.4, 1e30]).view(1, -1, 1) / 257
+    one, none = torch.ones(1, 1, 1, 1), torch.zeros(1)
+    y = _run(isa, x, one, none, algorithm="direct", dtype=torch.uint16)
+    assert y.flatten().tolist() == [0, 0, 0, 2, 2, 257, 65534, 65535, 65535]
+    every = torch.arange(65536, dtype=torch.int32).to(torch.uint16).view(64, 1024, 1)
+    assert torch.equal(_run(isa, every, one, none, algorithm="direct"), every.float() * (255.0 / 65535.0))
+    assert torch.equal(_run(isa, every, one, none, algorithm="direct", dtype=torch.uint16).int(), every.int())
 
 
 @pytest.mark.parametrize("isa", cpu.instruction_sets())
@@ -333,21 +348,23 @@ def test_fourier_tiles_are_computed_by_themselves(isa: str, rows: int) -> None:
 
 @pytest.mark.parametrize("isa", cpu.instruction_sets())
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
-def test_bytes_that_stand_for_no_number_are_reported(isa: str, value: float) -> None:
+@pytest.mark.parametrize("dtype", INTEGERS)
+def test_integers_that_stand_for_no_number_are_reported(isa: str, value: float, dtype: torch.dtype) -> None:
     x = torch.full((3, 40, 1), 300.0)
     network, _, _ = _network(isa, x, torch.ones(1, 1, 1, 1), torch.zeros(1), algorithm="direct")
-    out = torch.zeros(3, 40, 1, dtype=torch.uint8)
+    out = torch.zeros(3, 40, 1, dtype=dtype)
     assert network.run([x], [out], 2)
     x[2, 17] = value
     assert not network.run([x], [out], 2)
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.uint8])
+@pytest.mark.parametrize("dtype", [torch.float32, *INTEGERS])
 def test_inputs_may_lie_in_any_order(dtype: torch.dtype) -> None:
     torch.manual_seed(0)
     x = torch.randint(0, 256, (7, 9, 5)).to(dtype)
+    values = x.float() / INTEGERS.get(dtype, 1)
     network, _, out = _network(
-        cpu.instruction_sets()[0], x.float(), torch.randn(6, 5, 3, 3), torch.randn(6), algorithm="direct"
+        cpu.instruction_sets()[0], values, torch.randn(6, 5, 3, 3), torch.randn(6), algorithm="direct"
     )
     network.run([x], [out], 2)
     expected = out.clone()
@@ -357,8 +374,13 @@ def test_inputs_may_lie_in_any_order(dtype: torch.dtype) -> None:
     for again in (planes, x.transpose(0, 1).contiguous().transpose(0, 1), window[3:10, 1:10, 2:7]):
         network.run([again], [out.zero_()], 2)
         assert torch.equal(out, expected)
-    for again in (x.flip(2), planes.flip(2).permute(2, 0, 1).contiguous().permute(1, 2, 0), x[..., :1].expand_as(x)):
-        network.run([again.flip(2)], [expected], 2)
+    backwards = [4, 3, 2, 1, 0]  # PyTorch turns no uint16 round by ``flip``
+    for again in (
+        x[..., backwards],
+        planes[..., backwards].permute(2, 0, 1).contiguous().permute(1, 2, 0),
+        x[..., :1].expand_as(x),
+    ):
+        network.run([again[..., backwards]], [expected], 2)
         network.run([again], [out.zero_()], 2, reverse=True)
         assert torch.equal(out, expected)
 
@@ -370,7 +392,7 @@ def test_wrong_tensors_are_refused() -> None:
         network.run([x.transpose(0, 1)], [out], 1)
     with pytest.raises(ValueError, match="contiguous"):
         network.run(inputs, [out.transpose(0, 1).contiguous().transpose(0, 1)], 1)
-    with pytest.raises(ValueError, match="float32 or uint8"):
+    with pytest.raises(ValueError, match="float32, uint8, uint16"):
         network.run([x.double()], [out], 1)
     with pytest.raises(ValueError, match=r"is \[5, 6, 16\] on the CPU, not \[4, 6, 16\]"):
         network.run(inputs, [out[:-1]], 1)

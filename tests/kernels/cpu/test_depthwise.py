@@ -105,13 +105,15 @@ def test_tiles_threads_and_strips_change_no_bit(isa: str, monkeypatch: pytest.Mo
         assert torch.equal(backend.compile(plan, CPU, torch.float32)(x), y)
 
 
-def test_bytes_come_out() -> None:
+@pytest.mark.parametrize(("dtype", "white"), [(torch.uint8, 255), (torch.uint16, 65535)])
+def test_integers_come_out(dtype: torch.dtype, white: int) -> None:
     node = _node(3, 3)
     plan = Plan((node,), "x", "y", 3)
-    frames = torch.randint(0, 256, (1, 9, 17, 3), generator=torch.Generator().manual_seed(5), dtype=torch.uint8)
-    y, bad = CpuBackend().compile(plan, CPU, torch.float32).run_frames(frames, 1.0, 255.0)
-    expected = _expected(frames.permute(0, 3, 1, 2).float(), node).clamp(0, 255).permute(0, 2, 3, 1)
-    assert float((y.double() - expected).abs().max()) <= 0.5001 and not bad.any()
+    frames = torch.randint(0, white + 1, (1, 9, 17, 3), generator=torch.Generator().manual_seed(5)).to(dtype)
+    y, bad = CpuBackend().compile(plan, CPU, torch.float32).run_frames(frames, 255 / white, 255.0)
+    x = frames.permute(0, 3, 1, 2).float() * (255 / white)
+    expected = (_expected(x, node).clamp(0, 255) * (white / 255)).permute(0, 2, 3, 1)
+    assert float((y.double() - expected).abs().max()) <= (0.5001 if dtype == torch.uint8 else 0.51) and not bad.any()
 
 
 @pytest.mark.parametrize("isa", cpu.instruction_sets())

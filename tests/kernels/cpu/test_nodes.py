@@ -204,11 +204,14 @@ def test_networks_are_one_program(name: str, monkeypatch: pytest.MonkeyPatch) ->
         assert torch.equal(CpuBackend().compile(plan, CPU, torch.float32)(x), y)
 
 
-def test_bytes_come_out_of_any_node() -> None:
+def test_integers_come_out_of_any_node() -> None:
     plan = Plan((Affine("y", "x", torch.tensor([2.0]), torch.tensor([-20.0])),), "x", "y", 3)
     frames = torch.arange(0, 255, dtype=torch.uint8).view(1, 5, 17, 3)
     y, bad = CpuBackend().compile(plan, CPU, torch.float32).run_frames(frames, 1.0, 255.0)
     assert torch.equal(y, (frames.float() * 2 - 20).clamp(0, 255).byte()) and not bad.any()
+    words = (frames.int() * 257).to(torch.uint16)
+    y, bad = CpuBackend().compile(plan, CPU, torch.float32).run_frames(words, 255.0 / 65535.0, 255.0)
+    assert torch.equal(y.int(), (words.int() * 2 - 20 * 257).clamp(0, 65535)) and not bad.any()
     broken = plan.map_tensors(lambda t: t * float("inf"))
     assert CpuBackend().compile(broken, CPU, torch.float32).run_frames(frames, 1.0, 255.0)[1].all()
 
