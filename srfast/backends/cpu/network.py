@@ -214,7 +214,7 @@ class CompiledNetwork:
 
 
 class CompiledExecutable(FrameExecutable):
-    """A plan on the compiled kernels, which also read and write bytes."""
+    """A plan on the compiled kernels, which also read and write integers."""
 
     def __init__(self, network: CompiledNetwork) -> None:
         self._network = network
