@@ -98,11 +98,12 @@ $(VENV)/built-cuda: $(wildcard csrc/cuda/*)
 $(BUILT): $(VENV)/built-%: | $(VENV)/installed-dev
 	@if test -e $@ && test -z "$$(find $^ -newer $@)"; then exit 0; fi; \
 	echo "building srfast.$(MODULE), whose sources have changed"; \
-	rm -rf build/before build/lib*/srfast/$(MODULE).*.so; mkdir -p build/before; mv srfast/$(MODULE).*.so build/before 2>/dev/null; \
+	mkdir -p build/before; rm -f build/lib*/srfast/$(MODULE).*.so; mv -f srfast/$(MODULE).*.so build/before 2>/dev/null; \
 	env $(foreach other,$(filter-out $*,cpu video cuda),SRFAST_BUILD_$(shell echo $(other) | tr a-z A-Z)=0) \
 		$(BIN)/python setup.py -q build_ext --inplace; \
-	ls srfast/$(MODULE).*.so >/dev/null 2>&1 || ! mv build/before/*.so srfast 2>/dev/null || \
-		{ echo "srfast.$(MODULE) did not build; the one of before is still there"; exit 1; }
+	if ls srfast/$(MODULE).*.so >/dev/null 2>&1; then rm -f build/before/$(MODULE).*.so; \
+	elif mv build/before/$(MODULE).*.so srfast 2>/dev/null; then \
+		echo "srfast.$(MODULE) did not build; the one of before is still there"; exit 1; fi
 	@touch $@
 
 clean:
