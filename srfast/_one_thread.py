@@ -60,23 +60,6 @@ def converted(x: Tensor, dtype: torch.dtype) -> Tensor:
     return x.to(dtype)
 
 
-def reverse_channels_(x: Tensor) -> Tensor:
-    """Turn round the last dimension in place, and return ``x``.
-
-    Examples:
-        >>> reverse_channels_(torch.arange(6).reshape(2, 3)).tolist()
-        [[2, 1, 0], [5, 4, 3]]
-    """
-    if x.device.type != "cpu":
-        return x.copy_(x.flip(-1))
-    values, count = _array(x), x.shape[-1]
-    for c in range(count // 2):
-        first = values[..., c].copy()
-        values[..., c] = values[..., count - 1 - c]
-        values[..., count - 1 - c] = first
-    return x
-
-
 def _array(x: Tensor) -> np.ndarray:
     """The tensor's memory as an array."""
     return x.detach().view(_STAND_INS.get(x.dtype, x.dtype)).numpy()

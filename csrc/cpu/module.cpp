@@ -121,7 +121,7 @@ void bind_structs(py::module_& m) {
         .def(py::init(&float_view), py::kw_only(), "address"_a, "count"_a);
     py::class_<Program::Buffer>(
         m, "Buffer", py::module_local(),
-        "An input or output: [H, W, C]; nothing keeps it alive. Outputs are contiguous, whatever they say.")
+        "An input or output: [H, W, C]; nothing keeps it alive. Outputs are contiguous, but for a negative channel.")
         .def(py::init(&buffer), py::kw_only(), "address"_a, "element"_a, "row"_a, "column"_a, "channel"_a);
     py::class_<Program::Step>(m, "Step", py::module_local(),
                               "Rows of a layer, or for layer -1 - i, of input i being loaded.")

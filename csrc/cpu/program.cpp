@@ -8,6 +8,7 @@
 #include <cstring>
 #include <stdexcept>
 #include <string>
+#include <utility>
 
 namespace srfast {
 namespace {
@@ -59,27 +60,31 @@ Image Program::image(int activation) const {
 bool Program::run(const std::vector<Buffer>& inputs, const std::vector<Buffer>& outputs, int threads) {
     if (steps_.empty()) fail("a program needs a layout before it runs");
     std::vector<Image> images;
+    std::vector<bool> reversed;
     std::size_t given = 0, taken = 0;
     for (std::size_t i = 0; i < activations_.size(); ++i) {
         images.push_back(image(static_cast<int>(i)));
+        reversed.push_back(false);
         taken += activations_[i].input;
         if (!activations_[i].output) continue;
         if (given == outputs.size()) fail("an output is missing");
         const Buffer& to = outputs[given++];
         Image& out = images.back();
+        reversed.back() = to.channel < 0;
         if (!direct_output(static_cast<int>(i))) {
             if (to.element != Element::float32) fail("an output that is also read must be float32");
             continue;
         }
-        out.base = to.element == Element::float32 ? static_cast<float*>(to.data) : nullptr;
-        out.bytes = to.element == Element::uint8 ? static_cast<std::uint8_t*>(to.data) : nullptr;
-        out.words = to.element == Element::uint16 ? static_cast<std::uint16_t*>(to.data) : nullptr;
+        const std::ptrdiff_t begin = to.channel < 0 ? (out.channels - 1) * to.channel : 0;
+        out.base = to.element == Element::float32 ? static_cast<float*>(to.data) + begin : nullptr;
+        out.bytes = to.element == Element::uint8 ? static_cast<std::uint8_t*>(to.data) + begin : nullptr;
+        out.words = to.element == Element::uint16 ? static_cast<std::uint16_t*>(to.data) + begin : nullptr;
     }
     if (given != outputs.size() || taken != inputs.size()) fail("wrong number of inputs or outputs");
     threads = std::max(threads, 1);
     while (static_cast<int>(scratch_.size()) < threads) scratch_.emplace_back(kernels_.scratch);
     Barrier barrier(threads);
-    Shared shared{images, {}, inputs, barrier, {Shares(threads), Shares(threads)}};
+    Shared shared{images, reversed, {}, inputs, barrier, {Shares(threads), Shares(threads)}};
     for (const Layer& layer : layers_) {
         shared.sources.emplace_back();
         for (const int input : layer.inputs) shared.sources.back().push_back(images[input]);
@@ -93,7 +98,7 @@ bool Program::run(const std::vector<Buffer>& inputs, const std::vector<Buffer>& 
     for (std::size_t i = 0; i < activations_.size(); ++i) {
         if (!activations_[i].output) continue;
         const Buffer& to = outputs[given++];
-        if (!direct_output(static_cast<int>(i))) store(images[i], static_cast<float*>(to.data));
+        if (!direct_output(static_cast<int>(i))) store(images[i], to);
     }
     return finite;
 }
@@ -122,9 +127,12 @@ bool Program::work(Shared& shared, int index, int count) {
         }
         const double end = index == 0 ? now() : 0.0;
         shared.barrier.wait();
+        const double met = index == 0 ? now() : 0.0;
+        if (step.layer >= 0) reverse_results(shared, step, index, count);
         if (index > 0) continue;
-        (step.layer < 0 ? seconds_.loads : seconds_.layers[static_cast<std::size_t>(step.layer)]) += end - start;
-        seconds_.waits += now() - end;
+        const double spent = end - start + (now() - met);
+        (step.layer < 0 ? seconds_.loads : seconds_.layers[static_cast<std::size_t>(step.layer)]) += spent;
+        seconds_.waits += met - end;
     }
     return !bad;
 }
@@ -142,6 +150,38 @@ void Program::run_layer(Shared& shared, const Step& step, Shares& shares, int in
                               scratch_[index].data(), carry, &shares, bad, cache_});
 }
 
+namespace {
+
+// The channels of every pixel, from the last to the first.
+template <class T>
+void reverse_channels(T* values, std::ptrdiff_t pixels, int channels) {
+    if (channels == 3) {
+        for (std::ptrdiff_t i = 0; i < pixels; ++i) std::swap(values[3 * i], values[3 * i + 2]);
+        return;
+    }
+    for (std::ptrdiff_t i = 0; i < pixels; ++i) std::reverse(values + i * channels, values + (i + 1) * channels);
+}
+
+}  // namespace
+
+// Of an output that is wanted with its channels turned round: the rows of a step, which nobody reads, while they are in a cache.
+void Program::reverse_results(const Shared& shared, const Step& step, int index, int count) const {
+    const Layer& layer = layers_[step.layer];
+    if (!shared.reversed[static_cast<std::size_t>(layer.output)] || !direct_output(layer.output)) return;
+    const Image& out = shared.images[static_cast<std::size_t>(layer.output)];
+    const int r = layer.grow(), rows = (step.last - step.first) * r;
+    const int first = step.first * r + rows * index / count, last = step.first * r + rows * (index + 1) / count;
+    for (int y = first; y < last; ++y) {
+        const std::ptrdiff_t at = out.slots[y];
+        if (out.bytes)
+            reverse_channels(out.bytes + at, out.width, out.channels);
+        else if (out.words)
+            reverse_channels(out.words + at, out.width, out.channels);
+        else
+            reverse_channels(out.base + at, out.width, out.channels);
+    }
+}
+
 // The columns left and right of the image, in rows first..last: other activations may have used the memory.
 void Program::clear_borders(const Image& image, int activation, int first, int last) const {
     int before, after;
@@ -157,10 +197,13 @@ void Program::clear_borders(const Image& image, int activation, int first, int l
     }
 }
 
-void Program::store(const Image& from, float* to) const {
+void Program::store(const Image& from, const Buffer& to) const {
     const std::ptrdiff_t values = static_cast<std::ptrdiff_t>(from.width) * from.channels;
-    for (int y = 0; y < from.height; ++y)
-        std::memcpy(to + y * values, from.row(y), sizeof(float) * static_cast<std::size_t>(values));
+    float* row = static_cast<float*>(to.data) + (to.channel < 0 ? (from.channels - 1) * to.channel : 0);
+    for (int y = 0; y < from.height; ++y, row += values) {
+        std::memcpy(row, from.row(y), sizeof(float) * static_cast<std::size_t>(values));
+        if (to.channel < 0) reverse_channels(row, from.width, from.channels);
+    }
 }
 
 namespace {

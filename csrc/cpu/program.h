@@ -43,7 +43,9 @@ public:
     struct Buffer {
         void* data;  // [H, W, C], where the first value is
         Element element;
-        std::ptrdiff_t row = 0, column = 0, channel = 0;  // of an input: values from each to the next
+        // Values from each to the next; outputs are contiguous, in the order of their channels or, where `channel` is
+        // negative, from the last to the first.
+        std::ptrdiff_t row = 0, column = 0, channel = 0;
     };
     // Of one run, on the caller's thread.
     struct Seconds {
@@ -89,17 +91,19 @@ private:
     int replaced(const Size& size, const Layer& layer) const;
     Image image(int activation) const;
     void clear_borders(const Image& image, int activation, int first, int last) const;
-    void store(const Image& from, float* to) const;
+    void store(const Image& from, const Buffer& to) const;
     void load(const Buffer& from, const Image& to, int first, int last) const;
     // What the threads of one run share.
     struct Shared {
         const std::vector<Image>& images;
+        const std::vector<bool>& reversed;        // of every activation
         std::vector<std::vector<Image>> sources;  // of every layer
         const std::vector<Buffer>& inputs;
         Barrier& barrier;
         Shares shares[2];  // of this step, and of the one before it, to be reset
     };
     bool work(Shared& shared, int index, int count);
+    void reverse_results(const Shared& shared, const Step& step, int index, int count) const;
     void run_layer(Shared& shared, const Step& step, Shares& shares, int index, int count, bool* bad);
 
     const Kernels& kernels_;

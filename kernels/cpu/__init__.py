@@ -303,12 +303,12 @@ class Network:
                 activations were added. A uint16 value is 257 times what the network computes with. Outputs are contiguous;
                 those of integers are rounded, and limited to what the type holds.
             threads: at most; results do not depend on it.
-            reverse: the inputs' channels are read from the last to the first.
+            reverse: the channels of inputs and outputs lie from the last to the first.
         """
         sources = [i for i, a in enumerate(self._activations) if a.input]
         targets = [i for i, a in enumerate(self._activations) if a.output]
         given = [self._buffer(t, i, reverse) for t, i in zip(inputs, sources, strict=True)]
-        wanted = [self._buffer(t, i) for t, i in zip(outputs, targets, strict=True)]
+        wanted = [self._buffer(t, i, reverse) for t, i in zip(outputs, targets, strict=True)]
         if not all(tensor.is_contiguous() for tensor in outputs):
             raise ValueError(f"outputs are contiguous, not of strides {[list(tensor.stride()) for tensor in outputs]}")
         return self._program.run(inputs=given, outputs=wanted, threads=max(1, threads))
@@ -318,7 +318,7 @@ class Network:
         found = self._program.seconds()
         return found.layers, found.loads, found.waits
 
-    def _buffer(self, tensor: Tensor, activation: int, reverse: bool = False) -> _cpu.Buffer:
+    def _buffer(self, tensor: Tensor, activation: int, reverse: bool) -> _cpu.Buffer:
         height, width = self._size
         scale = self._scales[activation]
         expected = (height * scale, width * scale, self._activations[activation].channels)

@@ -10,7 +10,7 @@ from fractions import Fraction
 import torch
 from torch import Tensor
 
-from srfast._one_thread import converted, reverse_channels_
+from srfast._one_thread import converted
 from srfast.backends.base import FrameExecutable, TilingTraits, enlarged_residuals
 from srfast.backends.cpu.lower import MovedUnshuffle, algorithm_of, lowered, squares_read
 from srfast.backends.cpu.operations import operation
@@ -174,7 +174,7 @@ class CompiledNetwork:
             # Image by image: the kernels already use every core on one, and two at once would share the caches.
             for x, y in zip(images, outputs, strict=True):
                 finite &= self.network.run([x], [y], torch.get_num_threads(), reverse=bgr)
-        return reverse_channels_(outputs) if bgr else outputs, finite
+        return outputs, finite
 
     def working_bytes(self, height: int, width: int) -> int:
         """Memory for all activations of an image of this size but the output."""

@@ -174,6 +174,23 @@ def test_frames_go_through_the_kernels_as_they_are(dtype: torch.dtype) -> None:
 
 
 @needs_kernels
+@pytest.mark.parametrize("dtype", [torch.float32, torch.uint8, torch.uint16])
+@pytest.mark.parametrize("name", ["srresnet", "narrow", "compact", "mixed", "enlarged", "large"])
+def test_channels_may_be_turned_round(name: str, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In many strips and few, whatever writes the last of them."""
+    network = CompiledNetwork(in_units(_plan(name), 255.0, 255.0), winograd=True)
+    for pixels, size in ((400, (41, 37)), (1 << 20, (50, 20))):
+        monkeypatch.setattr(cpu_schedule, "STRIP_PIXELS", pixels)
+        rgb = torch.randint(0, 256, (2, *size, 3)).mul(257 if dtype == torch.uint16 else 1).to(dtype)
+        bgr = rgb[..., [2, 1, 0]]
+        expected, finite = network.run(rgb, dtype)
+        turned, still = network.run(bgr, dtype, bgr=True)
+        assert finite and still
+        assert torch.equal(turned[..., [2, 1, 0]], expected)
+        assert not torch.equal(turned, expected)
+
+
+@needs_kernels
 def test_too_small_a_halo_is_noticed() -> None:
     """The mathematical receptive field alone is not enough for equal bits: this is why executables have their own halo."""
     plan = _plan("compact")

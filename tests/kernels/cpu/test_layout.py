@@ -25,11 +25,11 @@ NETWORKS = {
 Step = tuple[int, int, int]
 
 
-def _network(layers: list[tuple[int, int | None]]) -> cpu.Network:
+def _network(layers: list[tuple[int, int | None]], outputs: tuple[int, ...] = ()) -> cpu.Network:
     generator = torch.Generator().manual_seed(0)
     network = cpu.Network(None)
     for i in range(len(layers) + 1):
-        network.activation(CHANNELS, input=i == 0, output=i == len(layers))
+        network.activation(CHANNELS, input=i == 0, output=i in (outputs or [len(layers)]))
     for i, (source, residual) in enumerate(layers):
         weight = torch.randn(CHANNELS, CHANNELS, 3, 3, generator=generator) / 12
         network.conv(source, i + 1, weight, torch.zeros(CHANNELS), residual=residual)
@@ -106,6 +106,21 @@ def test_any_order_gives_the_same_bits_in_the_least_memory(name: str) -> None:
         assert torch.equal(_run(network, len(layers), steps, x), expected)
         needed.add(rows)
     assert len(needed) > 5
+    assert expected.isfinite().all()
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_channels_are_turned_round_in_any_order(threads: int) -> None:
+    """Of an output in the caller's memory, step by step, and of one that another layer reads, at the end."""
+    layers, random_ = NETWORKS["chain"], random.Random(0)
+    network = _network(layers, outputs=(3, 4))
+    x = torch.randn(HEIGHT, WIDTH, CHANNELS, generator=torch.Generator().manual_seed(1))
+    expected, turned = (torch.full((2, HEIGHT, WIDTH, CHANNELS), float("nan")) for _ in range(2))
+    for _ in range(10):
+        network.layout(HEIGHT, WIDTH, scales=[1] * 5, steps=_random_steps(layers, random_))
+        network.run([x], list(expected), threads)
+        network.run([x.flip(2)], list(turned), threads, reverse=True)
+        assert torch.equal(turned.flip(3), expected)
     assert expected.isfinite().all()
 
 
