@@ -19,9 +19,9 @@ from pathlib import Path
 
 from benchmarks import record, tables
 from benchmarks.gpu import plans
+from benchmarks.gpu.decisions import rows_of
 from benchmarks.gpu.modules import architecture
 from benchmarks.gpu.steps import Run, matching
-from benchmarks.gpu.table import rows_of
 
 # A rehearsal is for machines that are slower than any with a GPU.
 DRY_SECONDS = 1500.0

@@ -17,7 +17,7 @@ from statistics import median
 from typing import Any
 
 from benchmarks import record
-from benchmarks.gpu.table import rows_of
+from benchmarks.gpu.decisions import rows_of
 from benchmarks.subjects import by_name
 from srfast._files import whole_file
 from srfast.backends.measured import network_kind

@@ -1,9 +1,6 @@
 """Measures one kernel or one network: is it right, how fast is it. Each runs in a process of its own.
 
-    python -m benchmarks.gpu.job '{"kind": "conv", "what": "wgmma_held", "width": 960, "height": 540}'
-
-Times are microseconds of one launch in a CUDA graph of many, so that no host time is counted; what a launch reads and writes
-is the same each time and may stay in the L2 cache. Only what was found to be right is timed.
+python -m benchmarks.gpu.job '{"kind": "conv", "what": "wgmma_held", "width": 960, "height": 540}'
 """
 
 from __future__ import annotations
@@ -12,10 +9,9 @@ import contextlib
 import json
 import os
 import sys
-import time
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
-from dataclasses import asdict, dataclass, fields
+from contextlib import nullcontext
+from dataclasses import asdict, fields
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -25,10 +21,11 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from benchmarks.contenders import backend_run, eager_run
-from benchmarks.gpu.problem import SHAPES, TOLERANCE, Problem, difference, in_turn
-from benchmarks.gpu.table import APART
+from benchmarks.gpu.bench import Bench
+from benchmarks.gpu.jobs import APART, TRITON, Job
+from benchmarks.gpu.problem import SHAPES, Problem, difference, in_turn
+from benchmarks.gpu.turns import Link
 from benchmarks.subjects import Subject, by_name
-from srfast.backends.gpu.cuda_graph import capture
 from srfast.kernels import cuda, gluon
 from srfast.kernels.buffers import Canvas
 from srfast.kernels.configs import conv_key, device_names, pair_key, trunk_key
@@ -45,125 +42,8 @@ from srfast.kernels.triton.config import Config, find_config
 from srfast.models import SRVGGNetCompact
 
 REPOSITORY = Path(__file__).parents[2]
-# Ways to cut the convolution of 64 channels up in Triton and Gluon; "shipped" is looked up.
-TRITON: dict[str, dict[str, Any]] = {
-    "shipped": {},
-    "gluon": {"swap": True, "gluon": True},
-    "gluon 16 rows": {"swap": True, "gluon": True, "rows": 16},  # beside those of full waves, to try that model
-    "16x16 8 warps": {"tile_h": 16, "tile_w": 16, "warps": 8, "swap": True},
-    "4x32": {"tile_h": 4, "tile_w": 32, "swap": True},
-    "8x16 4 stages": {"stages": 4, "swap": True},
-}
-REPEATS, REPLAYS = 20, 11
 TRUNK_BLOCKS = 16  # of two convolutions: SRResNet's
 NETWORK_TOLERANCE = 5e-2
-
-
-@dataclass(frozen=True)
-class Job:
-    """What to measure.
-
-    Attributes:
-        kind: a function of this file.
-        what: the kernel, form, configuration or backend.
-        shape: of ``SHAPES``, or a network's name.
-        width, height: of the network's input; 0 where the kind has none.
-        residual: with a residual.
-        seconds: of its own, after which it is taken to hang.
-    """
-
-    kind: str
-    what: str = ""
-    shape: str = "64->64"
-    width: int = 0
-    height: int = 0
-    residual: bool = False
-    seconds: float = 40
-
-    @property
-    def name(self) -> str:
-        """Names the job, for people and for ``--only``."""
-        size = f"{self.width}x{self.height}" if self.width else ""
-        shape = self.shape if self.kind in ("conv", "triton", "net", "library") else ""
-        return " ".join(filter(None, (self.kind, shape, self.what, "+residual" if self.residual else "", size)))
-
-
-@dataclass
-class Bench:
-    """How a job measures.
-
-    Attributes:
-        device: the GPU, or the CPU in a rehearsal.
-        turn: entered while the GPU must be this process's alone.
-        report: takes parts of the result as they come.
-    """
-
-    device: torch.device
-    turn: Callable[[], AbstractContextManager[object]]
-    report: Callable[[dict[str, Any]], None]
-    _checked: bool = False
-
-    @property
-    def dry(self) -> bool:
-        """Tells whether this is a rehearsal."""
-        return self.device.type != "cuda"
-
-    def compile(self, run: Callable[[], object]) -> None:
-        """Runs it first, which compiles and need not be alone. A rehearsal has nothing to compile."""
-        if self.dry:
-            return
-        started = time.monotonic()
-        run()
-        self.finish()
-        self.report({"first": round(time.monotonic() - started, 2)})
-
-    def finish(self) -> None:
-        """Waits for the GPU."""
-        if not self.dry:
-            torch.cuda.synchronize()
-
-    def right(self, error: Callable[[], float], tolerance: float = TOLERANCE) -> bool:
-        """Reports an error, as a fraction of the largest value; whether it is at most ``tolerance``."""
-        with self.turn():
-            found = error()
-        self._checked = True
-        self.report({"error": float(f"{found:.3g}")} | ({} if found <= tolerance else {"failed": "wrong result"}))
-        return found <= tolerance
-
-    def time(self, run: Callable[[], object], flops: float = 0.0, repeats: int = REPEATS) -> dict[str, float]:
-        """Times one run: microseconds, the median of a graph's replays, and TFLOP/s of ``flops`` operations."""
-        with self.turn():
-            us = self._host(run) if self.dry else self._graphed(run, repeats)
-        found = {"us": round(us, 2)}
-        return found | ({"tflops": round(flops / us / 1e6, 1)} if flops else {})
-
-    def _host(self, run: Callable[[], object]) -> float:
-        """Runs what was not run yet and measures nothing: this is a rehearsal."""
-        if not self._checked:
-            run()
-        return 1.0
-
-    def _graphed(self, run: Callable[[], object], repeats: int) -> float:
-        run()
-        torch.cuda.synchronize()
-
-        def several() -> None:
-            for _ in range(repeats):
-                run()
-
-        graph = capture(several)
-        for _ in range(3):
-            graph.replay()
-        times: list[float] = []
-        for _ in range(REPLAYS):
-            event: Any = torch.cuda.Event
-            before, after = event(enable_timing=True), event(enable_timing=True)
-            before.record()
-            graph.replay()
-            after.record()
-            after.synchronize()
-            times.append(1e3 * before.elapsed_time(after) / repeats)
-        return sorted(times)[len(times) // 2]
 
 
 def device(job: Job, bench: Bench) -> None:
@@ -451,8 +331,6 @@ def main(arguments: list[str]) -> int:
         return 2
     job, where = Job(**given), prepare(dry)
     if len(arguments) > 1:
-        from benchmarks.gpu.turns import Link
-
         link = Link(int(arguments[1]))
         perform(job, Bench(where, link.turn, link.report))
     else:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import record
-from benchmarks.gpu.table import rows_of, write_decisions
+from benchmarks.gpu.decisions import rows_of, write_decisions
 
 REPOSITORY = Path(__file__).parents[2]
 

@@ -20,10 +20,9 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from benchmarks.gpu.job import Job
+from benchmarks.gpu.jobs import Job
 
 # Seconds that one turn may take: what is measured takes milliseconds.
 TURN = 25.0

@@ -10,7 +10,7 @@ import pytest
 
 from benchmarks import record
 from benchmarks.gpu.choice import CONTENDERS, main
-from benchmarks.gpu.table import BACKENDS as TIMED
+from benchmarks.gpu.jobs import BACKENDS as TIMED
 from srfast.backends.gpu.choice import choose
 from srfast.kernels.configs.networks import BACKENDS, VARIABLE, parse
 from srfast.kernels.cuda.config import find_config
