@@ -16,6 +16,7 @@ from srfast.errors import InputError, OutputError
 from srfast.images.arrays import Array
 from srfast.images.lab import is_inks, read_lab
 from srfast.images.metadata import Metadata, gray_transparency, left_out, read_metadata, with_metadata
+from srfast.images.tiff_alpha import as_stored, divided
 
 _log = logging.getLogger("srfast")
 SUFFIXES = (".png", ".jpg", ".jpeg", ".jfif", ".jpe", ".webp", ".bmp", ".tif", ".tiff", ".jp2")
@@ -85,9 +86,12 @@ def picture_of(data: Array, name: str) -> Picture:
 
 
 def _decoded(data: Array, metadata: Metadata) -> Array | None:
-    image = cv2.imdecode(data, cv2.IMREAD_UNCHANGED) if data.size else None
+    stored, multiplied = as_stored(data)
+    image = cv2.imdecode(stored, cv2.IMREAD_UNCHANGED) if data.size else None
     if image is None:
         return None
+    if multiplied and image.ndim == 3 and image.shape[2] == 4:
+        image = divided(image)
     lab = read_lab(data)
     if lab is not None:
         image = lab

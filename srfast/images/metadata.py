@@ -20,6 +20,7 @@ _SEGMENT = 65533  # bytes of a JPEG segment without its length
 _LARGEST = 16 << 20  # bytes of a profile; real ones have some kB, printers' a few MB
 _ORIENTATION, _ICC = 0x0112, 0x8773  # tags of TIFF
 _CAMERA = (0x010F, 0x0110, 0x8769, 0x8825)  # maker, model, EXIF's own directory, that of the place
+_PHOTOMETRIC, _SAMPLES, _GRAY = 0x0106, 0x0115, (0, 1)
 _X_RESOLUTION, _Y_RESOLUTION, _RESOLUTION_UNIT = 0x011A, 0x011B, 0x0128
 _INCH = 0.0254  # metres
 _JFIF_UNITS = {1: 1.0, 2: 2.54}
@@ -72,7 +73,7 @@ def read_metadata(data: bytes) -> Metadata:
             chunks = dict(riff_chunks(data))
             return Metadata(chunks.get(b"ICCP", b""), chunks.get(b"EXIF", b"").removeprefix(_JPEG_EXIF))
         camera = ("the camera's data (EXIF)",) if any(tiff_entry(data, tag) for tag in _CAMERA) else ()
-        return Metadata(icc=_of_tiff(data), dpi=_dpi_of_tiff(data), unread=camera)
+        return Metadata(icc=_of_tiff(data), dpi=_dpi_of_tiff(data), unread=camera + _gray_alpha(data))
     except (struct.error, zlib.error, IndexError):
         return Metadata()
 
@@ -226,6 +227,13 @@ def _dpi_of_tiff(data: bytes) -> tuple[float, float] | None:
             return None
         found.append(over / under * (1 if inches == 2 else 2.54))
     return found[0], found[1]
+
+
+def _gray_alpha(data: bytes) -> tuple[str, ...]:
+    """What a TIFF of gray with alpha has and OpenCV does not give, in words."""
+    places = [tiff_entry(data, tag) for tag in (_PHOTOMETRIC, _SAMPLES)]
+    kind, samples = (struct.unpack_from(place[0] + "H", data, place[1] + 8)[0] if place else None for place in places)
+    return ("the alpha of gray",) if kind in _GRAY and samples == 2 else ()
 
 
 def gray_transparency(data: bytes) -> int | None:
