@@ -16,7 +16,16 @@ if TYPE_CHECKING:
 
 _PNG = b"\x89PNG\r\n\x1a\n"
 # How files of still pictures begin, with the place of what follows; those of WebP, AVIF and GIF may also move.
-_BEGINNINGS = (_PNG, b"\xff\xd8\xff", b"BM", b"II*\0", b"MM\0*", b"GIF8", b"P4", b"P5", b"P6", b"\0\0\0\x0cjP  ")
+_BEGINNINGS = (
+    _PNG,
+    b"\xff\xd8\xff",
+    b"BM",
+    b"II*\0",
+    b"MM\0*",
+    b"GIF8",
+    *(b"P%d" % n for n in range(1, 8)),
+    b"\0\0\0\x0cjP  ",
+)
 
 
 def upscale_image(options: UpscaleOptions, source: str, target: str) -> int:

@@ -16,12 +16,13 @@ from srfast.errors import InputError, OutputError
 from srfast.images.arrays import Array
 from srfast.images.lab import is_inks, read_lab
 from srfast.images.metadata import Metadata, gray_transparency, left_out, read_metadata, with_metadata
+from srfast.images.netpbm import read_pam, with_white
 from srfast.images.tiff_alpha import as_stored, divided
 
 _log = logging.getLogger("srfast")
 SUFFIXES = (".png", ".jpg", ".jpeg", ".jfif", ".jpe", ".webp", ".bmp", ".tif", ".tiff", ".jp2")
 # Formats that are read and not written: results of them become PNG.
-READABLE = (*SUFFIXES, ".gif", ".avif", ".ppm", ".pgm", ".pbm", ".pnm")
+READABLE = (*SUFFIXES, ".gif", ".avif", ".ppm", ".pgm", ".pbm", ".pnm", ".pam")
 _ENCODERS = {".jfif": ".jpg", ".jpe": ".jpg"}  # OpenCV's names of formats with others
 # Pixels that a side may have: of WebP itself, of OpenCV's JPEG writer, of libpng.
 LARGEST_SIDES = {".webp": 16383, ".jpg": 65500, ".jpeg": 65500, ".jfif": 65500, ".jpe": 65500, ".png": 1_000_000}
@@ -86,6 +87,9 @@ def picture_of(data: Array, name: str) -> Picture:
 
 
 def _decoded(data: Array, metadata: Metadata) -> Array | None:
+    pam = read_pam(data)
+    if pam is not None:
+        return pam
     stored, multiplied = as_stored(data)
     image = cv2.imdecode(stored, cv2.IMREAD_UNCHANGED) if data.size else None
     if image is None:
@@ -98,7 +102,7 @@ def _decoded(data: Array, metadata: Metadata) -> Array | None:
     elif not (image.ndim == 3 and image.shape[2] == 4) or is_inks(data.tobytes()):
         # Without alpha: palettes and CMYK as colours. Not every OpenCV turns every format, so that is done here.
         mode = cv2.IMREAD_ANYCOLOR | cv2.IMREAD_ANYDEPTH | cv2.IMREAD_IGNORE_ORIENTATION
-        image = np.asarray(cv2.imdecode(data, mode))
+        image = with_white(data, np.asarray(cv2.imdecode(data, mode)))
     clear = gray_transparency(data.tobytes()) if image.ndim == 2 else None
     if clear is not None:  # OpenCV reads the transparent colour of others, not of gray
         alpha = np.where(image == clear, 0, 255 if image.dtype == np.uint8 else 65_535).astype(image.dtype)
