@@ -52,7 +52,9 @@ def read_torch(path: Path) -> Any:
     except (zipfile.BadZipFile, NotImplementedError, *_BROKEN) as error:
         raise CheckpointError(f"{path} is damaged: {str(error)[:120]}; copy or download it again") from error
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        # The open file and not its name: by that PyTorch would take one that ends in .safetensors for such a file.
+        with open(path, "rb") as file:
+            return torch.load(file, map_location="cpu", weights_only=True)
     except _BROKEN as error:
         raise CheckpointError(f"{path} is damaged ({type(error).__name__}); copy or download it again") from error
 
