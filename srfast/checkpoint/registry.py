@@ -65,13 +65,18 @@ def unwrapped(content: Any, search: bool = True) -> dict[str, Tensor]:
     problem, state = None, {}
     try:
         state = _by_known_names(content)
-        if not search or _layout(state) is not None:
-            return state
     except CheckpointError as error:
         problem = error
+    if not search:
+        if problem is not None:
+            raise problem
+        return state
     found = list(_networks(content, "", 0))
     # Training programs keep the running average of the weights beside them; it is the one that they publish.
-    best = [pair for pair in found if "ema" in pair[0].lower()] or found
+    averages = [pair for pair in found if "ema" in pair[0].lower()]
+    if state and _layout(state) is not None and len(averages) != 1:
+        return state
+    best = averages or found
     if len(best) > 1:
         names = ", ".join(printable(name, 30) for name, _ in best[:3])
         raise CheckpointError(f"it holds {len(best)} networks, {names}; save the one to use in a file of its own")

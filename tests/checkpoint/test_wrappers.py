@@ -41,6 +41,11 @@ WRAPPED: dict[str, Callable[[State, State], Any]] = {
     "two prefixes": lambda s, other: prefixed("a", prefixed("b", s)),
     "ema": lambda s, other: {"ema": s},
     "ema beside": lambda s, other: {"model_weights": other, "ema_weights": s, "step": 3},
+    "ema beside a usual name": lambda s, other: {"state_dict": other, "ema_state_dict": s, "epoch": 3},
+    "ema beside the model": lambda s, other: {"model": prefixed("module", other), "ema": prefixed("module", s)},
+    "ema as a prefix beside a usual one": lambda s, other: {
+        "state_dict": prefixed("net_g", other) | prefixed("net_g_ema", s)
+    },
     "params beside ema": lambda s, other: {"G": other, "G_ema": s, "D": D},
     "G and D": lambda s, other: {"G": s, "D": D},
     "G and D as prefixes": lambda s, other: prefixed("G", s) | prefixed("D", D),
@@ -57,6 +62,14 @@ def test_any_wrapper(tmp_path: Path, name: str) -> None:
     plain.load_state_dict(given)
     torch.save(WRAPPED[name](given, state(seed=5)), tmp_path / "w.pth")
     assert torch.equal(load_model(tmp_path / "w.pth").module(x), plain(x))
+
+
+@pytest.mark.parametrize("suffix", [".safetensors", ".bin", ".onnx", ".param", ""])
+@pytest.mark.parametrize("zipped", [True, False])
+def test_a_pytorch_file_of_another_suffix(tmp_path: Path, suffix: str, zipped: bool) -> None:
+    given = state()
+    torch.save(given, tmp_path / f"w{suffix}", _use_new_zipfile_serialization=zipped)
+    assert torch.equal(load_model(tmp_path / f"w{suffix}").module.state_dict()["body.0.weight"], given["body.0.weight"])
 
 
 def test_layers_called_model_are_no_prefix(tmp_path: Path) -> None:
