@@ -184,7 +184,8 @@ def queue_of(path: Path) -> list[str]:
         InputError: it cannot be read, or lists none.
     """
     try:
-        lines = path.read_text("utf-8", errors="surrogateescape").splitlines()
+        # Windows' editors put a mark of UTF-8 before the first name. Only line feeds end a line: others may be in a name.
+        lines = path.read_text("utf-8-sig", errors="surrogateescape").split("\n")
     except OSError as error:
         raise InputError(f"cannot read the list {path}: {error.strerror}") from error
     names = [line.strip() for line in lines if line.strip() and not line.lstrip().startswith("#")]

@@ -120,6 +120,13 @@ def test_several_inputs_and_a_list(tmp_path: Path, loads: list[object], capsys: 
     assert "two files would both be written as" in capsys.readouterr().err
 
 
+def test_lists_of_other_editors(tmp_path: Path) -> None:
+    one, two = write(tmp_path / "a.png"), write(tmp_path / "b\x0b\x85\u2028c.png")
+    (tmp_path / "list.txt").write_bytes(f"\ufeff{one}\r\n# a comment\r\n  {two}\r\n".encode())
+    assert main(["upscale", str(tmp_path / "out"), "--queue", str(tmp_path / "list.txt"), *FAST]) == 0
+    assert results(tmp_path / "out") == ["a.png", two.name]
+
+
 def test_one_bad_file_does_not_end_the_others(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "in").mkdir()
     (tmp_path / "in" / "a.mp4").write_bytes(b"no video" * 99)
