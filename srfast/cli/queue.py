@@ -196,6 +196,8 @@ def queue_of(path: Path) -> list[str]:
 
 def jobs_of(output: OutputOptions, sources: list[Path], target: Path) -> tuple[list[Job], list[Path]]:
     """What is to be done, and the files that are neither images nor videos."""
+    if "/" in output.suffix or os.sep in output.suffix:
+        raise ValueError(f"--suffix is a part of file names, without {os.sep}, not {output.suffix!r}")
     jobs, others = [], []
     for source in sources:
         if not source.exists():
@@ -208,6 +210,12 @@ def jobs_of(output: OutputOptions, sources: list[Path], target: Path) -> tuple[l
                 continue
             inside = path.relative_to(source).parent if source.is_dir() else Path()
             jobs.append(Job(path, target / inside / _result_name(path, kind, output.suffix, output.ext), kind))
+    # A file that is named twice, by a list and by its folder, say, is done once.
+    jobs = list(dict.fromkeys(jobs))
+    if output.suffix:
+        # In the inputs' own folder an earlier run left results, which are not enlarged once more.
+        made = {_real(job.target) for job in jobs}
+        jobs = [job for job in jobs if _real(job.source) not in made]
     if jobs:
         # a.png and a.jpg with one --ext, say: found before the first is written, not when the second would replace it.
         clash, count = Counter(job.target for job in jobs).most_common(1)[0]
@@ -225,6 +233,11 @@ def _files(folder: Path, target: Path) -> list[Path]:
         folders[:] = sorted(f for f in folders if not _same(Path(here) / f, target) and not f.startswith("."))
         found += [Path(here) / name for name in sorted(files)]
     return sorted(found)
+
+
+def _real(path: Path) -> str:
+    """The one name of a file, however its folder is written."""
+    return os.path.join(os.path.realpath(path.parent), path.name)
 
 
 def _same(one: Path, other: Path) -> bool:

@@ -127,6 +127,32 @@ def test_lists_of_other_editors(tmp_path: Path) -> None:
     assert results(tmp_path / "out") == ["a.png", two.name]
 
 
+@pytest.mark.parametrize("again", [["--resume"], ["-y"]])
+def test_results_beside_the_inputs_are_not_enlarged_again(tmp_path: Path, again: list[str]) -> None:
+    folder = write(tmp_path / "in" / "a.png").parent
+    write(folder / "sub" / "b.png")
+    (tmp_path / "link").symlink_to(folder)
+    for options in ([], again):
+        command = ["upscale", str(folder), str(tmp_path / "link"), "--suffix", "_x2", *options, *FAST]
+        assert main(command) == 0
+        assert results(folder) == ["a.png", "a_x2.png", "sub/b.png", "sub/b_x2.png"]
+    assert cv2.imread(str(folder / "a_x2.png")).shape == (12, 16, 3)
+
+
+@pytest.mark.parametrize("suffix", ["/../x", "a/b", "/"])
+def test_a_suffix_is_no_folder(tmp_path: Path, suffix: str, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = write(tmp_path / "in" / "a.png").parent
+    assert main(["upscale", str(folder), str(tmp_path / "out"), "--suffix", suffix, *FAST]) == 2
+    assert f"--suffix is a part of file names, without /, not {suffix!r}" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_file_that_is_named_twice_is_done_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    one = write(tmp_path / "in" / "a.png")
+    assert main(["upscale", str(one), str(one.parent), str(one), str(tmp_path / "out"), *FAST]) == 0
+    assert "1 of 1 images" in capsys.readouterr().err
+
+
 def test_one_bad_file_does_not_end_the_others(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "in").mkdir()
     (tmp_path / "in" / "a.mp4").write_bytes(b"no video" * 99)
