@@ -117,7 +117,7 @@ class _Queue:
         started = time.perf_counter()
         if jobs:
             self._upscaler(jobs[0].kind)  # a bad model is said before a folder is made
-        self._target.mkdir(parents=True, exist_ok=True)
+        _make_folder(self._target)
         try:
             with Reporter(self._options.output.progress, self._unit) as reporter:
                 for number, job in enumerate(jobs, self._before + 1):
@@ -138,11 +138,12 @@ class _Queue:
 
     def _one(self, job: Job) -> bool:
         """Does a job; False where no other could be written after it."""
-        job.target.parent.mkdir(parents=True, exist_ok=True)
         try:
+            _make_folder(job.target.parent)
             code = self._image(job) if job.kind == "image" else self._video(job)
         except (InputError, OutputError) as error:
-            self._failed.append((error.exit_code, str(error)))
+            named = any(escaped(path) in str(error) for path in (job.source, job.target.parent))
+            self._failed.append((error.exit_code, f"{error}" if named else f"{escaped(job.source)}: {error}"))
             # One bad file must not end a night's work; a full disk would only fail for all the others too.
             return getattr(error.__cause__, "errno", None) not in _NO_ROOM
         except (SrfastError, MemoryError) as error:
@@ -175,6 +176,20 @@ class _Queue:
         if name not in self._upscalers:
             self._upscalers[name] = upscaler_from(model, kind, model.memory(None))
         return self._upscalers[name]
+
+
+def _make_folder(path: Path) -> None:
+    """Makes a folder for results, and those above it, where there is none.
+
+    Raises:
+        OutputError: it cannot be made; the cause says whether any could.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except FileExistsError as error:
+        raise OutputError(f"{path} should be a folder for results, and is something else; move it away") from error
+    except OSError as error:
+        raise OutputError(f"cannot make the folder {path} for results: {error.strerror}") from error
 
 
 def queue_of(path: Path) -> list[str]:
@@ -228,9 +243,15 @@ def jobs_of(output: OutputOptions, sources: list[Path], target: Path) -> tuple[l
 def _files(folder: Path, target: Path) -> list[Path]:
     """All files below a folder but for the results' own folder, sorted."""
     found = []
-    for here, folders, files in os.walk(folder):
+    for here, folders, files in os.walk(folder, followlinks=True):
         # The results' folder may lie inside the input's; without this a second run would enlarge the results of the first.
-        folders[:] = sorted(f for f in folders if not _same(Path(here) / f, target) and not f.startswith("."))
+        # A link to a folder is one like any other, but not one that leads back up: that would have no end.
+        above = [Path(here), *(parent for parent in Path(here).parents if parent.is_relative_to(folder))]
+        folders[:] = sorted(
+            f
+            for f in folders
+            if not f.startswith(".") and not any(_same(Path(here) / f, other) for other in (target, *above))
+        )
         found += [Path(here) / name for name in sorted(files)]
     return sorted(found)
 

@@ -153,6 +153,47 @@ def test_a_file_that_is_named_twice_is_done_once(tmp_path: Path, capsys: pytest.
     assert "1 of 1 images" in capsys.readouterr().err
 
 
+def test_links_to_folders_are_followed(tmp_path: Path) -> None:
+    folder = write(tmp_path / "in" / "a.png").parent
+    elsewhere = write(tmp_path / "elsewhere" / "b.png").parent
+    (folder / "link").symlink_to(elsewhere)
+    # Ways that lead back, by one link and by two, and one to the results.
+    (folder / "self").symlink_to(folder)
+    (elsewhere / "back").symlink_to(folder)
+    (folder / "gone").symlink_to(tmp_path / "nowhere")
+    (folder / "made").symlink_to(tmp_path / "out")
+    for _ in range(2):
+        assert main(["upscale", str(folder), str(tmp_path / "out"), "-y", *FAST]) == 0
+        assert results(tmp_path / "out") == ["a.png", "link/b.png"]
+
+
+def test_a_folder_that_cannot_be_made_does_not_end_the_others(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = write(tmp_path / "in" / "c.png").parent
+    write(folder / "a" / "b.png")
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "a").write_text("no folder")
+    assert main(["upscale", str(folder), str(tmp_path / "out"), *FAST]) == 7
+    assert results(tmp_path / "out") == ["a", "c.png"]
+    assert f"{tmp_path / 'out' / 'a'} should be a folder for results" in capsys.readouterr().err
+
+
+def test_a_link_to_nowhere_is_no_folder_for_results(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "out").symlink_to(tmp_path / "nowhere")
+    folder = write(tmp_path / "in" / "a.png").parent
+    assert main(["upscale", str(folder), str(tmp_path / "out"), *FAST]) == 7
+    assert f"{tmp_path / 'out'} should be a folder for results" in capsys.readouterr().err
+
+
+def test_what_is_not_for_videos_is_said_of_which(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = write(tmp_path / "in" / "a.png").parent
+    moving = animation(folder / "moving.webp")
+    assert main(["upscale", str(folder), str(tmp_path / "out"), "--self-ensemble", *FAST]) == 6
+    assert results(tmp_path / "out") == ["a.png"]
+    assert f"error: {moving}: self_ensemble is for single frames" in capsys.readouterr().err
+
+
 def test_one_bad_file_does_not_end_the_others(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "in").mkdir()
     (tmp_path / "in" / "a.mp4").write_bytes(b"no video" * 99)
