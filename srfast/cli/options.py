@@ -345,12 +345,29 @@ def load_arguments(options: ModelOptions, kind: str, memory: int | None = None) 
         "size": options.size,
         "height": options.height,
         "backend": options.backend,
-        "device": options.device or (f"cuda:{options.gpu_id}" if options.gpu_id is not None else None),
-        "dtype": "fp32" if options.fp32 else options.dtype,
+        "device": _device(options),
+        "dtype": _dtype(options),
         "tile": None if options.tile == "auto" else int(options.tile),
         "memory": memory,
         "self_ensemble": options.self_ensemble,
     }
+
+
+def _device(options: ModelOptions) -> str | None:
+    """The device that --device or --gpu-id says, or both together."""
+    if options.gpu_id is None:
+        return options.device
+    numbered = f"cuda:{options.gpu_id}"
+    if options.device not in (None, "cuda", numbered):
+        raise ValueError(f"--device {options.device} and --gpu-id {options.gpu_id} are two devices: give one of them")
+    return numbered
+
+
+def _dtype(options: ModelOptions) -> str | None:
+    """The dtype that --dtype or --fp32 says."""
+    if options.fp32 and options.dtype not in (None, "fp32"):
+        raise ValueError(f"--fp32 and --dtype {options.dtype} are two dtypes: give one of them")
+    return "fp32" if options.fp32 else options.dtype
 
 
 def key_value(text: str) -> tuple[str, str]:

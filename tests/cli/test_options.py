@@ -8,7 +8,7 @@ from dataclasses import FrozenInstanceError, fields
 import pytest
 
 from srfast.cli.main import _parser
-from srfast.cli.options import _USELESS, Kind, UpscaleOptions, check_applicable
+from srfast.cli.options import _USELESS, Kind, UpscaleOptions, check_applicable, load_arguments
 
 # What is no option of the work itself.
 OTHERS = {"paths", "queue", "input", "output", "verbose", "help"}
@@ -46,3 +46,31 @@ def test_each_kind_says_what_it_has_no_use_for() -> None:
     assert all(set(useless) <= names() for useless in _USELESS.values())
     with pytest.raises(ValueError, match="--max-latency does nothing for several files: it is for videos"):
         check_applicable(parsed("a", "b", "--max-latency", "40ms"), Kind.FILES)
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        ("--fp32 --dtype bf16", "--fp32 and --dtype bf16 are two dtypes: give one of them"),
+        ("--device cpu -g 1", "--device cpu and --gpu-id 1 are two devices: give one of them"),
+        ("--device cuda:0 -g 1", "--device cuda:0 and --gpu-id 1 are two devices: give one of them"),
+    ],
+)
+def test_options_that_contradict_each_other(given: str, says: str) -> None:
+    with pytest.raises(ValueError, match=says):
+        load_arguments(parsed("a", "b", *given.split()).model, "image")
+
+
+@pytest.mark.parametrize(
+    ("given", "device", "dtype"),
+    [
+        ("", None, None),
+        ("--fp32 --dtype fp32", None, "fp32"),
+        ("-g 1", "cuda:1", None),
+        ("--device cuda -g 1", "cuda:1", None),
+        ("--device cuda:1 -g 1 --dtype fp16", "cuda:1", "fp16"),
+    ],
+)
+def test_options_that_agree(given: str, device: str | None, dtype: str | None) -> None:
+    arguments = load_arguments(parsed("a", "b", *given.split()).model, "image")
+    assert (arguments["device"], arguments["dtype"]) == (device, dtype)
