@@ -27,7 +27,7 @@ def check_output(path: Path, overwrite: bool) -> None:
     """
     if path.is_dir():
         raise OutputError(f"{path} is a folder; give the name of a file")
-    if path.exists() and not overwrite:
+    if os.path.lexists(path) and not overwrite:  # a link to nowhere has the name, too
         raise OutputError(f"{path} exists; give -y to overwrite it, or another name")
     folder = path.parent
     if not folder.is_dir():

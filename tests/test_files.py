@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from srfast._files import whole_file
+from srfast._files import check_output, whole_file
 from srfast.errors import OutputError
 
 # Writes a half of a file, says so, and waits for a line.
@@ -115,6 +115,15 @@ def test_what_lies_in_the_way_is_not_touched(tmp_path: Path, kind: str) -> None:
     assert put(path, "second") != way.name
     assert path.read_text() == "second" and other.read_text() == "precious"
     assert names(tmp_path) == sorted([way.name, "other.txt", "out.mkv"])
+
+
+def test_a_link_to_nowhere_is_in_the_way(tmp_path: Path) -> None:
+    """It is said before the work, not after it, when the name turns out to be taken."""
+    path = tmp_path / "out.mkv"
+    path.symlink_to(tmp_path / "nowhere")
+    with pytest.raises(OutputError, match=r"out\.mkv exists; give -y"):
+        check_output(path, overwrite=False)
+    assert put(path, "second") and path.read_text() == "second" and not path.is_symlink()
 
 
 def test_failures_leave_nothing(tmp_path: Path) -> None:

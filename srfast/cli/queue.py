@@ -68,7 +68,7 @@ def upscale_all(options: UpscaleOptions, sources: list[str], output: str) -> int
         raise OutputError(f"{target} is a file, but there are several results; give a folder")
     waiting = [job for job in jobs if not (options.run.resume and job.target.exists())]
     # All names are looked at before the first job: an hour later nobody is there to answer.
-    existing = [job.target for job in waiting if job.target.exists()]
+    existing = [job.target for job in waiting if os.path.lexists(job.target)]
     if existing and not options.output.overwrite:
         raise OutputError(
             f"{existing[0]} exists; give -y to overwrite it, --resume to do only what is missing, or another folder"
