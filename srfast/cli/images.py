@@ -79,16 +79,16 @@ def _read(source: str) -> Picture:
 
     from srfast.images import picture_of, read_picture
 
-    if source != "-":
+    named = Path(source).is_fifo()  # such as the shell's <(...): read once, from its start to its end
+    if source != "-" and not named:
         return read_picture(Path(source))
-    data = sys.stdin.buffer.read()
+    data = Path(source).read_bytes() if named else sys.stdin.buffer.read()
+    name = source if named else "the standard input"
     # ``ffmpeg -f image2pipe`` sends pictures without anything between them; a decoder of one picture would drop the others
     # without a word.
     if data.startswith(_PNG) and _PNG in data[8:]:
-        raise InputError(
-            "the standard input holds more than one picture; give --input-format png_pipe for a video of them"
-        )
-    return picture_of(np.frombuffer(data, np.uint8), "the standard input")
+        raise InputError(f"{name} holds more than one picture; give --input-format png_pipe for a video of them")
+    return picture_of(np.frombuffer(data, np.uint8), name)
 
 
 def is_image_format(name: str | None) -> bool:

@@ -102,6 +102,8 @@ def _kind(source: str, target: str, options: UpscaleOptions) -> Kind:
         # A pipe has no name to tell by, so its first bytes decide, and only where the output can be a picture at all.
         one = image_format if target == "-" else is_image(target)
         return Kind.IMAGE if one and not options.video.input_format and comes_an_image() else video
+    if Path(source).is_fifo() and is_image(target) and not options.video.input_format:
+        return Kind.IMAGE  # as the output is; to look at its first bytes would take them from whoever reads it next
     if target == "-":
         still = is_readable_image(source) and not is_animation(Path(source))
         return Kind.IMAGE if still and (image_format or not options.video.format) else video

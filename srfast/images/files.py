@@ -54,7 +54,7 @@ def read_picture(path: Path) -> Picture:
     try:
         data = np.fromfile(path, np.uint8)
     except OSError as error:
-        raise InputError(f"cannot read {path}: {error.strerror}") from error
+        raise InputError(f"cannot read {path}: {error.strerror or 'it is a pipe or a device, not a file'}") from error
     picture = picture_of(data, str(path))
     with contextlib.suppress(cv2.error, OSError, InputError), openable(path) as name:
         images = cv2.imcount(name)

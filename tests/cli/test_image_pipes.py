@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import cv2
@@ -56,6 +58,26 @@ def test_from_the_standard_input(photo: Path, expected: bytes, tmp_path: Path) -
     assert (tmp_path / "out.png").read_bytes() == expected
     assert run("-", str(tmp_path / "out.webp"), data=data)[0] == 0
     assert cv2.imread(str(tmp_path / "out.webp")).shape == (24, 32, 3)
+
+
+@pytest.mark.parametrize("name", ["pipe", "pipe.png"])
+def test_from_a_pipe_with_a_name(
+    photo: Path, expected: bytes, tmp_path: Path, name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As the shell's <(...) is one."""
+    os.mkfifo(tmp_path / name)
+    for data, code, says in [
+        (photo.read_bytes(), 0, "32x24"),
+        (photo.read_bytes() * 2, 6, f"{name} holds more than one picture"),
+        (b"no image", 6, f"{name} is not an image that can be read"),
+    ]:
+        writer = threading.Thread(target=(tmp_path / name).write_bytes, args=[data], daemon=True)
+        writer.start()
+        assert main(["upscale", str(tmp_path / name), str(tmp_path / "out.png"), "-y", *FAST]) == code
+        writer.join(60)
+        assert not writer.is_alive()
+        assert says in capsys.readouterr().err
+    assert (tmp_path / "out.png").read_bytes() == expected
 
 
 def test_what_is_no_image(photo: Path, tmp_path: Path) -> None:
