@@ -19,6 +19,7 @@ from srfast.checkpoint import LoadedModel
 from srfast.engine import Engine
 from srfast.errors import InputError
 from srfast.images import SUFFIXES, read_image
+from srfast.images.arrays import eight_bits
 from srfast.models.bordered import Bordered
 
 Image = npt.NDArray[np.uint8]
@@ -135,9 +136,7 @@ def frames_of(path: Path, count: int) -> Iterator[Image]:
         InputError: neither an image nor a video, or 16 bits or transparency that the comparison does not cover.
     """
     if path.suffix.lower() in SUFFIXES:
-        image = read_image(path)
-        if image.dtype != np.uint8:
-            image = (image // 257).astype(np.uint8)
+        image = eight_bits(read_image(path))
         colour = np.stack([image] * 3, 2) if image.ndim == 2 else image[:, :, 2::-1]
         yield np.ascontiguousarray(colour)
         return

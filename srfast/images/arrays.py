@@ -154,6 +154,11 @@ def _upscale_pil(frame: Any, run: Run) -> Any:
     return Image.fromarray(back)
 
 
+def eight_bits(image: Array) -> Array:
+    """Rounds uint16 to the nearest uint8, where 65535 = 255 * 257 keeps black and white; uint8 stays as it is."""
+    return image if image.dtype == np.uint8 else ((image.astype(np.uint32) + 128) // 257).astype(np.uint8)
+
+
 def resize_array(image: Array, height: int, width: int) -> Array:
     """Resizes a numpy image: by area when it shrinks, Lanczos when it grows.
 

@@ -13,7 +13,7 @@ import numpy as np
 from srfast._files import check_output, whole_file
 from srfast._names import openable
 from srfast.errors import InputError, OutputError
-from srfast.images.arrays import Array
+from srfast.images.arrays import Array, eight_bits
 from srfast.images.lab import is_inks, read_lab
 from srfast.images.metadata import Metadata, gray_transparency, left_out, read_metadata, with_metadata
 from srfast.images.netpbm import read_pam, with_white
@@ -177,9 +177,8 @@ def encode_image(path: Path, image: Array, metadata: Metadata | None = None) -> 
     suffix = path.suffix.lower()
     check_format(path)
     check_size(path, *image.shape[:2])
-    if image.dtype == np.uint16 and suffix not in DEEP:
-        # 65535 = 255 * 257, so that black and white stay exactly that.
-        image = (image // 257).astype(np.uint8)
+    if suffix not in DEEP:
+        image = eight_bits(image)
     alpha = image.ndim == 3 and image.shape[2] == 4
     if alpha and suffix in NO_ALPHA:
         _log.warning("%s has no alpha, so that of %s is left out; .png and .webp keep it", suffix, path)

@@ -13,7 +13,7 @@ import numpy as np
 from srfast._files import whole_file
 from srfast.errors import InputError
 from srfast.images import check_size, declared_size, encode_image, picture_of
-from srfast.images.arrays import Array
+from srfast.images.arrays import Array, eight_bits
 from srfast.images.declared import FORMATS
 from srfast.service.config import Request, ServiceOptions
 from srfast.service.engines import Engines
@@ -225,9 +225,7 @@ def _image(path: Path, options: ServiceOptions) -> Array:
     """[H, W, 3] BGR of uint8."""
     data = _image_bytes(path, path.name, options)
     options.limits.check_size(*declared_size(data, path.name), path.name)
-    image = picture_of(np.frombuffer(data, np.uint8), path.name).image
-    if image.dtype == np.uint16:
-        image = (image // 257).astype(np.uint8)
+    image = eight_bits(picture_of(np.frombuffer(data, np.uint8), path.name).image)
     return cv2.cvtColor(image, cv2.COLOR_GRAY2BGR) if image.ndim == 2 else np.ascontiguousarray(image[..., :3])
 
 

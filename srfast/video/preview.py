@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 
 from srfast.errors import InputError
-from srfast.images.arrays import Array
+from srfast.images.arrays import Array, eight_bits
 from srfast.images.comparison import middle, side_by_side
 from srfast.upscaler import Upscaler
 from srfast.video.keeping import prepare
@@ -95,9 +95,7 @@ def first_frame(reader: VideoReader) -> tuple[Array, Fraction]:
     prepare(reader, "iter")
     item = next(item for item in reader.items([]) if isinstance(item, RgbFrame))
     image: Any = item.image[..., :3]
-    if image.dtype == np.uint16:
-        image = (image // 257).astype(np.uint8)
-    return cv2.cvtColor(np.ascontiguousarray(image), cv2.COLOR_RGB2BGR), item.pts * reader.time_base
+    return cv2.cvtColor(np.ascontiguousarray(eight_bits(image)), cv2.COLOR_RGB2BGR), item.pts * reader.time_base
 
 
 def _row(image: Array, upscaler: Upscaler) -> Array:

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from srfast.errors import InputError, OutputError
-from srfast.images import LARGEST_SIDES, check_size, read_image, read_picture, write_image
+from srfast.images import LARGEST_SIDES, check_size, encode_image, read_image, read_picture, write_image
 from srfast.images.metadata import Metadata, read_metadata
 
 Image = pytest.importorskip("PIL.Image")
@@ -122,6 +122,18 @@ def test_damaged_metadata_is_no_error(tmp_path: Path) -> None:
                 found = read_metadata(part)
                 assert 1 <= found.orientation <= 8
                 assert found.upright(3).orientation == 1
+
+
+@pytest.mark.parametrize("suffix", [".bmp", ".webp", ".jpg"])
+def test_sixteen_bits_are_rounded_to_eight(suffix: str) -> None:
+    values = np.arange(65_536, dtype=np.uint16).reshape(256, 256)
+    expected = np.rint(values / 257).astype(np.uint8)  # never halfway: 257 is odd
+    data = encode_image(Path(f"x{suffix}"), values)
+    made = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_GRAYSCALE)
+    if suffix == ".bmp":
+        np.testing.assert_array_equal(made, expected)
+    # What is lossy keeps the mean, which rounding down would lower by a half.
+    assert abs(float(made.mean()) - values.mean() / 257) < 0.2
 
 
 def test_what_is_dropped_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
