@@ -67,6 +67,8 @@ def _inspect(args: argparse.Namespace) -> int:
     if not (separator and width.isdigit() and height.isdigit() and int(width) and int(height)):
         raise ValueError(f"--size takes WIDTHxHEIGHT in pixels, such as 1280x720, not {args.size!r}")
     if args.keys:
+        if args.json or args.plan:
+            raise ValueError("--keys lists the tensors as text, without --json and --plan: leave these out")
         return _keys(args.model)
     inspection, plan = inspect_model(_load(args), int(width), int(height))
     if args.json:

@@ -101,6 +101,8 @@ def test_verify_sees_a_wrong_network(model: str) -> None:
     [
         (["inspect", "nothing.pth"], 3, "no checkpoint file"),
         (["inspect", "compact_x4", "--size", "big"], 2, "WIDTHxHEIGHT"),
+        (["inspect", "compact_x4", "--keys", "--json"], 2, "without --json and --plan"),
+        (["inspect", "compact_x4", "--keys", "--plan"], 2, "without --json and --plan"),
         (["inspect", "compact_x4", "--scale", "3"], 3, "scale 4, not 3"),
         (["verify", "compact_x4", "nothing.mp4"], 6, "nothing.mp4"),
         (["verify", "compact_x4", "--frames", "0"], 2, "from 1"),
