@@ -26,6 +26,7 @@ READABLE = (*SUFFIXES, ".gif", ".avif", ".ppm", ".pgm", ".pbm", ".pnm", ".pam")
 _ENCODERS = {".jfif": ".jpg", ".jpe": ".jpg"}  # OpenCV's names of formats with others
 # Pixels that a side may have: of WebP itself, of OpenCV's JPEG writer, of libpng.
 LARGEST_SIDES = {".webp": 16383, ".jpg": 65500, ".jpeg": 65500, ".jfif": 65500, ".jpe": 65500, ".png": 1_000_000}
+SMALLEST_SIDES = {".jp2": 32}  # of OpenCV's writer, which halves a picture five times
 NO_ALPHA = (".jpg", ".jpeg", ".jfif", ".jpe", ".jp2")
 DEEP = (".png", ".tif", ".tiff")  # suffixes of formats that hold 16 bits
 # How EXIF's orientations become upright: mirrored in which directions after an exchange of rows and columns.
@@ -138,7 +139,14 @@ def check_size(path: Path, height: int, width: int) -> None:
     Raises:
         OutputError: it cannot.
     """
-    limit = LARGEST_SIDES.get(path.suffix.lower())
+    suffix = path.suffix.lower()
+    least = SMALLEST_SIDES.get(suffix, 1)
+    if min(height, width) < least:
+        raise OutputError(
+            f"{path} would be {width}x{height}, but a side of a {suffix} image has at least {least} pixels: "
+            "use another format, such as .png, or a larger -s"
+        )
+    limit = LARGEST_SIDES.get(suffix)
     if limit is not None and max(height, width) > limit:
         raise OutputError(
             f"{path} would be {width}x{height}, but a side of a {path.suffix} image has at most {limit} pixels: "

@@ -160,6 +160,15 @@ def test_an_absurd_size(tmp_path: Path) -> None:
         read_image(tmp_path / "bomb.png")
 
 
+def test_the_smallest_side_is_the_writer_s(tmp_path: Path) -> None:
+    write_image(tmp_path / "x.jp2", np.zeros((32, 32), np.uint8), False)
+    for size in ((31, 64), (64, 31)):
+        with pytest.raises(OutputError, match=r"has at least 32 pixels: use another format, such as \.png"):
+            check_size(tmp_path / "y.jp2", *size)
+        with pytest.raises(OutputError, match="at least 32 pixels"):
+            write_image(tmp_path / "y.jp2", np.zeros(size, np.uint8), False)
+
+
 @pytest.mark.parametrize("suffix", LARGEST_SIDES)
 def test_the_largest_side_is_the_writer_s(tmp_path: Path, suffix: str) -> None:
     limit = LARGEST_SIDES[suffix]
