@@ -42,8 +42,8 @@ _CONTAINER_FORMATS: dict[str | None, tuple[str, ...]] = {
     "webp": ("bgra",),
     "gif": ("pal8",),
 }
-# What FFmpeg lists for an encoder that refuses it: libvpx takes alpha beside 4:2:0 only.
-REFUSED = {"libvpx-vp9": ("yuva422p", "yuva444p", "gbrap")}
+# What FFmpeg lists for an encoder that refuses it: libvpx takes alpha beside 4:2:0 only, and x265 is seldom built with alpha.
+REFUSED = {"libvpx-vp9": ("yuva422p", "yuva444p", "gbrap"), "libx265": ("yuva420p", "yuva420p10le")}
 DEFAULT_CRF = {"libx264": 18, "libx264rgb": 18, "libx265": 20, "libvpx-vp9": 24, "libvpx": 10, "libsvtav1": 24}
 # Encoders that know constant quality under another name.
 CRF_NAMES = {"nvenc": "cq", "qsv": "global_quality"}
@@ -156,7 +156,7 @@ def choose(reader: VideoReader, encoding: Encoding, suffix: str, width: int, hei
     settings = Settings(
         codec=name,
         pix_fmt=pix_fmt.name,
-        options=with_light(name, _options(name, encoding), reader.light),
+        options=with_light(name, _options(name, encoding, pix_fmt), reader.light),
         width=width,
         height=height,
         rate=reader.even_rate if kind == "avi" else reader.rate,
@@ -229,7 +229,7 @@ def _encoder_clock(name: str, reader: VideoReader) -> Fraction:
     return Fraction(1, rate * (most // rate))
 
 
-def _options(name: str, encoding: Encoding) -> dict[str, str]:
+def _options(name: str, encoding: Encoding, pix_fmt: Any) -> dict[str, str]:
     options = dict(encoding.options)
     crf = encoding.crf
     if crf is None and not _RATES & set(options):
@@ -244,6 +244,8 @@ def _options(name: str, encoding: Encoding) -> dict[str, str]:
         os.environ.setdefault("SVT_LOG", "1")  # as above: errors only
     if name.startswith("libvpx") and "lossless" not in options:
         options.setdefault("b", "0")  # constant quality needs it
+        if name == "libvpx" and any(c.is_alpha for c in pix_fmt.components):
+            options.setdefault("auto-alt-ref", "0")  # VP8 has no hidden frames beside alpha
     elif name in QSCALE and not _RATES & set(options):
         options |= {"flags": "+qscale", "global_quality": str(2 * 118)}  # 118: FFmpeg's unit of a quantiser step
     elif name == "libwebp" and not options.keys() & {"quality", "lossless"}:

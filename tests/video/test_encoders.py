@@ -1,0 +1,55 @@
+"""What an encoder is given by default: formats that it takes, its own usual quality, and words where it refuses; no device."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+from torch import nn
+
+from srfast.upscaler import Upscaler
+from srfast.video import Encoding, upscale_video
+from srfast.video.reader import VideoReader
+
+
+@pytest.fixture
+def upscaler(small_network: nn.Module) -> Upscaler:
+    return Upscaler(small_network)
+
+
+def transparent(path: Path, pix_fmt: str) -> Path:
+    """Three frames whose alpha rises from the left to the right."""
+    with av.open(str(path), "w") as out:
+        video = out.add_stream("ffv1", rate=25)
+        video.width, video.height, video.pix_fmt = 48, 32, pix_fmt
+        rgba = np.full((32, 48, 4), 90, np.uint8)
+        rgba[:, :, 3] = np.linspace(0, 255, 48).astype(np.uint8)
+        for _ in range(3):
+            out.mux(video.encode(av.VideoFrame.from_ndarray(rgba, format="rgba").reformat(format=pix_fmt)))
+        out.mux(video.encode(None))
+    return path
+
+
+@pytest.mark.parametrize(("pix_fmt", "kept"), [("yuva420p", "yuv420p"), ("yuva444p10le", "yuv444p10le")])
+def test_alpha_is_left_out_where_x265_has_none(
+    tmp_path: Path, upscaler: Upscaler, caplog: pytest.LogCaptureFixture, pix_fmt: str, kept: str
+) -> None:
+    """FFmpeg lists formats with alpha for every x265, and most are built without."""
+    source = transparent(tmp_path / "in.mkv", pix_fmt)
+    result = upscale_video(source, tmp_path / "out.mp4", upscaler, encoding=Encoding("libx265"))
+    assert (result.codec, result.pix_fmt, result.frames) == ("libx265", kept, 3)
+    assert "has no alpha" in caplog.text
+
+
+def test_alpha_survives_in_vp8(tmp_path: Path, upscaler: Upscaler, caplog: pytest.LogCaptureFixture) -> None:
+    source = transparent(tmp_path / "in.mkv", "yuva420p")
+    result = upscale_video(source, tmp_path / "out.webm", upscaler, encoding=Encoding("libvpx"))
+    assert (result.codec, result.pix_fmt) == ("libvpx", "yuva420p")
+    with VideoReader(tmp_path / "out.webm") as reader:
+        alphas = [item.image[:, :, 3].astype(float).mean(0) for item in reader.items([])]
+    assert len(alphas) == 3
+    for alpha in alphas:
+        assert np.abs(alpha - np.linspace(0, 255, 96)).max() < 12
+    assert "alpha" not in caplog.text
