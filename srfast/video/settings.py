@@ -148,6 +148,7 @@ def choose(reader: VideoReader, encoding: Encoding, suffix: str, width: int, hei
     if name != _ONLY.get(kind, name):
         raise OutputError(f"{suffix or kind} takes {_ONLY[kind]} alone, not {name}; leave -c out, or write .mkv")
     codec = _encoder(name)
+    name = codec.name  # that of a format, such as hevc, stands for the encoder that FFmpeg takes for it
     pix_fmt = _pixel_format(encoding.pix_fmt or nearest_format(reader, codec, kind))
     try:
         apart = kind is not None and bool(av.ContainerFormat(kind, "w").flags & _GLOBAL_HEADER)

@@ -12,6 +12,7 @@ from torch import nn
 from srfast.upscaler import Upscaler
 from srfast.video import Encoding, upscale_video
 from srfast.video.reader import VideoReader
+from tests.helpers.video.gradients import STEADY, make_clip
 
 
 @pytest.fixture
@@ -53,3 +54,22 @@ def test_alpha_survives_in_vp8(tmp_path: Path, upscaler: Upscaler, caplog: pytes
     for alpha in alphas:
         assert np.abs(alpha - np.linspace(0, 255, 96)).max() < 12
     assert "alpha" not in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("name", "encoder"),
+    [("h264", "libx264"), ("hevc", "libx265"), ("vp9", "libvpx-vp9"), ("av1", "libsvtav1")],
+)
+def test_the_name_of_a_format_is_that_of_its_encoder(
+    tmp_path: Path, upscaler: Upscaler, name: str, encoder: str
+) -> None:
+    """Its usual quality, its silence and its remedies are known by the encoder's own name."""
+    assert av.Codec(name, "w").name == encoder
+    source = make_clip(tmp_path / "in.mp4", STEADY)
+    first, second = (
+        upscale_video(source, tmp_path / f"{codec}.mkv", upscaler, encoding=Encoding(codec), frames=2)
+        for codec in (name, encoder)
+    )
+    assert (first.codec, first.pix_fmt) == (second.codec, second.pix_fmt) == (encoder, "yuv420p")
+    with av.open(str(tmp_path / f"{name}.mkv")) as a, av.open(str(tmp_path / f"{encoder}.mkv")) as b:
+        assert [bytes(p) for p in a.demux(video=0)] == [bytes(p) for p in b.demux(video=0)]
