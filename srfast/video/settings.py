@@ -252,7 +252,7 @@ def _options(name: str, encoding: Encoding, pix_fmt: Any) -> dict[str, str]:
     elif name == "libwebp" and not options.keys() & {"quality", "lossless"}:
         options["quality"] = "90"
     elif name == "prores_ks":
-        options.setdefault("profile", "4444" if "444" in (encoding.pix_fmt or "444") else "hq")
+        options.setdefault("profile", "4444" if "444" in pix_fmt.name else "hq")
     return options
 
 

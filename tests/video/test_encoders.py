@@ -73,3 +73,12 @@ def test_the_name_of_a_format_is_that_of_its_encoder(
     assert (first.codec, first.pix_fmt) == (second.codec, second.pix_fmt) == (encoder, "yuv420p")
     with av.open(str(tmp_path / f"{name}.mkv")) as a, av.open(str(tmp_path / f"{encoder}.mkv")) as b:
         assert [bytes(p) for p in a.demux(video=0)] == [bytes(p) for p in b.demux(video=0)]
+
+
+@pytest.mark.parametrize(("pix_fmt", "tag"), [("yuv420p", "apch"), ("yuv444p", "ap4h")])
+def test_prores_is_tagged_as_what_it_holds(tmp_path: Path, upscaler: Upscaler, pix_fmt: str, tag: str) -> None:
+    """ProRes 4444 is of 4:4:4; a video of 4:2:0 becomes 4:2:2, which is HQ."""
+    source = make_clip(tmp_path / "in.mkv", STEADY, pix_fmt=pix_fmt)
+    upscale_video(source, tmp_path / "out.mov", upscaler, encoding=Encoding("prores_ks"))
+    with av.open(str(tmp_path / "out.mov")) as c:
+        assert c.streams.video[0].codec_context.codec_tag == tag
