@@ -82,8 +82,23 @@ def arrange_encoder(reader: VideoReader, target: Target, upscaler: Upscaler, enc
     prepare(reader, target.column, sized=upscaler.size is not None or upscaler.height is not None)
     height, width = upscaler.output_size(reader.height, reader.width)
     settings = choose(reader, target.encoding(encoding), target.suffix, width, height)
-    FrameEncoder(settings).close()  # opened once to see that it takes its settings
+    _try_encoder(settings)
     return settings
+
+
+def _try_encoder(settings: Settings) -> None:
+    """Opens the encoder once to see that it takes its settings.
+
+    Raises:
+        OutputError: it does not; the message has FFmpeg's reason, which its error code lacks.
+    """
+    with messages() as said:
+        try:
+            FrameEncoder(settings).close()
+        except OutputError as error:
+            if not (detail := _detail(said())):
+                raise
+            raise OutputError(*quoted(error, after=f"; {detail}")) from error
 
 
 @dataclass(frozen=True)

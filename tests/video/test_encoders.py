@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from torch import nn
 
+from srfast.errors import OutputError
 from srfast.upscaler import Upscaler
 from srfast.video import Encoding, upscale_video
 from srfast.video.reader import VideoReader
@@ -82,3 +83,10 @@ def test_prores_is_tagged_as_what_it_holds(tmp_path: Path, upscaler: Upscaler, p
     upscale_video(source, tmp_path / "out.mov", upscaler, encoding=Encoding("prores_ks"))
     with av.open(str(tmp_path / "out.mov")) as c:
         assert c.streams.video[0].codec_context.codec_tag == tag
+
+
+def test_a_refusal_says_why(tmp_path: Path, upscaler: Upscaler) -> None:
+    """FFmpeg's error code is that of every wrong argument; what it logs tells more."""
+    source = make_clip(tmp_path / "in.mp4", STEADY)
+    with pytest.raises(OutputError, match=r"dnxhd refuses 96x64 yuv422p .*Invalid argument; .*DNxHD"):
+        upscale_video(source, tmp_path / "out.mov", upscaler, encoding=Encoding("dnxhd"))
