@@ -10,7 +10,6 @@ from typing import Any
 from srfast.errors import FrameLossError
 from srfast.video.damage import Steps
 from srfast.video.decoding import Decoding
-from srfast.video.matroska import missing_bytes
 
 _log = logging.getLogger("srfast")
 _LEAST = Fraction(1, 1000)  # seconds between two frames: a clock that many containers have
@@ -57,8 +56,8 @@ def check(source: Decoding, times: FrameTimes, frames: int) -> None:
         FrameLossError: the source is strict and something is missing.
     """
     damage = source.damage
-    cut = missing_bytes(source.path) if source.reopenable and not damage else 0
-    missing, certain = _missing(source, times, frames)
+    cut = 0 if damage else source.cut_bytes
+    missing, certain = _missing(source, times, frames, cut)
     # What the damage has counted would be counted twice.
     missing -= damage.lost
     gaps = times.steps.gaps()
@@ -80,7 +79,7 @@ def check(source: Decoding, times: FrameTimes, frames: int) -> None:
     damage.add("lost" if missing > 0 else "packets", end, max(missing, 1))
 
 
-def _missing(source: Decoding, times: FrameTimes, frames: int) -> tuple[int, bool]:
+def _missing(source: Decoding, times: FrameTimes, frames: int, cut: int) -> tuple[int, bool]:
     """Frames that do not come after the last one, and whether that is certain."""
     if source.unread_bytes:
         return 1, True
@@ -89,7 +88,8 @@ def _missing(source: Decoding, times: FrameTimes, frames: int) -> tuple[int, boo
         return promised - frames, True
     if promised and frames >= promised:
         return 0, True  # all that were counted; another stream may last longer
-    if not source.reopenable or not times.rate or source.damage.jumps:
+    # What is written into a pipe may tell the duration of what it was cut from; what tells its bytes was a file.
+    if not (source.reopenable or cut) or not times.rate or source.damage.jumps:
         return 0, True  # where times were moved, the file's own duration tells nothing
     if "DURATION" in source.stream.metadata:
         return _missing_by_own_duration(_clock(source.stream.metadata["DURATION"]), times)

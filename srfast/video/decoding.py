@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import io
 import logging
 import os
 from collections.abc import Callable, Iterator
@@ -15,7 +16,7 @@ from srfast.video.boxes import outlasts_itself
 from srfast.video.colour import declared_tags
 from srfast.video.damage import Damage, Expected
 from srfast.video.deinterlacing import is_telecined
-from srfast.video.matroska import Holes
+from srfast.video.matroska import Holes, missing_after, missing_bytes
 from srfast.video.pipe import CountedPipe
 from srfast.video.rate import REPEATING, frame_rate, sample_times
 from srfast.video.repeats import Repeats
@@ -368,6 +369,13 @@ class Decoding:
         if os.path.isfile(self.path):
             return os.path.getsize(self.path) - self._read
         return max(0, self._pipe.bytes - self._read)
+
+    @property
+    def cut_bytes(self) -> int:
+        """By how many bytes a Matroska is shorter than it says; 0 for other formats."""
+        if self.reopenable:
+            return missing_bytes(self.path)
+        return missing_after(io.BytesIO(self._pipe.start), self._pipe.bytes)
 
     def _decode(self, packet: Any, time: float | None) -> Iterator[Any]:
         try:

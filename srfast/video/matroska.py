@@ -66,8 +66,13 @@ def missing_bytes(path: str | os.PathLike[str]) -> int:
     if not os.path.isfile(path):  # a pattern of numbered images, a device
         return 0
     with open(path, "rb") as file:
-        end = _segment_end(file)
-        return 0 if end is None else max(0, end - os.fstat(file.fileno()).st_size)
+        return missing_after(file, os.fstat(file.fileno()).st_size)
+
+
+def missing_after(start: BinaryIO, size: int) -> int:
+    """The same of what begins with ``start`` and has ``size`` bytes in all."""
+    end = _segment_end(start)
+    return 0 if end is None else max(0, end - size)
 
 
 def _segment_end(file: BinaryIO) -> int | None:

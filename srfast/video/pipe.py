@@ -11,6 +11,7 @@ from srfast._threads import StoppedError
 
 T = TypeVar("T")
 _LOOK = 100  # milliseconds between two looks at whether the run has ended
+_START = 4096  # bytes that tell how long a Matroska file is
 
 
 class _Callbacks:
@@ -33,11 +34,11 @@ class _Callbacks:
 
 
 class CountedPipe(_Callbacks):
-    """The standard input or a named pipe, and how many bytes came from it."""
+    """The standard input or a named pipe, how many bytes came from it, and the first of them."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.bytes = 0
+        self.bytes, self.start = 0, b""
         self.name = "pipe"
         self._file: BinaryIO | None = None
         self._poll: select.poll | None = None
@@ -55,6 +56,13 @@ class CountedPipe(_Callbacks):
         self._poll.register(handle, select.POLLIN)
         return self
 
+    def note(self, file: BinaryIO) -> BinaryIO:
+        """Counts a file that is the standard input, and is read without this."""
+        with contextlib.suppress(OSError):  # no file of the system
+            handle = file.fileno()
+            self.bytes, self.start = os.fstat(handle).st_size, os.pread(handle, _START, 0)
+        return file
+
     def read(self, size: int) -> bytes:
         """Up to ``size`` bytes; none at the end, or when it is left."""
         assert self._file is not None
@@ -68,6 +76,8 @@ class CountedPipe(_Callbacks):
             self._error = error
             return b""
         self.bytes += len(data)
+        if len(self.start) < _START:
+            self.start += data[:_START]
         return data
 
     def _wait(self) -> None:

@@ -147,7 +147,8 @@ def open_source(source: Source, options: InputOptions, counted: CountedPipe) -> 
     file: Any = name
     if name == "-":
         # A file redirected to the standard input can be sought in, which MP4 with its index at the end needs.
-        file = sys.stdin.buffer if sys.stdin.buffer.seekable() else counted.attach(sys.stdin.buffer)
+        read = counted.note if sys.stdin.buffer.seekable() else counted.attach
+        file = read(sys.stdin.buffer)
     kind, settings = options.format, dict(options.options)
     if kind == "y4m":
         kind = "yuv4mpegpipe"

@@ -173,6 +173,29 @@ def test_a_part_of_a_frame_is_lost_loudly(
     assert piped(monkeypatch, ["-", "-", *RAW, *size, "-m", model], raw[:-100])[0] == FrameLossError.exit_code
 
 
+@pytest.mark.parametrize("redirected", [True, False])
+@pytest.mark.parametrize("suffix", [".mkv", ".webm", ".y4m"])
+def test_an_input_that_was_cut_off(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, model: str, suffix: str, redirected: bool
+) -> None:
+    """What feeds the standard input may have died: the bytes that Matroska promises, or a whole last frame, are missing."""
+    made = make_clip(tmp_path / "made.mkv", [40 * i for i in range(40)], options={"g": "5", "crf": "10"})
+    whole = tmp_path / f"in{suffix}"
+    upscale_video(made, whole, model)
+    codes = []
+    for data in (whole.read_bytes(), whole.read_bytes()[: whole.stat().st_size * 6 // 10]):
+        arguments = ["-", str(tmp_path / "out.mkv"), "-y", "-m", model]
+        if redirected:
+            part = tmp_path / f"part{suffix}"
+            part.write_bytes(data)
+            with part.open() as source, monkeypatch.context() as patch:
+                patch.setattr(sys, "stdin", source)
+                codes.append(main(["upscale", *arguments]))
+        else:
+            codes.append(piped(monkeypatch, arguments, data)[0])
+    assert codes == [0, FrameLossError.exit_code]
+
+
 @pytest.mark.parametrize("arguments", [["info"], ["upscale", "in.mp4", "-", "-m", "tiny.safetensors"]])
 def test_a_reader_that_goes_away(tmp_path: Path, arguments: list[str]) -> None:
     make_clip(tmp_path / "in.mp4", [40 * i for i in range(100)], size=(320, 240))
