@@ -248,7 +248,8 @@ def _options(name: str, encoding: Encoding, pix_fmt: Any) -> dict[str, str]:
         if name == "libvpx" and any(c.is_alpha for c in pix_fmt.components):
             options.setdefault("auto-alt-ref", "0")  # VP8 has no hidden frames beside alpha
     elif name in QSCALE and not _RATES & set(options):
-        options |= {"flags": "+qscale", "global_quality": str(2 * 118)}  # 118: FFmpeg's unit of a quantiser step
+        # 118: FFmpeg's unit of a quantiser step.
+        options |= {"flags": f"{options.get('flags', '')}+qscale", "global_quality": str(2 * 118)}
     elif name == "libwebp" and not options.keys() & {"quality", "lossless"}:
         options["quality"] = "90"
     elif name == "prores_ks":

@@ -85,6 +85,18 @@ def test_prores_is_tagged_as_what_it_holds(tmp_path: Path, upscaler: Upscaler, p
         assert c.streams.video[0].codec_context.codec_tag == tag
 
 
+@pytest.mark.parametrize(("options", "named"), [({}, True), ({"flags": "+bitexact"}, False)])
+def test_flags_of_ones_own_stay_beside_that_of_the_quality(
+    tmp_path: Path, upscaler: Upscaler, options: dict[str, str], named: bool
+) -> None:
+    """MPEG-4's quality is a flag too; with that for the same bits everywhere the encoder leaves its name out."""
+    source = make_clip(tmp_path / "in.mp4", STEADY)
+    upscale_video(source, tmp_path / "out.avi", upscaler, encoding=Encoding("mpeg4", options=options))
+    with av.open(str(tmp_path / "out.avi")) as c:
+        data = bytes(next(c.demux(video=0)))
+    assert (b"Lavc" in data) == named
+
+
 def test_a_refusal_says_why(tmp_path: Path, upscaler: Upscaler) -> None:
     """FFmpeg's error code is that of every wrong argument; what it logs tells more."""
     source = make_clip(tmp_path / "in.mp4", STEADY)
