@@ -15,6 +15,7 @@ from srfast.errors import InputError
 from srfast.video import Encoding, InputOptions, iter_video, upscale_video
 from srfast.video.reader import RgbFrame, VideoReader
 from tests.helpers.video.children import save_tiny, tiny
+from tests.helpers.video.gradients import STEADY, UNEVEN, make_clip
 
 RATE, FRAMES, STEP = 25, 50, 5
 
@@ -225,3 +226,17 @@ def test_a_cut_between_packets_is_said(tmp_path: Path, caplog: pytest.LogCapture
         assert "cut between" not in caplog.text
         upscale_video(path, tmp_path / "out.mkv", tiny(), input_options=InputOptions(start=0.5))
     assert caplog.text.count("encoded sound is cut between its packets") == 1
+
+
+@pytest.mark.parametrize("times", [STEADY, UNEVEN], ids=["steady", "uneven"])
+def test_what_lies_before_the_start_is_not_missing(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, times: list[int]
+) -> None:
+    """Matroska tells when its video ends, by the clock of the whole file."""
+    source = make_clip(tmp_path / "in.mkv", times)
+    with VideoReader(source, InputOptions(start=0.3)) as reader:
+        count = sum(isinstance(item, RgbFrame) for item in reader.items([]))
+        assert count == sum(time >= 300 for time in times)
+        assert not reader.damage
+        assert reader.damage.gaps == 0
+    assert "leap over" not in caplog.text
