@@ -23,7 +23,7 @@ from srfast.video.decode_times import DecodeTimes, ReorderingError
 from srfast.video.decoding import packet_time
 from srfast.video.journal import VIDEO
 from srfast.video.keeping import tell_times
-from srfast.video.pipeline import VideoResult
+from srfast.video.pipeline import VideoResult, output_errors
 from srfast.video.reader import VideoReader
 from srfast.video.settings import container_format
 from srfast.video.sinks import usual_step, write_container
@@ -135,17 +135,18 @@ def _write(
         plan.check_encoder(made.settings)
         begun = time.perf_counter()
         times = DecodeTimes(usual_step(made.settings), depth)
-        write_container(
-            place.path,
-            place.kind,
-            reader,
-            made.settings,
-            made.streams,
-            _merged(parts.packets(times), reader.packets(made.streams)),
-            times,
-            overwrite=overwrite,
-            scratch=scratch,
-        )
+        with output_errors():
+            write_container(
+                place.path,
+                place.kind,
+                reader,
+                made.settings,
+                made.streams,
+                _merged(parts.packets(times), reader.packets(made.streams)),
+                times,
+                overwrite=overwrite,
+                scratch=scratch,
+            )
         records = parts.records
         damage = damage_of(records)
         for name, count in vars(damage).items():

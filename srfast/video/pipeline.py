@@ -275,7 +275,7 @@ class Run:
         try:
             if not self._sink.start.finished:
                 self._stages(report)
-            with _output_errors(), self._times.measure("finish"):
+            with output_errors(), self._times.measure("finish"):
                 self._sink.finish()
         except BaseException as error:
             # Whatever it was, the frames so far are right; a second Ctrl-C gives up what the first was completing.
@@ -346,7 +346,7 @@ def disk_reason(error: BaseException) -> str | None:
     return None
 
 
-class _output_errors:  # noqa: N801
+class output_errors:  # noqa: N801
     """Turns what a muxer or the system says about writing into OutputError."""
 
     def __enter__(self) -> None:
@@ -389,5 +389,5 @@ class _WriterThread(threading.Thread):
     def check(self) -> None:
         """Raises what ended the thread."""
         if self._error is not None:
-            with _output_errors():
+            with output_errors():
                 raise self._error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import resource
 from pathlib import Path
 
 import av
@@ -10,6 +11,7 @@ import pytest
 
 from srfast import cluster
 from srfast.cluster.cutting import cut
+from srfast.errors import OutputError
 from srfast.video import InputOptions
 from srfast.video.reader import VideoReader
 from tests.helpers.video.children import save_tiny
@@ -169,3 +171,17 @@ def test_cuts_are_key_frames_at_least_as_far_apart(tmp_path: Path) -> None:
     assert [segment.last for segment in segments] == [segment.first for segment in segments[1:]] + [None]
     with VideoReader(clip) as reader:
         assert len(cut(reader, 10.0)[0]) == 1
+
+
+def test_a_full_disk_is_said_as_of_a_single_run(tmp_path: Path, model: str) -> None:
+    clip = moving_clip(tmp_path / "in.mkv", options=X264["closed"])
+    plan = in_segments(clip, tmp_path, tmp_path / "joined.mkv", model)
+    folder = next(tmp_path.glob("*.segments"))
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, ((tmp_path / "joined.mkv").stat().st_size // 2, limits[1]))
+    try:
+        with pytest.raises(OutputError, match="cannot write the output: File too large"):
+            cluster.join(plan, folder, tmp_path / "again.mkv")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert not (tmp_path / "again.mkv").exists()
