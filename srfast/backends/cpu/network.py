@@ -54,7 +54,8 @@ class CompiledNetwork:
         names = [plan.input, *(node.output for node in nodes)]
         # Whole numbers: relative to an activation of which each has whole multiples, as small as below a pool or smaller.
         exact = [Fraction(shapes[name].scale) for name in names]
-        parts = math.lcm(*(scale.denominator for scale in exact))
+        # Squares are nowhere in memory, but the convolutions that read them run over whole ones.
+        parts = math.lcm(*(Fraction(shapes[name].scale).denominator for name in [*names, *self._squares]))
         self.scales = [int(scale * parts) for scale in exact]
         self.channels = [shapes[name].channels for name in names]
         self.network = Network(instruction_set)

@@ -73,6 +73,27 @@ def test_transposed(factor: int, padding: int, slopes: str, path: str) -> None:
     _check(plan, MovedShuffle, path)
 
 
+@pytest.mark.parametrize("path", cpu.instruction_sets())
+@pytest.mark.parametrize("factor", [2, 3])
+def test_squares_become_pixels_again(factor: int, path: str) -> None:
+    """No activation in memory is as small as the squares; float32 and bytes, whole and in tiles."""
+    nodes = (
+        Unshuffle("squares", "x", factor),
+        Conv("y", "squares", _randn(3 * factor**2, 3 * factor**2, 1, 1), _randn(3 * factor**2), shuffle=factor),
+    )
+    plan = Plan(nodes, "x", "y", 3)
+    run = CpuBackend(path=path).compile(plan, CPU, torch.float32)
+    reference = ReferenceBackend().compile(plan.map_tensors(Tensor.double), CPU, torch.float64)
+    for height, width in SIZES:
+        x = _randn(2, 3, height * factor, width * factor)
+        torch.testing.assert_close(run(x), reference(x.double()).float(), rtol=0, atol=5e-5)
+    images = torch.randint(0, 256, (1, 23, 29, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
+    results = [
+        Engine(plan, backend=CpuBackend(path=path), device="cpu", dtype=torch.float32, tile=t)(images) for t in (0, 9)
+    ]
+    assert torch.equal(*results)
+
+
 def test_dense_kernels_stay() -> None:
     weight = _randn(8, 12, 3, 3)
     nodes = (Unshuffle("a", "x", 2), Conv("b", "a", weight, _randn(8), shuffle=2))
