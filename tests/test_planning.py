@@ -108,6 +108,22 @@ def test_the_same_result(name: str, backend: str) -> None:
     assert torch.equal(again(x), fast(x))
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+@pytest.mark.parametrize("name", NETWORKS)
+def test_weights_of_any_type(name: str, dtype: torch.dtype) -> None:
+    """As float32, whatever PyTorch makes new tensors in; the module keeps its own."""
+    module, x = made(name)
+    module = module.to(dtype)
+    expected = copy.deepcopy(module).float()(x)
+    try:
+        torch.set_default_dtype(dtype)
+        fast = srfast.compile(module, device="cpu", dtype=torch.float32)
+    finally:
+        torch.set_default_dtype(torch.float32)
+    torch.testing.assert_close(fast(x), expected, rtol=0, atol=2e-5)
+    assert next(module.parameters()).dtype == dtype
+
+
 @pytest.mark.parametrize("name", NETWORKS)
 def test_convolutions_are_compiled(name: str) -> None:
     """All seven in the plan, and in segments: head and each block's, with what follows."""

@@ -76,7 +76,9 @@ def probed(module: nn.Module, in_channels: int | None) -> Probe:
             sides = ((count, count + 1), (count + 1, count + 3))
             generator = torch.Generator().manual_seed(0)
             images = tuple(
-                torch.rand(n + 1, channels, *(side * multiple for side in sides[n]), generator=generator)
+                torch.rand(
+                    n + 1, channels, *(side * multiple for side in sides[n]), generator=generator, dtype=torch.float32
+                )
                 for n in range(2)
             )
             try:
@@ -116,7 +118,7 @@ def _enlarged(images: Sequence[Tensor], results: Sequence[Tensor]) -> bool:
 
 
 def settled(module: nn.Module) -> nn.Module:
-    """A copy in eval mode, as every plan is made from.
+    """A copy in eval mode and float32, as every plan is made from.
 
     Raises:
         UnsupportedModelError: a part of it stays in training mode, or it does not let itself be copied.
@@ -127,7 +129,8 @@ def settled(module: nn.Module) -> nn.Module:
             raise UnsupportedModelError(
                 f"module {name} ({type(part).__name__}) stays in training mode after eval(); srfast runs eval mode only"
             )
-    return copied
+    # Weights may be in any floating type; a network with some in half precision takes no images of another.
+    return copied.float()
 
 
 def whole(module: nn.Module, probe: Probe) -> Plan:
