@@ -2,9 +2,30 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
+from typing import ParamSpec, TypeVar
+
 import torch
 
 from srfast.errors import BackendError
+
+_Given = ParamSpec("_Given")
+_Result = TypeVar("_Result")
+
+
+def on_cpu(function: Callable[_Given, _Result]) -> Callable[_Given, _Result]:
+    """Decorate a function whose new tensors lie on the CPU, where they are not given a device.
+
+    ``torch.set_default_device`` would have them elsewhere, beside weights that are read and folded on the CPU.
+    """
+
+    @functools.wraps(function)
+    def called(*args: _Given.args, **kwargs: _Given.kwargs) -> _Result:
+        with torch.device("cpu"):
+            return function(*args, **kwargs)
+
+    return called
 
 
 def default_device() -> torch.device:

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from srfast.backends.reference import ReferenceBackend
 from srfast.capture import capture
 from srfast.capture.mixed import Probe, mixed, probed, settled, whole
+from srfast.devices import on_cpu
 from srfast.errors import UnsupportedModelError
 from srfast.plan import Clamp, Conv, Eager, Node, Plan
 from srfast.plan.graph import renamed
@@ -22,6 +23,7 @@ from srfast.plan.passes import optimise
 _log = logging.getLogger("srfast")
 
 
+@on_cpu
 def plan_network(module: nn.Module, in_channels: int | None = None, *, strict: bool = False) -> Plan:
     """Capture and optimise a network.
 
@@ -83,6 +85,7 @@ def _close(got: Tensor, expected: Tensor) -> bool:
     return float((got - expected).abs().max()) <= 1e-4 * max(1.0, float(expected.abs().max()))
 
 
+@on_cpu
 def chained(plans: Sequence[Plan]) -> Plan:
     """Join plans into one that runs them one after the other.
 

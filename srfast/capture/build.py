@@ -17,6 +17,7 @@ from srfast.capture.ops.elementwise import MODULES, PERHAPS_COPIES, SAME_TENSOR,
 from srfast.capture.ops.functional import FUNCTIONS
 from srfast.capture.places import WHOLE, Place, place_of
 from srfast.capture.trace import check_called_as_written, settled_copy, trace
+from srfast.devices import on_cpu
 from srfast.errors import UnsupportedModelError
 from srfast.models.bordered import Bordered
 from srfast.plan import ChannelGate, Node, Plan
@@ -26,6 +27,7 @@ _FIRST = ("input", "tensors")  # PyTorch's names of the first argument
 _WRONG = (TypeError, AttributeError, ValueError, LookupError, ArithmeticError, RuntimeError)
 
 
+@on_cpu
 def capture(module: nn.Module, in_channels: int | None = None, *, input_may_change: bool = True) -> Plan:
     """Traces ``module`` in eval mode into a plan; the module itself is left as it is.
 

@@ -28,6 +28,7 @@ from srfast.checkpoint.formats.torch import LEGACY_MAGIC, read_torch
 from srfast.checkpoint.other import HINT, Adapted, Other, facts, is_installed, read_other
 from srfast.checkpoint.recipe import MAX_BLOCKS, Hints, Layout, Recipe
 from srfast.checkpoint.registry import BY_MODULE, UnknownArchitectureError, check_weights, detect, unwrapped
+from srfast.devices import on_cpu
 from srfast.errors import CheckpointError, escaped, quoted
 
 __all__ = ["Hints", "LoadedModel", "load_model", "read_tensors", "save_checkpoint", "shipped_models"]
@@ -69,6 +70,7 @@ def shipped_models() -> dict[str, Path]:
     return {p.stem: p for p in sorted(WEIGHTS.glob("*.safetensors"))}
 
 
+@on_cpu
 def load_model(
     source: str | os.PathLike[str],
     *,
@@ -328,7 +330,7 @@ def _built(recipe: Recipe) -> nn.Module:
             given = recipe.state[key].shape
             if given != wanted and not (len(wanted) == 1 and given.numel() == wanted.numel()):
                 raise CheckpointError(f"{key} has the shape {list(given)}, expected {list(wanted)}")
-        module = recipe.build()
+        module = recipe.build().float()  # whatever torch.set_default_dtype says
         state = {k: v.detach().float().reshape(expected[k]) for k, v in recipe.state.items()}
         # Not strict, as counters of batches may be missing; all else was compared above.
         module.load_state_dict(state, strict=False)

@@ -107,7 +107,7 @@ class Engine:
             raise BackendError(
                 f"this network looks at the whole image, so tiles of {tile} pixels would change its result; use tile 0"
             )
-        element_size = torch.empty(0, dtype=self.dtype).element_size()
+        element_size = self.dtype.itemsize
         memory_per_pixel = traits.bytes_per_pixel or bytes_per_pixel(self._runner.framed, element_size)
         # Beside what no kernel covers, a network may look anywhere: tiles overlap and are blended.
         self._overlap = -(-_OVERLAP // self.alignment) * self.alignment if plan.blends else self.halo

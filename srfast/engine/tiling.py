@@ -170,7 +170,9 @@ class Blend:
         reach = self._overlap * self._scale
         # Rises at the centres of pixels from 0, half of the overlap outside of the tile's own part, to 1 as far inside of
         # it: where two tiles meet, their weights sum to 1.
-        near = (torch.arange(span.stop - span.start, device=self._sums.device) + 0.5 - reach / 2) / reach
+        near = (
+            torch.arange(span.stop - span.start, dtype=torch.float32, device=self._sums.device) + 0.5 - reach / 2
+        ) / reach
         up = near if span.start else torch.ones_like(near)
         down = near.flip(0) if span.stop < length else torch.ones_like(near)
         return torch.minimum(up, down).clamp_(0, 1)

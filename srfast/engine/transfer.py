@@ -70,7 +70,7 @@ class CudaQueues:
 
     def host_memory(self, shape: Sequence[int], dtype: torch.dtype) -> Tensor:
         """Page-locked memory."""
-        return torch.empty(tuple(shape), dtype=dtype, pin_memory=True)
+        return torch.empty(tuple(shape), dtype=dtype, pin_memory=True, device="cpu")
 
 
 @dataclass

@@ -113,8 +113,8 @@ def upscale_tensor(images: Tensor, run: Run) -> Tensor:
     out = run(rgb.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
     if not gray:
         return out
-    weights = torch.tensor([0.299, 0.587, 0.114], device=out.device).view(1, 3, 1, 1)  # BT.601 luma, as OpenCV's
-    mean = (out.float() * weights).sum(1, keepdim=True)
+    weights = torch.tensor([0.299, 0.587, 0.114], dtype=torch.float32, device=out.device)  # BT.601 luma, as OpenCV's
+    mean = (out.float() * weights.view(1, 3, 1, 1)).sum(1, keepdim=True)
     return (mean if out.is_floating_point() else mean.round()).to(out.dtype)
 
 

@@ -46,7 +46,7 @@ class OnLuma:
 
     def __call__(self, images: Tensor) -> Tensor:
         values = images.float() / _white(images)
-        luma = (values * torch.tensor(_LUMA, device=values.device)).sum(-1, keepdim=True)
+        luma = (values * torch.tensor(_LUMA, dtype=values.dtype, device=values.device)).sum(-1, keepdim=True)
         rest = (values - luma).permute(0, 3, 1, 2)
         rest = F.interpolate(rest, scale_factor=self._scale, mode="bicubic").permute(0, 2, 3, 1)
         # Eyes see detail in luma far better than in colour, and such networks were trained on luma alone.

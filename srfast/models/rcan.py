@@ -69,7 +69,7 @@ class RCAN(Bordered):
         if steps is None or upscale % unshuffle or (white and num_in_ch != 3):
             raise ValueError(f"upscale {upscale}, unshuffle {unshuffle} and {num_in_ch} channels make no RCAN")
         self.scale, self.multiple, self.white = upscale // unshuffle, unshuffle, white
-        self.register_buffer("mean", torch.tensor(DIV2K_MEAN).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("mean", torch.tensor(DIV2K_MEAN, dtype=torch.float32).view(1, 3, 1, 1), persistent=False)
 
         def conv(inputs: int, outputs: int) -> nn.Conv2d:
             return nn.Conv2d(inputs, outputs, 3, padding=1)

@@ -209,8 +209,8 @@ class _Range(nn.Module):
         super().__init__()
         self.plain = set(scale) == {1.0} and set(shift) == {0.0}
         # Not part of the state_dict: they are constants of the architecture.
-        self.register_buffer("scale", torch.tensor(scale).view(1, -1, 1, 1), persistent=False)
-        self.register_buffer("shift", torch.tensor(shift).view(1, -1, 1, 1), persistent=False)
+        self.register_buffer("scale", torch.tensor(scale, dtype=torch.float32).view(1, -1, 1, 1), persistent=False)
+        self.register_buffer("shift", torch.tensor(shift, dtype=torch.float32).view(1, -1, 1, 1), persistent=False)
 
     scale: Tensor
     shift: Tensor

@@ -85,7 +85,7 @@ class SPAN(nn.Module):
         if norm and num_in_ch != 3:
             raise ValueError(f"the mean colour has 3 channels, the image {num_in_ch}")
         self.scale, self.norm, self.num_blocks = upscale, norm, num_blocks
-        self.register_buffer("mean", torch.tensor(MEAN).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("mean", torch.tensor(MEAN, dtype=torch.float32).view(1, 3, 1, 1), persistent=False)
         self.conv_1 = _conv(num_in_ch, num_feat)
         for i in range(num_blocks):
             self.add_module(f"block_{i + 1}", _Block(num_feat, learned=False))

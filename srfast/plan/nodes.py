@@ -144,7 +144,7 @@ class Depthwise(Node):
 
     def dense(self) -> Conv:
         """Return the same as a convolution with zeros between the channels, for kernels that have no groups."""
-        rows = torch.arange(len(self.bias))
+        rows = torch.arange(len(self.bias), device=self.weight.device)
         weight = self.weight.new_zeros(len(self.bias), *self.weight.shape[:1], self.kernel, self.kernel)
         weight[rows, rows] = self.weight[:, 0]
         return Conv(self.output, self.input, weight, self.bias, self.act, self.slope)

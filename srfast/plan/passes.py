@@ -8,12 +8,14 @@ from dataclasses import replace
 
 import torch
 
+from srfast.devices import on_cpu
 from srfast.models.subpixel import conv_before_shuffle
 from srfast.plan import Activate, Add, Affine, Clamp, Conv, Node, Plan
 from srfast.plan.graph import renamed
 from srfast.plan.rules import RULES, Rewriting, Rule
 
 
+@on_cpu
 def optimise(plan: Plan) -> Plan:
     """Folds and fuses in float64 until nothing changes, then rewrites the tail where that is cheaper; float32 out.
 
@@ -55,6 +57,7 @@ def _sweep(graph: Rewriting, rule: Rule) -> bool:
     return changed
 
 
+@on_cpu
 def in_units(plan: Plan, input_peak: float, output_peak: float) -> Plan:
     """The plan for images whose white is ``input_peak`` in and ``output_peak`` out, instead of 1, folded into the weights.
 
@@ -71,6 +74,7 @@ def in_units(plan: Plan, input_peak: float, output_peak: float) -> Plan:
     return fuse(scaled).map_tensors(lambda t: t.float().contiguous())
 
 
+@on_cpu
 def with_curves_apart(plan: Plan, kept: Collection[str]) -> Plan:
     """The plan with activations other than those ``kept`` outside of their convolutions, and with them what comes after.
 

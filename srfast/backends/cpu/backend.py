@@ -23,6 +23,7 @@ from srfast.backends.cpu.quantize import direct_convs, lowp_convs
 from srfast.backends.cpu.ways import Way, runnable
 from srfast.backends.int8 import Int8
 from srfast.backends.measured import network_kind
+from srfast.devices import on_cpu
 from srfast.kernels import cpu as kernels
 from srfast.kernels.cpu.classes import cpu_class
 from srfast.kernels.int8 import LowPrecision
@@ -92,6 +93,7 @@ class CpuBackend:
     def not_supported_reasons(self, plan: Plan, device: torch.device, dtype: torch.dtype) -> list[str]:
         return self.device_reasons(device, dtype)  # what the kernels have not, oneDNN and PyTorch run
 
+    @on_cpu
     def compile(self, plan: Plan, device: torch.device, dtype: torch.dtype) -> Executable:
         way = self._way(plan, dtype)
         bf16 = way.path in _BF16_SETS

@@ -166,7 +166,9 @@ class CompiledNetwork:
         if any(min(size) * scale <= inset for scale, inset in self._insets):
             raise ValueError(f"an image of {width}x{height} has nothing inside the border that its means leave out")
         scale = self.scales[self.output]
-        outputs = torch.empty((count, size[0] * scale, size[1] * scale, self.channels[self.output]), dtype=dtype)
+        outputs = torch.empty(
+            (count, size[0] * scale, size[1] * scale, self.channels[self.output]), dtype=dtype, device="cpu"
+        )
         finite = True
         with self._turn:
             # A video has one size, so the layout is made once; several sizes at a time would each want the whole memory.
@@ -243,7 +245,7 @@ class CompiledExecutable(FrameExecutable):
         peak = float(torch.iinfo(frames.dtype).max)
         if gain * peak == white == 255.0:
             y, finite = self._network.run(frames, frames.dtype, bgr)
-            return y, torch.tensor([not finite])
+            return y, torch.tensor([not finite], device="cpu")
         # The kernels read and write integers only in the network's own 0..255; other ranges go through float32.
         y, finite = self._network.run(frames.float() * gain, torch.float32, bgr)
         # As in ``engine.pixels.finite``, without the second look: a false alarm costs one tile in float32, never a wrong

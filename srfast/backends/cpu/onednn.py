@@ -31,7 +31,7 @@ def computes_bf16() -> bool:
     """Whether oneDNN convolves bfloat16 on this CPU, in hardware or in software."""
     try:
         # PyTorch has no question for it; packing a weight of one value raises where oneDNN refuses the dtype.
-        packed_for_onednn(torch.zeros(1, 1, 1, 1).bfloat16(), 0)
+        packed_for_onednn(torch.zeros(1, 1, 1, 1, dtype=torch.bfloat16, device="cpu"), 0)
     except RuntimeError:
         return False
     return True

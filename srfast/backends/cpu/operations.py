@@ -160,7 +160,7 @@ def _(node: Pool, channels: int) -> Operation:
 @operation.register
 def _(node: Resize, channels: int) -> Operation:
     assert isinstance(node.factor, int)  # others are not covered
-    weights = torch.tensor(resize_weights(node.factor, node.mode))
+    weights = torch.tensor(resize_weights(node.factor, node.mode), dtype=torch.float32)
     options = {"factor": node.factor, "reach": weights.shape[1] // 2, "tensors": [weights]}
     return Operation("resize", grow=node.factor, options=options)
 
