@@ -20,7 +20,7 @@ from srfast.backends import Backend
 from srfast.checkpoint import LoadedModel, load_model
 from srfast.engine import Engine
 from srfast.errors import InputError, UnsupportedModelError
-from srfast.images.arrays import Array, resize_array, upscale_array, upscale_frame
+from srfast.images.arrays import Array, is_pil, pil_pixels, resize_array, upscale_array, upscale_frame
 from srfast.images.channels import Ensemble, OnLuma, Opaque, Run
 from srfast.planning import chained, plan_network
 
@@ -163,8 +163,8 @@ class Upscaler:
 
         Args:
             frame: numpy [H, W], [H, W, 3] BGR or [H, W, 4] BGRA of uint8 or uint16; a PIL image; torch [N, C, H, W] or
-                [C, H, W] RGB, RGBA or gray of uint8 or floating in 0..1, on any device; or any object with ``__dlpack__``
-                in such a layout.
+                [C, H, W] RGB, RGBA or gray of uint8, uint16 or floating in 0..1, on any device; or any object with
+                ``__dlpack__`` in such a layout.
 
         Returns:
             The same kind, dtype and device; height and width multiplied by ``outscale``.
@@ -172,24 +172,25 @@ class Upscaler:
         Raises:
             InputError: another kind, shape or dtype.
         """
+        if is_pil(frame):
+            pixels, back = pil_pixels(frame)
+            return back(self(pixels))
         if not self.resizes:
             return self._upscaled(frame)
         if not isinstance(frame, np.ndarray) and (isinstance(frame, Tensor) or hasattr(frame, "__dlpack__")):
             raise InputError(
                 f"outscale, size and height on a x{self.scale} model resize numpy frames and PIL images only, not tensors"
             )
-        if not isinstance(frame, np.ndarray) and type(frame).__module__.split(".")[0] == "PIL":
-            width, height = frame.size
-            tall, wide = self.output_size(height, width)
-            return upscale_frame(frame, self.engine).resize((wide, tall))
         return self._resized(frame)
 
     def _upscaled(self, frame: Any) -> Any:
         """A frame at the network's own enlargement."""
+        if self._four is None:
+            return upscale_frame(frame, self._run)
         with_alpha = isinstance(frame, np.ndarray) and frame.ndim == 3 and frame.shape[2] == 4 and frame.size
-        if self._four is not None and with_alpha and frame.dtype in (np.uint8, np.uint16):
+        if with_alpha and frame.dtype in (np.uint8, np.uint16):
             return self._four.bgra(frame)
-        return upscale_frame(frame, self._run)
+        return upscale_frame(frame, self._run, self._four.rgba)
 
     def check_takes_video(self) -> None:
         """Refuse a network that is for frames only.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any, TypeAlias
 
@@ -11,6 +12,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from srfast.engine.pixels import PEAKS
 from srfast.errors import InputError
 from srfast.images.alpha import Region, upscale_with_alpha
 
@@ -18,8 +20,8 @@ Array: TypeAlias = npt.NDArray[Any]
 # [N, H, W, 3] RGB -> [N, s*H, s*W, 3] of the same dtype. One with ``takes_bgr`` turns the channels round by itself, with
 # less work than OpenCV, if it is called with bgr=True.
 Run: TypeAlias = Callable[..., Tensor]
-# What a floating tensor may reach: results of other networks go over white a little, 0..255 goes far.
-_BRIGHTEST = 2.0
+# What a floating tensor may reach: results of other networks go over white and under black a little, 0..255 and -1..1 go far.
+_DARKEST, _BRIGHTEST = -0.5, 2.0
 
 
 def upscale_array(image: Array, run: Run, region: Region | None = None) -> Array:
@@ -86,26 +88,31 @@ def _tensor(array: Array) -> Tensor:
     return torch.from_numpy(array if array.flags.writeable else np.asarray(_Readable(array)))
 
 
-def upscale_tensor(images: Tensor, run: Run) -> Tensor:
-    """Upscales [N, C, H, W] or [C, H, W], floating in 0..1 or uint8, on its own device, to the same kind.
+def upscale_tensor(images: Tensor, run: Run, rgba: Run | None = None) -> Tensor:
+    """Upscales [N, C, H, W] or [C, H, W], floating in 0..1, uint8 or uint16, on its own device, to the same kind.
 
     C is 3 for RGB, 4 for RGBA whose alpha goes through as a gray image, 1 for gray. float64 is computed in float32.
 
+    Args:
+        images: the tensor.
+        run: the engine.
+        rgba: runs [N, H, W, 4] of a network that takes alpha as it is; by default alpha is a gray image.
+
     Raises:
-        InputError: another shape, no pixels, or floating values far outside 0..1, such as those of 0..255.
+        InputError: another shape or type, no pixels, or floating values that are none or far outside 0..1, such as those of
+            0..255 and of -1..1.
     """
     if images.ndim == 3:
-        return upscale_tensor(images.unsqueeze(0), run)[0]
+        return upscale_tensor(images.unsqueeze(0), run, rgba)[0]
     if images.ndim != 4 or images.shape[1] not in (1, 3, 4):
         raise InputError(f"a tensor must be [N, 3, H, W] or [3, H, W] RGB, not {list(images.shape)}")
     if images.numel() == 0:
         raise InputError(f"a tensor of {list(images.shape)} has no pixels")
-    if images.is_floating_point() and float(images.detach().max()) > _BRIGHTEST:
-        raise InputError(
-            f"floating tensors hold 0..1, and this one goes up to {float(images.max()):g}: divide it by 255, or give uint8"
-        )
+    _check_values(images)
     if images.dtype == torch.float64:
-        return upscale_tensor(images.float(), run).double()
+        return upscale_tensor(images.float(), run, rgba).double()
+    if images.shape[1] == 4 and rgba is not None:
+        return rgba(images.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
     if images.shape[1] == 4:
         return torch.cat([upscale_tensor(images[:, :3], run), upscale_tensor(images[:, 3:], run)], 1)
     gray = images.shape[1] == 1
@@ -118,8 +125,37 @@ def upscale_tensor(images: Tensor, run: Run) -> Tensor:
     return (mean if out.is_floating_point() else mean.round()).to(out.dtype)
 
 
-def upscale_frame(frame: Any, run: Run) -> Any:
+def _check_values(images: Tensor) -> None:
+    """Refuses a tensor that cannot hold an image.
+
+    Raises:
+        InputError: it says what the tensor holds.
+    """
+    kinds = (*PEAKS, torch.float64)
+    if images.dtype not in kinds or images.layout != torch.strided or images.is_meta:
+        names = ", ".join(str(kind).removeprefix("torch.") for kind in kinds)
+        raise InputError(
+            f"a tensor must be a dense one of {names}, not {images.layout} of {images.dtype} on {images.device}"
+        )
+    if not images.is_floating_point():
+        return
+    low, high = (float(value) for value in torch.aminmax(images.detach()))
+    if math.isnan(low):
+        raise InputError("this tensor has values that are NaN; floating tensors hold 0..1")
+    if not _DARKEST <= low <= high <= _BRIGHTEST:
+        raise InputError(
+            f"floating tensors hold 0..1, and this one goes from {low:g} up to {high:g}: "
+            f"{'divide it by 255' if high > _BRIGHTEST else 'add 1 and divide it by 2'}, or give uint8"
+        )
+
+
+def upscale_frame(frame: Any, run: Run, rgba: Run | None = None) -> Any:
     """Upscales a numpy array, a PIL image, a torch tensor, or any object with ``__dlpack__`` (which gives a tensor).
+
+    Args:
+        frame: one of these.
+        run: the engine.
+        rgba: as for ``upscale_tensor``, and for tensors only.
 
     Raises:
         InputError: none of these.
@@ -127,31 +163,52 @@ def upscale_frame(frame: Any, run: Run) -> Any:
     if isinstance(frame, np.ndarray):
         return upscale_array(frame, run)
     if isinstance(frame, Tensor):
-        return upscale_tensor(frame, run)
-    if _is_pil(frame):
-        return _upscale_pil(frame, run)
+        return upscale_tensor(frame, run, rgba)
+    if is_pil(frame):
+        pixels, back = pil_pixels(frame)
+        return back(upscale_array(pixels, run))
     if hasattr(frame, "__dlpack__"):
-        return upscale_tensor(torch.utils.dlpack.from_dlpack(frame), run)
+        return upscale_tensor(torch.utils.dlpack.from_dlpack(frame), run, rgba)
     raise InputError(
         f"a frame is a numpy array, a PIL image, a torch tensor or a DLPack object, not {type(frame).__name__}"
     )
 
 
-def _is_pil(frame: Any) -> bool:
+def is_pil(frame: Any) -> bool:
     """True for PIL's images, without importing it for others."""
     return type(frame).__module__.split(".")[0] == "PIL" and hasattr(frame, "convert")
 
 
-def _upscale_pil(frame: Any, run: Run) -> Any:
-    """A PIL image of the same mode; palettes and others become RGB or RGBA, as their transparency wants."""
+def pil_pixels(frame: Any) -> tuple[Array, Callable[[Array], Any]]:
+    """The pixels of a PIL image as OpenCV has them, and what makes such an image of others.
+
+    It is of the same mode; palettes and others become RGB or RGBA, as their transparency wants.
+
+    Raises:
+        InputError: it holds numbers whose white is not known.
+    """
     from PIL import Image
 
+    if frame.mode == "I" or frame.mode.startswith("I;16"):
+        # PIL's own conversion would limit them to 0..255.
+        numbers = np.asarray(frame)
+        if numbers.size and not 0 <= numbers.min() <= numbers.max() <= 65535:
+            raise InputError(
+                f"a PIL image of mode {frame.mode} holds 16 bits, 0..65535, and this one {numbers.min()}..{numbers.max()}: "
+                "map it there, or convert it to 'L'"
+            )
+        kind = np.int32 if frame.mode == "I" else np.uint16
+        return numbers.astype(np.uint16), lambda out: Image.fromarray(out.astype(kind))
+    if frame.mode == "F":
+        raise InputError("a PIL image of mode F has no known white: convert it to 'L', or give a tensor in 0..1")
     mode = frame.mode if frame.mode in ("L", "RGB", "RGBA") else "RGBA" if frame.has_transparency_data else "RGB"
     pixels = np.asarray(frame.convert(mode))
-    turn = pixels if mode == "L" else cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR if mode == "RGB" else cv2.COLOR_RGBA2BGRA)
-    out = upscale_array(turn, run)
-    back = out if mode == "L" else cv2.cvtColor(out, cv2.COLOR_BGR2RGB if mode == "RGB" else cv2.COLOR_BGRA2RGBA)
-    return Image.fromarray(back)
+    if mode == "L" or not pixels.size:
+        return pixels, Image.fromarray
+    there, back = (
+        (cv2.COLOR_RGB2BGR, cv2.COLOR_BGR2RGB) if mode == "RGB" else (cv2.COLOR_RGBA2BGRA, cv2.COLOR_BGRA2RGBA)
+    )
+    return cv2.cvtColor(pixels, there), lambda out: Image.fromarray(cv2.cvtColor(out, back))
 
 
 def eight_bits(image: Array) -> Array:

@@ -67,6 +67,10 @@ class Opaque:
         alpha = torch.full((*images.shape[:3], 1), _white(images), dtype=torch.float32, device=images.device)
         return self._run(torch.cat([images, alpha.to(images.dtype)], -1))[..., :3].contiguous()
 
+    def rgba(self, images: Tensor) -> Tensor:
+        """[N, H, W, 4] RGBA with its own alpha."""
+        return self._run(images)
+
     def bgra(self, image: Array) -> Array:
         """[H, W, 4] BGRA, uint8 or uint16, with its own alpha."""
         order = [2, 1, 0, 3]

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -37,6 +40,47 @@ def test_a_palette_with_transparency(upscaler: Upscaler) -> None:
     assert upscaler(image).mode == "RGBA"
 
 
+@pytest.mark.parametrize("mode", ["I;16", "I;16B", "I"])
+def test_pil_images_of_16_bits(upscaler: Upscaler, mode: str) -> None:
+    """As the same numbers in an array; PIL's conversion to RGB would make all of them white."""
+    pixels = RGBA[..., 0].astype(np.uint16) * 257
+    image = {
+        "I;16": PIL.fromarray(pixels),
+        "I;16B": PIL.frombytes("I;16B", (8, 6), pixels.astype(">u2").tobytes()),
+        "I": PIL.fromarray(pixels.astype(np.int32)),
+    }[mode]
+    out = upscaler(image)
+    assert (out.mode, out.size) == ("I" if mode == "I" else "I;16", (16, 12))
+    assert np.array_equal(np.asarray(out), upscaler(pixels))
+
+
+@pytest.mark.parametrize("planes", [1, 3, 4])
+@pytest.mark.parametrize("options", [{}, {"self_ensemble": True}])
+@pytest.mark.parametrize("outscale", [None, 1.5, 3])
+def test_pil_images_are_as_arrays(planes: int, options: dict[str, Any], outscale: float | None) -> None:
+    """With every option, of networks of any number of planes."""
+    torch.manual_seed(planes)
+    network = nn.Sequential(nn.Conv2d(planes, 4 * planes, 3, padding=1), nn.PixelShuffle(2)).eval()
+    upscaler = Upscaler(network, device="cpu", dtype="fp32", outscale=outscale, **options)
+    for pixels in (RGBA[..., 0], RGBA[..., :3], RGBA):
+        order = slice(None) if pixels.ndim == 2 else [2, 1, 0, 3][: pixels.shape[2]]
+        got = np.asarray(upscaler(PIL.fromarray(np.ascontiguousarray(pixels))))
+        assert np.array_equal(got, upscaler(np.ascontiguousarray(pixels[..., order]))[..., order])
+
+
+def test_tensors_of_a_network_of_four_planes() -> None:
+    """Alpha goes through it beside the colours, as that of an array does; float32 and bytes."""
+    torch.manual_seed(4)
+    network = nn.Sequential(nn.Conv2d(4, 16, 3, padding=1), nn.PixelShuffle(2)).eval()
+    upscaler = Upscaler(network, device="cpu", dtype="fp32")
+    images = torch.from_numpy(RGBA).permute(2, 0, 1)[None]
+    with torch.no_grad():
+        expected = network(images / 255).clamp(0, 1)
+    torch.testing.assert_close(upscaler(images / 255), expected, rtol=0, atol=2e-6)
+    torch.testing.assert_close(upscaler((images / 255).double()[0]), expected[0].double(), rtol=0, atol=2e-6)
+    assert (upscaler(images).float() - expected * 255).abs().max() <= 0.51
+
+
 def test_pil_images_of_another_size(small_network: nn.Module) -> None:
     out = Upscaler(small_network, outscale=1.5, device="cpu")(PIL.fromarray(RGBA[..., :3]))
     assert out.size == (12, 9)
@@ -61,6 +105,14 @@ def test_float64_and_rgba_tensors(upscaler: Upscaler) -> None:
         (torch.zeros(1, 3, 0, 8), "has no pixels"),
         (torch.zeros(0, 3, 8, 8), "has no pixels"),
         (torch.full((3, 8, 8), 255.0), "up to 255: divide it by 255"),
+        (torch.linspace(-1, 1, 192).view(3, 8, 8), "from -1 up to 1: add 1 and divide it by 2"),
+        (torch.full((3, 8, 8), math.nan), "NaN"),
+        (torch.zeros(3, 8, 8, dtype=torch.int32), "not torch.strided of torch.int32"),
+        (torch.zeros(3, 8, 8).to(torch.float8_e4m3fn), "of torch.float8_e4m3fn"),
+        (torch.zeros(3, 8, 8, device="meta"), "on meta"),
+        (torch.zeros(3, 8, 8).to_sparse(), "not torch.sparse_coo"),
+        (PIL.fromarray(np.zeros((8, 8), np.float32)), "mode F has no known white"),
+        (PIL.fromarray(np.full((8, 8), 65536, np.int32)), "0..65535, and this one 65536..65536"),
         (torch.full((1, 3, 8, 8), 128.0, dtype=torch.float64), "up to 128"),
     ],
 )
