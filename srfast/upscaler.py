@@ -358,9 +358,12 @@ def _checked_size(
 ) -> tuple[tuple[int, int] | None, int | None]:
     if sum(value is not None for value in (outscale, size, height)) > 1:
         raise ValueError("outscale, size and height each say how large the result is: give one of them")
+    if size is not None and not (isinstance(size, (tuple, list)) and len(size) == 2):
+        raise ValueError(f"size must be a width and a height in pixels, such as (1920, 1080), not {size!r}")
     for side in (*(size or ()), *(() if height is None else (height,))):
-        if not 0 < side <= _LARGEST_SIDE:
-            raise ValueError(f"a side of the result has 1 to {_LARGEST_SIDE} pixels, not {side}")
+        whole = isinstance(side, numbers.Integral) and not isinstance(side, bool)
+        if not whole or not 0 < side <= _LARGEST_SIDE:
+            raise ValueError(f"a side of the result has 1 to {_LARGEST_SIDE} pixels, not {side!r}")
     return size, height
 
 

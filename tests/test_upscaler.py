@@ -13,7 +13,8 @@ import torch
 from torch import nn
 
 import srfast
-from srfast.errors import InputError, UnsupportedModelError
+from srfast.backends import CpuBackend
+from srfast.errors import BackendError, InputError, UnsupportedModelError
 from srfast.images.alpha import within_neighbours
 from srfast.images.arrays import resize_array, run_array
 from srfast.models import SRVGGNetCompact
@@ -195,7 +196,21 @@ def test_a_read_only_frame(upscaler: Upscaler, shape: tuple[int, ...]) -> None:
     assert np.array_equal(locked, image)
 
 
-@pytest.mark.parametrize("make", [lambda n: Upscaler(n, dtype="int8"), lambda n: Upscaler(n, tile=-1)])
-def test_bad_options(make: Callable[[nn.Module], Upscaler], small_network: nn.Module) -> None:
-    with pytest.raises(ValueError, match=r"dtype must be|tile must be"):
-        make(small_network)
+@pytest.mark.parametrize(
+    ("option", "values"),
+    [
+        ("dtype must be", ("int8", torch.int8, np.float32)),
+        ("tile must be", (-1, 1.5, "16", True)),
+        ("memory must be", (0, -1, "1G", float("inf"))),
+        ("size must be", (5, (5,), (5, 6, 7), "56", np.array([5, 6]))),
+        ("a side of the result has", ((5.5, 6), ("5", 6), (5, 0))),
+        ("height: a side of the result has", (5.5, "6", True, 0)),
+        ("backend: a backend is", (None, 3, CpuBackend)),
+    ],
+)
+def test_bad_options(option: str, values: tuple[Any, ...], small_network: nn.Module) -> None:
+    name, _, says = option.rpartition(": ")
+    name = name or ("size" if says.startswith("a side") else says.split()[0])
+    for value in values:
+        with pytest.raises((ValueError, BackendError), match=says):
+            Upscaler(small_network, device="cpu", **{name: value})

@@ -199,6 +199,8 @@ def _in_parts(plan: Plan, device: torch.device, backend: str | Backend) -> bool:
 def _named(backend: str | Backend) -> Backend:
     """The backend of that name, or the one that is given."""
     if not isinstance(backend, str):
+        if isinstance(backend, type) or not hasattr(backend, "compile"):
+            raise BackendError(f"a backend is 'auto', a name, or a backend such as CpuBackend(), not {backend!r}")
         return backend
     found = {known.name: known for known in BACKENDS}
     if backend not in found:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import logging
 import math
+import numbers
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -57,6 +58,7 @@ class Engine:
             those of ``tile``; images of a size for which another backend is faster then go through that one.
 
     Raises:
+        ValueError: ``tile``, ``memory`` or ``dtype`` is none.
         BackendError: the backend cannot run the plan there, or the network looks at the whole image and cannot be tiled.
 
     Examples:
@@ -80,8 +82,12 @@ class Engine:
         memory: int | None = None,
         pixels: int | None = None,
     ) -> None:
-        if tile is not None and tile < 0:
-            raise ValueError(f"tile must be 0 (never tile) or a size in input pixels, not {tile}")
+        if tile is not None and not (isinstance(tile, numbers.Integral) and not isinstance(tile, bool) and tile >= 0):
+            raise ValueError(f"tile must be 0 (never tile) or a size in input pixels, not {tile!r}")
+        if memory is not None and not (isinstance(memory, numbers.Real) and 1 <= memory < math.inf):
+            raise ValueError(f"memory must be a number of bytes from 1 on, not {memory!r}")
+        if dtype is not None and not (isinstance(dtype, torch.dtype) and dtype.is_floating_point):
+            raise ValueError(f"dtype must be a floating type of torch, such as torch.float32, not {dtype!r}")
         self.plan = plan
         self.device = usable_device(device)
         self.dtype = dtype or default_dtype(self.device, plan)
