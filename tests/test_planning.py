@@ -108,6 +108,16 @@ def test_the_same_result(name: str, backend: str) -> None:
     assert torch.equal(again(x), fast(x))
 
 
+@pytest.mark.parametrize("backend", ["auto", "reference"])
+@pytest.mark.parametrize("name", NETWORKS)
+def test_autocast_changes_nothing(name: str, backend: str) -> None:
+    """The dtype is the one that was asked for: float32, while a plan is made and while it runs."""
+    module, x = made(name)
+    with torch.autocast("cpu", torch.bfloat16):
+        got = srfast.compile(module, backend=backend, device="cpu", dtype=torch.float32)(x)
+    torch.testing.assert_close(got, module(x), rtol=0, atol=2e-5)
+
+
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
 @pytest.mark.parametrize("name", NETWORKS)
 def test_weights_of_any_type(name: str, dtype: torch.dtype) -> None:

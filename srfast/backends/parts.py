@@ -164,10 +164,11 @@ class _Parts(Executable):
     @torch.inference_mode()
     def __call__(self, x: Tensor) -> Tensor:
         values = {self._input: x}
-        for (_, output, run), unused in zip(self._steps, self._unused, strict=True):
-            values[output] = run(values)
-            for name in unused:
-                values.pop(name, None)
+        with torch.autocast(x.device.type, enabled=False):  # the dtype is the one that was asked for
+            for (_, output, run), unused in zip(self._steps, self._unused, strict=True):
+                values[output] = run(values)
+                for name in unused:
+                    values.pop(name, None)
         return values[self._output]
 
 

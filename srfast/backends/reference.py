@@ -62,10 +62,11 @@ class ReferenceBackend:
         @torch.inference_mode()
         def run(x: Tensor) -> Tensor:
             values = {plan.input: x}
-            for node, unused in zip(plan.nodes, release, strict=True):
-                values[node.output] = run_node(node, values)
-                for name in unused:
-                    del values[name]
+            with torch.autocast(device.type, enabled=False):  # the dtype is the one that was asked for
+                for node, unused in zip(plan.nodes, release, strict=True):
+                    values[node.output] = run_node(node, values)
+                    for name in unused:
+                        del values[name]
             return values[plan.output]
 
         return FunctionExecutable(run, TilingTraits.of(plan))

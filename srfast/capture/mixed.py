@@ -102,7 +102,8 @@ def _run(module: nn.Module, image: Tensor) -> Tensor:
         UnsupportedModelError: it draws random numbers, or changes its own tensors.
     """
     before = torch.random.get_rng_state()
-    first = module(image.clone())
+    with torch.autocast("cpu", enabled=False):  # float32 is what the plan is compared in
+        first = module(image.clone())
     # A network with dropout left on, or with noise, gives another result each time; whatever runs it then would look wrong.
     if not torch.equal(before, torch.random.get_rng_state()):
         raise UnsupportedModelError(f"{type(module).__name__} draws random numbers; srfast runs fixed functions only")

@@ -149,8 +149,9 @@ class _Steps(Executable):
         # Once, here: oneDNN keeps channels last from node to node, and would turn anything else round at every
         # convolution.
         values = {self._plan.input: x.contiguous(memory_format=torch.channels_last)}
-        for node, step, unused in zip(self._plan.nodes, self._steps, self._release, strict=True):
-            values[node.output] = step(values)
-            for name in unused:
-                values.pop(name, None)
+        with torch.autocast(x.device.type, enabled=False):  # the dtype is the one that was asked for
+            for node, step, unused in zip(self._plan.nodes, self._steps, self._release, strict=True):
+                values[node.output] = step(values)
+                for name in unused:
+                    values.pop(name, None)
         return values[self._plan.output]
