@@ -12,6 +12,7 @@ from srfast.video.animated import PALETTE_INPUT, Palette
 from srfast.video.colour import from_rgb
 from srfast.video.planes import from_planes
 from srfast.video.reader import RgbFrame
+from srfast.video.scheduling import scheduling_kept
 from srfast.video.settings import Settings
 from srfast.video.source import reason, require_av
 
@@ -35,7 +36,8 @@ class FrameEncoder:
         context.flags |= int(flags.frame_duration) | (int(flags.global_header) if settings.headers_apart else 0)
         context.thread_type = "AUTO"
         try:
-            context.open()
+            with scheduling_kept():
+                context.open()
         except (av.error.FFmpegError, OSError, ValueError) as error:
             size = f"{settings.width}x{settings.height} {settings.pix_fmt}"
             given = " ".join(f"{k}={v}" for k, v in settings.options.items())

@@ -17,6 +17,7 @@ from srfast.video.display_size import set_shown_size, shown_size
 from srfast.video.encoder import configure
 from srfast.video.keeping import way_out
 from srfast.video.reader import VideoReader, option_of, own_tags
+from srfast.video.scheduling import scheduling_kept
 from srfast.video.settings import Settings, container_format
 from srfast.video.source import file_address, reason, require_av
 from srfast.video.subtitles import SubtitleConverter, converted_codec
@@ -127,7 +128,8 @@ class Muxer:
             video_only = self.kind in VIDEO_ONLY
             self._copies = {} if video_only else self._add_copies(streams)
             self._describe(reader)
-            self.container.start_encoding()
+            with scheduling_kept():
+                self.container.start_encoding()
             loose = bool(self.container.format.flags & _NONSTRICT)
             self._copied = {
                 index: CopiedTimes("cover" if index in self._covers else s.type, loose)
