@@ -29,7 +29,8 @@ from srfast.models.bordered import Bordered
 MAX_NODES = 5_000  # RRDBNet-23 has 1,300
 CHANNEL_SCALES = 21  # the first operation set whose GroupNormalization has a scale a channel
 MAX_BYTES = 2 << 30  # of all weights that layers read, each as often as it is read
-_WRONG = (ValueError, IndexError, KeyError, TypeError, RuntimeError, OverflowError, AttributeError, ArithmeticError)
+# PyTorch 2.11 asserts some shapes on the meta device.
+_WRONG = (ValueError, LookupError, TypeError, RuntimeError, AttributeError, ArithmeticError, AssertionError)
 
 Value: TypeAlias = "Image | Rearranged | Sizes | np.ndarray[Any, Any] | None"
 
