@@ -14,9 +14,10 @@ from srfast._files import check_output, whole_file
 from srfast._names import openable
 from srfast.errors import InputError, OutputError
 from srfast.images.arrays import Array, eight_bits
+from srfast.images.boxes import white_of_boxes
 from srfast.images.lab import is_inks, read_lab
 from srfast.images.metadata import Metadata, gray_transparency, left_out, read_metadata, with_metadata
-from srfast.images.netpbm import read_pam, with_white
+from srfast.images.netpbm import read_pam, scaled, with_white
 from srfast.images.tiff_alpha import as_stored, divided
 
 _log = logging.getLogger("srfast")
@@ -104,6 +105,7 @@ def _decoded(data: Array, metadata: Metadata) -> Array | None:
         # Without alpha: palettes and CMYK as colours. Not every OpenCV turns every format, so that is done here.
         mode = cv2.IMREAD_ANYCOLOR | cv2.IMREAD_ANYDEPTH | cv2.IMREAD_IGNORE_ORIENTATION
         image = with_white(data, np.asarray(cv2.imdecode(data, mode)))
+    image = scaled(image, white_of_boxes(data.tobytes()))
     clear = gray_transparency(data.tobytes()) if image.ndim == 2 else None
     if clear is not None:  # OpenCV reads the transparent colour of others, not of gray
         alpha = np.where(image == clear, 0, 255 if image.dtype == np.uint8 else 65_535).astype(image.dtype)

@@ -1,7 +1,7 @@
 """What image files hold beside their pixels: the colour profile (ICC) and the camera's data (EXIF).
 
-Found in PNG, JPEG, WebP and TIFF, and put into PNG, JPEG and WebP, by splicing: OpenCV does neither before 4.12, and of TIFF and
-resolutions not even then (``docs/decisions.md``).
+Found in PNG, JPEG, WebP, TIFF, AVIF and JPEG 2000, and put into PNG, JPEG and WebP, by splicing: OpenCV does neither before 4.12,
+and of TIFF and resolutions not even then (``docs/decisions.md``).
 Files come from anywhere, so what does not parse is left out, never an error.
 """
 
@@ -12,6 +12,7 @@ import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from srfast.images.boxes import Boxed, read_boxed
 from srfast.images.chunks import PNG, png_chunk, png_chunks, riff_chunk, riff_chunks
 
 _JPEG_EXIF = b"Exif\0\0"
@@ -39,16 +40,20 @@ class Metadata:
         exif: EXIF as a TIFF structure, or nothing.
         dpi: pixels per inch, across and down; None where the file does not say.
         unread: what else there is, in words, and is not carried over.
+        turned: the orientation that the file gives by other means than EXIF, whose own then has no say; 1 to 8.
     """
 
     icc: bytes = b""
     exif: bytes = b""
     dpi: tuple[float, float] | None = None
     unread: tuple[str, ...] = ()
+    turned: int | None = None
 
     @property
     def orientation(self) -> int:
         """1 to 8, as EXIF counts them; 1 is upright."""
+        if self.turned is not None:
+            return self.turned
         found = tiff_entry(self.exif, _ORIENTATION)
         value = struct.unpack_from(found[0] + "H", self.exif, found[1] + 8)[0] if found else _UPRIGHT
         return value if 1 <= value <= 8 else _UPRIGHT
@@ -72,10 +77,18 @@ def read_metadata(data: bytes) -> Metadata:
         if data.startswith(b"RIFF") and data[8:12] == b"WEBP":
             chunks = dict(riff_chunks(data))
             return Metadata(chunks.get(b"ICCP", b""), chunks.get(b"EXIF", b"").removeprefix(_JPEG_EXIF))
+        boxed = read_boxed(data)
+        if boxed is not None:
+            return _of_boxes(boxed)
         camera = ("the camera's data (EXIF)",) if any(tiff_entry(data, tag) for tag in _CAMERA) else ()
         return Metadata(icc=_of_tiff(data), dpi=_dpi_of_tiff(data), unread=camera + _gray_alpha(data))
     except (struct.error, zlib.error, IndexError):
         return Metadata()
+
+
+def _of_boxes(boxed: Boxed) -> Metadata:
+    unread = ("the crop of its input (clap)",) if boxed.cropped else ()
+    return Metadata(boxed.icc, boxed.exif, boxed.dpi, unread, boxed.orientation)
 
 
 def left_out(suffix: str, metadata: Metadata) -> list[str]:

@@ -25,7 +25,7 @@ def with_white(data: Array, image: Array) -> Array:
     words = re.sub(rb"#[^\n]*", b" ", head).split(None, 4)
     white = int(words[3]) if len(words) > 3 and words[3].isdigit() else 0
     # OpenCV itself brings text of 8 bits to 0..255.
-    return image if head[:2] in _ASCII and white < 256 else _scaled(image, white)
+    return image if head[:2] in _ASCII and white < 256 else scaled(image, white)
 
 
 def read_pam(data: Array) -> Array | None:
@@ -40,7 +40,7 @@ def read_pam(data: Array) -> Array | None:
     if not count or depth > 4 or not 0 < white < 1 << 16 or len(pixels) < count * kind.itemsize:
         return None
     values = np.frombuffer(pixels, kind, count).astype(kind.newbyteorder("=")).reshape(height, width, depth)
-    values = _scaled(values, white)
+    values = scaled(values, white)
     return (
         values[..., 0]
         if depth == 1
@@ -48,8 +48,9 @@ def read_pam(data: Array) -> Array | None:
     )
 
 
-def _scaled(image: Array, white: int) -> Array:
-    most = int(np.iinfo(image.dtype).max)
+def scaled(image: Array, white: int) -> Array:
+    """Scales numbers so that ``white`` becomes the largest of their type; 0, and the largest, leave them as they are."""
+    most = int(np.iinfo(image.dtype).max) if white else 0
     if not 0 < white < most:
         return image
     return np.rint(image.clip(0, white) * (most / white)).astype(image.dtype)
