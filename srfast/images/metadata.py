@@ -10,7 +10,7 @@ from __future__ import annotations
 import struct
 import zlib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from srfast.images.boxes import Boxed, read_boxed
 from srfast.images.chunks import PNG, png_chunk, png_chunks, riff_chunk, riff_chunks
@@ -26,6 +26,16 @@ _X_RESOLUTION, _Y_RESOLUTION, _RESOLUTION_UNIT = 0x011A, 0x011B, 0x0128
 _INCH = 0.0254  # metres
 _JFIF_UNITS = {1: 1.0, 2: 2.54}
 _UPRIGHT = 1
+# PNG's chunks that say what the numbers of colours mean, with their lengths, and those that count only without a profile.
+_COLOURS = {b"cICP": 4, b"mDCV": 24, b"cLLI": 8, b"gAMA": 4, b"cHRM": 32}
+_WITHOUT_PROFILE = (b"gAMA", b"cHRM")
+# What they hold where it is sRGB, which is what a reader takes without them.
+_SRGB = {
+    b"cICP": bytes([1, 13, 0, 1]),
+    b"gAMA": struct.pack(">I", 45_455),
+    b"cHRM": struct.pack(">8I", 31_270, 32_900, 64_000, 33_000, 30_000, 60_000, 15_000, 6_000),
+}
+_UNSPECIFIED = 2  # a code point of ITU-T H.273
 # WebP: flags in the chunk that announces others.
 _FLAGS = {b"ICCP": 0x20, b"ALPH": 0x10, b"EXIF": 0x08}
 KEEPS = (".png", ".jpg", ".jpeg", ".jfif", ".jpe", ".webp")  # suffixes of what ``with_metadata`` writes into
@@ -40,6 +50,7 @@ class Metadata:
         exif: EXIF as a TIFF structure, or nothing.
         dpi: pixels per inch, across and down; None where the file does not say.
         unread: what else there is, in words, and is not carried over.
+        colours: kinds and contents of PNG's chunks that say what the numbers mean, as those of HDR pictures do.
         turned: the orientation that the file gives by other means than EXIF, whose own then has no say; 1 to 8.
     """
 
@@ -47,6 +58,7 @@ class Metadata:
     exif: bytes = b""
     dpi: tuple[float, float] | None = None
     unread: tuple[str, ...] = ()
+    colours: tuple[tuple[bytes, bytes], ...] = ()
     turned: int | None = None
 
     @property
@@ -64,7 +76,8 @@ class Metadata:
         fits = self.icc[16:20] == (b"GRAY" if channels == 1 else b"RGB ")
         whole = self.icc[36:40] == b"acsp" and int.from_bytes(self.icc[:4], "big") == len(self.icc)
         dpi = self.dpi if self.dpi is None or self.orientation < 5 else (self.dpi[1], self.dpi[0])
-        return Metadata(self.icc if fits and whole else b"", _upright(self.exif), dpi, self.unread)
+        icc = self.icc if fits and whole else b""
+        return replace(self, icc=icc, exif=_upright(self.exif), dpi=dpi, turned=None)
 
 
 def read_metadata(data: bytes) -> Metadata:
@@ -88,7 +101,12 @@ def read_metadata(data: bytes) -> Metadata:
 
 def _of_boxes(boxed: Boxed) -> Metadata:
     unread = ("the crop of its input (clap)",) if boxed.cropped else ()
-    return Metadata(boxed.icc, boxed.exif, boxed.dpi, unread, boxed.orientation)
+    points = boxed.code_points or (_UNSPECIFIED, _UNSPECIFIED)
+    # A profile counts more in AVIF, and in PNG less.
+    plain = boxed.icc or _UNSPECIFIED in points or max(points) > 255
+    # The numbers are full-range RGB by now.
+    colours = () if plain else ((b"cICP", bytes([*points, 0, 1])),)
+    return Metadata(boxed.icc, boxed.exif, boxed.dpi, unread, colours, boxed.orientation)
 
 
 def left_out(suffix: str, metadata: Metadata) -> list[str]:
@@ -97,6 +115,9 @@ def left_out(suffix: str, metadata: Metadata) -> list[str]:
     gray = metadata.icc[16:20] == b"GRAY" and suffix == ".webp"
     if metadata.icc and (suffix not in KEEPS or gray):
         missing.append("the colour profile")
+    colours = [kind.decode() for kind, content in metadata.colours if not _is_srgb(kind, content)]
+    if colours and suffix != ".png":
+        missing.append(f"the colour space ({', '.join(colours)})")
     jpeg = suffix in (".jpg", ".jpeg", ".jfif", ".jpe")
     too_large = jpeg and len(_JPEG_EXIF) + len(metadata.exif) > _SEGMENT
     if metadata.exif and (suffix not in KEEPS or too_large):
@@ -104,6 +125,15 @@ def left_out(suffix: str, metadata: Metadata) -> list[str]:
     if metadata.dpi and not jpeg and suffix not in (".png", ".tif", ".tiff"):
         missing.append(f"the resolution of {metadata.dpi[0]:.0f} dpi")
     return missing
+
+
+def _is_srgb(kind: bytes, content: bytes) -> bool:
+    """Whether a chunk of colours says no more than what is taken without it, up to a hundredth."""
+    expected = _SRGB.get(kind, b"")
+    if kind == b"cICP" or not expected or len(content) != len(expected):
+        return content == expected
+    pairs = zip(struct.iter_unpack(">I", content), struct.iter_unpack(">I", expected), strict=True)
+    return all(abs(value - own) * 100 <= own for (value,), (own,) in pairs)
 
 
 def with_metadata(data: bytes, metadata: Metadata, size: tuple[int, int], alpha: bool) -> bytes:
@@ -129,6 +159,7 @@ def with_metadata(data: bytes, metadata: Metadata, size: tuple[int, int], alpha:
 def _of_png(data: bytes) -> Metadata:
     icc = exif = b""
     dpi = None
+    found: dict[bytes, bytes] = {}
     for kind, content in png_chunks(data):
         if kind == b"iCCP":  # a name, the method, and zlib's stream
             icc = zlib.decompressobj().decompress(
@@ -139,11 +170,17 @@ def _of_png(data: bytes) -> Metadata:
         elif kind == b"pHYs" and len(content) == 9 and content[8] == 1:  # pixels per metre
             across, down = struct.unpack_from(">II", content)
             dpi = (across * _INCH, down * _INCH) if across and down else None
-    return Metadata(icc, exif, dpi)
+        elif len(content) == _COLOURS.get(kind, -1) or kind == b"sRGB":
+            found[kind] = content
+    plain = _WITHOUT_PROFILE if icc or b"sRGB" in found else ()
+    colours = tuple((kind, found[kind]) for kind in _COLOURS if kind in found and kind not in plain)
+    return Metadata(icc, exif, dpi, colours=colours)
 
 
 def _into_png(data: bytes, metadata: Metadata) -> bytes:
     added = b""
+    for kind, content in metadata.colours:
+        added += png_chunk(kind, content)
     if metadata.icc:
         added += png_chunk(b"iCCP", b"ICC profile\0\0" + zlib.compress(metadata.icc))
     if metadata.exif:

@@ -82,6 +82,22 @@ def test_a_crop_is_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> No
     assert "will lack the crop of its input (clap)" in caplog.text
 
 
+@pytest.mark.parametrize("points", [(9, 16), (12, 13), (1, 13), (2, 2)])
+def test_the_colours_of_avif(tmp_path: Path, points: tuple[int, int], caplog: pytest.LogCaptureFixture) -> None:
+    """Code points of the file, here patched in, become PNG's, but for unspecified ones; sRGB is not worth a line."""
+    data = cv2.imencode(".avif", pixels())[1].tobytes()
+    at = data.index(b"nclx") + 4
+    (tmp_path / "in.avif").write_bytes(data[:at] + struct.pack(">HH", *points) + data[at + 4 :])
+    picture = read_picture(tmp_path / "in.avif")
+    write_image(tmp_path / "out.png", picture.image, False, picture.metadata)
+    written = (tmp_path / "out.png").read_bytes()
+    assert (b"cICP" + bytes([*points, 0, 1]) in written) == (points != (2, 2))
+    assert (b"cICP" in written) == (points != (2, 2))
+    with caplog.at_level(logging.WARNING, "srfast"):
+        write_image(tmp_path / "out.jpg", picture.image, False, picture.metadata)
+    assert ("the colour space (cICP)" in caplog.text) == (points in ((9, 16), (12, 13)))
+
+
 @pytest.mark.parametrize("bits", [10, 12])
 def test_white_of_avif(tmp_path: Path, bits: int) -> None:
     image = np.full((48, 64, 3), (1 << bits) - 1, np.uint16)

@@ -66,6 +66,73 @@ def test_a_profile_of_other_colours_is_named(tmp_path: Path, caplog: pytest.LogC
     assert np.abs(picture.image[0, 0].astype(int) - reference).max() <= 2
 
 
+GAMMA, WIDE = struct.pack(">I", 100_000), struct.pack(">8I", 31270, 32900, 70800, 29200, 17000, 79700, 13100, 4600)
+OF_SRGB = {
+    b"gAMA": struct.pack(">I", 45_455),
+    b"cHRM": struct.pack(">8I", 31270, 32900, 64000, 33000, 30000, 60000, 15000, 6000),
+}
+HDR = {b"cICP": bytes([9, 16, 0, 1]), b"mDCV": bytes(range(24)), b"cLLI": bytes(range(8))}
+
+
+def with_chunks(path: Path, chunks: dict[bytes, bytes], image: np.ndarray | None = None) -> Path:
+    data = cv2.imencode(".png", np.dstack([GRAY] * 3) if image is None else image)[1].tobytes()
+    path.write_bytes(data[:33] + b"".join(chunk(kind, content) for kind, content in chunks.items()) + data[33:])
+    return path
+
+
+def chunks_of(path: Path) -> dict[bytes, bytes]:
+    """Those before the pixels, read one after the other."""
+    data, at, found = path.read_bytes(), 8, {}
+    while data[at + 4 : at + 8] != b"IDAT":
+        (length,) = struct.unpack_from(">I", data, at)
+        found[data[at + 4 : at + 8]] = data[at + 8 : at + 8 + length]
+        at += 12 + length
+    return found
+
+
+@pytest.mark.parametrize("image", [None, GRAY, GRAY.astype(np.uint16) * 257, np.dstack([GRAY] * 4)])
+def test_the_colours_of_png(tmp_path: Path, image: np.ndarray | None, caplog: pytest.LogCaptureFixture) -> None:
+    """An HDR picture stays one, a linear one linear."""
+    chunks = {**HDR, b"gAMA": GAMMA, b"cHRM": WIDE}
+    picture = read_picture(with_chunks(tmp_path / "in.png", chunks, image))
+    with caplog.at_level(logging.WARNING, "srfast"):
+        write_image(tmp_path / "out.png", picture.image, False, picture.metadata)
+    assert not caplog.text
+    found = chunks_of(tmp_path / "out.png")
+    assert {kind: found.get(kind) for kind in chunks} == chunks
+    assert np.array_equal(read_picture(tmp_path / "out.png").image, picture.image)
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".webp", ".tif", ".bmp"])
+@pytest.mark.parametrize(
+    ("chunks", "named"),
+    [
+        ({**HDR, b"gAMA": GAMMA}, "the colour space (cICP, mDCV, cLLI, gAMA)"),
+        ({**OF_SRGB, b"cHRM": WIDE}, "the colour space (cHRM)"),
+        (OF_SRGB, ""),
+        ({b"cICP": bytes([1, 13, 0, 1]), b"gAMA": struct.pack(">I", 45_450)}, ""),
+        ({b"sRGB": b"\0", b"gAMA": GAMMA, b"cHRM": WIDE}, ""),  # they do not count beside it
+        ({b"gAMA": b"\0"}, ""),
+    ],
+)
+def test_colours_that_a_format_has_no_place_for(
+    tmp_path: Path, suffix: str, chunks: dict[bytes, bytes], named: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    picture = read_picture(with_chunks(tmp_path / "in.png", chunks))
+    with caplog.at_level(logging.WARNING, "srfast"):
+        write_image(tmp_path / f"out{suffix}", picture.image, False, picture.metadata)
+    assert (f"will lack {named};" in caplog.text) if named else not caplog.text
+
+
+def test_a_profile_makes_gamma_and_primaries_superfluous(tmp_path: Path) -> None:
+    profile = struct.pack(">I12x4s16x4s", 200, b"RGB ", b"acsp") + bytes(160)
+    chunks = {b"iCCP": b"x\0\0" + zlib.compress(profile), b"cICP": HDR[b"cICP"], b"gAMA": GAMMA}
+    picture = read_picture(with_chunks(tmp_path / "in.png", chunks))
+    write_image(tmp_path / "out.png", picture.image, False, picture.metadata)
+    found = chunks_of(tmp_path / "out.png")
+    assert (found[b"cICP"], b"gAMA" in found, b"iCCP" in found) == (HDR[b"cICP"], False, True)
+
+
 @pytest.mark.parametrize("name", ["n" * 251 + ".png", "ä" * 125 + ".png"])
 def test_names_as_long_as_any(tmp_path: Path, name: str) -> None:
     write_image(tmp_path / name, GRAY, False)
