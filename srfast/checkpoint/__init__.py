@@ -27,7 +27,14 @@ from srfast.checkpoint.formats.safetensors import read_safetensors
 from srfast.checkpoint.formats.torch import LEGACY_MAGIC, read_torch
 from srfast.checkpoint.other import HINT, Adapted, Other, facts, is_installed, read_other
 from srfast.checkpoint.recipe import MAX_BLOCKS, Hints, Layout, Recipe
-from srfast.checkpoint.registry import BY_MODULE, UnknownArchitectureError, check_weights, detect, unwrapped
+from srfast.checkpoint.registry import (
+    BY_MODULE,
+    UnknownArchitectureError,
+    check_weights,
+    detect,
+    unwrapped,
+    without_counts,
+)
 from srfast.devices import on_cpu
 from srfast.errors import CheckpointError, escaped, quoted
 
@@ -110,7 +117,7 @@ def load_model(
             _from_ncnn(content, path, scale) if isinstance(content, NcnnNetwork) else _from_graph(content, path, scale)
         )
     try:
-        state = unwrapped(content, search=METADATA not in metadata)
+        state = without_counts(unwrapped(content, search=METADATA not in metadata))
         check_weights(state)
         layout, recipe = _recipe(state, metadata, Hints(scale, act, res_scale))
         module = _built(recipe)

@@ -31,6 +31,8 @@ WRAPPERS = (
 GENERATORS = ("generator_ema.", "generator.", "netG.", "net_g.")
 # Left by wrappers of modules.
 PREFIXES = ("module.", "_orig_mod.", "net.", "model.")
+_WHOLE = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8, torch.bool)
+_TELLING = ("pro",)  # single numbers that say something about a network: Real-CUGAN's
 _DEPTH, _PARTS = 4, 64  # of wrappers and prefixes in one another, and of networks beside each other
 
 
@@ -198,6 +200,22 @@ def _likeness(layout: Layout, state: StateDict) -> float:
         for mark in layout.marks
     ]
     return sum(best) / len(best)
+
+
+def without_counts(state: StateDict) -> dict[str, Tensor]:
+    """The tensors less single whole numbers, such as steps of the training: no weight is one.
+
+    That of Real-CUGAN, which being there tells how the values of pixels are mapped, becomes a floating one.
+    """
+    counts = {
+        key
+        for key, value in state.items()
+        if value.numel() == 1 and value.dtype in _WHOLE and not value.is_sparse and not value.is_quantized
+    }
+    if len(counts) == len(state):  # then there is nothing to read, which others say better
+        return dict(state)
+    left = {key: value for key, value in state.items() if key not in counts}
+    return left | {key: state[key].float() for key in _TELLING if key in counts}
 
 
 def check_weights(state: StateDict) -> None:

@@ -17,6 +17,7 @@ from srfast.checkpoint import load_model
 from srfast.cli import main
 from srfast.errors import CheckpointError, SrfastError, escaped, printable
 from srfast.models import SRVGGNetCompact
+from srfast.models.cugan import RealCUGAN
 from tests.helpers.networks.public import Size, Weights, compact, esrgan_old
 
 State = dict[str, Tensor]
@@ -51,6 +52,13 @@ WRAPPED: dict[str, Callable[[State, State], Any]] = {
     "G and D as prefixes": lambda s, other: prefixed("G", s) | prefixed("D", D),
     "gen_state_dict": lambda s, other: {"gen_state_dict": s, "optimizer": {"state": {}, "param_groups": []}},
     "prefix in a wrapper": lambda s, other: {"checkpoint": {"weights": prefixed("net_g_2", s)}},
+    "a step beside": lambda s, other: {"step": torch.tensor(3), **s},
+    "a step of one number in a usual name": lambda s, other: {
+        "params": {**s, "step": torch.tensor([3], dtype=torch.int32)}
+    },
+    "averaged": lambda s, other: prefixed("module", {**s, "n_averaged": torch.tensor(3)}),
+    "averaged outside": lambda s, other: {"n_averaged": torch.tensor(3), **prefixed("module", s)},
+    "a mark": lambda s, other: {"trained": torch.tensor(True), **prefixed("net_g", s)},
     "loss beside": lambda s, other: {"epoch": 4, "loss": torch.tensor(0.5), "nets": {"g": s, "d": D}},
 }
 
@@ -62,6 +70,23 @@ def test_any_wrapper(tmp_path: Path, name: str) -> None:
     plain.load_state_dict(given)
     torch.save(WRAPPED[name](given, state(seed=5)), tmp_path / "w.pth")
     assert torch.equal(load_model(tmp_path / "w.pth").module(x), plain(x))
+
+
+def test_numbers_that_are_no_counts_are_refused(tmp_path: Path) -> None:
+    for number in (torch.tensor([3, 4]), torch.tensor(0.5)):
+        torch.save({"step": number, **state()}, tmp_path / "w.pth")
+        with pytest.raises(CheckpointError, match=r"step (holds int64|not expected)"):
+            load_model(tmp_path / "w.pth")
+    torch.save({"step": torch.tensor(3)}, tmp_path / "w.pth")
+    with pytest.raises(CheckpointError, match="step holds int64"):
+        load_model(tmp_path / "w.pth")
+
+
+@pytest.mark.parametrize("kind", [torch.float32, torch.int64])
+def test_the_mark_of_real_cugan_counts(tmp_path: Path, kind: torch.dtype) -> None:
+    torch.manual_seed(0)
+    torch.save(RealCUGAN(pro=True).state_dict() | {"pro": torch.tensor(1, dtype=kind)}, tmp_path / "w.pth")
+    assert load_model(tmp_path / "w.pth").arguments["pro"] is True
 
 
 @pytest.mark.parametrize("suffix", [".safetensors", ".bin", ".onnx", ".param", ""])
