@@ -71,6 +71,40 @@ def test_the_message_says_how_to_save_again(tmp_path: Path) -> None:
         load_model(path)
 
 
+@pytest.mark.parametrize("zipped", [True, False])
+@pytest.mark.parametrize(
+    ("kind", "named"),
+    [
+        (torch.float8_e4m3fn, "float8 or unsigned numbers"),
+        (torch.float8_e5m2, "float8 or unsigned numbers"),
+        (torch.uint16, "float8 or unsigned numbers"),
+        (torch.complex64, "complex numbers"),
+        (torch.complex128, "complex numbers"),
+    ],
+)
+def test_other_numbers_are_no_python_objects(tmp_path: Path, kind: torch.dtype, named: str, zipped: bool) -> None:
+    torch.save({"body.0.weight": torch.zeros(2).to(kind)}, tmp_path / "w.pth", _use_new_zipfile_serialization=zipped)
+    with pytest.raises(CheckpointError, match=f"w.pth holds {named}, but weights are float64, float32"):
+        load_model(tmp_path / "w.pth")
+
+
+def test_other_tensors_are_no_python_objects(tmp_path: Path) -> None:
+    for tensor, named in (
+        (torch.eye(2).to_sparse(), "sparse tensors"),
+        (torch.eye(2).to_sparse_csr(), "sparse tensors"),
+        (torch.zeros(2, device="meta"), "tensors without numbers"),
+    ):
+        torch.save({"body.0.weight": tensor}, tmp_path / "w.pth")
+        with pytest.raises(CheckpointError, match=f"w.pth holds {named}"):
+            load_model(tmp_path / "w.pth")
+
+
+def test_float8_in_safetensors(tmp_path: Path) -> None:
+    safetensors.torch.save_file({"a": torch.zeros(2).to(torch.float8_e4m3fn)}, tmp_path / "w.safetensors")
+    with pytest.raises(CheckpointError, match=r"w.safetensors: tensor 'a' holds 'F8_E4M3', but weights are F64, F32"):
+        load_model(tmp_path / "w.safetensors")
+
+
 def test_files_without_checksums_load(tmp_path: Path) -> None:
     path = tmp_path / "w.pth"
     torch.serialization.set_crc32_options(False)

@@ -54,12 +54,29 @@ _CALLS = {
 }
 
 
+# What PyTorch itself calls for tensors that are no weights here, in words.
+_OTHER_NUMBERS = {
+    "torch._utils._rebuild_tensor_v3": "float8 or unsigned numbers",
+    "torch._utils._rebuild_qtensor": "quantized numbers",
+    "torch._utils._rebuild_sparse_tensor": "sparse tensors",
+    "torch._utils._rebuild_sparse_csr_tensor": "sparse tensors",
+    "torch._utils._rebuild_nested_tensor": "nested tensors",
+    "torch._utils._rebuild_meta_tensor_no_storage": "tensors without numbers (of the meta device)",
+    "torch.ComplexFloatStorage": "complex numbers",
+    "torch.ComplexDoubleStorage": "complex numbers",
+}
+
+
 class RefusedError(Exception):
     """The pickle is not one of tensors and plain values; the text says why."""
 
 
 class ForeignNameError(RefusedError):
     """It names a class or function that a file of weights has no use for."""
+
+
+class OtherNumbersError(RefusedError):
+    """It holds tensors, but of numbers that are no weights here."""
 
 
 @dataclass(frozen=True)
@@ -159,6 +176,8 @@ class _Machine:
 
     def name(self, argument: str) -> None:
         path = argument.replace(" ", ".")
+        if path in _OTHER_NUMBERS:
+            raise OtherNumbersError(_OTHER_NUMBERS[path])
         if path not in _CALLS and path not in STORAGES and path not in _DATA:
             raise ForeignNameError(path[:100])
         self.push(Name(path))
@@ -343,5 +362,10 @@ def refuse(path: Any, error: RefusedError) -> CheckpointError:
     if isinstance(error, ForeignNameError):
         return CheckpointError(
             f"{path} holds pickled Python objects ({error}), which could run code, so srfast does not open it; {advice}"
+        )
+    if isinstance(error, OtherNumbersError):
+        return CheckpointError(
+            f"{path} holds {error}, but weights are float64, float32, float16 or bfloat16; in the program that made it, save "
+            "them as one of these"
         )
     return CheckpointError(f"{path} is damaged or not made by torch.save: {error}; {advice}")

@@ -20,6 +20,10 @@ MAX_TENSORS = 20_000
 _ITEM_BYTES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2, "I64": 8, "I32": 4, "I16": 2, "I8": 1, "U8": 1, "BOOL": 1}
 
 
+class _OtherNumbersError(Exception):
+    """A type that is none of weights, or of counts beside them; the text says which."""
+
+
 def read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     """Tensors and metadata, after the header was checked against the file.
 
@@ -30,6 +34,10 @@ def read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         metadata = _check_header(path)
         with openable(path) as name:
             return safetensors.torch.load_file(name), metadata
+    except _OtherNumbersError as error:
+        raise CheckpointError(
+            f"{path}: {error}, but weights are F64, F32, F16 or BF16; in the program that made it, save them as one of these"
+        ) from error
     except (safetensors.SafetensorError, ValueError, KeyError, TypeError, RecursionError, OSError) as error:
         raise CheckpointError(f"{path} is not a valid safetensors file: {str(error)[:160]}") from error
 
@@ -63,7 +71,7 @@ def _extent(name: str, entry: Any) -> tuple[int, int, str]:
     shape, dtype, (first, last) = entry["shape"], entry["dtype"], entry["data_offsets"]
     numbers = [*shape, first, last]
     if dtype not in _ITEM_BYTES:
-        raise ValueError(f"tensor {name[:60]!r} has the type {str(dtype)[:20]!r}, not one of {', '.join(_ITEM_BYTES)}")
+        raise _OtherNumbersError(f"tensor {name[:60]!r} holds {str(dtype)[:20]!r}")
     if len(shape) > 8 or any(type(n) is not int or not 0 <= n < 1 << 48 for n in numbers):
         raise ValueError(f"tensor {name[:60]!r} has sizes {str(numbers)[:60]}")
     if last - first != math.prod(shape) * _ITEM_BYTES[dtype]:
