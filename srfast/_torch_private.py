@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 import torch.nn.modules.module as hooks_of_all
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 from torch.nn.utils.prune import BasePruningMethod
 
 # What the fused operators take after the padding: stride, dilation, groups.
@@ -49,6 +49,17 @@ def pruned_name(hook: BasePruningMethod) -> str:
 def hooks_on_all_modules() -> list[Callable[..., Any]]:
     """Hooks that run before or after the forward() of whatever module there is."""
     return [*hooks_of_all._global_forward_pre_hooks.values(), *hooks_of_all._global_forward_hooks.values()]
+
+
+def is_kept_by_module(node: fx.Node) -> bool:
+    """Whether an input of a graph of TorchDynamo is no argument: it is kept by a module, a closure or a global name."""
+    source = getattr(node.meta.get("grapharg"), "source", None)
+    while source is not None:
+        kind = type(source).__name__
+        if "NNModule" in kind or kind == "GlobalSource" or getattr(source, "is_derefed_cell_contents", False):
+            return True
+        source = getattr(source, "base", None)
+    return False
 
 
 def has_onednn_operators() -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 import threading
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -10,10 +11,11 @@ import torch
 from torch import Tensor, fx, nn
 
 from srfast._one_thread import contiguous_copy, take
-from srfast._torch_private import change_count
+from srfast._torch_private import change_count, is_kept_by_module
 from srfast.backends import FLOATING_BITS, Backend, default_dtype, select_backend
 from srfast.backends.base import FunctionExecutable
 from srfast.capture import capture
+from srfast.capture.mixed import changes_in_place
 from srfast.devices import usable_device
 from srfast.errors import InputError, SrfastError, UnsupportedModelError
 from srfast.models.bordered import with_border
@@ -127,7 +129,7 @@ def compile_module(
 compile = compile_module  # noqa: A001  the public name, srfast.compile
 
 
-def dynamo_backend(graph: fx.GraphModule, examples: list[Any]) -> Callable[..., tuple[Tensor]]:
+def dynamo_backend(graph: fx.GraphModule, examples: list[Any]) -> Callable[..., tuple[Any, ...]]:
     """``torch.compile(module, backend="srfast")``: the module's graph as a plan, for inference.
 
     Weights that change in place, as by ``load_state_dict``, or are replaced are compiled again at the next call. PyTorch
@@ -149,7 +151,7 @@ class _DynamoGraph:
     def __init__(self, graph: fx.GraphModule, examples: list[Any]) -> None:
         self.graph = graph
         self.weights: list[tuple[int, str]] = []  # place among the inputs, and name in the graph
-        images: list[tuple[int, str]] = []
+        images: list[tuple[int, fx.Node]] = []
         for index, (node, value) in enumerate(zip(_placeholders(graph), examples, strict=True)):
             # TorchDynamo hands over what the graph does not use as well, sizes among them.
             if not node.users:
@@ -157,10 +159,23 @@ class _DynamoGraph:
             # TorchDynamo lifts weights to inputs; buffers are plain tensors there, which only their names tell from an
             # image.
             is_weight = isinstance(value, nn.Parameter) or "_parameters_" in node.name or "_buffers_" in node.name
-            (self.weights if is_weight else images).append((index, node.name))
+            if is_weight:
+                self.weights.append((index, node.name))
+            else:
+                images.append((index, node))
+        if len(images) > 1:  # plain tensors that the module keeps are as good as buffers
+            self.weights += [(index, node.name) for index, node in images if is_kept_by_module(node)]
+            images = [(index, node) for index, node in images if not is_kept_by_module(node)]
         if len(images) != 1:
-            raise UnsupportedModelError(f"the graph takes {len(images)} images ({images}); srfast runs one in, one out")
+            names = ", ".join(node.name for _, node in images)
+            raise UnsupportedModelError(f"the graph takes {len(images)} images ({names}); srfast runs one in, one out")
         self.image = images[0][0]
+        _check_stored(graph, {name for _, name in self.weights})
+        (results,) = (node.args[0] for node in graph.graph.nodes if node.op == "output")
+        of_image = [place for place, result in enumerate(results) if result in _depending(graph, images[0][1])]
+        if len(of_image) != 1:
+            raise UnsupportedModelError(f"the graph returns {len(of_image)} images; srfast runs one in, one out")
+        self.place, self.has_others = of_image[0], len(results) > 1
         self.compile(examples)
 
     def compile(self, inputs: Sequence[Any]) -> None:
@@ -168,20 +183,24 @@ class _DynamoGraph:
         weights = {name: inputs[index] for index, name in self.weights}
         self.seen = [_Seen(weight) for weight in weights.values()]
         self.channels = x.shape[1] if x.ndim == 4 else None
-        module = _with_weights(self.graph, weights)
+        module = _with_weights(self.graph, weights, self.place)
         # Another graph may go on with the image, and would miss what this one changed.
         plan = optimise(capture(module, self.channels, input_may_change=False))
         dtype = torch.float32 if x.device.type == "cpu" else torch.float16
         self.run = CompiledModule(plan, "auto", x.device, dtype)
+        # What else the graph returns is made of the weights, as by hooks that keep a normalised one in their module.
+        with torch.no_grad():
+            copies = {name: weight.clone() for name, weight in weights.items()} if self.has_others else {}
+            self.others = _with_weights(self.graph, copies, None)() if self.has_others else ()
 
-    def __call__(self, *inputs: Any) -> tuple[Tensor]:
+    def __call__(self, *inputs: Any) -> tuple[Any, ...]:
         x, weights = inputs[self.image], [inputs[index] for index, _ in self.weights]
         if torch.is_grad_enabled() and (x.requires_grad or any(w.requires_grad for w in weights)):
             raise UnsupportedModelError("srfast has no gradients: call the compiled module under torch.no_grad()")
         fresh = all(seen.is_still(weight) for seen, weight in zip(self.seen, weights, strict=True))
         if not fresh or (x.ndim == 4 and x.shape[1] != self.channels):
             self.compile(inputs)
-        return (self.run(x),)
+        return (*self.others[: self.place], self.run(x), *self.others[self.place :])
 
 
 class _Seen:
@@ -199,12 +218,47 @@ class _Seen:
         return change_count(weight) == self.version if self.values is None else torch.equal(weight, self.values)
 
 
+# Operations whose result lies in the memory of their first input.
+_SAME_MEMORY = (operator.getitem, torch.detach, "detach", "view", "unsqueeze", "squeeze", "select", "narrow", "flatten")
+
+
 def _placeholders(graph: fx.GraphModule) -> list[fx.Node]:
     return [node for node in graph.graph.nodes if node.op == "placeholder"]
 
 
-def _with_weights(graph: fx.GraphModule, weights: dict[str, Tensor]) -> fx.GraphModule:
-    """A copy whose weights are buffers and which returns its one image, not a tuple."""
+def _check_stored(graph: fx.GraphModule, weights: set[str]) -> None:
+    """Refuse a graph that writes into what its module keeps, which a plan would not do.
+
+    Raises:
+        UnsupportedModelError: it does.
+    """
+    for node in graph.graph.nodes:
+        written = node.kwargs.get("out")
+        if written is None and node.op.startswith("call_") and node.args and changes_in_place(node, {}):
+            written = node.args[0]
+        while isinstance(written, fx.Node) and written.target in _SAME_MEMORY:
+            written = written.args[0]
+        if isinstance(written, fx.Node) and written.name in weights:
+            raise UnsupportedModelError(
+                f"the network changes a stored tensor, {written} (at {node.name}), as normalisation does in training; "
+                "srfast runs fixed functions only: call eval()"
+            )
+
+
+def _depending(graph: fx.GraphModule, image: fx.Node) -> set[fx.Node]:
+    """The image, and what is computed from it."""
+    found = {image}
+    for node in graph.graph.nodes:
+        if node.op != "output" and not found.isdisjoint(node.all_input_nodes):
+            found.add(node)
+    return found
+
+
+def _with_weights(graph: fx.GraphModule, weights: dict[str, Tensor], place: int | None) -> fx.GraphModule:
+    """A copy whose weights are buffers and which returns its one image, at ``place`` among the results, not a tuple.
+
+    For None it takes no image, and returns the other results.
+    """
     root = nn.Module()
     nodes = fx.Graph()
     names: dict[fx.Node, fx.Node] = {}
@@ -214,11 +268,13 @@ def _with_weights(graph: fx.GraphModule, weights: dict[str, Tensor]) -> fx.Graph
             names[node] = nodes.get_attr(node.name)
         elif node.op == "output":
             results = node.args[0]
-            if len(results) != 1:
-                raise UnsupportedModelError(
-                    f"the graph returns {len(results)} results; srfast runs one image in, one out"
-                )
-            nodes.output(names[results[0]])
-        elif node.op != "placeholder" or node.users:
+            if place is None:
+                nodes.output(tuple(names[result] for result in results if result in names))
+                nodes.eliminate_dead_code()
+            else:
+                nodes.output(names[results[place]])
+        elif node.op == "placeholder" and (place is None or not node.users):
+            continue
+        elif all(needed in names for needed in node.all_input_nodes):
             names[node] = nodes.node_copy(node, lambda n: names[n])
     return fx.GraphModule(root, nodes)

@@ -233,6 +233,94 @@ def test_torch_compile_names_what_is_no_function_of_the_image(module: nn.Module,
         fast(torch.rand(1, 3, 4, 4))
 
 
+class Keeps(nn.Module):
+    """A tensor that is neither a parameter nor a buffer."""
+
+    def __init__(self, shape: tuple[int, ...] = (1, 3, 1, 1), writes: Any = None) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 12, 3, padding=1)
+        self.mean = torch.rand(shape, generator=torch.Generator().manual_seed(1))
+        self.register_buffer("calls", torch.zeros(3))
+        self.writes = writes
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if self.writes is not None:
+            self.writes(self, x)
+        return nn.functional.pixel_shuffle(self.conv(x - self.mean) + self.calls[0], 2)
+
+
+OF_ALL = torch.full((1, 3, 1, 1), 0.25)
+
+
+class Lists(Keeps):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return super().forward(x + [self.mean][0] * OF_ALL)
+
+
+@pytest.mark.parametrize("module", [Keeps(), Keeps(()), Lists()])
+def test_torch_compile_of_a_tensor_that_the_module_keeps(module: Keeps) -> None:
+    torch._dynamo.reset()
+    module, x = randomise(module), torch.rand(1, 3, 5, 4, generator=torch.Generator().manual_seed(0))
+    fast = torch.compile(module, backend=dynamo_backend)
+    follows_eager(fast, module, x)
+    module.mean.add_(1)
+    follows_eager(fast, module, x)
+    module.mean = torch.rand_like(module.mean)
+    follows_eager(fast, module, x)
+
+
+def add_one(module: Keeps, x: torch.Tensor) -> None:
+    module.mean.add_(1)
+
+
+def add_part(module: Keeps, x: torch.Tensor) -> None:
+    module.calls[0] += 1
+
+
+def write_out(module: Keeps, x: torch.Tensor) -> None:
+    torch.add(module.calls, 1, out=module.calls)
+
+
+@pytest.mark.parametrize("writes", [add_one, add_part, write_out])
+def test_torch_compile_of_what_changes_a_kept_tensor(writes: Any) -> None:
+    torch._dynamo.reset()
+    fast = torch.compile(randomise(Keeps(writes=writes)), backend=dynamo_backend)
+    with torch.no_grad(), pytest.raises(torch._dynamo.exc.BackendCompilerFailed, match="changes a stored tensor"):
+        fast(torch.rand(1, 3, 4, 4))
+
+
+@pytest.mark.filterwarnings("ignore:.*weight_norm.*is deprecated")
+@pytest.mark.parametrize("norm", [nn.utils.weight_norm, nn.utils.spectral_norm])
+def test_torch_compile_of_normalised_weights(norm: Any) -> None:
+    """Their hooks keep the weight in the module, which is a second result of the graph."""
+    torch._dynamo.reset()
+    module = nn.Sequential(
+        norm(nn.Conv2d(3, 4, 3, padding=1)), nn.ReLU(), norm(nn.Conv2d(4, 12, 3, padding=1)), nn.PixelShuffle(2)
+    )
+    module = randomise(module).eval()
+    fast = torch.compile(module, backend=dynamo_backend)
+    x = torch.rand(1, 3, 5, 4, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        for _ in range(2):
+            y = fast(x)
+            kept = module[2].weight
+            torch.testing.assert_close(y, module(x), rtol=1e-6, atol=3e-5)
+            torch.testing.assert_close(kept, module[2].weight)
+            next(module[2].parameters()).mul_(2)
+            dict(module[2].named_parameters())["weight_v" if norm is nn.utils.weight_norm else "weight_orig"].add_(0.1)
+
+
+class Pair(nn.Module):
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        return nn.functional.relu(x), x * 2
+
+
+def test_torch_compile_of_two_results() -> None:
+    torch._dynamo.reset()
+    with torch.no_grad(), pytest.raises(torch._dynamo.exc.BackendCompilerFailed, match="returns 2 images"):
+        torch.compile(Pair(), backend=dynamo_backend)(torch.rand(1, 3, 4, 4))
+
+
 def test_compile_keeps_its_weights_and_the_input() -> None:
     module = randomise(nn.Sequential(nn.ReLU(inplace=True), small()))
     x = torch.randn(1, 3, 5, 4, generator=torch.Generator().manual_seed(0))

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import ast
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -13,6 +15,7 @@ from torch.nn.utils import prune
 
 from srfast import _torch_private as private
 
+GLOBAL = torch.ones(3)
 ROOT = Path(private.__file__).parent
 # A pickle's own words, and the attribute that a user's module may have, both the same as ours.
 NO_USE = {"checkpoint/formats/pickle_guard.py"}
@@ -119,3 +122,26 @@ def test_onednn_convolutions(in_place: bool) -> None:
     y = private.onednn_conv_add(x, other, packed, bias, 1, in_place)
     assert close(y, exact)
     assert (y.data_ptr() == other.data_ptr()) is in_place
+
+
+def test_is_kept_by_module() -> None:
+    """What TorchDynamo calls the inputs of a graph: a module's tensor and a global one are no arguments."""
+    found: dict[str, bool] = {}
+
+    def backend(graph: torch.fx.GraphModule, examples: list[Tensor]) -> Callable[..., Any]:
+        nodes = [node for node in graph.graph.nodes if node.op == "placeholder"]
+        found.update({node.name: private.is_kept_by_module(node) for node in nodes})
+        return graph.forward
+
+    class Module(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.kept, self.more = torch.rand(3), [torch.rand(3)]
+
+        def forward(self, x: Tensor, others: list[Tensor]) -> Tensor:
+            return x * others[0] + self.kept * self.more[0] + GLOBAL
+
+    torch._dynamo.reset()
+    torch.compile(Module(), backend=backend)(torch.rand(3), [torch.rand(3)])
+    assert sorted(found.values()) == [False, False, True, True, True]
+    assert not any(kept for name, kept in found.items() if "others" in name or "l_x" in name)

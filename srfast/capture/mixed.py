@@ -264,7 +264,7 @@ class _MixedBuilder(Builder):
                 for dropped in [n for n in self.nodes if n not in kept]:
                     self.places.pop(dropped.output, None)
                 self.nodes[:] = kept
-        if _changes_in_place(node, self.modules):
+        if changes_in_place(node, self.modules):
             raise UnsupportedModelError(f"{node.name} changes a tensor in place that no plan node covers")
         self.names.bind(node, _Foreign(self._shapes.found.get(node.name)))
         if len(node.users) > 1 and node.name in self._shapes.found:
@@ -365,7 +365,8 @@ def _words(node: fx.Node) -> list[str]:
     return [] if node.target in (getattr, operator.getitem) else [str(name)]
 
 
-def _changes_in_place(node: fx.Node, modules: dict[str, nn.Module]) -> bool:
+def changes_in_place(node: fx.Node, modules: dict[str, nn.Module]) -> bool:
+    """Whether a node writes into its first input."""
     if node.op == "call_module":
         return bool(getattr(modules[str(node.target)], "inplace", False))
     name = node.target if isinstance(node.target, str) else getattr(node.target, "__name__", "")
