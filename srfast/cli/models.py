@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from srfast.cli.options import add_hints
+from srfast.cli.options import add_hints, frame_size
 from srfast.errors import OutputError, UnsupportedModelError, escaped, escaped_lines
 
 if TYPE_CHECKING:
@@ -22,7 +22,13 @@ def add(commands: Any, common: argparse.ArgumentParser) -> None:
     hints.add_argument("model", help="a checkpoint file, a shipped model's name, hf:org/repo/file.pth or omdb:NAME")
     add_hints(hints, "--model-scale", "--scale")
     p = commands.add_parser("inspect", parents=[hints], help="what a checkpoint is, what it needs, what runs it")
-    p.add_argument("--size", default="1280x720", help="WIDTHxHEIGHT of the images to count work and memory for")
+    p.add_argument(
+        "--size",
+        type=frame_size,
+        default=(1280, 720),
+        metavar="WxH",
+        help="width and height of the images to count work and memory for (1280x720)",
+    )
     p.add_argument("--plan", action="store_true", help="print the fused operations as well")
     p.add_argument(
         "--keys", action="store_true", help="list the tensors, also of a file of no known network, and the networks"
@@ -63,14 +69,11 @@ def _load(args: argparse.Namespace) -> LoadedModel:
 def _inspect(args: argparse.Namespace) -> int:
     from srfast.diagnostics.inspection import inspect_model
 
-    width, separator, height = args.size.partition("x")
-    if not (separator and width.isdigit() and height.isdigit() and int(width) and int(height)):
-        raise ValueError(f"--size takes WIDTHxHEIGHT in pixels, such as 1280x720, not {args.size!r}")
     if args.keys:
         if args.json or args.plan:
             raise ValueError("--keys lists the tensors as text, without --json and --plan: leave these out")
         return _keys(args.model)
-    inspection, plan = inspect_model(_load(args), int(width), int(height))
+    inspection, plan = inspect_model(_load(args), *args.size)
     if args.json:
         facts = inspection.as_dict() | ({"plan": str(plan).splitlines()} if args.plan else {})
         print(json.dumps(facts, indent=2))
@@ -116,6 +119,7 @@ def _export(args: argparse.Namespace) -> int:
 
     from srfast._files import check_output
     from srfast.capture import capture
+    from srfast.diagnostics.inspection import colours_of
     from srfast.plan.export_ncnn import export_ncnn
     from srfast.plan.export_onnx import export_onnx
     from srfast.plan.passes import optimise
@@ -132,11 +136,10 @@ def _export(args: argparse.Namespace) -> int:
         plan, args.output, torch.float16 if args.dtype == "fp16" else torch.float32, args.overwrite
     )
     multiple = f", height and width multiples of {plan.alignment}" if plan.alignment > 1 else ""
-    shape = f"[N, {plan.in_channels}, H, W] {args.dtype}, 0..1, RGB{multiple}"
+    colours = colours_of(plan.in_channels)
+    shape = f"[N, {plan.in_channels}, H, W] {args.dtype}, 0..1, {colours}{multiple}"
     if len(files) > 1:
-        shape = (
-            f"blob 'data', {plan.in_channels} channels in 0..1, RGB; output: blob 'output'; weights in {files[1].name}"
-        )
+        shape = f"blob 'data', {colours} in 0..1; output: blob 'output'; weights in {files[1].name}"
     size = sum(file.stat().st_size for file in files) / 1e6
     print(escaped(f"{args.output}: {model.architecture} x{plan.scale}, input {shape}, {size:.1f} MB"))
     return 0
@@ -144,6 +147,7 @@ def _export(args: argparse.Namespace) -> int:
 
 def _verify(args: argparse.Namespace) -> int:
     from srfast.capture import capture
+    from srfast.diagnostics.inspection import colours_of
     from srfast.diagnostics.verification import CLIP, frames_of, verify
     from srfast.engine import Engine
     from srfast.plan.passes import optimise
@@ -154,7 +158,7 @@ def _verify(args: argparse.Namespace) -> int:
     model = _load(args)
     plan = optimise(capture(model.module))
     if plan.in_channels != 3:
-        raise UnsupportedModelError(f"{args.model} takes {plan.in_channels} channels; frames are RGB, 3")
+        raise UnsupportedModelError(f"{args.model} takes {colours_of(plan.in_channels)}; frames are RGB, 3")
     engine = Engine(plan, backend=args.backend, device=args.device, dtype=DTYPES[args.dtype] if args.dtype else None)
     result = verify(model, engine, frames_of(args.input or CLIP, args.frames), args.side)
     print(json.dumps(result.as_dict(), indent=2) if args.json else result)

@@ -83,6 +83,12 @@ class Inspection:
         return "\n".join([*lines, "GPU kernels", *(f"  {name:22}{text}" for name, text in self.kernels.items())])
 
 
+def colours_of(channels: int) -> str:
+    """What the channels that a network sees are, in their order, in words."""
+    known = {1: "1 channel (gray, or the luma of colours)", 3: "RGB", 4: "RGBA"}
+    return known.get(channels, f"{channels} channels")
+
+
 def inspect_model(model: LoadedModel, width: int = 1280, height: int = 720) -> tuple[Inspection, Plan]:
     """Facts of a loaded network for images of ``width`` x ``height`` pixels, and its fused plan.
 
@@ -104,7 +110,7 @@ def inspect_model(model: LoadedModel, width: int = 1280, height: int = 720) -> t
         layout=model.layout,
         file_kind=model.file_kind,
         values=model.values,
-        colours="RGB" if plan.in_channels == 3 else f"{plan.in_channels} channels",
+        colours=colours_of(plan.in_channels),
         arguments={key: list(v) if isinstance(v, tuple) else v for key, v in model.arguments.items()},
         scale=plan.scale,
         parameters=sum(p.numel() for p in model.module.parameters()),

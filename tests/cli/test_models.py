@@ -14,6 +14,7 @@ from srfast.checkpoint import load_model
 from srfast.cli import main
 from srfast.diagnostics.verification import verify
 from srfast.engine import Engine
+from srfast.models import SRVGGNetCompact
 from tests.helpers.networks import public as public
 
 
@@ -43,6 +44,31 @@ def test_inspect(model: str, capsys: pytest.CaptureFixture[str]) -> None:
     text = capsys.readouterr().out
     assert "SRVGGNetCompact x4" in text
     assert "18 px on each side" in text
+
+
+def test_inspect_takes_sizes_as_upscale_does(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["inspect", "compact_x2", "--json", "--size", "1920X1080"]) == 0
+    facts = json.loads(capsys.readouterr().out)
+    assert (facts["width"], facts["height"]) == (1920, 1080)
+    assert main(["inspect", "compact_x2"]) == 0
+    assert "at 1280x720 " in capsys.readouterr().out
+    with pytest.raises(SystemExit, match="2"):
+        main(["inspect", "compact_x2", "--size", "big"])
+    assert "takes a width and a height such as 1920x1080, not 'big'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("channels", "says"), [(1, "1 channel (gray"), (3, "RGB"), (4, "RGBA"), (2, "2 channels")])
+def test_the_colours_of_a_network(tmp_path: Path, channels: int, says: str, capsys: pytest.CaptureFixture[str]) -> None:
+    torch.manual_seed(0)
+    network = SRVGGNetCompact(num_in_ch=channels, num_out_ch=channels, num_feat=4, num_conv=1, upscale=2)
+    torch.save(network.state_dict(), tmp_path / "w.pth")
+    for suffix, shape in ((".onnx", f"[N, {channels}, H, W] fp32, 0..1, {says}"), (".param", f"'data', {says}")):
+        assert main(["export", str(tmp_path / "w.pth"), str(tmp_path / f"w{suffix}")]) == 0
+        assert shape in capsys.readouterr().out
+    assert main(["inspect", str(tmp_path / "w.pth")]) == 0
+    assert f"0..1; {says}" in capsys.readouterr().out
+    assert main(["verify", str(tmp_path / "w.pth"), "--frames", "1"]) == (0 if channels == 3 else 3)
+    assert (f"takes {says}" in capsys.readouterr().err) == (channels != 3)
 
 
 def test_convert(model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -100,7 +126,6 @@ def test_verify_sees_a_wrong_network(model: str) -> None:
     ("arguments", "code", "says"),
     [
         (["inspect", "nothing.pth"], 3, "no checkpoint file"),
-        (["inspect", "compact_x4", "--size", "big"], 2, "WIDTHxHEIGHT"),
         (["inspect", "compact_x4", "--keys", "--json"], 2, "without --json and --plan"),
         (["inspect", "compact_x4", "--keys", "--plan"], 2, "without --json and --plan"),
         (["inspect", "compact_x4", "--scale", "3"], 3, "scale 4, not 3"),
