@@ -48,7 +48,7 @@ def white_of_boxes(data: bytes) -> int:
     """The number that is white in the pixels of an AVIF or JPEG 2000 file as OpenCV gives them; 0 where it is not known."""
     try:
         boxed = read_boxed(data)
-    except (struct.error, IndexError):
+    except (struct.error, IndexError, OverflowError):
         return 0
     return (1 << boxed.bits) - 1 if boxed is not None else 0
 

@@ -26,7 +26,7 @@ _LINEAR = 6 / 29  # below it L*a*b*'s cube root is a line
 def photometric(data: bytes) -> int | None:
     """What the numbers of a TIFF file are, by its own tag; None for other files."""
     found = tiff_entry(data, _PHOTOMETRIC)
-    return int(struct.unpack_from(found[0] + "H", data, found[1] + 8)[0]) if found else None
+    return found.number(data) if found else None
 
 
 def is_inks(data: bytes) -> bool:
@@ -41,7 +41,7 @@ def read_lab(data: Array) -> Array | None:
     if found is None or kind not in (_CIELAB, _ICCLAB):
         return None
     changed = bytearray(content)
-    struct.pack_into(found[0] + "H", changed, found[1] + 8, _RGB)  # OpenCV then gives the numbers as they are
+    struct.pack_into(found.order + "H", changed, found.at, _RGB)  # OpenCV then gives the numbers as they are
     image = cv2.imdecode(np.frombuffer(changed, np.uint8), cv2.IMREAD_UNCHANGED)
     if image is None or image.ndim != 3 or image.shape[2] != 3 or image.dtype not in (np.uint8, np.uint16):
         return None

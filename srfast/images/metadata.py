@@ -11,6 +11,7 @@ import struct
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from srfast.images.boxes import Boxed, read_boxed
 from srfast.images.chunks import PNG, png_chunk, png_chunks, riff_chunk, riff_chunks
@@ -67,7 +68,7 @@ class Metadata:
         if self.turned is not None:
             return self.turned
         found = tiff_entry(self.exif, _ORIENTATION)
-        value = struct.unpack_from(found[0] + "H", self.exif, found[1] + 8)[0] if found else _UPRIGHT
+        value = found.number(self.exif) if found else _UPRIGHT
         return value if 1 <= value <= 8 else _UPRIGHT
 
     def upright(self, channels: int) -> Metadata:
@@ -95,7 +96,7 @@ def read_metadata(data: bytes) -> Metadata:
             return _of_boxes(boxed)
         camera = ("the camera's data (EXIF)",) if any(tiff_entry(data, tag) for tag in _CAMERA) else ()
         return Metadata(icc=_of_tiff(data), dpi=_dpi_of_tiff(data), unread=camera + _gray_alpha(data))
-    except (struct.error, zlib.error, IndexError):
+    except (struct.error, zlib.error, IndexError, OverflowError):
         return Metadata()
 
 
@@ -258,21 +259,19 @@ def _of_tiff(data: bytes) -> bytes:
     found = tiff_entry(data, _ICC)
     if not found:
         return b""
-    count, offset = struct.unpack_from(found[0] + "II", data, found[1] + 4)
-    return data[offset : offset + count] if count <= _LARGEST else b""
+    offset = found.place(data, found.values)
+    return data[offset : offset + found.values] if found.values <= _LARGEST else b""
 
 
 def _dpi_of_tiff(data: bytes) -> tuple[float, float] | None:
     unit = tiff_entry(data, _RESOLUTION_UNIT)
-    inches = struct.unpack_from(unit[0] + "H", data, unit[1] + 8)[0] if unit else 2
+    inches = unit.number(data) if unit else 2
     found = []
     for tag in (_X_RESOLUTION, _Y_RESOLUTION):
         place = tiff_entry(data, tag)
         if not place or inches not in (2, 3):
             return None
-        over, under = struct.unpack_from(
-            place[0] + "II", data, struct.unpack_from(place[0] + "I", data, place[1] + 8)[0]
-        )
+        over, under = struct.unpack_from(place.order + "II", data, place.place(data, 8))
         if not over or not under:
             return None
         found.append(over / under * (1 if inches == 2 else 2.54))
@@ -282,7 +281,7 @@ def _dpi_of_tiff(data: bytes) -> tuple[float, float] | None:
 def _gray_alpha(data: bytes) -> tuple[str, ...]:
     """What a TIFF of gray with alpha has and OpenCV does not give, in words."""
     places = [tiff_entry(data, tag) for tag in (_PHOTOMETRIC, _SAMPLES)]
-    kind, samples = (struct.unpack_from(place[0] + "H", data, place[1] + 8)[0] if place else None for place in places)
+    kind, samples = (place.number(data) if place else None for place in places)
     return ("the alpha of gray",) if kind in _GRAY and samples == 2 else ()
 
 
@@ -302,16 +301,45 @@ def gray_transparency(data: bytes) -> int | None:
     return None
 
 
-def tiff_entry(data: bytes, wanted: int) -> tuple[str, int] | None:
-    """Byte order of a TIFF structure and the place of a tag in its first directory, if it is there."""
-    order = {b"II*\0": "<", b"MM\0*": ">"}.get(data[:4])
+class TiffEntry(NamedTuple):
+    """A tag of a TIFF structure: its byte order, and where its value is, or the place of it where it is longer.
+
+    ``values`` says how many there are. ``wide`` is one of BigTIFF, whose places and counts have 8 bytes.
+    """
+
+    order: str
+    at: int
+    values: int
+    wide: bool
+
+    def number(self, data: bytes) -> int:
+        """The first number of a tag of 16-bit numbers, of which one or two stand in its entry."""
+        return int(struct.unpack_from(self.order + "H", data, self.at)[0])
+
+    def place(self, data: bytes, size: int) -> int:
+        """Where a value of so many bytes begins."""
+        if size <= (8 if self.wide else 4):
+            return self.at
+        return int(struct.unpack_from(self.order + ("Q" if self.wide else "I"), data, self.at)[0])
+
+
+def tiff_entry(data: bytes, wanted: int) -> TiffEntry | None:
+    """A tag in the first directory of a TIFF or BigTIFF structure, if it is there."""
+    order = {b"II*\0": "<", b"MM\0*": ">", b"II+\0": "<", b"MM\0+": ">"}.get(data[:4])
+    if order is None:
+        return None
+    wide = b"+" in data[:4]
+    head, size = ("QQ", 20) if wide else ("IH", 12)
     try:
-        begin = struct.unpack_from(order + "I", data, 4)[0] if order else 0
-        entries = struct.unpack_from(order + "H", data, begin)[0] if order else 0
-        for at in range(begin + 2, begin + 2 + 12 * entries, 12):
-            if order and struct.unpack_from(order + "H", data, at)[0] == wanted:
-                return (order, at) if at + 12 <= len(data) else None
-    except struct.error:
+        (begin,) = struct.unpack_from(order + head[0], data, 8 if wide else 4)
+        (entries,) = struct.unpack_from(order + head[1], data, begin)
+        begin += struct.calcsize(order + head[1])
+        for at in range(begin, begin + size * entries, size):
+            tag, _, count = struct.unpack_from(order + "HH" + head[0], data, at)
+            if tag == wanted:
+                value = at + struct.calcsize(order + "HH" + head[0])
+                return TiffEntry(order, value, count, wide) if at + size <= len(data) else None
+    except (struct.error, OverflowError):
         pass
     return None
 
@@ -328,7 +356,7 @@ def _upright(exif: bytes) -> bytes:
         struct.pack_into(order + "I", changed, begin + 2 + 12 * entries, 0)  # no further directory
         found = tiff_entry(exif, _ORIENTATION)
         if found:
-            struct.pack_into(order + "H", changed, found[1] + 8, _UPRIGHT)
+            struct.pack_into(order + "H", changed, found.at, _UPRIGHT)
     except struct.error:
         return b""
     return bytes(changed)

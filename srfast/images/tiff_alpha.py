@@ -28,14 +28,14 @@ def as_stored(data: Array) -> tuple[Array, bool]:
         return data, kind == _MULTIPLIED
     # Told that they are multiplied already, libtiff gives the numbers of the file; else it multiplies those of 8 bits.
     changed = bytearray(content)
-    struct.pack_into(extra[0] + "H", changed, extra[1] + 8, _MULTIPLIED)
+    struct.pack_into(extra.order + "H", changed, extra.at, _MULTIPLIED)
     return np.frombuffer(changed, np.uint8), False
 
 
 def _number(content: bytes, tag: int) -> int | None:
-    """The first number of a tag of 16-bit numbers, of which one or two stand in its entry."""
+    """The first number of a tag of 16-bit numbers, if it is there."""
     found = tiff_entry(content, tag)
-    return int(struct.unpack_from(found[0] + "H", content, found[1] + 8)[0]) if found else None
+    return found.number(content) if found else None
 
 
 def divided(image: Array) -> Array:

@@ -1,4 +1,7 @@
-"""TIFF files with alpha have the colours that Pillow reads: those of the file, or those that were multiplied, divided."""
+"""TIFF files with alpha have the colours that Pillow reads: those of the file, or those that were multiplied, divided.
+
+BigTIFF files, whose directories have other sizes, are read as TIFF files are.
+"""
 
 from __future__ import annotations
 
@@ -8,10 +11,10 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageCms
 
 from srfast.images import read_image, read_picture
-from srfast.images.metadata import left_out
+from srfast.images.metadata import left_out, read_metadata, tiff_entry
 
 RGBA = np.random.default_rng(0).integers(0, 256, (9, 13, 4), dtype=np.uint8)
 RGBA[0, :3, 3] = 0, 1, 255
@@ -82,3 +85,38 @@ def test_alpha_of_gray_is_named(tmp_path: Path) -> None:
     assert left_out(".png", picture.metadata) == ["the alpha of gray"]
     Image.fromarray(RGBA).save(tmp_path / "rgba.tif")
     assert left_out(".png", read_picture(tmp_path / "rgba.tif").metadata) == []
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "RGB", "LA", "L", "CMYK", "LAB"])
+def test_bigtiff_is_read_as_tiff(tmp_path: Path, mode: str) -> None:
+    image = Image.fromarray(RGBA)
+    if mode == "LAB":
+        both = ImageCms.createProfile("sRGB"), ImageCms.createProfile("LAB")
+        image = ImageCms.profileToProfile(image.convert("RGB"), *both, outputMode="LAB")
+    exif = Image.Exif()
+    exif[0x0112], exif[0x010F] = 6, "camera"
+    profile = {"icc_profile": struct.pack(">I12x4s16x4s", 200, b"RGB ", b"acsp") + bytes(160)} if "RGB" in mode else {}
+    for big in (False, True):
+        image.convert(mode).save(tmp_path / f"{big}.tif", big_tiff=big, dpi=(300, 150), exif=exif, **profile)
+    assert (tmp_path / "True.tif").read_bytes()[:4] == b"II+\0"
+    plain, large = (read_picture(tmp_path / f"{big}.tif") for big in (False, True))
+    assert np.array_equal(large.image, plain.image)
+    assert large.metadata == plain.metadata
+    assert large.metadata.dpi is not None
+    assert bool(large.metadata.icc) == ("RGB" in mode)
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_damaged_bigtiff(order: str) -> None:
+    head = (b"II" if order == "<" else b"MM") + struct.pack(order + "HHH", 43, 8, 0)
+    assert tiff_entry(head, 0x0106) is None
+    for begin, count in ((1 << 63, 1), ((1 << 64) - 1, 1), (16, (1 << 64) - 1), (16, 3)):
+        data = (
+            head + struct.pack(order + "QQ", begin, count) + struct.pack(order + "HHQQ", 0x8773, 7, 100, (1 << 64) - 1)
+        )
+        assert tiff_entry(data, 0x0106) is None
+        assert read_metadata(data).icc == b""
+    entry = struct.pack(order + "HHQH6x", 0x0106, 3, 1, 5)
+    found = tiff_entry(head + struct.pack(order + "QQ", 16, 1) + entry, 0x0106)
+    assert found is not None
+    assert found.number(head + struct.pack(order + "QQ", 16, 1) + entry) == 5
