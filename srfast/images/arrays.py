@@ -36,10 +36,11 @@ def upscale_array(image: Array, run: Run, region: Region | None = None) -> Array
         The same kind of array, larger. Alpha goes through the network as a gray image; see ``upscale_with_alpha``.
 
     Raises:
-        InputError: another shape or dtype.
+        InputError: another shape or dtype, or masked pixels.
     """
     if not isinstance(image, np.ndarray):
         raise InputError(f"an image is a numpy array, not {type(image).__name__}")
+    check_mask(image)
     if image.size == 0:
         raise InputError(f"an image of {list(image.shape)} has no pixels")
     if image.dtype not in (np.uint8, np.uint16) or image.ndim not in (2, 3):
@@ -55,6 +56,20 @@ def upscale_array(image: Array, run: Run, region: Region | None = None) -> Array
     if channels == 4:
         return upscale_with_alpha(image, lambda colour: _bgr(colour, run), lambda alpha: _gray(alpha, run), region)
     raise InputError(f"an image has 1 (gray), 3 (BGR) or 4 (BGRA) channels, not {channels}")
+
+
+def check_mask(image: Array) -> None:
+    """Refuses an array with masked pixels, which would come back as if they were none.
+
+    Raises:
+        InputError: it has some.
+    """
+    count = int(np.count_nonzero(image.mask)) if isinstance(image, np.ma.MaskedArray) else 0
+    if count:
+        raise InputError(
+            f"this array has {count} masked values, and a result has no mask: give image.filled(0), or the mask as alpha, "
+            "[H, W, 4] BGRA"
+        )
 
 
 def _bgr(image: Array, run: Run) -> Array:
@@ -202,6 +217,8 @@ def pil_pixels(frame: Any) -> tuple[Array, Callable[[Array], Any]]:
     if frame.mode == "F":
         raise InputError("a PIL image of mode F has no known white: convert it to 'L', or give a tensor in 0..1")
     mode = frame.mode if frame.mode in ("L", "RGB", "RGBA") else "RGBA" if frame.has_transparency_data else "RGB"
+    if frame.mode == "La":  # PIL goes from it to LA only
+        frame = frame.convert("LA")
     pixels = np.asarray(frame.convert(mode))
     if mode == "L" or not pixels.size:
         return pixels, Image.fromarray

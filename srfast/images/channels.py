@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from srfast.images.arrays import Array, run_array
+from srfast.images.arrays import Array, check_mask, run_array
 
 Run = Callable[..., Tensor]
 _LUMA = (0.299, 0.587, 0.114)  # BT.601, as networks for one plane are trained
@@ -73,6 +73,7 @@ class Opaque:
 
     def bgra(self, image: Array) -> Array:
         """[H, W, 4] BGRA, uint8 or uint16, with its own alpha."""
+        check_mask(image)
         order = [2, 1, 0, 3]
         return np.ascontiguousarray(run_array(np.ascontiguousarray(image[:, :, order]), self._run)[:, :, order])
 

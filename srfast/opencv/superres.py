@@ -16,7 +16,7 @@ from srfast.capture import capture
 from srfast.devices import usable_device
 from srfast.engine import Engine
 from srfast.errors import CheckpointError, InputError
-from srfast.images.arrays import Array
+from srfast.images.arrays import Array, check_mask
 from srfast.opencv.networks import load
 from srfast.plan.passes import optimise
 from srfast.upscaler import Upscaler
@@ -181,6 +181,7 @@ def _check(img: Any, channels: tuple[int, ...]) -> None:
     """Refuses what is not an image, such as the None of a ``cv2.imread`` that found no file."""
     given = str(type(img).__name__)
     if isinstance(img, np.ndarray):
+        check_mask(img)
         given = f"{list(img.shape)} of {img.dtype}"
         if img.dtype == np.uint8 and img.size and (img.ndim == 2 or (img.ndim == 3 and img.shape[2] in channels)):
             return

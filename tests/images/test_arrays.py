@@ -40,6 +40,29 @@ def test_a_palette_with_transparency(upscaler: Upscaler) -> None:
     assert upscaler(image).mode == "RGBA"
 
 
+def test_gray_multiplied_by_alpha(upscaler: Upscaler) -> None:
+    """PIL converts its mode La to no other than LA."""
+    image = PIL.fromarray(RGBA[..., :2].copy(), "LA")
+    out = upscaler(image.convert("La"))
+    assert (out.mode, out.size) == ("RGBA", (16, 12))
+    assert np.array_equal(np.asarray(out), np.asarray(upscaler(image.convert("La").convert("LA"))))
+
+
+@pytest.mark.parametrize("planes", [3, 4])
+@pytest.mark.parametrize("options", [{}, {"outscale": 1.5}])
+def test_masked_arrays(planes: int, options: dict[str, Any]) -> None:
+    """A mask that hides something has no place in the result; without one the array is as any other."""
+    torch.manual_seed(4)
+    network = nn.Sequential(nn.Conv2d(planes, 4 * planes, 3, padding=1), nn.PixelShuffle(2)).eval()
+    upscaler = Upscaler(network, device="cpu", dtype="fp32", **options)
+    for image in (RGBA, RGBA[..., :3], RGBA[..., 0]):
+        assert np.array_equal(upscaler(np.ma.masked_array(image)), upscaler(np.ascontiguousarray(image)))
+        mask = np.zeros(image.shape, bool)
+        mask[1:3, 2] = True
+        with pytest.raises(InputError, match=rf"has {mask.sum()} masked values.*image.filled"):
+            upscaler(np.ma.masked_array(image, mask))
+
+
 @pytest.mark.parametrize("mode", ["I;16", "I;16B", "I"])
 def test_pil_images_of_16_bits(upscaler: Upscaler, mode: str) -> None:
     """As the same numbers in an array; PIL's conversion to RGB would make all of them white."""

@@ -236,3 +236,11 @@ def test_what_is_no_image(espcn: Path, bad: object) -> None:
     sr.setModel("lapsrn", 2)
     with pytest.raises(InputError, match="an image must be"):
         sr.upsampleMultioutput(bad, None, [2], ["a"])
+
+
+def test_masked_pixels_are_refused(espcn: Path) -> None:
+    sr = DnnSuperResImpl_create("espcn", 2)
+    sr.readModel(espcn)
+    sr.setModel("espcn", 2)
+    with pytest.raises(InputError, match="has 48 masked values"):
+        sr.upsample(np.ma.masked_array(np.zeros((4, 4, 3), np.uint8), True))
