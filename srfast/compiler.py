@@ -234,7 +234,12 @@ def _check_stored(graph: fx.GraphModule, weights: set[str]) -> None:
     """
     for node in graph.graph.nodes:
         written = node.kwargs.get("out")
-        if written is None and node.op.startswith("call_") and node.args and changes_in_place(node, {}):
+        if (
+            written is None
+            and node.op.startswith("call_")
+            and node.args
+            and changes_in_place(node, dict(graph.named_modules()))
+        ):
             written = node.args[0]
         while isinstance(written, fx.Node) and written.target in _SAME_MEMORY:
             written = written.args[0]

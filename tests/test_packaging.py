@@ -60,12 +60,12 @@ def test_engine_runs_without_optional_packages() -> None:
 
 
 @pytest.mark.parametrize(
-    ("version", "refused"), [("17.0.1", True), ("17.1.0", False), ("18.1.0", False), ("19.0.2", True)]
+    ("version", "refused"), [("17.0.1", True), ("17.1.0", False), ("19.0.2", False), ("20.0.0", True)]
 )
 def test_versions_of_pyav(monkeypatch: pytest.MonkeyPatch, version: str, refused: bool) -> None:
-    """As ``pyproject.toml`` has them: PyAV 19 opens files by other arguments, of which no user could make sense."""
+    """As ``pyproject.toml`` has them: each major version changed what srfast uses, of which no user could make sense."""
     monkeypatch.setattr("av.__version__", version)
-    wanted = "av>=17.1,<19"
+    wanted = "av>=17.1,<20"
     assert f'"{wanted}"' in (REPOSITORY / "pyproject.toml").read_text(encoding="utf-8")
     if refused:
         with pytest.raises(MissingDependencyError, match=f"not {version}; install it with: pip install '{wanted}'"):

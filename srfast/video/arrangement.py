@@ -27,6 +27,7 @@ from srfast.video.messages import ERROR, Message, messages
 from srfast.video.muxer import VIDEO_ONLY, open_muxer
 from srfast.video.options import UpscalingOptions
 from srfast.video.pipe import CountedPipe
+from srfast.video.pyav import tags_replaced
 from srfast.video.reader import RgbFrame, VideoReader, option_of
 from srfast.video.settings import Encoding, Settings, choose
 from srfast.video.source import InputOptions, Source, can_reopen, open_source, reason, require_av
@@ -240,7 +241,7 @@ def _unreadable(path: Path, settings: Settings, streams: list[Any], name: str) -
     """Says which stream was written and is not there when the output is read: MPEG-TS calls what it does not know data."""
     av = require_av()
     try:
-        with av.open(str(path), metadata_errors="replace") as container:
+        with av.open(str(path), **tags_replaced(av)) as container:
             there = [stream.type for stream in container.streams]
     except (av.error.FFmpegError, OSError, ValueError):
         return None  # too short to be told what it is

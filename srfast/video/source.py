@@ -18,11 +18,12 @@ from srfast.errors import InputError, MissingDependencyError
 from srfast.video.animation import as_video, is_animated_webp
 from srfast.video.hardware import accelerator
 from srfast.video.pipe import CountedPipe
+from srfast.video.pyav import tags_replaced, version
 from srfast.video.untrusted import Limits, open_alone, regular_file
 
 Source: TypeAlias = "str | os.PathLike[str]"
 _NUMBER = re.compile(r"(%\d*d)")
-_AV = "'av>=17.1,<19'"  # as in pyproject.toml
+_AV = "'av>=17.1,<20'"  # as in pyproject.toml
 COPIED = ("audio", "subtitle", "attachment", "data", "video")
 _NETWORK_SECONDS = 15.0
 _LARGEST_FRAME = 16384 * 16384  # pixels: a damaged header must not ask for all the memory there is
@@ -80,9 +81,9 @@ def require_av() -> Any:
         import av
     except ImportError as error:
         raise MissingDependencyError(f"video needs PyAV ({error}); install it with: pip install {_AV}") from error
-    if not (17, 1) <= tuple(map(int, av.__version__.split(".")[:2])) < (19,):
+    if not (17, 1) <= version(av) < (20,):
         raise MissingDependencyError(
-            f"video needs PyAV 17.1 or 18, not {av.__version__}; install it with: pip install {_AV}"
+            f"video needs PyAV 17.1 to 19, not {av.__version__}; install it with: pip install {_AV}"
         )
     return av
 
@@ -172,7 +173,7 @@ def open_source(source: Source, options: InputOptions, counted: CountedPipe) -> 
             file,
             format=kind,
             options=settings,
-            metadata_errors="replace",
+            **tags_replaced(av),
             timeout=_NETWORK_SECONDS if is_live(source) else None,
             hwaccel=hwaccel,
         )

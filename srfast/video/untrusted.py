@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from srfast.errors import InputError
+from srfast.video.pyav import tags_replaced
 
 # Demuxers of containers that hold all of their content, and that tell sizes in a header, before a decoder is asked.
 CONTAINERS = ("mov", "matroska", "avi", "ivf", "nut", "gif", "yuv4mpegpipe")
@@ -106,7 +107,7 @@ def open_alone(av: Any, name: str, file: BinaryIO, limits: Limits) -> Any:
     }
     try:
         # ``io_open`` is asked for every file that a demuxer wants beside the one that it has.
-        return av.open(file, options=options, metadata_errors="replace", io_open=refuse)
+        return av.open(file, options=options, io_open=refuse, **tags_replaced(av))
     except (av.error.FFmpegError, OSError, ValueError) as error:
         why = str(getattr(error, "strerror", None) or error)
         raise NoVideoError(f"{name} is no video that is taken here ({why}); {NAMES} are") from error

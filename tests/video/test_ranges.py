@@ -203,7 +203,7 @@ def test_pcm_is_cut_at_the_sample(tmp_path: Path, suffix: str, codec: str, caplo
             upscale_video(path, out, tiny(), input_options=InputOptions(start=start, end=end), overwrite=True)
         first, last = (None if t is None else Fraction(str(t)) for t in (start, end))
         with av.open(str(path)) as container:  # the range begins in the units of the video
-            base = container.streams.video[0].time_base
+            base = Fraction(container.streams.video[0].time_base)
         first, last = (None if t is None else -(-t // base) * base for t in (first, last))
         begin, stop = (None if t is None else math.ceil(t * rate) for t in (first, last))
         made, wanted = heard(out), whole[begin:stop]

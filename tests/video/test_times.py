@@ -58,6 +58,12 @@ def read(path: Path) -> tuple[VideoReader, list[RgbFrame]]:
         return reader, [item for item in reader.items([]) if isinstance(item, RgbFrame)]
 
 
+def counted(path: Path) -> int:
+    """Frames that the file says it has."""
+    with av.open(str(path)) as container:
+        return container.streams.video[0].frames
+
+
 def test_b_frames_in_avi_show_one_after_the_other(tmp_path: Path) -> None:
     """AVI has decoding places only, and FFmpeg's frames carry the place of another frame."""
     source = coded(tmp_path / "in.avi", list(range(16)), options={"bf": "3", "crf": "1", "x264-params": "scenecut=0"})
@@ -75,7 +81,7 @@ def test_empty_places_of_avi_are_no_loss(tmp_path: Path) -> None:
     times = [0, 1, 2, 3, 7, 8, 9, 10, 11, 12]
     source = coded(tmp_path / "in.avi", times, "mjpeg", pix_fmt="yuvj420p")
     reader, frames = read(source)
-    assert reader.stream.frames == 13
+    assert counted(source) == 13
     assert reader.expected_frames == 10
     assert [f.pts for f in frames] == times
     assert not reader.damage
@@ -107,7 +113,7 @@ def test_what_an_edit_list_hides_is_not_missing(tmp_path: Path, bframes: str) ->
         start = round(Fraction(29 * 40, 1000) / c.streams.video[0].time_base)
     source = trimmed(whole, tmp_path / "in.mp4", start)
     reader, frames = read(source)
-    assert reader.stream.frames == 60
+    assert counted(source) == 60
     assert reader.expected_frames == len(frames) == 31
     assert not reader.damage and not reader.damage.gaps
     result = upscale_video(source, tmp_path / "out.mp4", tiny(), strict=True)

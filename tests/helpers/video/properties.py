@@ -223,7 +223,8 @@ _LOOKS: dict[str, Callable[[Any], Any]] = {
         (f := _frame(c)) and (int(f.colorspace) in (0, 1) or f.format.is_rgb or f.format.has_palette)
     ),
     "HDR light": lambda c: (
-        {"MASTERING_DISPLAY_METADATA", "CONTENT_LIGHT_LEVEL"} <= {s.type.name for s in _frame(c).side_data}
+        {"MASTERING_DISPLAY_METADATA", "CONTENT_LIGHT_LEVEL"}
+        <= {getattr(s, "type", s).name for s in _frame(c).side_data}
     ),
     "repeats": lambda c: False,  # no video says it
     "interlacing": lambda c: _frame(c).interlaced_frame,
