@@ -276,11 +276,16 @@ def write_plan(plan: Plan, path: Path, overwrite: bool) -> None:
 
 
 def segments_folder(plan: str | os.PathLike[str]) -> Path:
-    """Name the folder for the segments of a plan's file, which lies beside it.
+    """Name the folder for the segments of a plan's file, which lies beside it; no two plans have one folder.
 
     Examples:
         >>> segments_folder("shared/plan.json").as_posix()
         'shared/plan.segments'
+        >>> segments_folder("shared/plan.first").as_posix()
+        'shared/plan.first-segments'
     """
     plan = Path(plan)
-    return plan.with_name(f"{shortened(plan.stem, 200)}.segments")
+    if plan.suffix == ".json":
+        return plan.with_name(f"{shortened(plan.stem, 200)}.segments")
+    # With its whole name, since part.1 and part.2 are two plans, and another ending, since film and film.json are.
+    return plan.with_name(f"{shortened(plan.name, 200)}-segments")

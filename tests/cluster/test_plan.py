@@ -125,6 +125,22 @@ def test_a_segment_that_is_there_is_left_as_it_is(plan: Plan, folder: Path) -> N
     assert record.frames == 10 == plan.segments[1].frames
 
 
+def test_plans_beside_each_other_have_folders_of_their_own(folder: Path, tmp_path: Path) -> None:
+    """Plans whose names differ in any part: segments in one folder would take each other's place."""
+    names = ["film.json", "film", "film.a", "film.b", "film.segments", "film.a.json", "film.JSON", ".json"]
+    assert len({cluster.segments_folder(tmp_path / name) for name in names}) == len(names)
+    model, source = str(folder / "tiny.pth"), folder / "in.mp4"
+    made = {}
+    for name, container in (("film.a", "mkv"), ("film.b", "mov")):
+        made[name] = cluster.split(source, tmp_path / name, model, device="cpu", container=container, seconds=0.3)
+    for name, plan in made.items():
+        for number in range(len(plan.segments)):
+            cluster.run_segment(plan, number, cluster.segments_folder(tmp_path / name))
+    for name, plan in made.items():
+        target = tmp_path / f"{name}.{plan.container.replace('matroska', 'mkv')}"
+        assert cluster.join(plan, cluster.segments_folder(tmp_path / name), target).result.frames == 30
+
+
 @pytest.mark.parametrize("number", [-1, 3])
 def test_numbers_of_no_segment_are_refused(plan: Plan, folder: Path, number: int) -> None:
     with pytest.raises(InputError, match=f"there is no segment {number}: the plan has 3, from 0"):
