@@ -293,7 +293,7 @@ def _video_samples(reader: VideoReader, settings: Settings) -> list[Sample]:
     image = np.zeros((settings.height, settings.width, channels), np.uint16 if reader.deep else np.uint8)
     # From the time of the first real frame on, so that the other streams' packets lie beside these as they will in the
     # run.
-    step = max(1, round(1 / (reader.rate * settings.time_base))) if reader.rate else 1
+    step = max(1, round(1 / (reader.rate * settings.clock))) if reader.rate else 1
     start = reader.first_pts
     for number in range(_FRAMES):
         samples += encoder.encode(RgbFrame(image, start + number * step, step))

@@ -13,7 +13,7 @@ from srfast.video.colour import from_rgb
 from srfast.video.planes import from_planes
 from srfast.video.reader import RgbFrame
 from srfast.video.scheduling import scheduling_kept
-from srfast.video.settings import Settings
+from srfast.video.settings import BY_COUNT, Settings
 from srfast.video.source import reason, require_av
 
 if TYPE_CHECKING:
@@ -54,6 +54,7 @@ class FrameEncoder:
         self._scaler = av.video.reformatter.VideoReformatter()
         self._durations: dict[int, int] = {}
         self._palette = Palette(settings) if settings.codec == "gif" else None
+        self._counted = _CountedTimes(settings) if settings.codec in BY_COUNT else None
 
     def encode(self, frame: RgbFrame) -> list[av.Packet[Any]]:
         """The packets that are ready after one more frame."""
@@ -64,6 +65,8 @@ class FrameEncoder:
         else:
             name = settings.pix_fmt if self._palette is None else PALETTE_INPUT
             video = from_rgb(frame.image, name, settings.colour, self._scaler)
+        if self._counted is not None:
+            return self._finished(self._context.encode(self._counted.put(video, frame)))
         video.pts, video.time_base, video.duration = frame.pts, settings.clock, frame.duration
         # In coarser units two frames may have one time, which would find the duration of the wrong one.
         if settings.clock == settings.time_base:
@@ -88,6 +91,9 @@ class FrameEncoder:
     def _finished(self, packets: list[av.Packet[Any]]) -> list[av.Packet[Any]]:
         for packet in packets:
             packet.time_base = self._settings.time_base
+            if self._counted is not None:
+                self._counted.restore(packet)
+                continue
             # x265 (4.2) takes how far decoding goes ahead from its third frame. Without one its decoding times are
             # what the memory held; two frames are decoded as they are shown.
             if self._settings.codec == "libx265" and self._count <= 2:
@@ -98,10 +104,38 @@ class FrameEncoder:
         return packets
 
 
+class _CountedTimes:
+    """Numbers the frames of an encoder whose clock is the frame rate, and gives its packets the frames' own times."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._unit, self._step = settings.encoder_clock, settings.encoder_clock / settings.time_base
+        self._count = self._first = 0
+        self._shown: dict[int, tuple[int, int]] = {}  # times and durations by number, of frames that are in the encoder
+
+    def put(self, video: Any, frame: RgbFrame) -> Any:
+        """The frame with its number as its time."""
+        if not self._count:
+            self._first = frame.pts
+        self._shown[self._count] = frame.pts, frame.duration
+        video.pts, video.time_base, video.duration = self._count, self._unit, 1
+        self._count += 1
+        return video
+
+    def restore(self, packet: Any) -> None:
+        """Sets the packet's times: it is decoded when the frame that its encoder names is shown, or before the first."""
+        number = packet.dts
+        packet.pts, packet.duration = self._shown[packet.pts]
+        packet.dts = self._shown[number][0] if number >= 0 else self._first + round(number * self._step)
+        for gone in [
+            old for old in self._shown if old <= number
+        ]:  # decoding times rise, and are never after their frames
+            del self._shown[gone]
+
+
 def configure(context: Any, settings: Settings) -> dict[str, str]:
     """Sets what an encoder's context holds; returns the options that remain."""
     context.width, context.height, context.pix_fmt = settings.width, settings.height, settings.pix_fmt
-    context.time_base = settings.time_base
+    context.time_base = settings.encoder_clock
     if settings.rate:
         context.framerate = settings.rate
     colour = settings.colour

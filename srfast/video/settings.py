@@ -71,6 +71,9 @@ FORMATS = {
 SHORT = {"y4m": "yuv4mpegpipe", "mkv": "matroska", "ts": "mpegts"}
 # Most units of a second that an encoder counts in.
 _COARSE = {"mpeg4": 65_535, "msmpeg4": 65_535, "libxvid": 65_535}
+# Encoders whose clock is one of a few frame rates, in multiples and parts; the frames' own times are the container's matter.
+_MPEG_RATES = tuple(map(Fraction, ("24000/1001", "24", "25", "30000/1001", "30", "50", "60000/1001", "60")))
+BY_COUNT = {"mpeg1video": (1, 1), "mpeg2video": (4, 32)}  # the largest multiple and part
 # The highest levels of H.264, HEVC and AV1 hold as many luma samples; few players show more.
 LEVEL_LIMIT = 35_651_584
 _RATES = {"b", "qp", "lossless", "cq", "crf", "global_quality", "qmin", "qmax"}  # options that choose the quality
@@ -116,6 +119,11 @@ class Settings:
     colour: Colour
     plays: int  # how often an animation is shown; 0 is for ever
     headers_apart: bool  # the container keeps the encoder's headers, instead of each key frame
+
+    @property
+    def encoder_clock(self) -> Fraction:
+        """Seconds of a unit of the encoder: ``time_base``, or for one that counts frames their distance."""
+        return 1 / self.rate if self.rate and self.codec in BY_COUNT else self.time_base
 
 
 def container_format(suffix: str, kind: str | None = None) -> str:
@@ -315,6 +323,17 @@ def _check(reader: VideoReader, settings: Settings, pix_fmt: Any) -> None:
             raise OutputError(
                 f"{pix_fmt.name} needs an even {name}, not {size}; use --pix-fmt yuv444p or another scale"
             )
+    rate, (most, parts) = settings.rate, BY_COUNT.get(settings.codec, (0, 0))
+    # A usual rate times n over d.
+    if (
+        most
+        and rate
+        and not any(f.numerator <= most and f.denominator <= parts for f in (rate / u for u in _MPEG_RATES))
+    ):
+        raise OutputError(
+            f"{settings.codec} knows the usual frame rates only, and this video has {float(rate):.6g} a second; "
+            "use another encoder, such as -c libx264"
+        )
     if reader.deep and max(c.bits for c in pix_fmt.components) < 10 and reader.colour.transfer in (PQ, HLG):
         raise OutputError(
             f"the video is HDR ({'PQ' if reader.colour.transfer == PQ else 'HLG'}), which {pix_fmt.name} would band: "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
 from pathlib import Path
 
 import av
@@ -102,3 +103,50 @@ def test_a_refusal_says_why(tmp_path: Path, upscaler: Upscaler) -> None:
     source = make_clip(tmp_path / "in.mp4", STEADY)
     with pytest.raises(OutputError, match=r"dnxhd refuses 96x64 yuv422p .*Invalid argument; .*DNxHD"):
         upscale_video(source, tmp_path / "out.mov", upscaler, encoding=Encoding("dnxhd"))
+
+
+def timed(path: Path, times: list[int]) -> Path:
+    """A video of frames that are shown at these milliseconds."""
+    with av.open(str(path), "w") as out:
+        video = out.add_stream("ffv1", rate=25)
+        video.width, video.height, video.pix_fmt = 48, 32, "yuv420p"
+        video.codec_context.time_base = Fraction(1, 1000)
+        for number, time in enumerate(times):
+            frame = av.VideoFrame.from_ndarray(np.full((48, 48), 10 * number, np.uint8), format="yuv420p")
+            frame.pts, frame.time_base = time, Fraction(1, 1000)
+            out.mux(video.encode(frame))
+        out.mux(video.encode(None))
+    return path
+
+
+@pytest.mark.parametrize("options", [{}, {"bf": "2"}])
+@pytest.mark.parametrize("codec", ["mpeg1video", "mpeg2video"])
+@pytest.mark.parametrize(
+    "times",
+    [
+        [40 * n for n in range(12)],
+        [13 + 40 * n for n in range(12)],  # off the grid of its rate
+        [40 * n + (n % 2) for n in range(12)],
+        [40 * n for n in range(14) if n not in (4, 5)],
+    ],
+    ids=["steady", "late", "uneven", "a gap"],
+)
+def test_mpeg_1_and_2_keep_the_times_of_any_clock(
+    tmp_path: Path, upscaler: Upscaler, times: list[int], codec: str, options: dict[str, str]
+) -> None:
+    """Their clock is the frame rate, and that of most files is a finer one."""
+    source, encoding = timed(tmp_path / "in.mkv", times), Encoding(codec, options=options)
+    upscale_video(source, tmp_path / "out.mkv", upscaler, encoding=encoding, segment=5)
+    with av.open(str(tmp_path / "out.mkv")) as c:
+        assert [frame.pts for frame in c.decode(video=0)] == times
+
+
+@pytest.mark.parametrize(("codec", "step"), [("mpeg1video", 100), ("mpeg2video", 58)])
+def test_rates_that_mpeg_1_and_2_do_not_know_are_refused(
+    tmp_path: Path, upscaler: Upscaler, codec: str, step: int
+) -> None:
+    source = timed(tmp_path / "in.mkv", [step * n for n in range(12)])
+    said = f"{codec} knows the usual frame rates only, and this video has {1000 / step:.4g}.* use another encoder"
+    with pytest.raises(OutputError, match=said):
+        upscale_video(source, tmp_path / "out.mkv", upscaler, encoding=Encoding(codec))
+    assert upscale_video(source, tmp_path / "out.mkv", upscaler).frames == 12
