@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import io
+import itertools
 import math
 import struct
+from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -17,6 +19,7 @@ from srfast.video.boxes import inside, movie
 
 _MOST = 1 << 30  # bytes of decoded pictures: they are in memory all at once
 _HEAD = 1 << 16
+_GIF_PICTURE = 0x2C
 SUFFIXES = (".gif", ".png", ".apng", ".webp", ".avif")  # of files that may hold an animation
 
 
@@ -96,20 +99,33 @@ def _avif_plays(file: BinaryIO) -> int:
 
 def _gif_pictures(data: bytes) -> int:
     """Pictures of a GIF, up to two."""
-    try:
-        at, count = 13 + (3 << ((data[10] & 7) + 1) if data[10] & 0x80 else 0), 0
-        while count < 2 and data[at] != 0x3B:
-            if data[at] == 0x2C:
-                count += 1
+    return sum(1 for _ in itertools.islice((kind for kind, _ in _gif_blocks(data) if kind == _GIF_PICTURE), 2))
+
+
+def is_whole_gif(data: bytes) -> bool:
+    """True where all blocks of a GIF, or of a packet of one, end within it; FFmpeg decodes what there is of a picture."""
+    return all(whole for _, whole in _gif_blocks(data))
+
+
+def _gif_blocks(data: bytes) -> Iterator[tuple[int, bool]]:
+    """The blocks up to the end mark: what each is, and whether it ends within the data."""
+    at = 0
+    if data.startswith(b"GIF8"):
+        at = 13 + (3 << ((data[10] & 7) + 1) if data[10:11] and data[10] & 0x80 else 0)
+    while at < len(data) and data[at] != 0x3B:
+        kind = data[at]
+        try:
+            if kind == _GIF_PICTURE:
                 at += 10 + (3 << ((data[at + 9] & 7) + 1) if data[at + 9] & 0x80 else 0) + 1
             else:
                 at += 2
             while data[at]:
                 at += data[at] + 1
-            at += 1
-    except IndexError:
-        pass
-    return count
+        except IndexError:
+            yield kind, False
+            return
+        at += 1
+        yield kind, True
 
 
 def as_video(path: Path) -> io.BytesIO:

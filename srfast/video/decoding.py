@@ -12,6 +12,7 @@ from fractions import Fraction
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from srfast.errors import InputError
+from srfast.video.animation import is_whole_gif
 from srfast.video.boxes import outlasts_itself
 from srfast.video.colour import declared_tags
 from srfast.video.damage import Damage, Expected
@@ -346,7 +347,7 @@ class Decoding:
         if self._passing:
             return
         if packet.size:
-            if packet.is_corrupt:
+            if packet.is_corrupt or (self.stream.codec_context.name == "gif" and not is_whole_gif(bytes(packet))):
                 self.damaged("packets", time)
             if self._slots is not None:
                 self._slots.packet(packet.dts)

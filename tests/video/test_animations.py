@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 import pytest
 
+from srfast.errors import InputError
 from srfast.upscaler import Upscaler
 from srfast.video import upscale_video
 from srfast.video.animation import is_animation
@@ -99,3 +100,21 @@ def test_a_pipe_is_not_looked_into(tmp_path: Path) -> None:
     looking.start()
     looking.join(10)
     assert done == [False]
+
+
+@pytest.mark.parametrize("piped", [False, True])
+@pytest.mark.parametrize("missing", [2, 20, 150, 300])  # bytes: 2 are the marks of both ends
+def test_a_gif_that_is_cut_off_is_damaged(tmp_path: Path, larger: Upscaler, missing: int, piped: bool) -> None:
+    """FFmpeg decodes what there is of the last picture and says nothing."""
+    whole, cut = written(tmp_path / "in.gif").read_bytes(), tmp_path / "cut.gif"
+    assert not upscale_video(tmp_path / "in.gif", tmp_path / "whole.mkv", larger).damage
+    cut.write_bytes(whole[:-missing])
+    if piped:
+        os.mkfifo(tmp_path / "pipe")
+        threading.Thread(target=lambda: (tmp_path / "pipe").write_bytes(cut.read_bytes()), daemon=True).start()
+    source = tmp_path / "pipe" if piped else cut
+    result = upscale_video(source, tmp_path / "out.mkv", larger)
+    assert result.damage.packets == 1 and (result.frames == 5) == (missing < 100)
+    if not piped:
+        with pytest.raises(InputError, match="is damaged or cut off"):
+            upscale_video(source, tmp_path / "strict.mkv", larger, strict=True)
