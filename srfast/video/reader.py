@@ -86,6 +86,7 @@ class VideoReader:
         self.time_base: Fraction = self.stream.time_base
         self.decoded = 0
         self._left_out = self._whole = 0  # frames before the range, and those that the deinterlacer took
+        self._limit: Fraction | None = None  # seconds at which the last frame of a limit ends
         self.planes: PlaneColour | None = None  # frames come as planes, not as RGB
         self._scaler = self._av.video.reformatter.VideoReformatter()
         try:
@@ -163,8 +164,12 @@ class VideoReader:
 
     @property
     def chapters(self) -> list[Any]:
-        """The chapters of the part that is read, as PyAV has them."""
-        return self.range.chapters(self.container.chapters())
+        """The chapters of the part that is read, as PyAV has them; after a limit of frames, to the end of the last one."""
+        found, end = self.range.chapters(self.container.chapters()), self._limit
+        if end is None:
+            return found
+        ends = (min(one["end"], round(end / one["time_base"])) for one in found)
+        return [one | {"end": last} for one, last in zip(found, ends, strict=True) if one["start"] < last]
 
     @property
     def mirrored(self) -> bool:
@@ -339,6 +344,7 @@ class VideoReader:
             if self.decoded > skip_frames:
                 yield RgbFrame(self._image(event), pts, duration, self.planes)
             if self.decoded == limit:
+                self._limit = until
                 if not wanted:
                     return
                 end = until

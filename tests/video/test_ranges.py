@@ -106,6 +106,21 @@ def test_sound_and_chapters_come_along(tmp_path: Path) -> None:
     assert chapters == [(0.0, 0.3), (0.3, 0.9), (0.9, 1.0)]
 
 
+@pytest.mark.parametrize(
+    ("start", "frames", "expected"),
+    [(None, 25, [(0, 0.9), (0.9, 1)]), (None, 10, [(0, 0.4)]), (0.6, 20, [(0, 0.3), (0.3, 0.8)]), (None, 50, None)],
+)
+def test_chapters_behind_a_limit_of_frames_are_left_out(
+    tmp_path: Path, start: float | None, frames: int, expected: list[tuple[float, float]] | None
+) -> None:
+    out = tmp_path / "out.mkv"
+    path = clip(tmp_path / "in.mkv")
+    upscale_video(path, out, tiny(), input_options=InputOptions(start=start), encoding=Encoding("ffv1"), frames=frames)
+    with av.open(str(out)) as container:
+        made = [(float(c["start"] * c["time_base"]), float(c["end"] * c["time_base"])) for c in container.chapters()]
+    assert made == (expected or [(0, 0.9), (0.9, 1.5), (1.5, 2)])
+
+
 def test_a_subtitle_that_is_shown_at_the_start_is_kept(tmp_path: Path) -> None:
     path = clip(tmp_path / "in.mkv")
     shown = (("gone", 0, 400), ("shown", 300, 1200), ("inside", 1300, 1400), ("late", 1700, 1800))
