@@ -29,6 +29,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = _parser().parse_args(argv)
     as_json = getattr(args, "progress", None) == "json"
     logging.basicConfig(level=logging.INFO if args.verbose else logging.WARNING)
+    if not args.verbose:  # OpenCV, which is not loaded yet, writes where in its sources a damaged picture was refused
+        os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")
     # The first run on a GPU compiles for up to minutes, which nobody should take for a fault.
     logging.getLogger("srfast.compiling").setLevel(logging.INFO)
     for handler in logging.getLogger().handlers:

@@ -145,7 +145,9 @@ def as_video(path: Path) -> io.BytesIO:
         raise InputError(f"{path} cannot be decoded; it may be damaged or too large") from error
     pictures = list(animation.frames) if done else []
     if not pictures:
-        raise InputError(f"{path} holds no picture that can be read")
+        cut = int.from_bytes(data[4:8].tobytes(), "little") + 8 - data.size if data[:4].tobytes() == b"RIFF" else 0
+        why = f": it is {cut} bytes shorter than it says, so it is cut off" if cut > 0 else "; it may be damaged"
+        raise InputError(f"{path} holds no picture that can be read{why}")
     if sum(picture.nbytes for picture in pictures) > _MOST:
         raise InputError(f"{path} is too large an animation: its pictures take more than {_MOST >> 30} GiB")
     file, time = io.BytesIO(), 0

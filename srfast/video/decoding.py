@@ -57,6 +57,13 @@ class _DamagedError(Exception):
     """The fast decoder met damage, and the careful one must take over; or one that has not seen all frames before."""
 
 
+# Demuxers, and what they cannot read from a pipe.
+_WANTS_FILE = {
+    "mov,mp4,m4a,3gp,3g2,mj2": "an MP4 with its index at the end needs a file, not a pipe; else it may be cut off",
+    "webp_pipe": "an animated WebP needs a file, not a pipe",
+}
+
+
 class Decoding:
     """An open container and the decoder of its video.
 
@@ -133,7 +140,7 @@ class Decoding:
                 + (
                     "it may be cut off"
                     if self.reopenable
-                    else "an MP4 with its index at the end needs a file, not a pipe"
+                    else _WANTS_FILE.get(self.container.format.name, "it may be cut off")
                 )
             )
         self.tags = declared_tags(context)

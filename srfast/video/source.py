@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import math
 import os
 import re
@@ -186,6 +187,8 @@ def open_source(source: Source, options: InputOptions, counted: CountedPipe) -> 
                 "; raw frames need their size: --input-option video_size=640x360 "
                 "--input-option pixel_format=yuv420p --input-option framerate=25"
             )
+        elif isinstance(error, av.error.EOFError) or getattr(error, "errno", None) == errno.EIO:
+            hint = "; it may be cut off"  # Matroska's demuxer calls that an error of input and output
         raise InputError(f"{label(source)} is not a video that can be read: {reason(error)}{hint}") from error
     return container
 

@@ -14,6 +14,7 @@ import pytest
 from PIL import Image
 
 from srfast.cli import main
+from srfast.errors import InputError
 
 FAST = ["-n", "compact_x2", "--device", "cpu"]
 PICTURE = np.random.default_rng(0).integers(0, 256, (12, 16, 3), dtype=np.uint8)
@@ -107,3 +108,22 @@ def test_a_name_of_no_format(photo: Path) -> None:
     code, data, said = run(str(photo), "-", "-f", "png", "--codec", "ffv1")
     assert (code, data) == (2, b"")
     assert "--codec does nothing for an image" in said
+
+
+@pytest.mark.parametrize("suffix", [".webp", ".bmp"])
+def test_a_damaged_picture_is_refused_in_one_line(tmp_path: Path, suffix: str) -> None:
+    """OpenCV writes to the terminal by itself, with places in its sources."""
+    rng = np.random.default_rng(0)
+    pictures = [rng.integers(0, 255, (24, 32, 4), np.uint8) for _ in range(4)]
+    source = tmp_path / f"in{suffix}"
+    if suffix == ".webp":
+        animation = cv2.Animation()
+        animation.frames, animation.durations = pictures, np.full(4, 100, np.int32)
+        assert cv2.imwriteanimation(str(source), animation)
+    else:
+        assert cv2.imwrite(str(source), pictures[0][:, :, :3])
+    data = source.read_bytes()
+    source.write_bytes(data[: len(data) * 6 // 10])
+    code, _, said = run(str(source), str(tmp_path / f"out{suffix}"))
+    assert (code, said.count("\n")) == (InputError.exit_code, 1) and said.startswith("srfast: error: ")
+    assert (suffix == ".webp") == (f"{len(data) - len(data) * 6 // 10} bytes shorter than it says" in said)

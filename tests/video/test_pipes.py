@@ -12,6 +12,7 @@ import threading
 from pathlib import Path
 
 import av
+import cv2
 import numpy as np
 import pytest
 
@@ -260,3 +261,43 @@ def test_an_output_for_text_takes_no_video(
 def test_a_terminal_gets_no_frames(clip: Path, model: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys.stdout, "isatty", lambda: True, raising=False)
     assert main(["upscale", str(clip), "-", "-m", model]) == OutputError.exit_code
+
+
+@pytest.mark.parametrize(
+    ("suffix", "kept", "said"),
+    [
+        ("mkv", 1.0, None),
+        ("mkv", 300, "Input/output error; it may be cut off"),
+        ("flv", 700, r"\(no size or pixel format\); it may be cut off"),
+        ("webp", 1.0, "an animated WebP needs a file, not a pipe"),
+    ],
+)
+def test_a_cut_input_is_not_called_an_mp4(
+    tmp_path: Path, model: str, suffix: str, kept: float | int, said: str | None
+) -> None:
+    """What to do about an input that tells no size depends on what it is."""
+    source = tmp_path / f"in.{suffix}"
+    if suffix == "webp":
+        animation = cv2.Animation()
+        animation.frames = [np.full((32, 48, 4), 80 * n, np.uint8) for n in range(3)]
+        animation.durations = np.full(3, 100, np.int32)
+        assert cv2.imwriteanimation(str(source), animation)
+    else:
+        make_clip(source, STEADY)
+    data = source.read_bytes()[: kept if isinstance(kept, int) else None]
+    command = [
+        sys.executable,
+        "-m",
+        "srfast",
+        "upscale",
+        "-",
+        str(tmp_path / "out.mkv"),
+        "-m",
+        model,
+        "--device",
+        "cpu",
+    ]
+    done = subprocess.run(command, input=data, capture_output=True, check=False)
+    assert done.returncode == (0 if said is None else InputError.exit_code)
+    assert said is None or re.search(said, done.stderr.decode())
+    assert "MP4" not in done.stderr.decode()
