@@ -138,7 +138,8 @@ class _Network:
     def _fill(self, frame: Any, out: Any) -> None:
         planes = [np.asarray(frame[plane]) for plane in range(frame.format.num_planes)]
         if planes[0].dtype.kind == "f":
-            tensor = torch.from_numpy(np.stack(planes))
+            # Colours that no screen shows, as some YUV has them; further out they would be taken for another range.
+            tensor = torch.from_numpy(np.stack(planes)).clamp_(-0.5, 2.0)
             with self._lock:
                 result = list(self._upscaler(tensor).numpy())
         else:

@@ -67,7 +67,7 @@ def planes(frame: Any) -> list[np.ndarray]:
 def by_api(upscaler: Upscaler, given: list[np.ndarray]) -> list[np.ndarray]:
     """Planes of RGB or gray as a user of the Python API would send them."""
     if given[0].dtype.kind == "f":
-        return list(upscaler(torch.from_numpy(np.stack(given))).numpy())
+        return list(upscaler(torch.from_numpy(np.stack(given).clip(-0.5, 2))).numpy())
     if len(given) == 1:
         return [upscaler(given[0])]
     red, green, blue = given
@@ -126,6 +126,16 @@ def test_other_formats_are_converted_there_and_back(name: str, through: str, ful
         expected = expected.resize.Bicubic(format=clip.format.id)
     for ours, theirs in zip(large.frames(), expected.frames(), strict=True):
         assert all(np.array_equal(a, b) for a, b in zip(planes(ours), planes(theirs), strict=True))
+
+
+@needs_vapoursynth
+@pytest.mark.parametrize("colour", [(-0.8, 0.5, 0.9), (0.5, 3.0, 0.5)])
+def test_colours_that_no_screen_shows_end_no_run(colour: tuple[float, ...], upscaler: Upscaler) -> None:
+    """What the API would take for another range than 0..1 is limited."""
+    clip = vs.core.std.BlankClip(format=vs.RGBS, width=WIDTH, height=HEIGHT, length=1, color=colour)
+    image = torch.tensor(colour).clamp(-0.5, 2).view(3, 1, 1).expand(3, HEIGHT, WIDTH)
+    expected = upscaler(image).numpy()
+    assert np.array_equal(np.stack(planes(upscale(clip, upscaler).get_frame(0))), expected)
 
 
 def planes_of(frame: Any) -> list[np.ndarray]:

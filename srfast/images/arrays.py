@@ -157,7 +157,8 @@ def _check_values(images: Tensor) -> None:
     low, high = (float(value) for value in torch.aminmax(images.detach()))
     if math.isnan(low):
         raise InputError("this tensor has values that are NaN; floating tensors hold 0..1")
-    if not _DARKEST <= low <= high <= _BRIGHTEST:
+    # Colours that no screen shows reach below 0 as well, but then above 1 in another channel.
+    if high > _BRIGHTEST or (low < _DARKEST and high <= 1):
         raise InputError(
             f"floating tensors hold 0..1, and this one goes from {low:g} up to {high:g}: "
             f"{'divide it by 255' if high > _BRIGHTEST else 'add 1 and divide it by 2'}, or give uint8"
