@@ -15,6 +15,11 @@ Array: TypeAlias = npt.NDArray[Any]
 
 _ASCII, _BINARY, _PAM = (b"P2", b"P3"), (b"P5", b"P6"), b"P7"
 _HEADER = 4096  # bytes in which it ends, comments and all
+_AS_BGR = {
+    2: [0, 0, 0, 1],
+    3: [2, 1, 0],
+    4: [2, 1, 0, 3],
+}  # channels of a PAM file by their number; 2 are gray and alpha
 
 
 def with_white(data: Array, image: Array) -> Array:
@@ -41,11 +46,7 @@ def read_pam(data: Array) -> Array | None:
         return None
     values = np.frombuffer(pixels, kind, count).astype(kind.newbyteorder("=")).reshape(height, width, depth)
     values = scaled(values, white)
-    return (
-        values[..., 0]
-        if depth == 1
-        else np.ascontiguousarray(values[..., {2: [0, 0, 0, 1], 3: [2, 1, 0]}.get(depth, [2, 1, 0, 3])])
-    )
+    return values[..., 0] if depth == 1 else np.ascontiguousarray(values[..., _AS_BGR[depth]])
 
 
 def scaled(image: Array, white: int) -> Array:

@@ -92,9 +92,8 @@ def _missing(source: Decoding, times: FrameTimes, frames: int, cut: int) -> tupl
     if not (source.reopenable or cut) or not times.rate or source.damage.jumps:
         return 0, True  # where times were moved, the file's own duration tells nothing
     if "DURATION" in source.stream.metadata:
-        end = _clock(source.stream.metadata["DURATION"]) - (
-            source.range.first or 0
-        )  # in the times of the frames that came
+        # In the times of the frames that came.
+        end = _clock(source.stream.metadata["DURATION"]) - (source.range.first or 0)
         return _missing_by_own_duration(end, times)
     return _missing_by_file_duration(source, times), True
 

@@ -126,9 +126,8 @@ class _CountedTimes:
         number = packet.dts
         packet.pts, packet.duration = self._shown[packet.pts]
         packet.dts = self._shown[number][0] if number >= 0 else self._first + round(number * self._step)
-        for gone in [
-            old for old in self._shown if old <= number
-        ]:  # decoding times rise, and are never after their frames
+        # Decoding times rise, and are never after their frames: no later packet asks for these.
+        for gone in [old for old in self._shown if old <= number]:
             del self._shown[gone]
 
 

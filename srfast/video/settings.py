@@ -314,6 +314,24 @@ def _log2(whole: int, part: int) -> int:
     return max(0, (whole // max(1, part)).bit_length() - 1)
 
 
+def _check_mpeg_rate(settings: Settings) -> None:
+    """Refuses a rate that an encoder in ``BY_COUNT`` has no number for: a usual one, times a multiple over a part.
+
+    Raises:
+        OutputError: it is none of these.
+    """
+    rate = settings.rate
+    if settings.codec not in BY_COUNT or not rate:
+        return
+    most, parts = BY_COUNT[settings.codec]
+    factors = [rate / usual for usual in _MPEG_RATES]
+    if not any(factor.numerator <= most and factor.denominator <= parts for factor in factors):
+        raise OutputError(
+            f"{settings.codec} knows the usual frame rates only, and this video has {float(rate):.6g} a second; "
+            "use another encoder, such as -c libx264"
+        )
+
+
 def _check(reader: VideoReader, settings: Settings, pix_fmt: Any) -> None:
     """What would fail late, or go wrong in silence."""
     width, height = settings.width, settings.height
@@ -323,17 +341,7 @@ def _check(reader: VideoReader, settings: Settings, pix_fmt: Any) -> None:
             raise OutputError(
                 f"{pix_fmt.name} needs an even {name}, not {size}; use --pix-fmt yuv444p or another scale"
             )
-    rate, (most, parts) = settings.rate, BY_COUNT.get(settings.codec, (0, 0))
-    # A usual rate times n over d.
-    if (
-        most
-        and rate
-        and not any(f.numerator <= most and f.denominator <= parts for f in (rate / u for u in _MPEG_RATES))
-    ):
-        raise OutputError(
-            f"{settings.codec} knows the usual frame rates only, and this video has {float(rate):.6g} a second; "
-            "use another encoder, such as -c libx264"
-        )
+    _check_mpeg_rate(settings)
     if reader.deep and max(c.bits for c in pix_fmt.components) < 10 and reader.colour.transfer in (PQ, HLG):
         raise OutputError(
             f"the video is HDR ({'PQ' if reader.colour.transfer == PQ else 'HLG'}), which {pix_fmt.name} would band: "
